@@ -1,0 +1,157 @@
+"""The error tree of clinops_prefect.
+
+Every error is a `ClinopsPrefectError` and also the builtin a caller would catch without knowing this package:
+
+    ClinopsPrefectError
+    ├── InvalidArtifactNameError     ValueError           a name no store would accept
+    ├── InvalidMetadataError         ValueError           metadata no store would carry
+    ├── ArtifactNotFoundError        FileNotFoundError
+    ├── BucketNotFoundError          FileNotFoundError
+    ├── ArtifactExistsError          FileExistsError      `overwrite=False` and it is there
+    ├── ArtifactDecodeError          ValueError           damaged, or not what its name says
+    ├── ArtifactColumnError          KeyError             a column that the artifact does not have
+    ├── UnsupportedFrameError        ValueError           a frame that would not come back equal
+    ├── UntrustedResultError         PermissionError      a result that could run code when read
+    ├── AccessDeniedError            PermissionError
+    ├── ServiceUnavailableError      ConnectionError      the only one worth retrying
+    ├── InvalidPipelineError         ValueError           a definition that AWS would refuse
+    ├── InvalidExecutionError        ValueError           an execution's name or input
+    ├── StateMachineNotFoundError    LookupError, RuntimeError
+    ├── ExecutionNotFoundError       LookupError
+    ├── ExecutionFailedError         RuntimeError         FAILED, TIMED_OUT or ABORTED
+    └── ExecutionTimeoutError        TimeoutError         `wait` gave up; the execution goes on
+
+Messages name artifacts, columns and ARNs, never a cell value: they end up in logs.
+"""
+
+from typing import Any
+
+
+class ClinopsPrefectError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Attributes:
+        uri: The URI of the artifact or bucket, or the ARN of the state machine or execution, that the error is
+            about; empty when it is about neither.
+    """
+
+    def __init__(self, message: str, *, uri: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.uri = uri
+
+    def __str__(self) -> str:
+        # KeyError's own __str__ would show the repr, and OSError's an errno.
+        return self.message
+
+    def __reduce__(self) -> Any:
+        # An error crosses process borders (Dask, Prefect's results); the default would drop the keyword arguments.
+        return _rebuild, (type(self), self.message, dict(self.__dict__))
+
+
+def _rebuild(cls: type[ClinopsPrefectError], message: str, state: dict[str, Any]) -> ClinopsPrefectError:
+    error = cls.__new__(cls, message)
+    error.args = (message,)
+    error.__dict__.update(state)
+    return error
+
+
+class InvalidArtifactNameError(ClinopsPrefectError, ValueError):
+    """The artifact name breaks the grammar of `clinops_prefect.names`."""
+
+
+class InvalidMetadataError(ClinopsPrefectError, ValueError):
+    """The metadata of an upload cannot be carried by every store."""
+
+
+class ArtifactNotFoundError(ClinopsPrefectError, FileNotFoundError):
+    """There is no artifact of that name."""
+
+
+class BucketNotFoundError(ClinopsPrefectError, FileNotFoundError):
+    """The bucket does not exist; whether the artifact does is therefore unknown."""
+
+
+class ArtifactExistsError(ClinopsPrefectError, FileExistsError):
+    """`overwrite=False`, and an artifact of that name is already there. Nothing was written."""
+
+
+class ArtifactDecodeError(ClinopsPrefectError, ValueError):
+    """The stored object is damaged, or is not of the store's format."""
+
+
+class ArtifactColumnError(ClinopsPrefectError, KeyError):
+    """`columns` or `filters` name a column that the artifact does not have."""
+
+
+class UnsupportedFrameError(ClinopsPrefectError, ValueError):
+    """The frame would not come back equal in this format. Nothing was written."""
+
+
+class UntrustedResultError(ClinopsPrefectError, PermissionError):
+    """A Prefect result names a serializer that could run code, and the store does not allow it."""
+
+
+class AccessDeniedError(ClinopsPrefectError, PermissionError):
+    """The credentials are missing, wrong, expired, or lack a permission."""
+
+
+class ServiceUnavailableError(ClinopsPrefectError, ConnectionError):
+    """The service could not be reached, or answered that it is overloaded, after the client's own retries."""
+
+
+class InvalidPipelineError(ClinopsPrefectError, ValueError):
+    """The pipeline's definition would be refused by AWS.
+
+    Attributes:
+        problems: Every problem found, each naming its step.
+    """
+
+    def __init__(self, message: str, *, problems: list[str] | None = None, uri: str = "") -> None:
+        super().__init__(message, uri=uri)
+        self.problems = problems or []
+
+
+class InvalidExecutionError(ClinopsPrefectError, ValueError):
+    """An execution's name or input would be refused by AWS, or the name is taken by an execution with another input."""
+
+
+class StateMachineNotFoundError(ClinopsPrefectError, LookupError, RuntimeError):
+    """The state machine does not exist; `deploy()` creates it."""
+
+
+class ExecutionNotFoundError(ClinopsPrefectError, LookupError):
+    """There is no execution with that ARN."""
+
+
+class ExecutionFailedError(ClinopsPrefectError, RuntimeError):
+    """An execution ended FAILED, TIMED_OUT or ABORTED.
+
+    Attributes:
+        status: `FAILED`, `TIMED_OUT` or `ABORTED`.
+        error: The error name that Step Functions reports, such as `States.Timeout`.
+        cause: The cause that Step Functions reports.
+        execution_arn: The execution's ARN.
+        failed_state: The name of the state that failed; empty when no state did.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: str = "FAILED",
+        error: str = "",
+        cause: str = "",
+        execution_arn: str = "",
+        failed_state: str = "",
+    ) -> None:
+        super().__init__(message, uri=execution_arn)
+        self.status = status
+        self.error = error
+        self.cause = cause
+        self.execution_arn = execution_arn
+        self.failed_state = failed_state
+
+
+class ExecutionTimeoutError(ClinopsPrefectError, TimeoutError):
+    """`wait` reached its own time limit. The execution goes on."""
