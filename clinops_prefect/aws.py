@@ -1,0 +1,117 @@
+"""boto3 clients for the S3 store and the Step Functions pipeline, from the same four settings."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
+from prefect_aws import AwsCredentials, MinIOCredentials
+
+from clinops_prefect.clients import cached_client, fingerprint
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_stepfunctions import SFNClient
+
+AwsLogin = AwsCredentials | MinIOCredentials
+
+_READ_FROM_ENVIRONMENT = (
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_SFN",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+)
+
+
+@overload
+def aws_client(
+    service: Literal["s3"],
+    *,
+    region: str,
+    profile: str,
+    credentials: AwsLogin | None,
+    endpoint_url: str,
+    config: dict[str, Any] | None = None,
+) -> "S3Client": ...
+@overload
+def aws_client(
+    service: Literal["stepfunctions"],
+    *,
+    region: str,
+    profile: str,
+    credentials: AwsLogin | None,
+    endpoint_url: str,
+    config: dict[str, Any] | None = None,
+) -> "SFNClient": ...
+def aws_client(
+    service: Literal["s3", "stepfunctions"],
+    *,
+    region: str,
+    profile: str,
+    credentials: AwsLogin | None,
+    endpoint_url: str,
+    config: dict[str, Any] | None = None,
+) -> Any:
+    """The process's client for `service`, made on first use.
+
+    Args:
+        service: The service's name in boto3.
+        region: A region; empty, as the credentials block, the profile or the environment says.
+        profile: A named profile of the AWS configuration files; empty, the default credential chain.
+        credentials: A Prefect credentials block, used instead of `profile`.
+        endpoint_url: Another endpoint than AWS's own; empty, as the environment says.
+        config: Settings of `botocore.config.Config`.
+    """
+    # boto3 reads the environment once, when the client is made: another environment is another client.
+    environment = tuple(os.environ.get(name) for name in _READ_FROM_ENVIRONMENT)
+    settings = tuple(sorted((name, repr(value)) for name, value in (config or {}).items()))
+    key = ("aws", service, region, profile, fingerprint(credentials), endpoint_url, settings, environment)
+
+    def make() -> Any:
+        session = boto3.Session(profile_name=profile or None) if credentials is None else _session(credentials)
+        parameters = {} if credentials is None else credentials.aws_client_parameters.get_params_override()
+        parameters["config"] = Config(**(config or {})).merge(parameters.get("config", Config()))
+        if endpoint_url:
+            parameters["endpoint_url"] = endpoint_url
+        if region:
+            parameters["region_name"] = region
+        return session.client(service, **parameters)
+
+    return cached_client(key, make)
+
+
+def _session(credentials: AwsLogin) -> boto3.Session:
+    """The block's session; where it assumes a role, one that assumes it again before the token expires.
+
+    The block's own session keeps the first token for ever, which a pipeline of more than an hour outlives.
+    """
+    if not isinstance(credentials, AwsCredentials) or not credentials.assume_role_arn:
+        return credentials.get_boto3_session()
+    seconds = credentials.assume_role_kwargs.get_params_override().get("DurationSeconds", 3600)
+
+    def assume() -> dict[str, str | None]:
+        assumed = credentials.get_boto3_session().get_credentials()
+        assert assumed is not None  # a session of an assumed role is made of its credentials
+        token = assumed.get_frozen_credentials()
+        expiry = datetime.now(UTC) + timedelta(seconds=seconds)
+        return {
+            "access_key": token.access_key,
+            "secret_key": token.secret_key,
+            "token": token.token,
+            "expiry_time": expiry.isoformat(),
+        }
+
+    session = botocore.session.get_session()
+    # botocore has no public way to hand a session credentials that refresh themselves.
+    session._credentials = RefreshableCredentials.create_from_metadata(assume(), assume, "assume-role")  # type: ignore[attr-defined]
+    return boto3.Session(botocore_session=session, region_name=credentials.region_name)
