@@ -1,0 +1,50 @@
+"""Hand wide clinical DataFrames from step to step in Prefect, and run AWS Step Functions pipelines from it."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from clinops_prefect import errors
+
+if TYPE_CHECKING:
+    from clinops_prefect.artifacts.info import ArtifactInfo as ArtifactInfo
+    from clinops_prefect.frames.encoding import StorageFormat as StorageFormat
+    from clinops_prefect.store import PipelineStore as PipelineStore
+    from clinops_prefect.stores.gcs import GCSPipelineStore as GCSPipelineStore
+    from clinops_prefect.stores.local import LocalPipelineStore as LocalPipelineStore
+    from clinops_prefect.stores.s3 import S3PipelineStore as S3PipelineStore
+from clinops_prefect.errors import *  # noqa: F403
+
+__version__ = "0.1.0"
+
+# Public name -> its module, and the extra that brings what the module imports.
+_PUBLIC = {
+    "ArtifactInfo": ("clinops_prefect.artifacts.info", ""),
+    "GCSPipelineStore": ("clinops_prefect.stores.gcs", "gcp"),
+    "LocalPipelineStore": ("clinops_prefect.stores.local", ""),
+    "PipelineStore": ("clinops_prefect.store", ""),
+    "S3PipelineStore": ("clinops_prefect.stores.s3", "aws"),
+    "StorageFormat": ("clinops_prefect.frames.encoding", ""),
+}
+
+__all__ = sorted([*_PUBLIC, *errors.__all__])
+
+
+def __getattr__(name: str) -> Any:
+    # PEP 562: Prefect and the cloud SDKs take seconds to import, and a Lambda step needs none of them.
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, extra = _PUBLIC[name]
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if not extra or (error.name or "").startswith("clinops_prefect"):
+            raise
+        raise ImportError(
+            f"{name} needs the packages of the {extra!r} extra: pip install 'clinops-prefect[{extra}]'", name=error.name
+        ) from error
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

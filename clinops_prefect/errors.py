@@ -26,6 +26,27 @@ Messages name artifacts, columns and ARNs, never a cell value: they end up in lo
 
 from typing import Any
 
+__all__ = [
+    "AccessDeniedError",
+    "ArtifactColumnError",
+    "ArtifactDecodeError",
+    "ArtifactExistsError",
+    "ArtifactNotFoundError",
+    "BucketNotFoundError",
+    "ClinopsPrefectError",
+    "ExecutionFailedError",
+    "ExecutionNotFoundError",
+    "ExecutionTimeoutError",
+    "InvalidArtifactNameError",
+    "InvalidExecutionError",
+    "InvalidMetadataError",
+    "InvalidPipelineError",
+    "ServiceUnavailableError",
+    "StateMachineNotFoundError",
+    "UnsupportedFrameError",
+    "UntrustedResultError",
+]
+
 
 class ClinopsPrefectError(Exception):
     """Base of every error that this package raises on purpose.

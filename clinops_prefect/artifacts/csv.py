@@ -1,0 +1,226 @@
+"""CSV artifacts: the text, and beside it the Table Schema that restores its types.
+
+The sidecar is named by the text's checksum, so a reader never pairs a text with the types of another version, whatever
+is written meanwhile. It is written before the text and removed after the text that it belonged to has been replaced.
+"""
+
+import hashlib
+import re
+import tempfile
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO
+
+import pandas as pd
+import pyarrow as pa
+
+from clinops_prefect.artifacts import plain
+from clinops_prefect.artifacts.info import ArtifactInfo
+from clinops_prefect.artifacts.plain import CHECKSUM
+from clinops_prefect.artifacts.reader import ObjectReader
+from clinops_prefect.backend import Backend, ObjectExistsError
+from clinops_prefect.errors import ArtifactDecodeError, ArtifactNotFoundError
+from clinops_prefect.frames import table_csv
+from clinops_prefect.frames.encoding import Encoded, StorageFormat, dtypes_of
+from clinops_prefect.frames.layout import to_arrow, to_frame
+from clinops_prefect.frames.selection import Filters, Selection
+from clinops_prefect.metadata import without_reserved
+
+# `.` + 16 hexadecimal digits + `.schema.json`
+SIDECAR_BYTES = 29
+_SIDECAR = re.compile(r"\.[0-9a-f]{16}\.schema\.json")
+# A reader that found a text without its sidecar gives the writer this long before it looks again.
+_PAUSE_SECONDS = 0.2
+_SPOOL_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class _Sidecar:
+    schema: pa.Schema
+    rows: int
+    metadata: dict[str, str]
+
+
+def write(backend: Backend, key: str, encoded: Encoded, metadata: dict[str, str], overwrite: bool) -> None:
+    """Store the sidecar, then the text, then remove the sidecars of texts that are gone."""
+    if not overwrite and _checksum_now(backend, key) is not None:
+        raise ObjectExistsError
+    mine = _sidecar_key(key, encoded.sha256)
+    _put_sidecar(backend, mine, encoded.sidecar)
+    try:
+        backend.write(
+            key,
+            encoded.chunks,
+            content_type=StorageFormat.CSV.content_type,
+            metadata={**metadata, CHECKSUM: encoded.sha256},
+            overwrite=overwrite,
+        )
+    finally:
+        # Also where the text could not be written: the sidecar of a text that never came is removed too.
+        _tidy(backend, key, {mine: encoded.sidecar})
+
+
+def download(
+    reader: ObjectReader, columns: Sequence[Hashable] | None = None, filters: Filters | None = None
+) -> pd.DataFrame:
+    """The frame, or the part of it that is asked for; the whole text is fetched either way."""
+    data = reader.whole()
+    sidecar = _sidecar_for(reader, _checked(reader, hashlib.sha256(data).hexdigest()))
+    if sidecar is None and not reader.version:
+        # The text may just have been replaced, and its sidecar removed, since it was read.
+        time.sleep(_PAUSE_SECONDS)
+        data = reader.whole()
+        sidecar = _sidecar_for(reader, _checked(reader, hashlib.sha256(data).hexdigest()))
+    if sidecar is None:
+        frame = table_csv.infer(data, reader.uri)
+        if columns is None and filters is None:
+            return frame
+        table = to_arrow(frame)
+    else:
+        table = table_csv.decode(data, sidecar.schema, reader.uri)
+        _check_rows(reader, sidecar, table.num_rows)
+    chosen = Selection(table.schema, columns, filters, reader.uri)
+    return to_frame(chosen.apply(table), whole=chosen.whole)
+
+
+def iter_tables(
+    reader: ObjectReader, columns: Sequence[Hashable] | None, filters: Filters | None
+) -> Iterator[tuple[pa.Table, bool]]:
+    """The text in bounded pieces, by way of a temporary file: it is checked before the first piece is given out."""
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as file:
+        sidecar = _spooled(reader, file)
+        file.seek(0)
+        if sidecar is None:
+            # Types inferred from a part may not fit the rest: without a sidecar it takes the whole.
+            tables: Iterator[pa.Table] = iter([to_arrow(table_csv.infer(file.read(), reader.uri))])
+        else:
+            tables = table_csv.decode_batches(file, sidecar.schema, reader.uri)
+        rows, none = 0, True
+        for table in tables:
+            rows += table.num_rows
+            none = False
+            chosen = Selection(table.schema, columns, filters, reader.uri)
+            yield chosen.apply(table), chosen.whole
+        if sidecar is not None:
+            _check_rows(reader, sidecar, rows)
+            if none:
+                chosen = Selection(sidecar.schema, columns, filters, reader.uri)
+                yield chosen.apply(sidecar.schema.empty_table()), chosen.whole
+
+
+def info(reader: ObjectReader) -> ArtifactInfo:
+    """What the sidecar and the object's head say."""
+    sidecar = _sidecar_for(reader, reader.info.metadata.get(CHECKSUM, ""))
+    return ArtifactInfo(
+        uri=reader.uri,
+        bytes=reader.info.size,
+        rows=sidecar.rows if sidecar else None,
+        schema=dtypes_of(sidecar.schema) if sidecar else {},
+        created=reader.info.created,
+        metadata=sidecar.metadata if sidecar else without_reserved(reader.info.metadata),
+        version=reader.info.version,
+    )
+
+
+def remove(backend: Backend, key: str) -> None:
+    """Remove the text, then its sidecars."""
+    backend.remove(key)
+    _tidy(backend, key, {})
+
+
+def copy(backend: Backend, source: str, target: str) -> None:
+    """Copy the sidecar, then the text."""
+    checksum = _checksum_now(backend, source)
+    mine = {}
+    if checksum:
+        sidecar = bytes(ObjectReader(backend, _sidecar_key(source, checksum)).whole())
+        mine = {_sidecar_key(target, checksum): sidecar}
+        _put_sidecar(backend, _sidecar_key(target, checksum), sidecar)
+    backend.copy(source, target)
+    _tidy(backend, target, mine)
+
+
+def _tidy(backend: Backend, key: str, mine: dict[str, bytes]) -> None:
+    """Remove the sidecars that belong to no text any more.
+
+    Two writers may do this at once, and the one whose text was replaced must not take the other's sidecar: what was
+    removed is put back if it belongs to the text that is there in the end.
+    """
+    removed = dict(mine)
+    checksum = _checksum_now(backend, key)
+    keep = _sidecar_key(key, checksum) if checksum else ""
+    for found in list(backend.list(f"{key}.")):
+        if found != keep and _SIDECAR.fullmatch(found[len(key) :]):
+            with suppress(ArtifactNotFoundError):
+                removed[found] = bytes(ObjectReader(backend, found).whole())
+            backend.remove(found)
+    checksum = _checksum_now(backend, key)
+    keep = _sidecar_key(key, checksum) if checksum else ""
+    if keep in removed and not _exists(backend, keep):
+        _put_sidecar(backend, keep, removed[keep])
+
+
+def _spooled(reader: ObjectReader, file: IO[bytes]) -> _Sidecar | None:
+    for last in (False, True):
+        file.seek(0)
+        file.truncate()
+        checksum = hashlib.sha256()
+        for piece in reader.pieces():
+            checksum.update(piece)
+            file.write(piece)
+        sidecar = _sidecar_for(reader, _checked(reader, checksum.hexdigest()))
+        if sidecar is not None or last or reader.version:
+            return sidecar
+        time.sleep(_PAUSE_SECONDS)
+    return None
+
+
+def _sidecar_for(reader: ObjectReader, checksum: str) -> _Sidecar | None:
+    if not checksum:
+        return None
+    key = _sidecar_key(reader.key, checksum)
+    sidecar = ObjectReader(reader.backend, key)
+    try:
+        data = sidecar.whole()
+    except ArtifactNotFoundError:
+        # An older version's sidecar was removed with it, and the bucket that keeps the one keeps the other.
+        if not reader.version or (kept := next(iter(reader.backend.versions(key)), None)) is None:
+            return None
+        data = ObjectReader(reader.backend, key, kept.version).whole()
+    return _Sidecar(*table_csv.read_sidecar(bytes(data), sidecar.uri))
+
+
+def _put_sidecar(backend: Backend, key: str, sidecar: bytes) -> None:
+    backend.write(key, iter([sidecar]), content_type="application/json", metadata={}, overwrite=True)
+
+
+def _sidecar_key(key: str, checksum: str) -> str:
+    return f"{key}.{checksum[:16]}.schema.json"
+
+
+def _checksum_now(backend: Backend, key: str) -> str | None:
+    """The checksum of the stored text; empty where another program wrote it, None where there is none."""
+    try:
+        return backend.head(key).metadata.get(CHECKSUM, "")
+    except ArtifactNotFoundError:
+        return None
+
+
+def _exists(backend: Backend, key: str) -> bool:
+    try:
+        backend.head(key)
+    except ArtifactNotFoundError:
+        return False
+    return True
+
+
+def _checked(reader: ObjectReader, checksum: str) -> str:
+    plain.check(reader, checksum)
+    return checksum
+
+
+def _check_rows(reader: ObjectReader, sidecar: _Sidecar, rows: int) -> None:
+    if sidecar.schema.names and rows != sidecar.rows:
+        raise ArtifactDecodeError(f"{reader.uri} has {rows} rows; its schema says {sidecar.rows}", uri=reader.uri)

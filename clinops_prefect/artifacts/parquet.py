@@ -1,0 +1,75 @@
+"""Parquet artifacts: one object, which says everything about itself."""
+
+from collections.abc import Hashable, Iterator, Sequence
+
+import pandas as pd
+import pyarrow as pa
+
+from clinops_prefect.artifacts.info import ArtifactInfo
+from clinops_prefect.artifacts.reader import ObjectReader
+from clinops_prefect.backend import Backend
+from clinops_prefect.frames import parquet
+from clinops_prefect.frames.encoding import Encoded, StorageFormat, dtypes_of, metadata_of
+from clinops_prefect.frames.layout import to_frame
+from clinops_prefect.frames.selection import Filters, Selection
+from clinops_prefect.metadata import without_reserved
+
+
+def write(backend: Backend, key: str, encoded: Encoded, metadata: dict[str, str], overwrite: bool) -> None:
+    """Store an encoded artifact."""
+    # In the object's metadata too, where the provider's own tools show it.
+    content_type = StorageFormat.PARQUET.content_type
+    backend.write(key, encoded.chunks, content_type=content_type, metadata=metadata, overwrite=overwrite)
+
+
+def download(
+    reader: ObjectReader, columns: Sequence[Hashable] | None = None, filters: Filters | None = None
+) -> pd.DataFrame:
+    """The frame, or the part of it that is asked for, fetching only the bytes of that part."""
+    if columns is None and filters is None:
+        return to_frame(parquet.decode(reader.whole(), reader.uri))
+    ranged = _open(reader)
+    chosen = Selection(ranged.schema, columns, filters, reader.uri)
+    table = ranged.read(ranged.groups(chosen.expression), chosen.read)
+    return to_frame(chosen.apply(table), whole=chosen.whole)
+
+
+def iter_tables(
+    reader: ObjectReader, columns: Sequence[Hashable] | None, filters: Filters | None
+) -> Iterator[tuple[pa.Table, bool]]:
+    """The row groups, each as soon as it is there, and whether they are all the stored rows."""
+    ranged = _open(reader)
+    chosen = Selection(ranged.schema, columns, filters, reader.uri)
+    groups = ranged.groups(chosen.expression)
+    # Without rows there is still a table: its columns are part of the answer.
+    for wanted in [[group] for group in groups] or [[]]:
+        yield chosen.apply(ranged.read(wanted, chosen.read)), chosen.whole
+
+
+def info(reader: ObjectReader) -> ArtifactInfo:
+    """What the footer and the object's head say."""
+    ranged = _open(reader, parquet.STAT_BYTES)
+    return ArtifactInfo(
+        uri=reader.uri,
+        bytes=reader.info.size,
+        rows=ranged.rows,
+        schema=dtypes_of(ranged.schema),
+        created=reader.info.created,
+        metadata=metadata_of(ranged.schema) or without_reserved(reader.info.metadata),
+        version=reader.info.version,
+    )
+
+
+def remove(backend: Backend, key: str) -> None:
+    """Remove the artifact."""
+    backend.remove(key)
+
+
+def copy(backend: Backend, source: str, target: str) -> None:
+    """Copy the artifact."""
+    backend.copy(source, target)
+
+
+def _open(reader: ObjectReader, tail: int = parquet.TAIL_BYTES) -> parquet.RangedParquet:
+    end = reader.tail(tail)
+    return parquet.RangedParquet(reader.fetch, end, reader.info.size, reader.uri)

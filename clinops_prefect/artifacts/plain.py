@@ -1,0 +1,48 @@
+"""Plain objects: bytes with a checksum in the object's metadata."""
+
+import hashlib
+import mimetypes
+from collections.abc import Iterator
+
+from clinops_prefect.artifacts.reader import ObjectReader
+from clinops_prefect.backend import Backend
+from clinops_prefect.errors import ArtifactDecodeError
+from clinops_prefect.metadata import RESERVED
+
+CHECKSUM = f"{RESERVED}sha256"
+_PIECE_BYTES = 4 << 20
+
+
+def write(backend: Backend, key: str, data: bytes, content_type: str) -> None:
+    """Store the bytes, replacing what is there."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"write_bytes takes bytes, not {type(data).__name__}")
+    guessed = content_type or mimetypes.guess_type(key)[0] or "application/octet-stream"
+    checksum = {CHECKSUM: hashlib.sha256(data).hexdigest()}
+    backend.write(key, _pieces(memoryview(data)), content_type=guessed, metadata=checksum, overwrite=True)
+
+
+def read(reader: ObjectReader) -> bytes:
+    """The bytes, checked."""
+    data = bytes(reader.whole())
+    check(reader, hashlib.sha256(data).hexdigest())
+    return data
+
+
+def check(reader: ObjectReader, checksum: str) -> None:
+    """Compare the checksum of what was read with the one taken when it was written, if there is one.
+
+    Raises:
+        ArtifactDecodeError: They differ.
+    """
+    if reader.info.metadata.get(CHECKSUM, checksum) != checksum:
+        raise ArtifactDecodeError(
+            f"{reader.uri} is damaged, or was changed by another program: its checksum differs from the one taken when "
+            "it was written; write it again",
+            uri=reader.uri,
+        )
+
+
+def _pieces(data: memoryview) -> Iterator[bytes]:
+    for start in range(0, len(data), _PIECE_BYTES):
+        yield bytes(data[start : start + _PIECE_BYTES])

@@ -1,0 +1,76 @@
+"""One stored object, read in as many requests as help, all of them of the same version."""
+
+from collections.abc import Iterator, Sequence
+
+from clinops_prefect.backend import Backend, ObjectChangedError, ObjectInfo
+from clinops_prefect.transfer import PART_BYTES, together
+
+
+class ObjectReader:
+    """Reads of one object; the first fixes the version that the later ones must find.
+
+    Args:
+        backend: Where the object is.
+        key: Its key.
+        version: A version of it; empty, the current one.
+    """
+
+    def __init__(self, backend: Backend, key: str, version: str = "") -> None:
+        self.backend = backend
+        self.key = key
+        self.version = version
+        self._info: ObjectInfo | None = None
+
+    @property
+    def uri(self) -> str:
+        """For messages."""
+        return self.backend.uri(self.key)
+
+    @property
+    def info(self) -> ObjectInfo:
+        """Of the version that is read."""
+        if self._info is None:
+            self._info = self.backend.head(self.key, version=self.version)
+        return self._info
+
+    def tail(self, size: int) -> bytes:
+        """The last bytes, or all where there are fewer."""
+        data, self._info = self.backend.open(self.key, -size, None, version=self.version)
+        return data
+
+    def whole(self) -> bytearray | bytes:
+        """All bytes: a small object in one request, a large one in parallel ranges."""
+        first, self._info = self.backend.open(self.key, 0, PART_BYTES, version=self.version)
+        size = self._info.size
+        if len(first) == size:
+            return first
+        data = bytearray(size)
+        data[: len(first)] = first
+
+        def fill(span: tuple[int, int]) -> bytes:
+            data[span[0] : span[1]] = self._range(span)
+            return b""
+
+        together(fill, self._spans(len(first)))
+        return data
+
+    def pieces(self) -> Iterator[bytes]:
+        """All bytes, a bounded piece at a time."""
+        first, self._info = self.backend.open(self.key, 0, PART_BYTES, version=self.version)
+        yield first
+        for span in self._spans(len(first)):
+            yield self._range(span)
+
+    def fetch(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """These ranges, in the order asked, at once."""
+        return together(self._range, ranges) if ranges else []
+
+    def _spans(self, start: int) -> list[tuple[int, int]]:
+        size = self.info.size
+        return [(begin, min(begin + PART_BYTES, size)) for begin in range(start, size, PART_BYTES)]
+
+    def _range(self, span: tuple[int, int]) -> bytes:
+        data = self.backend.read(self.key, *span, version=self.version, pin=self.info.pin)
+        if len(data) != span[1] - span[0]:
+            raise ObjectChangedError  # cut short on its way, or another object after all: either way, again
+        return data

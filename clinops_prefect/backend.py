@@ -1,0 +1,164 @@
+"""What a backend must do: a handful of byte operations on keys, and a map of its vendor's errors.
+
+A backend implements the underscored operations and lets its vendor's exceptions out as they come. Everybody else calls
+the plain ones, which translate: this is the one boundary that vendor errors cross.
+"""
+
+import abc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from clinops_prefect.errors import ClinopsPrefectError
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What a backend knows about a stored object without reading it.
+
+    Attributes:
+        size: Bytes.
+        created: When it was written; aware, UTC.
+        version: What `version=` takes; empty where the backend has no versions.
+        pin: What ties several reads to the same object, though it be overwritten in between.
+        metadata: As given at the write.
+    """
+
+    size: int
+    created: datetime
+    version: str
+    pin: str
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class ObjectChangedError(Exception):
+    """The object is no longer the one that was pinned. Never leaves the package: the read begins again."""
+
+
+class ObjectExistsError(Exception):
+    """The conditional write found an object. Never leaves the package."""
+
+
+class _ChunksFailed(Exception):  # noqa: N818
+    """Carries an error of whoever makes the chunks past the translation, which would take it for the vendor's."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class Backend(abc.ABC):
+    """Byte operations on full keys: the store's prefix and the extension included."""
+
+    # How many bytes a key, and each of its segments, may have.
+    key_bytes = 1024
+    segment_bytes = 1024
+
+    def write(
+        self, key: str, chunks: Iterator[bytes], *, content_type: str, metadata: dict[str, str], overwrite: bool
+    ) -> None:
+        """Write an object whole or not at all, encrypted as configured.
+
+        Raises:
+            ObjectExistsError: `overwrite` is false and there is an object.
+        """
+        try:
+            with self._translated(key):
+                self._write(key, _shielded(chunks), content_type, metadata, overwrite)
+        except _ChunksFailed as failed:
+            raise failed.error from failed.error.__cause__
+
+    def open(self, key: str, start: int, end: int | None, *, version: str = "") -> tuple[bytes, ObjectInfo]:
+        """The bytes from `start` to before `end`, as far as there are any, and what they are part of.
+
+        A negative `start` counts from the end.
+        """
+        with self._translated(key):
+            return self._open(key, start, end, version)
+
+    def read(self, key: str, start: int, end: int, *, version: str, pin: str) -> bytes:
+        """More bytes of an opened object.
+
+        Raises:
+            ObjectChangedError: The object is not the pinned one any more.
+        """
+        with self._translated(key):
+            return self._read(key, start, end, version, pin)
+
+    def head(self, key: str, *, version: str = "") -> ObjectInfo:
+        """What is known about the object; a missing bucket is told apart from a missing object."""
+        with self._translated(key):
+            return self._head(key, version)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """The keys that begin with `prefix`, in any order."""
+        with self._translated(prefix):
+            yield from self._list(prefix)
+
+    def versions(self, key: str) -> Iterator[ObjectInfo]:
+        """The versions of the object that can still be read, newest first."""
+        with self._translated(key):
+            yield from self._versions(key)
+
+    def remove(self, key: str) -> None:
+        """Remove the object; removing what is not there is no error."""
+        with self._translated(key):
+            self._remove(key)
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object within the backend, metadata included, whole or not at all, encrypted as configured."""
+        with self._translated(source):
+            self._copy(source, target)
+
+    @abc.abstractmethod
+    def uri(self, key: str) -> str:
+        """The URI of a key."""
+
+    @abc.abstractmethod
+    def _write(
+        self, key: str, chunks: Iterator[bytes], content_type: str, metadata: dict[str, str], overwrite: bool
+    ) -> None: ...
+
+    @abc.abstractmethod
+    def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo]: ...
+
+    @abc.abstractmethod
+    def _read(self, key: str, start: int, end: int, version: str, pin: str) -> bytes: ...
+
+    @abc.abstractmethod
+    def _head(self, key: str, version: str) -> ObjectInfo: ...
+
+    @abc.abstractmethod
+    def _list(self, prefix: str) -> Iterator[str]: ...
+
+    @abc.abstractmethod
+    def _versions(self, key: str) -> Iterator[ObjectInfo]: ...
+
+    @abc.abstractmethod
+    def _remove(self, key: str) -> None: ...
+
+    @abc.abstractmethod
+    def _copy(self, source: str, target: str) -> None: ...
+
+    @abc.abstractmethod
+    def _translate(self, error: Exception, uri: str) -> Exception | None:
+        """Our error for the vendor's; None for one that is not the vendor's."""
+
+    @contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except (ClinopsPrefectError, ObjectChangedError, ObjectExistsError, _ChunksFailed):
+            raise
+        except Exception as error:
+            translated = self._translate(error, self.uri(key))
+            if translated is None:
+                raise
+            raise translated from error
+
+
+def _shielded(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from chunks
+    except Exception as error:
+        raise _ChunksFailed(error) from error

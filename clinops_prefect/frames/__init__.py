@@ -1,0 +1,12 @@
+"""DataFrame <-> bytes, exactly or not at all: the only package that touches Parquet and CSV.
+
+layout      DataFrame <-> Arrow table, over columns and objects
+parquet     Arrow table <-> Parquet, whole or by ranges; seal is the checksum inside
+table_csv   Arrow table <-> CSV and its Table Schema sidecar
+selection   columns= and filters=
+encoding    a frame, or a stream of frames, as an encoded artifact: what a store writes
+"""
+
+from clinops_prefect.frames.encoding import Encoded, StorageFormat, encode_batches, encode_frame
+
+__all__ = ["Encoded", "StorageFormat", "encode_batches", "encode_frame"]

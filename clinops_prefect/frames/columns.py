@@ -1,0 +1,107 @@
+"""One column <-> one Arrow column: a note of what Arrow would lose, and the column back from both."""
+
+import base64
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clinops_prefect.errors import UnsupportedFrameError
+from clinops_prefect.frames import objects
+
+Note = dict[str, Any]
+
+# numpy dtypes that Arrow and Parquet carry as they are, missing values included.
+_EXACT_KINDS = "biuf"
+_EXACT_UNITS = ("ms", "us", "ns")
+# Extension dtypes whose arrays pandas itself converts both ways without loss; the rest is checked by reading it back.
+_EXACT_NAMES = {"boolean", *(f"{sign}nt{bits}" for sign in ("I", "UI") for bits in (8, 16, 32, 64))}
+
+
+def note(values: "pd.Series[Any]", column: pa.ChunkedArray, where: str) -> Note | None:
+    """What must be known beside the Arrow type to restore the column; None for what is exact without.
+
+    Raises:
+        UnsupportedFrameError: The column would not come back equal.
+    """
+    dtype = values.dtype
+    if isinstance(dtype, pd.StringDtype):
+        return {"string": [dtype.storage, "NA" if dtype.na_value is pd.NA else "nan"]}
+    if isinstance(dtype, pd.CategoricalDtype):
+        return {
+            "category": pack(pd.Series(dtype.categories), f"{where}, its categories"),
+            "ordered": bool(dtype.ordered),
+        }
+    if isinstance(dtype, pd.ArrowDtype):
+        return {"arrow": True}
+    if not isinstance(dtype, np.dtype):
+        return {"dtype": str(dtype)}
+    if dtype.kind == "O":
+        return {"object": objects.kind_of(values, column, where)}
+    if dtype.kind in _EXACT_KINDS or (dtype.kind in "mM" and np.datetime_data(cast(Any, dtype))[0] in _EXACT_UNITS):
+        return None
+    return {"numpy": dtype.str}
+
+
+def needs_proof(values: "pd.Series[Any]") -> bool:
+    """Whether equality after a round trip must be shown on the values, rather than known from the dtype."""
+    dtype = values.dtype
+    if isinstance(dtype, np.dtype):
+        return dtype == np.float16 or (dtype.kind == "O" and pd.api.types.infer_dtype(values) != "string")
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return str(dtype.tz) != "UTC"
+    return not (isinstance(dtype, pd.StringDtype | pd.CategoricalDtype) or str(dtype) in _EXACT_NAMES)
+
+
+def restore(column: pa.ChunkedArray, note: Note) -> Any:
+    """The column's values as pandas held them: an array of the noted dtype, shape (rows,)."""
+    if "numpy" in note:
+        return column.to_pandas().to_numpy().astype(note["numpy"])
+    if "string" in note:
+        storage, missing = note["string"]
+        return cast(Any, pd.StringDtype(storage, na_value=pd.NA if missing == "NA" else np.nan)).__from_arrow__(column)
+    if "category" in note:
+        return _categorical(column, note)
+    if "arrow" in note:
+        return pd.arrays.ArrowExtensionArray(column)
+    if "object" in note:
+        return objects.restore(column, note["object"])
+    return pd.api.types.pandas_dtype(note["dtype"]).__from_arrow__(column)  # type: ignore[union-attr]
+
+
+def pack(values: "pd.Series[Any]", where: str) -> Note:
+    """A few values (categories, labels) as JSON: an Arrow stream in base64, and the note that restores them."""
+    try:
+        column = pa.chunked_array([pa.array(values, from_pandas=True)])
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        raise UnsupportedFrameError(f"{where}: {objects.complaint(values)}") from None
+    found = note(values, column, where)
+    table = pa.table({"values": column})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    return {"values": base64.b64encode(sink.getvalue()).decode(), "note": found}
+
+
+def unpack(packed: Note) -> Any:
+    """The values that `pack` was given, as an array."""
+    column = _packed_column(packed)
+    return restore(column, packed["note"]) if packed["note"] else column.to_pandas().to_numpy()
+
+
+def _packed_column(packed: Note) -> pa.ChunkedArray:
+    return pa.ipc.open_stream(base64.b64decode(packed["values"])).read_all().column(0)
+
+
+def _categorical(column: pa.ChunkedArray, note: Note) -> pd.Categorical:
+    known, values = _packed_column(note["category"]), unpack(note["category"])
+    dtype = pd.CategoricalDtype(pd.Index(values, dtype=values.dtype, copy=False), ordered=note["ordered"])
+    codes = [np.array([], dtype="int8")]
+    # Row groups may each bring a dictionary of their own, in order of first appearance; map them all to ours.
+    for chunk in column.chunks:
+        encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+        positions = pc.index_in(encoded.dictionary.cast(known.type), value_set=known)
+        codes.append(pc.fill_null(positions.take(encoded.indices), -1).to_numpy(zero_copy_only=False))
+    return pd.Categorical.from_codes(np.concatenate(codes), dtype=dtype)

@@ -1,0 +1,237 @@
+"""What a store writes: one frame, or a stream of frames, encoded and known to come back equal."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import chain
+from typing import IO
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from clinops_prefect.errors import UnsupportedFrameError
+from clinops_prefect.frames import columns, objects, parquet, table_csv
+from clinops_prefect.frames.layout import LAYOUT_KEY, index_fields, layout_of, to_arrow, to_frame
+
+METADATA_KEY = b"clinops.metadata"
+# A CSV must be complete before the first byte of it is stored, because its checksum names its sidecar.
+_SPOOL_BYTES = 64 << 20
+_PIECE_BYTES = 4 << 20
+
+
+class StorageFormat(StrEnum):
+    """What an artifact is stored as. Parquet unless something must read it that cannot read Parquet."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+
+    @property
+    def extension(self) -> str:
+        """With the dot."""
+        return f".{self.value}"
+
+    @property
+    def content_type(self) -> str:
+        """As registered with IANA."""
+        return "application/vnd.apache.parquet" if self is StorageFormat.PARQUET else "text/csv"
+
+
+@dataclass
+class Encoded:
+    """An encoded artifact.
+
+    Attributes:
+        chunks: Its bytes, to be consumed once.
+        sidecar: The Table Schema of a CSV; empty for Parquet.
+        sha256: The checksum of a CSV; empty for Parquet, which carries its own.
+    """
+
+    chunks: Iterator[bytes]
+    sidecar: bytes = b""
+    sha256: str = ""
+
+
+def encode_frame(df: pd.DataFrame, format: StorageFormat, metadata: dict[str, str]) -> Encoded:
+    """Encode one frame.
+
+    Args:
+        df: Any frame whose values, dtypes, index and labels the format can carry.
+        format: Parquet or CSV.
+        metadata: Kept in the file (Parquet) or in its sidecar (CSV).
+
+    Raises:
+        UnsupportedFrameError: The frame would not come back equal.
+    """
+    table = to_arrow(df)
+    if format is StorageFormat.CSV:
+        spool = _CsvSpool()
+        spool.add(df, table)
+        return spool.encoded(table.schema, metadata)
+    _prove(df, table, _through_parquet)
+    return Encoded(parquet.encode([table], _with_metadata(table.schema, metadata), table))
+
+
+def encode_batches(batches: Iterable[pd.DataFrame], format: StorageFormat, metadata: dict[str, str]) -> Encoded:
+    """Encode frames that make one artifact together, holding about one row group of them in memory.
+
+    Args:
+        batches: Frames with the same columns, dtypes and index levels. Default indexes are renumbered.
+        format: Parquet or CSV. A CSV passes through a temporary file.
+        metadata: As in `encode_frame`.
+
+    Raises:
+        UnsupportedFrameError: There is no batch, or the first would not come back equal. A later batch that does not
+            fit the first raises it while the chunks are consumed.
+    """
+    frames = iter(batches)
+    first = next(frames, None)
+    if first is None:
+        raise UnsupportedFrameError(
+            "there is no batch to upload; an empty artifact needs one empty frame, for its columns"
+        )
+    table = to_arrow(first)
+    if not table.num_columns:
+        raise UnsupportedFrameError("batches need at least one column")
+    schema = _streamed(table.schema)
+    checked = _same_layout(chain([(first, table)], ((df, to_arrow(df)) for df in frames)), schema)
+    if format is StorageFormat.CSV:
+        spool = _CsvSpool()
+        for df, batch in checked:
+            spool.add(df, batch)
+        return spool.encoded(schema, metadata)
+    return Encoded(parquet.encode(_row_groups(_proven(checked)), _with_metadata(schema, metadata), table))
+
+
+def metadata_of(schema: pa.Schema) -> dict[str, str]:
+    """The metadata that a Parquet artifact was uploaded with."""
+    raw = (schema.metadata or {}).get(METADATA_KEY)
+    return dict(json.loads(raw)) if raw else {}
+
+
+def dtypes_of(schema: pa.Schema) -> dict[str, str]:
+    """Column -> dtype, of the frame that an artifact with this schema reads as."""
+    return {str(label): str(dtype) for label, dtype in to_frame(schema.empty_table()).dtypes.items()}
+
+
+class _CsvSpool:
+    """A CSV in the making."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
+        self._sum = hashlib.sha256()
+        self._rows = 0
+        self._begun = False
+
+    def add(self, df: pd.DataFrame, table: pa.Table) -> None:
+        _prove(df, table, _through_csv)
+        data = table_csv.encode(table, header=not self._begun)
+        self._begun = True
+        self._sum.update(data)
+        self._file.write(data)
+        self._rows += len(df)
+
+    def encoded(self, schema: pa.Schema, metadata: dict[str, str]) -> Encoded:
+        self._file.seek(0)
+        chunks = iter(lambda: self._file.read(_PIECE_BYTES), b"")
+        return Encoded(chunks, table_csv.sidecar(schema, self._rows, metadata), self._sum.hexdigest())
+
+
+def _with_metadata(schema: pa.Schema, metadata: dict[str, str]) -> pa.Schema:
+    kept = {METADATA_KEY: json.dumps(metadata).encode()} if metadata else {}
+    return schema.with_metadata({**schema.metadata, **kept})
+
+
+def _streamed(schema: pa.Schema) -> pa.Schema:
+    """The schema of a whole whose rows are not known when it begins."""
+    layout = layout_of(schema)
+    assert layout is not None  # to_arrow made the schema
+    layout["index"].pop("range", None)
+    layout["index"]["freq"] = None
+    layout["rows"] = -1
+    pandas_metadata = schema.pandas_metadata
+    # pandas would take the first batch's range for the whole's.
+    pandas_metadata["index_columns"] = [c for c in pandas_metadata["index_columns"] if isinstance(c, str)]
+    return schema.with_metadata(
+        {**schema.metadata, LAYOUT_KEY: json.dumps(layout).encode(), b"pandas": json.dumps(pandas_metadata).encode()}
+    )
+
+
+def _same_layout(
+    batches: Iterable[tuple[pd.DataFrame, pa.Table]], schema: pa.Schema
+) -> Iterator[tuple[pd.DataFrame, pa.Table]]:
+    expected = layout_of(schema)
+    assert expected is not None
+    for number, (df, table) in enumerate(batches, start=1):
+        found = layout_of(_streamed(table.schema))
+        assert found is not None
+        if table.schema.names != schema.names:
+            raise UnsupportedFrameError(f"batch {number} has other columns, or another order of them, than the first")
+        for name in schema.names:
+            same_type = table.schema.field(name).type == schema.field(name).type
+            if not same_type or expected["columns"].get(name) != found["columns"].get(name):
+                dtype = df.dtypes[name] if name in df.columns else "another dtype"
+                raise UnsupportedFrameError(
+                    f"batch {number}: column {name!r} ({dtype}) has another dtype, or other categories, than in "
+                    "the first batch; give every batch the same, with .astype(…)"
+                )
+        if any(expected[part] != found[part] for part in ("labels", "index", "attrs")):
+            raise UnsupportedFrameError(
+                f"batch {number} has another index, other column labels or attrs than the first"
+            )
+        yield df, table
+
+
+def _proven(batches: Iterable[tuple[pd.DataFrame, pa.Table]]) -> Iterator[pa.Table]:
+    for df, table in batches:
+        _prove(df, table, _through_parquet)
+        yield table
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Small batches together, so that ten thousand of one row do not become ten thousand row groups."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        if sum(part.num_rows for part in held) >= parquet.group_rows(table):
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _prove(df: pd.DataFrame, table: pa.Table, again: Callable[[pa.Table], pa.Table]) -> None:
+    """Read back what cannot be known to survive from its dtype, and compare."""
+    index = index_fields(table.schema)
+    names = table.column_names[: len(df.columns)]
+    doubtful = [i for i in range(len(names)) if columns.needs_proof(df.iloc[:, i])]
+    levels = [pd.Series(df.index.get_level_values(level)) for level in range(df.index.nlevels)] if index else []
+    index_doubtful = any(columns.needs_proof(level) for level in levels)
+    if not doubtful and not index_doubtful:
+        return
+    back = to_frame(again(table.select([*(names[i] for i in doubtful), *index])))
+    for position, original in enumerate(doubtful):
+        if not _equal(df.iloc[:, original], back.iloc[:, position]):
+            raise UnsupportedFrameError(f"column {df.columns[original]!r} {objects.complaint(df.iloc[:, original])}")
+    for number, level in enumerate(levels):
+        if not _equal(level, pd.Series(back.index.get_level_values(number))):
+            raise UnsupportedFrameError(f"the index (level {number}) {objects.complaint(level)}")
+
+
+def _equal(before: "pd.Series", after: "pd.Series") -> bool:
+    if before.dtype != after.dtype or len(before) != len(after):
+        return False
+    if isinstance(before.dtype, np.dtype):
+        return objects.same(before.to_numpy(), after.to_numpy())
+    return bool(before.array.equals(after.array))
+
+
+def _through_parquet(table: pa.Table) -> pa.Table:
+    return parquet.decode(b"".join(parquet.encode([table], table.schema, table)), "")
+
+
+def _through_csv(table: pa.Table) -> pa.Table:
+    return table_csv.decode(table_csv.encode(table), table.schema, "")

@@ -1,0 +1,237 @@
+"""DataFrame <-> Arrow table, without losing what Arrow has no place for.
+
+pyarrow's pandas metadata lets `pandas.read_parquet` open our files, and loses much: `object` beside `str`, the order of
+categories, `datetime64[s]`, a frequency, the type of labels. What it would lose is written beside it, under a metadata
+key of our own, and put back on reading. What cannot be put back is refused, naming the column.
+"""
+
+import json
+from collections.abc import Hashable
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
+from clinops_prefect.frames import columns, objects
+
+LAYOUT_KEY = b"clinops.layout"
+
+_CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError, KeyError)
+
+
+def to_arrow(df: pd.DataFrame) -> pa.Table:
+    """The frame as an Arrow table whose schema says how to get exactly the frame back.
+
+    Raises:
+        UnsupportedFrameError: No table would give the frame back; the message names the column and what to do.
+    """
+    _check_frame(df)
+    named = df
+    if any(name is not None and not isinstance(name, str) for name in df.index.names):
+        named = df.rename_axis(index=[None if name is None else str(name) for name in df.index.names])
+    try:
+        table = pa.Table.from_pandas(named)
+    except _CONVERSION_ERRORS:
+        # `from None`: Arrow's message quotes the cell.
+        raise _refusal(df) from None
+    # One entry a level; the description of a default index, which has no field, is a dictionary.
+    descriptors = table.schema.pandas_metadata["index_columns"]
+    index: list[str] = [field for field in descriptors if isinstance(field, str)]
+    fields = table.column_names[: len(df.columns)]
+    notes = {}
+    for position, field in enumerate(fields):
+        where = f"column {df.columns[position]!r}"
+        if found := columns.note(df.iloc[:, position], table.column(field), where):
+            notes[field] = found
+    for level, field in enumerate(index):
+        values = pd.Series(df.index.get_level_values(level))
+        if found := columns.note(values, table.column(field), f"the index (level {level})"):
+            notes[field] = found
+    layout = {
+        "columns": notes,
+        "labels": _labels_note(df.columns, fields),
+        "index": _index_note(df.index, index),
+        "rows": len(df),
+        "attrs": _json_attrs(df.attrs),
+    }
+    metadata = {**table.schema.metadata, LAYOUT_KEY: json.dumps(layout).encode()}
+    return table.replace_schema_metadata(metadata)
+
+
+def to_frame(table: pa.Table, *, whole: bool = True, offset: int = 0) -> pd.DataFrame:
+    """The frame that `to_arrow` made the table from, or pandas' own reading of a table that somebody else made.
+
+    Args:
+        table: A table with the stored schema metadata; columns and rows may have been left out.
+        whole: Whether no row was filtered away. If one may have been, a default index is renumbered.
+        offset: How many rows come before these, for a default index.
+
+    Raises:
+        ArtifactDecodeError: The layout contradicts the table.
+    """
+    layout = layout_of(table.schema)
+    try:
+        if layout is not None:
+            return _assemble(table, layout, whole, offset)
+        frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
+        if isinstance(frame.index, pd.RangeIndex) and (offset or not whole):
+            frame.index = pd.RangeIndex(offset, offset + len(frame), name=frame.index.name)
+        return frame
+    except _CONVERSION_ERRORS as error:
+        raise ArtifactDecodeError(f"the stored layout does not fit the stored table ({type(error).__name__})") from None
+
+
+def layout_of(schema: pa.Schema) -> dict[str, Any] | None:
+    """The layout that `to_arrow` left in a schema; None in a schema that somebody else made.
+
+    Raises:
+        ArtifactDecodeError: There is one, and it cannot be read.
+    """
+    raw = (schema.metadata or {}).get(LAYOUT_KEY)
+    if raw is None:
+        return None
+    try:
+        layout: dict[str, Any] = json.loads(raw)
+        if {"columns", "labels", "index", "rows", "attrs"} <= layout.keys():
+            return layout
+    except (ValueError, AttributeError):
+        pass
+    raise ArtifactDecodeError("the layout stored with the table cannot be read")
+
+
+def index_fields(schema: pa.Schema) -> list[str]:
+    """The fields that hold the index, in level order."""
+    if layout := layout_of(schema):
+        return list(layout["index"]["fields"])
+    stored = schema.pandas_metadata or {}
+    return [field for field in stored.get("index_columns") or [] if isinstance(field, str) and field in schema.names]
+
+
+def fields_by_label(schema: pa.Schema) -> dict[Hashable, str]:
+    """Column label -> field name, in column order."""
+    index = set(index_fields(schema))
+    fields = [name for name in schema.names if name not in index]
+    layout = layout_of(schema)
+    labels = fields if layout is None else list(_labels(layout["labels"], fields))
+    return dict(zip(labels, fields, strict=True))
+
+
+def _assemble(table: pa.Table, layout: dict[str, Any], whole: bool, offset: int) -> pd.DataFrame:
+    notes, index_columns, rows = layout["columns"], layout["index"]["fields"], table.num_rows
+    names = table.column_names
+    plain = [name for name in names if name not in notes]
+    arrays = {name: columns.restore(table.column(name), notes[name]) for name in names if name in notes}
+    # ignore_metadata: the index stays a column, and no dtype is guessed.
+    frame: pd.DataFrame = table.select(plain).to_pandas(ignore_metadata=True, split_blocks=True, self_destruct=True)
+    frame.columns = range(len(plain))
+    fields = [name for name in names if name not in index_columns]
+    if fields != plain:
+        arrays |= {name: frame[position].to_numpy() for position, name in enumerate(plain)}
+        # With the dtype said, or pandas would make `str` of objects that are all text.
+        series = {i: pd.Series(arrays[n], dtype=arrays[n].dtype, copy=False) for i, n in enumerate(fields)}
+        frame = pd.DataFrame(series, index=range(rows), copy=False)
+    frame.index = _index(layout, [arrays[name] for name in index_columns], rows, whole, offset)
+    frame.columns = _labels(layout["labels"], fields)
+    frame.attrs = layout["attrs"]
+    return frame
+
+
+def _index_note(index: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
+    for name in index.names:
+        if name is not None and type(name) not in (str, int, float, bool):
+            raise UnsupportedFrameError(f"an index name is of type {type(name).__name__}; make it text")
+    note: dict[str, Any] = {"fields": fields, "names": list(index.names), "freq": None}
+    if isinstance(index, pd.RangeIndex):
+        note["range"] = [index.start, index.stop, index.step]
+    if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex) and index.freq is not None:
+        note["freq"] = index.freqstr
+        if pd.tseries.frequencies.to_offset(index.freqstr) != index.freq:
+            raise UnsupportedFrameError(f"the index frequency {index.freqstr} cannot be kept; set df.index.freq = None")
+    return note
+
+
+def _index(layout: dict[str, Any], arrays: list[Any], rows: int, whole: bool, offset: int) -> "pd.Index[Any]":
+    note = layout["index"]
+    if not arrays:
+        name = note["names"][0]
+        start, stop, step = note.get("range", (0, 0, 1))
+        stored = pd.RangeIndex(start, stop, step, name=name)
+        # A table without columns has no rows in Arrow, whatever the frame had.
+        if rows == 0 and layout["rows"] == len(stored) and not (layout["columns"] or layout["labels"].get("fields")):
+            return stored
+        if whole and offset + rows <= len(stored):
+            return stored[offset : offset + rows]
+        return pd.RangeIndex(offset, offset + rows, name=name)
+    if len(arrays) > 1:
+        return pd.MultiIndex.from_arrays(arrays, names=note["names"])
+    index: pd.Index[Any] = pd.Index(arrays[0], dtype=arrays[0].dtype, name=note["names"][0], copy=False)
+    if whole and note["freq"] and rows == layout["rows"]:
+        index.freq = note["freq"]
+    return index
+
+
+def _labels_note(labels: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
+    names = list(labels.names)
+    for name in names:
+        if name is not None and type(name) not in (str, int, float, bool):
+            raise UnsupportedFrameError(f"the name of df.columns is of type {type(name).__name__}; make it text")
+    if isinstance(labels, pd.RangeIndex):
+        return {"names": names, "fields": fields, "range": [labels.start, labels.stop, labels.step]}
+    if labels.nlevels == 1 and list(labels) == fields:
+        return {"names": names, "dtype": str(labels.dtype)}
+    # Labels that are not text are kept as a table of their own, one column a level.
+    levels = [pd.Series(labels.get_level_values(level)) for level in range(labels.nlevels)]
+    packed = [columns.pack(values, "df.columns") for values in levels]
+    return {"names": names, "fields": fields, "levels": packed}
+
+
+def _labels(note: dict[str, Any], fields: list[str]) -> "pd.Index[Any]":
+    if "dtype" in note:
+        return pd.Index(fields, dtype=note["dtype"], name=note["names"][0])
+    labels: pd.Index[Any]
+    if "range" in note:
+        start, stop, step = note["range"]
+        labels = pd.RangeIndex(start, stop, step, name=note["names"][0])
+    elif len(note["levels"]) > 1:
+        labels = pd.MultiIndex.from_arrays([columns.unpack(packed) for packed in note["levels"]], names=note["names"])
+    else:
+        level = columns.unpack(note["levels"][0])
+        labels = pd.Index(level, dtype=level.dtype, name=note["names"][0])
+    if fields == note["fields"]:
+        return labels
+    positions = {field: position for position, field in enumerate(note["fields"])}
+    chosen: pd.Index[Any] = labels[[positions[field] for field in fields]]
+    return chosen
+
+
+def _check_frame(df: pd.DataFrame) -> None:
+    # A subclass (a GeoDataFrame, say) would come back as another type.
+    if type(df) is not pd.DataFrame:
+        hint = "; pass series.to_frame()" if isinstance(df, pd.Series) else ""
+        raise UnsupportedFrameError(f"a pandas DataFrame is needed, not a {type(df).__name__}{hint}")
+    texts = pd.Index([str(label) for label in df.columns], dtype=object)
+    if texts.has_duplicates:
+        names = ", ".join(sorted({repr(text) for text in texts[texts.duplicated()]})[:5])
+        raise UnsupportedFrameError(f"duplicate column names: {names}; rename all but one of each")
+    # pyarrow warns about these, then turns them into text.
+    if df.columns.nlevels == 1 and df.columns.inferred_type.startswith("mixed"):
+        raise UnsupportedFrameError("column labels mix types; use df.columns = df.columns.astype(str)")
+
+
+def _refusal(df: pd.DataFrame) -> UnsupportedFrameError:
+    for position, label in enumerate(df.columns):
+        try:
+            pa.Table.from_pandas(df.iloc[:, [position]], preserve_index=False)
+        except _CONVERSION_ERRORS:
+            return UnsupportedFrameError(f"column {label!r} {objects.complaint(df.iloc[:, position])}")
+    return UnsupportedFrameError(f"the index {objects.complaint(pd.Series(df.index.get_level_values(0)))}")
+
+
+def _json_attrs(attrs: dict[Hashable, Any]) -> dict[Hashable, Any]:
+    try:
+        if json.loads(json.dumps(attrs)) == attrs:
+            return attrs
+    except (TypeError, ValueError):
+        pass
+    raise UnsupportedFrameError("df.attrs holds what JSON cannot keep; clear it with df.attrs = {}")

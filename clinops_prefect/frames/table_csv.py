@@ -1,0 +1,212 @@
+"""Arrow tables <-> CSV text, with a Table Schema beside it that restores the types.
+
+The text is for tools that cannot read Parquet: values that need it are quoted, a missing value is empty and unquoted,
+an empty text is `""`. The sidecar is a Frictionless Table Schema (https://datapackage.org/standard/table-schema/) with
+the Arrow schema as a custom property; it carries its own checksum.
+"""
+
+import base64
+import io
+import json
+import zlib
+from typing import IO, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as csv
+
+from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
+
+_BLOCK_BYTES = 16 << 20
+_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError, KeyError, AttributeError)
+_PARSE = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
+_FRICTIONLESS: list[tuple[Any, str]] = [
+    (pa.types.is_boolean, "boolean"),
+    (pa.types.is_integer, "integer"),
+    (pa.types.is_duration, "integer"),
+    (pa.types.is_floating, "number"),
+    (pa.types.is_decimal, "number"),
+    (pa.types.is_timestamp, "datetime"),
+    (pa.types.is_date, "date"),
+    (pa.types.is_time, "time"),
+]
+
+
+def encode(table: pa.Table, *, header: bool = True) -> bytes:
+    """The table as CSV, read back and compared before it is returned.
+
+    Raises:
+        UnsupportedFrameError: A column does not survive CSV.
+    """
+    text = _plain(table)
+    sink = io.BytesIO()
+    if text.num_columns:
+        csv.write_csv(text, sink, csv.WriteOptions(include_header=True, quoting_style="needed"))
+    data = sink.getvalue()
+    try:
+        # As text, because a dictionary may come back in another order: the layout restores the categories.
+        again = _plain(decode(data, table.schema, ""))
+    except ArtifactDecodeError:
+        again = None
+    if again is None or again.num_rows != table.num_rows:
+        raise UnsupportedFrameError("the frame does not survive CSV; use StorageFormat.PARQUET")
+    for name in table.column_names:
+        if not text.column(name).equals(again.column(name)):
+            raise UnsupportedFrameError(f"column {name!r} does not survive CSV; use StorageFormat.PARQUET")
+    return data if header else data[len(_header(text)) :]
+
+
+def decode(data: bytes | bytearray | memoryview, schema: pa.Schema, where: str) -> pa.Table:
+    """The table that `encode` made the text from.
+
+    Raises:
+        ArtifactDecodeError: The text does not fit the schema.
+    """
+    if not schema.names:
+        return schema.empty_table()
+    try:
+        options = _convert_options(schema)
+        text = csv.read_csv(pa.py_buffer(data), csv.ReadOptions(block_size=_BLOCK_BYTES), _PARSE, options)
+        return _typed(text, schema)
+    except _ERRORS as error:
+        raise _contradiction(where, error) from None
+
+
+def decode_batches(file: IO[bytes], schema: pa.Schema, where: str) -> "Any":
+    """Like `decode`, a bounded piece at a time."""
+    if not schema.names:
+        return
+    try:
+        options = _convert_options(schema)
+        reader = csv.open_csv(file, csv.ReadOptions(block_size=_BLOCK_BYTES), _PARSE, options)
+        for batch in reader:
+            yield _typed(pa.Table.from_batches([batch]), schema)
+    except _ERRORS as error:
+        raise _contradiction(where, error) from None
+
+
+def infer(data: bytes | bytearray | memoryview, where: str) -> pd.DataFrame:
+    """pandas' own reading of a CSV that has no sidecar.
+
+    Raises:
+        ArtifactDecodeError: It is not CSV.
+    """
+    if not len(data):
+        return pd.DataFrame()
+    try:
+        return pd.read_csv(io.BytesIO(data), low_memory=False)
+    except (ValueError, pd.errors.ParserError) as error:
+        # Not pandas' own words: they quote the line.
+        name = type(error).__name__
+        raise ArtifactDecodeError(f"{where} cannot be read as CSV ({name})", uri=where) from None
+
+
+def sidecar(schema: pa.Schema, rows: int, metadata: dict[str, str]) -> bytes:
+    """The Table Schema of a table, as JSON."""
+    fields = []
+    for field in schema:
+        kind = next((name for test, name in _FRICTIONLESS if test(_plain_type(field.type))), "string")
+        fields.append({"name": field.name, "type": kind})
+    facts = {
+        "rows": rows,
+        "metadata": metadata,
+        "arrowSchema": base64.b64encode(schema.serialize().to_pybytes()).decode(),
+    }
+    document = {"fields": fields, "missingValues": [""], "clinops": facts}
+    facts["crc32"] = _checksum(document)
+    return json.dumps(document, indent=1, ensure_ascii=False).encode()
+
+
+def read_sidecar(data: bytes, where: str) -> tuple[pa.Schema, int, dict[str, str]]:
+    """The schema, number of rows and metadata in a sidecar.
+
+    Raises:
+        ArtifactDecodeError: It is damaged.
+    """
+    try:
+        document = json.loads(data)
+        facts = document["clinops"]
+        if facts.pop("crc32") != _checksum(document):
+            raise ValueError
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(facts["arrowSchema"])))
+        return schema, int(facts["rows"]), dict(facts["metadata"])
+    except (*_ERRORS, OSError):
+        raise ArtifactDecodeError(f"{where} is damaged: upload the artifact again", uri=where) from None
+
+
+def _checksum(document: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(document, sort_keys=True).encode())
+
+
+def _header(text: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    csv.write_csv(text.slice(0, 0), sink, csv.WriteOptions(include_header=True, quoting_style="needed"))
+    return sink.getvalue()
+
+
+def _convert_options(schema: pa.Schema) -> csv.ConvertOptions:
+    types = {field.name: _text_type(_plain_type(field.type)) for field in schema}
+    return csv.ConvertOptions(
+        column_types=types,
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+        include_columns=schema.names,
+        check_utf8=True,
+    )
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type that a column is written as."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain_type(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if pa.types.is_duration(kind):
+        return pa.int64()
+    if pa.types.is_timestamp(kind) and kind.tz:
+        return pa.timestamp(kind.unit, "UTC")
+    return pa.float32() if pa.types.is_float16(kind) else kind
+
+
+def _text_type(kind: pa.DataType) -> pa.DataType:
+    """The type that a column is read as: what pyarrow's reader has no parser for comes as text."""
+    return pa.string() if pa.types.is_null(kind) else kind
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    columns = []
+    for field in table.schema:
+        plain = _plain_type(field.type)
+        if pa.types.is_nested(plain) or pa.types.is_binary(plain) or pa.types.is_large_binary(plain):
+            raise UnsupportedFrameError(
+                f"column {field.name!r} ({field.type}) has no form in CSV; use StorageFormat.PARQUET"
+            )
+        column = table.column(field.name)
+        if isinstance(field.type, pa.BaseExtensionType):
+            column = pa.chunked_array([chunk.storage for chunk in column.chunks], field.type.storage_type)
+        columns.append(column.cast(plain))
+    return pa.table(columns, schema=pa.schema([(f.name, c.type) for f, c in zip(table.schema, columns, strict=True)]))
+
+
+def _typed(text: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = []
+    for field in schema:
+        column = text.column(field.name)
+        kind = field.type
+        if pa.types.is_null(kind):
+            column = pa.chunked_array([pa.nulls(len(column))])
+        elif isinstance(kind, pa.BaseExtensionType):
+            stored = column.cast(kind.storage_type)
+            column = pa.chunked_array([kind.wrap_array(chunk) for chunk in stored.chunks], kind)
+        elif pa.types.is_dictionary(kind):
+            encoded = column.cast(kind.value_type).dictionary_encode()
+            column = encoded.cast(kind) if encoded.type != kind else encoded
+        else:
+            column = column.cast(kind)
+        columns.append(column)
+    return pa.table(columns, schema=schema)
+
+
+def _contradiction(where: str, error: Exception) -> ArtifactDecodeError:
+    return ArtifactDecodeError(f"{where} is not the CSV that its schema describes ({type(error).__name__})", uri=where)

@@ -1,0 +1,89 @@
+"""Artifact names: what is one, the object key it becomes under a prefix, and the way back.
+
+A name is `/`-separated segments, such as `features/windows_2024_01`. The same grammar holds for every store, so that a
+pipeline moves from a folder to a bucket without renaming. Pure text: nothing here knows a backend.
+"""
+
+import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from clinops_prefect.errors import InvalidArtifactNameError
+
+# Cc: control characters. Cs: lone surrogates, which have no UTF-8. Zl, Zp: line separators, which split a log line.
+_REFUSED_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
+# Marks that turn the reading direction: two names that look alike in a listing would be different objects.
+_BIDI_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def check_name(name: str, *, what: str = "artifact name") -> str:
+    """Return `name` if it follows the grammar.
+
+    Raises:
+        InvalidArtifactNameError: It does not; the message says which rule it breaks.
+    """
+    if not isinstance(name, str):
+        raise InvalidArtifactNameError(f"{what} must be text, not {type(name).__name__}")
+    if problem := _problem(name):
+        raise InvalidArtifactNameError(f"{what} {_shown(name)} {problem}")
+    return name
+
+
+def is_name(name: str) -> bool:
+    """Whether `name` follows the grammar."""
+    return not _problem(name)
+
+
+def check_prefix(prefix: str, *, what: str = "prefix") -> str:
+    """Return `prefix` without a trailing slash, if it is empty or follows the grammar of names.
+
+    Raises:
+        InvalidArtifactNameError: It does neither.
+    """
+    if isinstance(prefix, str):
+        prefix = prefix.removesuffix("/")
+        if not prefix:
+            return ""
+    return check_name(prefix, what=what)
+
+
+def join(prefix: str, name: str, extension: str = "") -> str:
+    """The object key of `name` under `prefix`: `join("a", "b", ".csv") == "a/b.csv"`."""
+    return f"{prefix}/{name}{extension}" if prefix else f"{name}{extension}"
+
+
+def name_of(key: str, prefix: str, extension: str = "") -> str | None:
+    """The name that `join` made `key` from, or None when it made no such key."""
+    root = f"{prefix}/" if prefix else ""
+    if not key.startswith(root) or not key.endswith(extension):
+        return None
+    name = key[len(root) : len(key) - len(extension)]
+    return name if is_name(name) else None
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """A hint such as ` (did you mean 'region'?)`, empty when nothing is near."""
+    found = get_close_matches(word, list(words), n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def _problem(name: str) -> str:
+    if not name:
+        return "is empty"
+    if name.startswith("/"):
+        return "starts with a slash: names are relative to the store's prefix"
+    # Nearly every name is plain ASCII, and a listing checks twenty thousand of them.
+    for character in "" if name.isascii() and name.isprintable() else name:
+        if unicodedata.category(character) in _REFUSED_CATEGORIES or character in _BIDI_MARKS:
+            return f"contains the character U+{ord(character):04X}, which is not allowed"
+    for segment in name.split("/"):
+        if not segment:
+            return "has an empty segment: no double or trailing slashes"
+        if segment in (".", ".."):
+            return f"has the segment {segment!r}"
+    return ""
+
+
+def _shown(name: str) -> str:
+    # ascii() shows what an editor would hide; a name of ten thousand characters is cut.
+    return ascii(name if len(name) <= 100 else name[:100] + "…")

@@ -1,0 +1,435 @@
+"""PipelineStore: hands DataFrames from step to step by name. Written once, over the byte operations of a backend."""
+
+import abc
+import importlib
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from types import ModuleType
+from typing import Any, ClassVar, Self, TypeVar
+
+import pandas as pd
+import pyarrow as pa
+from prefect.filesystems import WritableFileSystem
+from pydantic import ConfigDict, Field
+
+from clinops_prefect.artifacts import csv, parquet, plain
+from clinops_prefect.artifacts.info import ArtifactInfo
+from clinops_prefect.artifacts.reader import ObjectReader
+from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError
+from clinops_prefect.errors import (
+    ArtifactExistsError,
+    ArtifactNotFoundError,
+    InvalidArtifactNameError,
+    ServiceUnavailableError,
+)
+from clinops_prefect.frames.encoding import StorageFormat, encode_batches, encode_frame
+from clinops_prefect.frames.layout import to_frame
+from clinops_prefect.frames.selection import Filters
+from clinops_prefect.metadata import check_metadata
+from clinops_prefect.names import check_name, check_prefix, join, name_of, nearest
+from clinops_prefect.twins import asynchronous, asynchronous_iterator
+
+T = TypeVar("T")
+
+# Where `from_uri` finds the store of a scheme. By name, so that one cloud's packages are imported for its URIs only.
+_STORES = {
+    "file": ("clinops_prefect.stores.local", "LocalPipelineStore"),
+    "s3": ("clinops_prefect.stores.s3", "S3PipelineStore"),
+    "gs": ("clinops_prefect.stores.gcs", "GCSPipelineStore"),
+}
+_CODECS: dict[StorageFormat, ModuleType] = {StorageFormat.PARQUET: parquet, StorageFormat.CSV: csv}
+# What Prefect puts among the fields of a block that it hydrates.
+_PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
+# An object that changes under a reader this often is being overwritten in a loop.
+_TRIES = 5
+
+
+class PipelineStore(WritableFileSystem, abc.ABC):
+    """A place for the DataFrames that one step of a pipeline hands to the next, by artifact name.
+
+    Use one of its subclasses: `LocalPipelineStore`, `S3PipelineStore`, `GCSPipelineStore`; or `from_uri`.
+    """
+
+    # hide_input_in_errors: pydantic would quote the whole input, secrets included.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    # The field that may be given by position.
+    _first_field: ClassVar[str] = "bucket"
+
+    prefix: str = Field(default="", description="The path below which the store keeps everything it writes.")
+    format: StorageFormat = Field(
+        default=StorageFormat.PARQUET,
+        description="Parquet, or CSV for tools that cannot read Parquet. A store lists artifacts of its own format.",
+    )
+    allow_pickle: bool = Field(
+        default=False,
+        description="Whether Prefect results may be read with a serializer that can run code, such as pickle.",
+    )
+
+    def __new__(cls, *_: Any, **data: Any) -> Self:
+        """Positional arguments need both this and `__init__`: Prefect's `Block.__new__` takes none."""
+        return super().__new__(cls, **data)
+
+    def __init__(self, first: Any = None, /, **data: Any) -> None:
+        if first is not None:
+            if self._first_field in data:
+                raise TypeError(f"{type(self).__name__} got {self._first_field!r} twice")
+            data[self._first_field] = first
+        # Prefect loses these when it hydrates a block in another process; kept, the block stays the saved one there.
+        kept = {key: data.pop(key) for key in _PREFECT_KEYS if key in data}
+        fields = type(self).model_fields
+        for key in data:
+            if key not in fields and key != "block_type_slug":
+                raise TypeError(f"{type(self).__name__} has no field {key!r}{nearest(key, fields)}")
+        data["prefix"] = check_prefix(data.get("prefix") or "")
+        super().__init__(**data)
+        for key, value in kept.items():
+            setattr(self, key, value)
+
+    @classmethod
+    def from_uri(cls, uri: Any, **fields: Any) -> "PipelineStore":
+        """The store at a URI.
+
+        Args:
+            uri: `s3://bucket/prefix`, `gs://bucket/prefix`, `file:///directory`, or the path of a directory.
+            **fields: Any other field of that store.
+
+        Raises:
+            ValueError: No store has that scheme.
+        """
+        text = str(uri)
+        scheme, separator, rest = text.partition("://")
+        if not separator:
+            scheme, rest = "file", text
+        if scheme not in _STORES:
+            known = ", ".join(f"{name}://" for name in sorted(_STORES))
+            raise ValueError(f"no store for {scheme}://; there are {known} and plain paths")
+        module, name = _STORES[scheme]
+        store: type[PipelineStore] = getattr(importlib.import_module(module), name)
+        return store._at(rest, is_uri=bool(separator), **fields)
+
+    @classmethod
+    @abc.abstractmethod
+    def _at(cls, location: str, *, is_uri: bool, **fields: Any) -> "PipelineStore":
+        """The store at what follows `://` in a URI, or at a path."""
+
+    @abc.abstractmethod
+    def _backend(self) -> Backend:
+        """The byte operations, with the process's client. Cheap: called for every operation."""
+
+    @classmethod
+    @abc.abstractmethod
+    def _backend_type(cls) -> type[Backend]:
+        """The class of `_backend()`, for its limits."""
+
+    # --- frames ---
+
+    def upload(
+        self, df: pd.DataFrame, name: str, *, overwrite: bool = True, metadata: dict[str, str] | None = None
+    ) -> str:
+        """Store a frame so that `download` gives an equal one: values, dtypes, index and column order.
+
+        Args:
+            df: The frame, shape (rows, columns). Any dtype, index and column labels that come back equal.
+            name: The artifact's name, such as `features/windows_2024_01`; the extension is added.
+            overwrite: Whether to replace an artifact of that name. If not, the write is conditional: of two
+                simultaneous uploads one wins and the other is told.
+            metadata: A few short texts to keep with it, ASCII, 1,800 bytes in all.
+
+        Returns:
+            The artifact's URI.
+
+        Raises:
+            UnsupportedFrameError: The frame would not come back equal; nothing was written.
+            ArtifactExistsError: `overwrite` is false and it exists; nothing was written.
+            InvalidArtifactNameError: The name breaks the grammar.
+            InvalidMetadataError: The metadata cannot be carried.
+            BucketNotFoundError: There is no such bucket.
+            AccessDeniedError: The credentials do not permit it.
+            ServiceUnavailableError: The service cannot be reached.
+        """
+        key, texts = self._key(name), check_metadata(metadata)
+        return self._write(key, lambda: encode_frame(df, self.format, texts), texts, overwrite)
+
+    aupload = asynchronous(upload)
+
+    def upload_batches(
+        self,
+        batches: Iterable[pd.DataFrame],
+        name: str,
+        *,
+        overwrite: bool = True,
+        metadata: dict[str, str] | None = None,
+    ) -> str:
+        """Store frames as one artifact, in memory bounded by a batch and a few parts, whatever the sum.
+
+        Args:
+            batches: Frames with the same columns, dtypes and index levels; default indexes are numbered through.
+            name: As in `upload`.
+            overwrite: As in `upload`.
+            metadata: As in `upload`.
+
+        Returns:
+            The artifact's URI.
+
+        Raises:
+            UnsupportedFrameError: There is no batch, or one does not fit the first; nothing was written.
+            Exception: Whatever `batches` raises; nothing was written. Otherwise as `upload`.
+        """
+        key, texts = self._key(name), check_metadata(metadata)
+        return self._write(key, lambda: encode_batches(batches, self.format, texts), texts, overwrite)
+
+    aupload_batches = asynchronous(upload_batches)
+
+    def download(
+        self,
+        name: str,
+        *,
+        columns: Sequence[Hashable] | None = None,
+        filters: Filters | None = None,
+        version: str = "",
+    ) -> pd.DataFrame:
+        """The frame that was uploaded, or a part of it.
+
+        Args:
+            name: The artifact's name.
+            columns: Only these columns, in this order; the index is kept. Of Parquet only their bytes are fetched.
+            filters: Only the rows for which they hold: `[("stay_id", "==", 7)]`, a list of such lists (any of them
+                holds), or a pyarrow expression. Of Parquet only the row groups that may have such rows are fetched.
+                A default index is renumbered.
+            version: A version from `list_versions`; empty, the current one.
+
+        Returns:
+            The frame, shape (rows, columns).
+
+        Raises:
+            ArtifactNotFoundError: There is no such artifact, or version.
+            ArtifactDecodeError: What is stored is damaged, or not of the store's format.
+            ArtifactColumnError: A column is not in it, or the filters do not fit its types.
+            BucketNotFoundError: There is no such bucket.
+            AccessDeniedError: The credentials do not permit it.
+            ServiceUnavailableError: The service cannot be reached.
+        """
+        key = self._key(name)
+        frame: pd.DataFrame = self._again(
+            lambda: self._codec.download(ObjectReader(self._backend(), key, version), columns, filters)
+        )
+        return frame
+
+    adownload = asynchronous(download)
+
+    def iter_batches(
+        self,
+        name: str,
+        *,
+        columns: Sequence[Hashable] | None = None,
+        filters: Filters | None = None,
+        rows: int = 100_000,
+    ) -> Iterator[pd.DataFrame]:
+        """The artifact in frames of `rows` rows (the last may be shorter), in memory bounded by a few row groups.
+
+        Args:
+            name: The artifact's name.
+            columns: As in `download`.
+            filters: As in `download`.
+            rows: Rows of a frame.
+
+        Yields:
+            Frames whose concatenation is what `download` returns; one empty frame where there are no rows.
+
+        Raises:
+            ServiceUnavailableError: Also when the artifact was overwritten while it was read: begin again.
+            Exception: As `download`.
+        """
+        if rows < 1:
+            raise ValueError(f"rows must be at least 1, not {rows}")
+        reader = ObjectReader(self._backend(), self._key(name))
+        try:
+            yield from _frames(self._codec.iter_tables(reader, columns, filters), rows)
+        except ObjectChangedError:
+            raise ServiceUnavailableError(
+                f"{reader.uri} was overwritten while it was read; begin again", uri=reader.uri
+            ) from None
+
+    aiter_batches = asynchronous_iterator(iter_batches)
+
+    # --- artifacts ---
+
+    def list_artifacts(self, prefix: str = "") -> list[str]:
+        """The names of the artifacts of the store's format, sorted; each can be passed to `download`.
+
+        Args:
+            prefix: Only names below this path: `features` finds `features/a`, not `features_old/a`.
+
+        Raises:
+            BucketNotFoundError: There is no such bucket.
+            AccessDeniedError: The credentials do not permit it.
+        """
+        below = check_prefix(prefix)
+        root = join(self.prefix, below) if below else self.prefix
+        extension = self.format.extension
+        keys = self._backend().list(f"{root}/" if root else "")
+        return sorted(name for key in keys if (name := name_of(key, self.prefix, extension)) is not None)
+
+    alist_artifacts = asynchronous(list_artifacts)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such an artifact. A missing bucket or a denied access raises: it is not "no"."""
+        try:
+            self._backend().head(self._key(name))
+        except ArtifactNotFoundError:
+            return False
+        return True
+
+    aexists = asynchronous(exists)
+
+    def stat(self, name: str) -> ArtifactInfo:
+        """Size, rows, schema, time, metadata and version of an artifact, without its rows.
+
+        Raises:
+            ArtifactNotFoundError: There is no such artifact.
+            ArtifactDecodeError: What is stored is damaged, or not of the store's format.
+        """
+        key = self._key(name)
+        info: ArtifactInfo = self._again(lambda: self._codec.info(ObjectReader(self._backend(), key)))
+        return info
+
+    astat = asynchronous(stat)
+
+    def list_versions(self, name: str) -> list[ArtifactInfo]:
+        """The versions of an artifact that the bucket still keeps, newest first; one where it keeps none.
+
+        Raises:
+            ArtifactNotFoundError: There is no version of such an artifact.
+        """
+        backend, key = self._backend(), self._key(name)
+        found = [self._codec.info(ObjectReader(backend, key, info.version)) for info in backend.versions(key)]
+        if not found:
+            raise ArtifactNotFoundError(f"there is no {backend.uri(key)}", uri=backend.uri(key))
+        return found
+
+    alist_versions = asynchronous(list_versions)
+
+    def uri(self, name: str) -> str:
+        """The URI of an artifact, there or not."""
+        return self._backend().uri(self._key(name))
+
+    def copy_artifact(self, source: str, target: str) -> str:
+        """Copy an artifact to another name, within the backend: no byte passes through this machine.
+
+        Returns:
+            The copy's URI. An artifact of that name is replaced.
+        """
+        backend, key = self._backend(), self._key(target)
+        self._codec.copy(backend, self._key(source), key)
+        return backend.uri(key)
+
+    acopy_artifact = asynchronous(copy_artifact)
+
+    def delete_artifact(self, name: str, *, missing_ok: bool = False) -> None:
+        """Remove an artifact.
+
+        Raises:
+            ArtifactNotFoundError: There is none, and `missing_ok` is false.
+        """
+        backend, key = self._backend(), self._key(name)
+        if not missing_ok:
+            backend.head(key)
+        self._codec.remove(backend, key)
+
+    adelete_artifact = asynchronous(delete_artifact)
+
+    # --- plain objects ---
+
+    def write_bytes(self, path: str, data: bytes, *, content_type: str = "") -> str:
+        """Store a plain object (a report, a manifest) beside the artifacts, as atomic and as checked as they are.
+
+        Args:
+            path: As an artifact's name, with the extension: `icu/2024-01-01/quality.html`.
+            data: The bytes.
+            content_type: A media type; empty, guessed from the extension.
+
+        Returns:
+            The object's URI.
+        """
+        key = self._checked_key(join(self.prefix, check_name(path, what="path")))
+        backend = self._backend()
+        plain.write(backend, key, data, content_type)
+        return backend.uri(key)
+
+    awrite_bytes = asynchronous(write_bytes)
+
+    def read_bytes(self, path: str) -> bytes:
+        """The bytes of a plain object.
+
+        Raises:
+            ArtifactNotFoundError: There is none.
+            ArtifactDecodeError: They are damaged.
+        """
+        key = join(self.prefix, check_name(path, what="path"))
+        return self._again(lambda: plain.read(ObjectReader(self._backend(), key)))
+
+    aread_bytes = asynchronous(read_bytes)
+
+    # --- Prefect results ---
+
+    def read_path(self, path: str, **_: Any) -> bytes:  # type: ignore[override]
+        """What Prefect reads a result with."""
+        return self.read_bytes(path)
+
+    def write_path(self, path: str, content: bytes, **_: Any) -> None:  # type: ignore[override]
+        """What Prefect writes a result with."""
+        self.write_bytes(path, content)
+
+    # --- inner ---
+
+    @property
+    def _codec(self) -> Any:
+        return _CODECS[self.format]
+
+    def _key(self, name: str) -> str:
+        key = join(self.prefix, check_name(name), self.format.extension)
+        return self._checked_key(key, csv.SIDECAR_BYTES if self.format is StorageFormat.CSV else 0)
+
+    def _checked_key(self, key: str, reserve: int = 0) -> str:
+        limits = self._backend_type()
+        longest = max(len(segment.encode()) for segment in key.split("/")) + reserve
+        size = len(key.encode()) + reserve
+        if size > limits.key_bytes or longest > limits.segment_bytes:
+            raise InvalidArtifactNameError(
+                f"the name is too long for a {type(self).__name__}: with prefix and extension it has {size} bytes (at "
+                f"most {limits.key_bytes}), its longest segment {longest} (at most {limits.segment_bytes})"
+            )
+        return key
+
+    def _write(self, key: str, encode: Callable[[], Any], metadata: dict[str, str], overwrite: bool) -> str:
+        backend = self._backend()
+        try:
+            self._codec.write(backend, key, encode(), metadata, overwrite)
+        except ObjectExistsError:
+            uri = backend.uri(key)
+            raise ArtifactExistsError(f"{uri} exists, and overwrite=False", uri=uri) from None
+        return backend.uri(key)
+
+    def _again(self, read: Callable[[], T]) -> T:
+        """A read, begun again when the object was overwritten in the middle of it."""
+        for _ in range(_TRIES - 1):
+            try:
+                return read()
+            except ObjectChangedError:
+                continue
+        try:
+            return read()
+        except ObjectChangedError:
+            raise ServiceUnavailableError("the artifact is overwritten faster than it can be read") from None
+
+
+def _frames(tables: Iterator[tuple[pa.Table, bool]], rows: int) -> Iterator[pd.DataFrame]:
+    held: pa.Table | None = None
+    whole, offset = True, 0
+    for table, whole in tables:
+        held = table if held is None else pa.concat_tables([held, table])
+        while held.num_rows > rows:
+            yield to_frame(held.slice(0, rows), whole=whole, offset=offset)
+            held, offset = held.slice(rows), offset + rows
+    if held is not None and (held.num_rows or not offset):
+        yield to_frame(held, whole=whole, offset=offset)

@@ -1,0 +1,313 @@
+"""Artifacts in a Google Cloud Storage bucket."""
+
+import io
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import google.auth
+import requests
+from google.api_core import exceptions as api
+from google.auth import exceptions as auth
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+from google.cloud.storage import exceptions as storage_errors
+from google.cloud.storage.retry import DEFAULT_RETRY
+from prefect_gcp import GcpCredentials
+from pydantic import Field
+
+from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo
+from clinops_prefect.clients import cached_client, fingerprint
+from clinops_prefect.errors import (
+    AccessDeniedError,
+    ArtifactNotFoundError,
+    BucketNotFoundError,
+    ClinopsPrefectError,
+    ServiceUnavailableError,
+)
+from clinops_prefect.metadata import RESERVED
+from clinops_prefect.stores.cloud import CloudPipelineStore, is_loopback
+from clinops_prefect.transfer import PART_BYTES
+
+_SCOPES = ["https://www.googleapis.com/auth/devstorage.read_write"]
+_WRITE_ID = f"{RESERVED}write-id"
+# Retried for this long in all, with back-off; the client's default of two minutes is long for a task that is retried.
+_RETRY = DEFAULT_RETRY.with_timeout(45.0).with_delay(initial=0.5, multiplier=2.0, maximum=8.0)
+_TIMEOUT = (5.0, 60.0)
+_READ_FROM_ENVIRONMENT = ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT")
+
+
+class GCSBackend(Backend):
+    """Objects of one bucket."""
+
+    def __init__(self, store: "GCSPipelineStore") -> None:
+        self._store = store
+
+    @property
+    def client(self) -> storage.Client:
+        """The process's client for this configuration."""
+        store = self._store
+        environment = tuple(os.environ.get(name) for name in _READ_FROM_ENVIRONMENT)
+        who = (store.credentials_path, fingerprint(store.credentials), store.project)
+        return cached_client(("gcs", *who, store.endpoint_url, environment), store._connect)
+
+    @property
+    def _bucket(self) -> storage.Bucket:
+        return self.client.bucket(self._store.bucket)
+
+    def uri(self, key: str) -> str:
+        return f"gs://{self._store.bucket}/{key}"
+
+    def _blob(self, key: str, **options: Any) -> storage.Blob:
+        return self._bucket.blob(key, **options)
+
+    def _write(
+        self, key: str, chunks: Iterator[bytes], content_type: str, metadata: dict[str, str], overwrite: bool
+    ) -> None:
+        blob = self._blob(key, chunk_size=PART_BYTES, kms_key_name=self._store.kms_key_name or None)
+        write_id = uuid.uuid4().hex
+        blob.metadata = {**metadata, _WRITE_ID: write_id}
+        options: dict[str, Any] = {"content_type": content_type, "retry": _RETRY, "timeout": _TIMEOUT}
+        if not overwrite:
+            options["if_generation_match"] = 0
+        body = _Chunks(chunks)
+        first = body.read(PART_BYTES + 1)
+        try:
+            if len(first) <= PART_BYTES:
+                blob.upload_from_string(first, **options)
+            else:
+                body.unread(first)
+                blob.upload_from_file(body, **options)
+        except api.PreconditionFailed:
+            # A retry may have found what the first try had written before its answer was lost.
+            if self._head(key, "").metadata.get(_WRITE_ID) != write_id:
+                raise ObjectExistsError from None
+
+    def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo]:
+        info = self._head(key, version)
+        first = max(0, info.size + start) if start < 0 else start
+        last = info.size if end is None else min(end, info.size)
+        if first >= last:
+            return b"", info
+        return self._read(key, first, last, version, info.pin), info
+
+    def _read(self, key: str, start: int, end: int, version: str, pin: str) -> bytes:
+        generation = int(pin)
+        blob = self._blob(key, generation=generation) if version else self._blob(key)
+        try:
+            # Raw: the server would decompress an object that says it is gzip, and the range would be of another text.
+            return blob.download_as_bytes(  # type: ignore[no-any-return]
+                start=start,
+                end=end - 1,
+                raw_download=True,
+                checksum=None,
+                retry=_RETRY,
+                timeout=_TIMEOUT,
+                if_generation_match=None if version else generation,
+            )
+        except (api.PreconditionFailed, api.RequestRangeNotSatisfiable, storage_errors.DataCorruption):
+            raise ObjectChangedError from None
+
+    def _head(self, key: str, version: str) -> ObjectInfo:
+        if version and not version.isdigit():
+            raise ArtifactNotFoundError(f"{self.uri(key)} has no version {version!r}", uri=self.uri(key))
+        blob = self._blob(key, generation=int(version)) if version else self._blob(key)
+        try:
+            blob.reload(retry=_RETRY, timeout=_TIMEOUT)
+        except api.NotFound as error:
+            self._check_bucket()
+            raise ArtifactNotFoundError(f"there is no {self.uri(key)}", uri=self.uri(key)) from error
+        return _info(blob)
+
+    def _list(self, prefix: str) -> Iterator[str]:
+        fields = "items(name),nextPageToken"
+        blobs = self.client.list_blobs(
+            self._store.bucket, prefix=prefix, fields=fields, page_size=1000, retry=_RETRY, timeout=_TIMEOUT
+        )
+        for blob in blobs:
+            yield blob.name
+
+    def _versions(self, key: str) -> Iterator[ObjectInfo]:
+        blobs = self.client.list_blobs(self._store.bucket, prefix=key, versions=True, retry=_RETRY, timeout=_TIMEOUT)
+        kept = [_info(blob) for blob in blobs if blob.name == key]
+        yield from sorted(kept, key=lambda info: int(info.version), reverse=True)
+
+    def _remove(self, key: str) -> None:
+        try:
+            self._blob(key).delete(retry=_RETRY, timeout=_TIMEOUT)
+        except api.NotFound:
+            self._check_bucket()
+
+    def _copy(self, source: str, target: str) -> None:
+        self._head(source, "")
+        copy = self._blob(target, kms_key_name=self._store.kms_key_name or None)
+        token = None
+        while True:
+            token, _, _ = copy.rewrite(self._blob(source), token=token, retry=_RETRY, timeout=_TIMEOUT)
+            if token is None:
+                return
+
+    def _check_bucket(self) -> None:
+        try:
+            # Not `bucket.exists()`: it takes a permission that who may read and write objects often has not.
+            next(iter(self.client.list_blobs(self._store.bucket, max_results=1, retry=_RETRY, timeout=_TIMEOUT)), None)
+        except api.NotFound as error:
+            raise self._no_bucket() from error
+        except api.Forbidden:
+            pass  # not permitted to look: the bucket is there, then
+
+    def _no_bucket(self) -> BucketNotFoundError:
+        uri = f"gs://{self._store.bucket}"
+        return BucketNotFoundError(f"there is no bucket {uri}; check bucket, project and endpoint_url", uri=uri)
+
+    def _translate(self, error: Exception, uri: str) -> Exception | None:
+        if isinstance(error, storage_errors.InvalidResponse):
+            status = getattr(error.response, "status_code", 0)
+            error = api.from_http_status(status, "") if status else error  # type: ignore[no-untyped-call]
+        if isinstance(error, api.NotFound):
+            # What was read is told apart in `_head`; a write or a listing misses only the bucket.
+            return self._no_bucket()
+        if isinstance(error, api.Forbidden | api.Unauthorized):
+            return AccessDeniedError(
+                f"{uri}: access denied ({error.code}); check the credentials and their roles", uri=uri
+            )
+        if isinstance(error, auth.TransportError):
+            return _unavailable(uri, error)
+        if isinstance(error, auth.GoogleAuthError):
+            return AccessDeniedError(
+                f"{uri}: no usable Google credentials ({type(error).__name__}); set credentials=, credentials_path= or "
+                "application default credentials",
+                uri=uri,
+            )
+        if isinstance(error, api.ServerError | api.TooManyRequests | api.RetryError | requests.RequestException):
+            return _unavailable(uri, error)
+        if isinstance(error, storage_errors.DataCorruption | ConnectionError | TimeoutError):
+            return _unavailable(uri, error)
+        if isinstance(error, api.GoogleAPIError | storage_errors.InvalidResponse):
+            code = getattr(error, "code", "") or type(error).__name__
+            if getattr(code, "value", code) in (408, 429):
+                return _unavailable(uri, error)
+            return ClinopsPrefectError(f"{uri}: Cloud Storage refused the request ({code})", uri=uri)
+        return None
+
+
+class _Chunks(io.RawIOBase):
+    """Chunks as a file that can be read once, in order."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._held = bytearray()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        while size < 0 or len(self._held) < size:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            self._held += chunk
+        size = len(self._held) if size < 0 else size
+        data = bytes(self._held[:size])
+        del self._held[:size]
+        self._position = getattr(self, "_position", 0) + len(data)
+        return data
+
+    def unread(self, data: bytes) -> None:
+        self._held[:0] = data
+        self._position -= len(data)
+
+    def tell(self) -> int:
+        return getattr(self, "_position", 0)
+
+
+def _info(blob: storage.Blob) -> ObjectInfo:
+    generation = str(blob.generation)
+    return ObjectInfo(blob.size, blob.time_created, generation, generation, dict(blob.metadata or {}))
+
+
+def _unavailable(uri: str, error: Exception) -> ServiceUnavailableError:
+    name = type(error).__name__
+    return ServiceUnavailableError(
+        f"{uri}: Cloud Storage cannot be reached or is overloaded ({name}); check the network and endpoint_url",
+        uri=uri,
+    )
+
+
+class GCSPipelineStore(CloudPipelineStore):
+    """Hand DataFrames from step to step through a Google Cloud Storage bucket.
+
+    Attributes:
+        bucket: The bucket.
+        prefix: The path below which the store keeps everything it writes.
+        format: Parquet, or CSV.
+        project: The project; empty, as the credentials or the environment says.
+        credentials_path: A key file; empty, the application default credentials.
+        credentials: A `GcpCredentials` block, instead of `credentials_path`.
+        endpoint_url: Another endpoint than Google's own.
+        kms_key_name: A Cloud KMS key to encrypt every object with.
+        allow_http: Whether a plain http endpoint on a network is acceptable.
+        allow_pickle: Whether Prefect results may be read with a serializer that can run code.
+
+    Example:
+        Load a saved store and pass a frame on:
+        ```python
+        from clinops_prefect import GCSPipelineStore
+
+        store = GCSPipelineStore.load("BLOCK_NAME")
+        uri = store.upload(windows_df, "features/windows_2024_01")
+        windows_df = store.download("features/windows_2024_01")
+        ```
+    """
+
+    _block_type_name = "GCS Pipeline Store"
+    _block_type_slug = "gcs-pipeline-store"
+
+    project: str = Field(default="", description="A Google Cloud project. Empty: as the credentials say.")
+    credentials_path: str = Field(
+        default="", description="The path of a credentials JSON file. Empty: application default credentials."
+    )
+    credentials: GcpCredentials | None = Field(
+        default=None, description="A GCP credentials block. Empty: the file, or application default credentials."
+    )
+    kms_key_name: str = Field(
+        default="",
+        description="A Cloud KMS key (projects/…/cryptoKeys/…) to encrypt objects with. Empty: the bucket's default.",
+    )
+
+    @classmethod
+    def _backend_type(cls) -> type[Backend]:
+        return GCSBackend
+
+    def _backend(self) -> GCSBackend:
+        return GCSBackend(self)
+
+    def _connect(self) -> storage.Client:
+        endpoint = self.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
+        if endpoint and "://" not in endpoint:
+            endpoint = f"http://{endpoint}"
+        self._check_endpoint(endpoint)
+        credentials, project = self._credentials(endpoint)
+        options = {"api_endpoint": endpoint} if endpoint else None
+        client = storage.Client(
+            project=self.project or project or "none", credentials=credentials, client_options=options
+        )
+        # As many connections as threads ask for at once; the default of ten makes the others wait for nothing.
+        adapter = requests.adapters.HTTPAdapter(pool_connections=8, pool_maxsize=64)
+        client._http.mount("https://", adapter)
+        client._http.mount("http://", adapter)
+        return client
+
+    def _credentials(self, endpoint: str) -> tuple[Any, str | None]:
+        if self.credentials is not None:
+            return self.credentials.get_credentials_from_service_account(), self.credentials.project
+        if self.credentials_path:
+            path = Path(self.credentials_path).expanduser()
+            if not path.is_file():
+                raise AccessDeniedError(f"there is no credentials file {path}", uri=f"gs://{self.bucket}")
+            return google.auth.load_credentials_from_file(str(path), scopes=_SCOPES)  # type: ignore
+        if endpoint and is_loopback(endpoint):
+            return AnonymousCredentials(), None  # type: ignore[no-untyped-call]
+        return google.auth.default(scopes=_SCOPES)

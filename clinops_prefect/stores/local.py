@@ -1,0 +1,219 @@
+"""Artifacts in a directory: no account, no network, the same interface."""
+
+import errno
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import unquote
+
+from prefect.logging import get_logger
+from pydantic import Field
+
+from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo
+from clinops_prefect.errors import (
+    AccessDeniedError,
+    ArtifactNotFoundError,
+    ClinopsPrefectError,
+    InvalidArtifactNameError,
+    ServiceUnavailableError,
+)
+from clinops_prefect.store import PipelineStore
+
+# An object's metadata lives in an extended attribute: it comes and goes with the file, in one rename.
+_ATTRIBUTE = "user.clinops"
+_TEMPORARY = ".clinops-"
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_PIECE_BYTES = 8 << 20
+
+
+class LocalBackend(Backend):
+    """Files below a root."""
+
+    key_bytes = 3_500
+    # A file name may have 255 bytes on every file system in use.
+    segment_bytes = 255
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def uri(self, key: str) -> str:
+        return (self.root / key).as_uri()
+
+    def _write(
+        self, key: str, chunks: Iterator[bytes], _content_type: str, metadata: dict[str, str], overwrite: bool
+    ) -> None:
+        path = self.root / key
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InvalidArtifactNameError(
+                f"{self.uri(key)}: a part of the name is already the name of a file", uri=self.uri(key)
+            ) from None
+        temporary = path.parent / f"{_TEMPORARY}{uuid.uuid4().hex}.tmp"
+        try:
+            with temporary.open("xb") as file:
+                for chunk in chunks:
+                    file.write(chunk)
+                self._set_metadata(file.fileno(), metadata)
+                file.flush()
+                # A crash of the machine must not leave a file with the right name and no content.
+                os.fsync(file.fileno())
+            if overwrite:
+                temporary.replace(path)
+            else:
+                try:
+                    os.link(temporary, path)
+                except FileExistsError:
+                    raise ObjectExistsError from None
+            _sync_directory(path.parent)
+        except IsADirectoryError:
+            raise InvalidArtifactNameError(f"{self.uri(key)} is a directory", uri=self.uri(key)) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo]:
+        self._check_version(key, version)
+        with (self.root / key).open("rb") as file:
+            info = self._info(file.fileno())
+            first = max(0, info.size + start) if start < 0 else start
+            last = info.size if end is None else min(end, info.size)
+            return os.pread(file.fileno(), max(0, last - first), first), info
+
+    def _read(self, key: str, start: int, end: int, _version: str, pin: str) -> bytes:
+        with (self.root / key).open("rb") as file:
+            if _pin(os.fstat(file.fileno())) != pin:
+                raise ObjectChangedError
+            return os.pread(file.fileno(), end - start, start)
+
+    def _head(self, key: str, version: str) -> ObjectInfo:
+        self._check_version(key, version)
+        with (self.root / key).open("rb") as file:
+            return self._info(file.fileno())
+
+    def _list(self, prefix: str) -> Iterator[str]:
+        directory = prefix.rpartition("/")[0]
+        for parent, _, names in os.walk(self.root / directory):
+            for name in names:
+                key = (Path(parent) / name).relative_to(self.root).as_posix()
+                if key.startswith(prefix) and not name.startswith(_TEMPORARY):
+                    yield key
+
+    def _versions(self, key: str) -> Iterator[ObjectInfo]:
+        with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            yield self._head(key, "")
+
+    def _remove(self, key: str) -> None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            (self.root / key).unlink()
+
+    def _copy(self, source: str, target: str) -> None:
+        with (self.root / source).open("rb") as file:
+            metadata = self._info(file.fileno()).metadata
+            self._write(target, iter(lambda: file.read(_PIECE_BYTES), b""), "", metadata, True)
+
+    def _translate(self, error: Exception, uri: str) -> Exception | None:
+        if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+            return ArtifactNotFoundError(f"there is no {uri}", uri=uri)
+        if not isinstance(error, OSError):
+            return None
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        if error.errno in _DENIED:
+            return AccessDeniedError(f"{uri}: {reason}; check the owner and mode of the directory", uri=uri)
+        if error.errno == errno.ENAMETOOLONG:
+            return InvalidArtifactNameError(f"{uri}: {reason}", uri=uri)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return ServiceUnavailableError(
+                f"{uri}: {reason}; nothing was written. Free some space and try again", uri=uri
+            )
+        return ServiceUnavailableError(f"{uri}: {reason}", uri=uri)
+
+    def _check_version(self, key: str, version: str) -> None:
+        if version:
+            raise ArtifactNotFoundError(f"{self.uri(key)}: a directory keeps no versions", uri=self.uri(key))
+
+    def _info(self, descriptor: int) -> ObjectInfo:
+        status = os.fstat(descriptor)
+        created = datetime.fromtimestamp(status.st_mtime, UTC)
+        return ObjectInfo(status.st_size, created, "", _pin(status), _metadata(descriptor))
+
+    def _set_metadata(self, descriptor: int, metadata: dict[str, str]) -> None:
+        if not metadata:
+            return
+        try:
+            os.setxattr(descriptor, _ATTRIBUTE, json.dumps(metadata).encode())
+        except (OSError, AttributeError) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.ENOTSUP, errno.ENOSYS):
+                raise
+            # macOS and a few file systems have none. Parquet carries its own checksum and metadata; the rest does not.
+            get_logger("clinops_prefect").warning(
+                "%s keeps no extended attributes: CSV and plain files are stored without a checksum", self.root
+            )
+
+
+def _metadata(descriptor: int) -> dict[str, str]:
+    try:
+        return dict(json.loads(os.getxattr(descriptor, _ATTRIBUTE)))
+    except (OSError, AttributeError, ValueError):
+        return {}
+
+
+def _pin(status: os.stat_result) -> str:
+    return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class LocalPipelineStore(PipelineStore):
+    """Hand DataFrames from step to step through a directory: the default, with no account and no network.
+
+    Attributes:
+        directory: The directory; created by the first write.
+        prefix: The path below it for everything the store writes.
+        format: Parquet, or CSV.
+        allow_pickle: Whether Prefect results may be read with a serializer that can run code.
+
+    Example:
+        Load a saved store and pass a frame on:
+        ```python
+        from clinops_prefect import LocalPipelineStore
+
+        store = LocalPipelineStore.load("BLOCK_NAME")
+        store.upload(windows_df, "features/windows_2024_01")
+        windows_df = store.download("features/windows_2024_01")
+        ```
+    """
+
+    _block_type_name = "Local Pipeline Store"
+    _block_type_slug = "local-pipeline-store"
+    _first_field: ClassVar[str] = "directory"
+
+    directory: str = Field(description="The directory that holds the artifacts; created by the first write.")
+
+    def __init__(self, directory: str | os.PathLike[str] | None = None, /, **data: Any) -> None:
+        if isinstance(data.get("directory"), os.PathLike):
+            data["directory"] = os.fspath(data["directory"])
+        super().__init__(None if directory is None else os.fspath(directory), **data)
+
+    @classmethod
+    def _at(cls, location: str, *, is_uri: bool, **fields: Any) -> "LocalPipelineStore":
+        return cls(unquote(location) if is_uri else location, **fields)
+
+    @classmethod
+    def _backend_type(cls) -> type[Backend]:
+        return LocalBackend
+
+    def _backend(self) -> LocalBackend:
+        if not self.directory:
+            raise ClinopsPrefectError("the directory of a LocalPipelineStore is empty")
+        return LocalBackend(Path(self.directory).expanduser().absolute())

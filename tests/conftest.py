@@ -1,0 +1,46 @@
+"""Emulators and stores, as fixtures."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything imports boto3, Prefect or Google's client: no test may reach a real account or a real server.
+for _name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "PREFECT_"))]:
+    del os.environ[_name]
+os.environ |= {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+
+from tests.doors import Door, GCSDoor, LocalDoor, S3Door  # noqa: E402
+from tests.emulators import fake_gcs_server, moto_server  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    with moto_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def gcs_endpoint() -> Iterator[str]:
+    with fake_gcs_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["local", "s3", "gcs"])
+def door(request: pytest.FixtureRequest, tmp_path: Path) -> Door:
+    """Each backend in turn, empty."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    if request.param == "s3":
+        return S3Door(request.getfixturevalue("s3_endpoint"), name)
+    if request.param == "gcs":
+        return GCSDoor(request.getfixturevalue("gcs_endpoint"), name)
+    return LocalDoor(tmp_path / "artifacts")

@@ -1,0 +1,159 @@
+"""The stores under test, each with a second door: the same objects through the provider's own client.
+
+What the code under test writes is checked through the second door, and what it reads is put there through it.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import boto3
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+
+from clinops_prefect import GCSPipelineStore, LocalPipelineStore, PipelineStore, S3PipelineStore
+
+
+class Door(Protocol):
+    """One backend, and how to get at its objects without the package."""
+
+    scheme: str
+
+    def store(self, **fields: Any) -> PipelineStore:
+        """A store of this backend."""
+
+    def store_without_bucket(self) -> PipelineStore:
+        """A store whose bucket does not exist."""
+
+    def keys(self) -> list[str]: ...
+    def get(self, key: str) -> bytes: ...
+    def put(self, key: str, data: bytes) -> None: ...
+    def replace_bytes(self, key: str, data: bytes) -> None:
+        """Other bytes in the same object, its metadata kept: what a disk that rots does."""
+
+    def content_type(self, key: str) -> str: ...
+    def metadata(self, key: str) -> dict[str, str]: ...
+
+
+@dataclass
+class LocalDoor:
+    root: Path
+    scheme = "file"
+
+    def store(self, **fields: Any) -> PipelineStore:
+        return LocalPipelineStore(str(self.root), **fields)
+
+    def store_without_bucket(self) -> PipelineStore:
+        return LocalPipelineStore(str(self.root / "missing"))
+
+    def keys(self) -> list[str]:
+        return sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
+
+    def get(self, key: str) -> bytes:
+        return (self.root / key).read_bytes()
+
+    def put(self, key: str, data: bytes) -> None:
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.write_bytes(data)
+
+    def replace_bytes(self, key: str, data: bytes) -> None:
+        (self.root / key).write_bytes(data)
+
+    def content_type(self, key: str) -> str:
+        return ""
+
+    def metadata(self, key: str) -> dict[str, str]:
+        try:
+            return dict(json.loads(os.getxattr(self.root / key, "user.clinops")))
+        except OSError:
+            return {}
+
+
+@dataclass
+class S3Door:
+    endpoint: str
+    bucket: str
+    scheme = "s3"
+
+    def __post_init__(self) -> None:
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="second-door",
+            aws_secret_access_key="second-door",
+        )
+        self.client.create_bucket(Bucket=self.bucket)
+
+    def store(self, **fields: Any) -> PipelineStore:
+        return S3PipelineStore(self.bucket, endpoint_url=self.endpoint, region="us-east-1", **fields)
+
+    def store_without_bucket(self) -> PipelineStore:
+        return S3PipelineStore(f"{self.bucket}-missing", endpoint_url=self.endpoint, region="us-east-1")
+
+    def _objects(self) -> Iterator[str]:
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket):
+            for entry in page.get("Contents", ()):
+                yield entry["Key"]
+
+    def keys(self) -> list[str]:
+        return sorted(self._objects())
+
+    def get(self, key: str) -> bytes:
+        return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+    def put(self, key: str, data: bytes) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=data)
+
+    def replace_bytes(self, key: str, data: bytes) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata=self.metadata(key))
+
+    def content_type(self, key: str) -> str:
+        return self.client.head_object(Bucket=self.bucket, Key=key)["ContentType"]
+
+    def metadata(self, key: str) -> dict[str, str]:
+        return self.client.head_object(Bucket=self.bucket, Key=key)["Metadata"]
+
+
+@dataclass
+class GCSDoor:
+    endpoint: str
+    bucket: str
+    scheme = "gs"
+
+    def __post_init__(self) -> None:
+        self.client = storage.Client(
+            project="p", credentials=AnonymousCredentials(), client_options={"api_endpoint": self.endpoint}
+        )
+        self.client.create_bucket(self.bucket)
+
+    def store(self, **fields: Any) -> PipelineStore:
+        return GCSPipelineStore(self.bucket, endpoint_url=self.endpoint, **fields)
+
+    def store_without_bucket(self) -> PipelineStore:
+        return GCSPipelineStore(f"{self.bucket}-missing", endpoint_url=self.endpoint)
+
+    def keys(self) -> list[str]:
+        return sorted(blob.name for blob in self.client.list_blobs(self.bucket))
+
+    def get(self, key: str) -> bytes:
+        return self.client.bucket(self.bucket).blob(key).download_as_bytes(checksum=None)
+
+    def put(self, key: str, data: bytes) -> None:
+        self.client.bucket(self.bucket).blob(key).upload_from_string(data)
+
+    def replace_bytes(self, key: str, data: bytes) -> None:
+        blob = self.client.bucket(self.bucket).blob(key)
+        blob.metadata = self.metadata(key)
+        blob.upload_from_string(data)
+
+    def content_type(self, key: str) -> str:
+        return self.client.bucket(self.bucket).get_blob(key).content_type
+
+    def metadata(self, key: str) -> dict[str, str]:
+        return dict(self.client.bucket(self.bucket).get_blob(key).metadata or {})
