@@ -7,7 +7,7 @@ key of our own, and put back on reading. What cannot be put back is refused, nam
 
 import json
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -36,8 +36,8 @@ def to_arrow(df: pd.DataFrame) -> pa.Table:
         # `from None`: Arrow's message quotes the cell.
         raise _refusal(df) from None
     # One entry a level; the description of a default index, which has no field, is a dictionary.
-    descriptors = table.schema.pandas_metadata["index_columns"]
-    index: list[str] = [field for field in descriptors if isinstance(field, str)]
+    descriptors: Any = table.schema.pandas_metadata["index_columns"]
+    index = [field for field in descriptors if isinstance(field, str)]
     fields = table.column_names[: len(df.columns)]
     notes = {}
     for position, field in enumerate(fields):
@@ -124,7 +124,7 @@ def _assemble(table: pa.Table, layout: dict[str, Any], whole: bool, offset: int)
     arrays = {name: columns.restore(table.column(name), notes[name]) for name in names if name in notes}
     # ignore_metadata: the index stays a column, and no dtype is guessed.
     frame: pd.DataFrame = table.select(plain).to_pandas(ignore_metadata=True, split_blocks=True, self_destruct=True)
-    frame.columns = range(len(plain))
+    frame.columns = pd.RangeIndex(len(plain))
     fields = [name for name in names if name not in index_columns]
     if fields != plain:
         arrays |= {name: frame[position].to_numpy() for position, name in enumerate(plain)}
@@ -165,10 +165,10 @@ def _index(layout: dict[str, Any], arrays: list[Any], rows: int, whole: bool, of
         return pd.RangeIndex(offset, offset + rows, name=name)
     if len(arrays) > 1:
         return pd.MultiIndex.from_arrays(arrays, names=note["names"])
-    index: pd.Index[Any] = pd.Index(arrays[0], dtype=arrays[0].dtype, name=note["names"][0], copy=False)
+    index: Any = pd.Index(arrays[0], dtype=arrays[0].dtype, name=note["names"][0], copy=False)
     if whole and note["freq"] and rows == layout["rows"]:
         index.freq = note["freq"]
-    return index
+    return cast("pd.Index[Any]", index)
 
 
 def _labels_note(labels: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
@@ -188,7 +188,8 @@ def _labels_note(labels: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
 
 def _labels(note: dict[str, Any], fields: list[str]) -> "pd.Index[Any]":
     if "dtype" in note:
-        return pd.Index(fields, dtype=note["dtype"], name=note["names"][0])
+        plain: pd.Index[Any] = pd.Index(fields, dtype=note["dtype"], name=note["names"][0])
+        return plain
     labels: pd.Index[Any]
     if "range" in note:
         start, stop, step = note["range"]

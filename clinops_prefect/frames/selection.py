@@ -12,7 +12,7 @@ from clinops_prefect.frames.layout import fields_by_label, index_fields
 from clinops_prefect.names import nearest
 
 # pyarrow's DNF, or an expression.
-Filters: TypeAlias = "pc.Expression | list[tuple[Any, ...]] | list[list[tuple[Any, ...]]]"
+Filters: TypeAlias = pc.Expression | list[tuple[Any, ...]] | list[list[tuple[Any, ...]]]
 
 
 class Selection:

@@ -250,7 +250,7 @@ class S3Backend(Backend):
             return ClinopsPrefectError(f"{uri}: S3 refused {error.operation_name} ({code})", uri=uri)
         if isinstance(error, _CREDENTIAL_ERRORS):
             return AccessDeniedError(
-                f"{uri}: no usable AWS credentials ({type(error).__name__}); set credentials=, profile= or the environment",
+                f"{uri}: no usable AWS credentials ({type(error).__name__}); set credentials= or profile=",
                 uri=uri,
             )
         if isinstance(error, boto.HTTPClientError | boto.IncompleteReadError | boto.ConnectionError):
