@@ -8,6 +8,7 @@ from clinops_prefect import errors
 if TYPE_CHECKING:
     from clinops_prefect.artifacts.info import ArtifactInfo as ArtifactInfo
     from clinops_prefect.frames.encoding import StorageFormat as StorageFormat
+    from clinops_prefect.results import DataFrameSerializer as DataFrameSerializer
     from clinops_prefect.store import PipelineStore as PipelineStore
     from clinops_prefect.stores.gcs import GCSPipelineStore as GCSPipelineStore
     from clinops_prefect.stores.local import LocalPipelineStore as LocalPipelineStore
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 # Public name -> its module, and the extra that brings what the module imports.
 _PUBLIC = {
     "ArtifactInfo": ("clinops_prefect.artifacts.info", ""),
+    "DataFrameSerializer": ("clinops_prefect.results", ""),
     "GCSPipelineStore": ("clinops_prefect.stores.gcs", "gcp"),
     "LocalPipelineStore": ("clinops_prefect.stores.local", ""),
     "PipelineStore": ("clinops_prefect.store", ""),

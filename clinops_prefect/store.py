@@ -3,12 +3,14 @@
 import abc
 import importlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, ClassVar, Self, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 from prefect.filesystems import WritableFileSystem
+from prefect.logging import get_logger
 from pydantic import ConfigDict, Field
 
 from clinops_prefect.artifacts import csv, parquet, plain
@@ -26,6 +28,7 @@ from clinops_prefect.frames.layout import to_frame
 from clinops_prefect.frames.selection import Filters
 from clinops_prefect.metadata import check_metadata
 from clinops_prefect.names import check_name, check_prefix, join, name_of, nearest
+from clinops_prefect.trust import check_result
 from clinops_prefect.twins import asynchronous, asynchronous_iterator
 
 T = TypeVar("T")
@@ -372,13 +375,54 @@ class PipelineStore(WritableFileSystem, abc.ABC):
 
     # --- Prefect results ---
 
-    def read_path(self, path: str, **_: Any) -> bytes:  # type: ignore[override]
-        """What Prefect reads a result with."""
-        return self.read_bytes(path)
+    # `_sync` is what Prefect's sync engine passes; its async engine calls the twins.
+    def read_path(self, path: str, *, _sync: bool = True) -> bytes:  # type: ignore[override]
+        """The bytes of a Prefect result, for Prefect itself.
 
-    def write_path(self, path: str, content: bytes, **_: Any) -> None:  # type: ignore[override]
-        """What Prefect writes a result with."""
-        self.write_bytes(path, content)
+        Raises:
+            ArtifactNotFoundError: There is none.
+            UntrustedResultError: Reading it could run code, and `allow_pickle` is false.
+        """
+        with self._logged(path):
+            content = self.read_bytes(path)
+            if not self.allow_pickle:
+                check_result(content, self._result_uri(path))
+            return content
+
+    aread_path = asynchronous(read_path)
+
+    def write_path(self, path: str, content: bytes, *, _sync: bool = True) -> None:  # type: ignore[override]
+        """Store the bytes of a Prefect result, for Prefect itself.
+
+        Raises:
+            UntrustedResultError: Reading it could run code, and `allow_pickle` is false; nothing was written.
+        """
+        with self._logged(path):
+            if not self.allow_pickle:
+                check_result(content, self._result_uri(path))
+            self.write_bytes(path, content)
+
+    awrite_path = asynchronous(write_path)
+
+    def _resolve_path(self, path: str) -> None:
+        # Prefect asks for this where it has lost the block's id, and takes a path for one below the prefix already:
+        # with any answer but None the prefix would be there twice.
+        del path
+
+    def _result_uri(self, path: str) -> str:
+        return self._backend().uri(join(self.prefix, check_name(path, what="path")))
+
+    @contextmanager
+    def _logged(self, path: str) -> Iterator[None]:
+        # Prefect takes any error of a read for "there is no such result", runs the task again and overwrites it, and
+        # only logs an error of a write as one of many lines. So the store says itself what happened.
+        try:
+            yield
+        except ArtifactNotFoundError:
+            raise
+        except Exception as error:
+            get_logger("clinops_prefect").error("result %s: %s", path, error)
+            raise
 
     # --- inner ---
 

@@ -1,0 +1,98 @@
+"""Which stored results may be read: those that no reader runs code for.
+
+Prefect stores a result as a JSON envelope that names the serializer to read it with, or as the serializer's raw bytes,
+with or without such metadata beside it. Whoever can write to the bucket therefore chooses what the workers run: an
+envelope edited to `pickle` runs code, and so does a JSON decoder given by name. This accepts our own serializer, plain
+JSON and raw Parquet, and nothing else.
+"""
+
+import json
+from typing import Any
+
+from clinops_prefect.errors import UntrustedResultError
+
+OURS = "clinops/dataframe"
+_PARQUET = b"PAR1"
+# Prefect's own decoder is no custom one, but for objects with these keys it imports what they name and calls it.
+_DECODER = "prefect.serializers.prefect_json_object_decoder"
+_IMPORTING_KEYS = {"__class__", "__exc_type__"}
+_ENVELOPE_KEYS = {"metadata", "result", "data", "serializer", "storage_key", "expiration", "prefect_version"}
+
+
+def check_result(content: bytes, uri: str) -> None:
+    """Let a result pass if reading it runs no code.
+
+    Args:
+        content: What Prefect hands to `write_path`, or what `read_path` is about to return.
+        uri: For the message.
+
+    Raises:
+        UntrustedResultError: It names another serializer, or is neither JSON nor Parquet.
+    """
+    if content[:4] == _PARQUET or not content:
+        return
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        raise _refused(uri, "it is neither JSON nor Parquet, as a pickle is") from None
+    if _imports(document):
+        raise _refused(uri, "its JSON names a class to import")
+    if isinstance(document, dict) and _ENVELOPE_KEYS & document.keys() and OURS not in document:
+        _check_envelope(document, uri)
+
+
+def _check_envelope(envelope: dict[str, Any], uri: str) -> None:
+    nested = envelope.get("metadata")
+    metadata = nested if isinstance(nested, dict) else {}
+    # Prefect takes the serializer from the metadata, or, in its old format, from beside it; without one, it is pickle.
+    serializers = [part["serializer"] for part in (envelope, metadata) if "serializer" in part]
+    if not serializers:
+        raise _refused(uri, "it names no serializer, which Prefect takes for pickle")
+    for serializer in serializers:
+        if not isinstance(serializer, dict):
+            raise _refused(uri, "its serializer cannot be read")
+        kind = serializer.get("type")
+        if kind == "json" and not _is_plain_json(serializer):
+            raise _refused(uri, "its JSON serializer names a decoder or a library to import")
+        if kind not in ("json", OURS):
+            raise _refused(uri, f"its serializer is {str(kind)[:40]!r}")
+    for part in ("result", "data"):
+        payload = envelope.get(part)
+        if isinstance(payload, str) and any(s.get("type") == "json" for s in serializers):
+            try:
+                payload = json.loads(payload)
+            except (ValueError, RecursionError):
+                raise _refused(uri, "its JSON cannot be read") from None
+        if _imports(payload):
+            raise _refused(uri, "its JSON names a class to import")
+
+
+def _is_plain_json(serializer: dict[str, Any]) -> bool:
+    return (
+        serializer.get("jsonlib", "json") == "json"
+        and serializer.get("object_decoder") in (None, _DECODER)
+        and not serializer.get("loads_kwargs")
+    )
+
+
+def _imports(document: Any) -> bool:
+    """Whether Prefect's decoder would import something for any object in the document."""
+    waiting = [document]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if _IMPORTING_KEYS & part.keys():
+                return True
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+    return False
+
+
+def _refused(uri: str, why: str) -> UntrustedResultError:
+    return UntrustedResultError(
+        f"the result {uri} is refused: {why}, so reading it could run code. Set "
+        "result_serializer=DataFrameSerializer() (from clinops_prefect) or 'json' on the flow or task or, if all "
+        "who can write to the store is trusted, allow_pickle=True on the store",
+        uri=uri,
+    )
