@@ -171,7 +171,7 @@ def _to_json(value: Any) -> Any:
         if type(value) is kind or (kind in (np.generic, PurePath) and isinstance(value, kind)):
             return {_TAG: tag, "value": encode(value)}
     raise TypeError(
-        f"a result of type {type(value).__module__}.{type(value).__qualname__} cannot be stored by DataFrameSerializer; "
+        f"DataFrameSerializer cannot store a {type(value).__module__}.{type(value).__qualname__}; "
         "return frames, JSON values, dates, NumPy values, or containers of these"
     )
 

@@ -93,6 +93,6 @@ def _refused(uri: str, why: str) -> UntrustedResultError:
     return UntrustedResultError(
         f"the result {uri} is refused: {why}, so reading it could run code. Set "
         "result_serializer=DataFrameSerializer() (from clinops_prefect) or 'json' on the flow or task or, if all "
-        "who can write to the store is trusted, allow_pickle=True on the store",
+        "who can write to the store are trusted, allow_pickle=True on the store",
         uri=uri,
     )

@@ -118,8 +118,9 @@ def fields_by_label(schema: pa.Schema) -> dict[Hashable, str]:
 
 
 def _assemble(table: pa.Table, layout: dict[str, Any], whole: bool, offset: int) -> pd.DataFrame:
-    notes, index_columns, rows = layout["columns"], layout["index"]["fields"], table.num_rows
-    names = table.column_names
+    notes, index_columns, names = layout["columns"], layout["index"]["fields"], table.column_names
+    # Parquet and CSV forget how many rows a table without columns had.
+    rows = table.num_rows if names or not whole else max(0, layout["rows"])
     plain = [name for name in names if name not in notes]
     arrays = {name: columns.restore(table.column(name), notes[name]) for name in names if name in notes}
     # ignore_metadata: the index stays a column, and no dtype is guessed.
@@ -157,9 +158,6 @@ def _index(layout: dict[str, Any], arrays: list[Any], rows: int, whole: bool, of
         name = note["names"][0]
         start, stop, step = note.get("range", (0, 0, 1))
         stored = pd.RangeIndex(start, stop, step, name=name)
-        # A table without columns has no rows in Arrow, whatever the frame had.
-        if rows == 0 and layout["rows"] == len(stored) and not (layout["columns"] or layout["labels"].get("fields")):
-            return stored
         if whole and offset + rows <= len(stored):
             return stored[offset : offset + rows]
         return pd.RangeIndex(offset, offset + rows, name=name)

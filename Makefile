@@ -1,0 +1,49 @@
+# Two commands do everything on a fresh machine with Python 3.11 and make: `make demo` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# What `make demo` runs on; both may be your own. STORE is a folder, a URI, or a block such as s3-pipeline-store/prod.
+SOURCE ?= demo/mimic-iv-synthetic
+STORE ?= demo/store
+DATE ?= 2024-01-01
+SHARDS ?= 4
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint e2e real-data clean
+
+help:  ## Show this help.
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.package: pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (a minute or two, once) …"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON=…")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(INSTALL) --upgrade pip
+	@$(INSTALL) --editable '.[aws,gcp,dask,flows]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.package
+	@$(INSTALL) --group dev
+	@touch $@
+
+demo: $(VENV)/.package  ## Run the ICU feature flow: on synthetic data, or with SOURCE=… STORE=… on your own.
+	@if [ "$(SOURCE)" = demo/mimic-iv-synthetic ] && [ ! -d "$(SOURCE)/icu" ]; then \
+		$(BIN)/python -m flows.synthetic --out "$(SOURCE)" --stays 200; fi
+	@$(BIN)/python -m flows.icu_features --source "$(SOURCE)" --store "$(STORE)" --date $(DATE) --shards $(SHARDS)
+
+test: $(VENV)/.dev  ## Run the tests, against real emulators (about ten minutes on two cores).
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/.dev  ## Check style, types and the direction of imports.
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+real-data: $(VENV)/.dev  ## Check every published figure on MIMIC=…, the MIMIC demo in MIMIC-IV layout.
+	@CLINOPS_MIMIC_DEMO="$(abspath $(MIMIC))" $(BIN)/python -m pytest tests/real_data
+
+clean:  ## Remove the environment, the demo's results and the caches.
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,172 @@
+"""Prefect tasks over the stores: thin, so that the same steps run without Prefect.
+
+    frame = download_artifact("s3-pipeline-store/prod", "raw/events")
+    uri = upload_artifact("s3-pipeline-store/prod", features, "features/windows_2024_01")
+
+Each takes a store, a URI, or the reference of a saved block, and has an `a…` twin for async flows. They retry what is
+worth retrying (`ServiceUnavailableError`) and tell Prefect's Assets page what was read and written.
+"""
+
+import asyncio
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import pandas as pd
+from prefect import Task, task
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import exponential_backoff
+
+from clinops_prefect import lineage
+from clinops_prefect.errors import ServiceUnavailableError
+from clinops_prefect.frames.selection import Filters
+from clinops_prefect.store import PipelineStore
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+StoreReference = PipelineStore | str
+
+# Block type -> where its class is; loading a block imports its cloud's packages only.
+_BLOCKS = {
+    "local-pipeline-store": ("clinops_prefect.stores.local", "LocalPipelineStore"),
+    "s3-pipeline-store": ("clinops_prefect.stores.s3", "S3PipelineStore"),
+    "gcs-pipeline-store": ("clinops_prefect.stores.gcs", "GCSPipelineStore"),
+}
+
+
+def open_store(store: StoreReference) -> PipelineStore:
+    """The store that a reference means.
+
+    Args:
+        store: A store, a URI or path as `PipelineStore.from_uri` takes it, or the reference of a saved block, such as
+            `s3-pipeline-store/prod`.
+
+    Raises:
+        ValueError: There is no such block, or no store for such a URI.
+    """
+    if isinstance(store, PipelineStore):
+        return store
+    slug, _, name = str(store).partition("/")
+    if slug in _BLOCKS and name:
+        module, kind = _BLOCKS[slug]
+        loaded: PipelineStore = getattr(importlib.import_module(module), kind).load(name, _sync=True)
+        return loaded
+    return PipelineStore.from_uri(store)
+
+
+def worth_retrying(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether a task failed for a reason that may pass: for `retry_condition_fn`."""
+    error = state.result(raise_on_failure=False, _sync=True)  # type: ignore[call-overload]
+    return isinstance(error, ServiceUnavailableError)
+
+
+def _store_task(description: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    def make(function: Callable[P, R]) -> Task[P, R]:
+        options = task(
+            name=function.__name__.replace("_", "-"),
+            description=description,
+            tags=["pipeline-store"],
+            retries=3,
+            retry_delay_seconds=exponential_backoff(2),
+            retry_jitter_factor=0.5,
+            retry_condition_fn=worth_retrying,
+        )
+        return options(function)
+
+    return make
+
+
+@_store_task("Store a DataFrame as an artifact of a pipeline store.")
+def upload_artifact(
+    store: StoreReference,
+    df: pd.DataFrame,
+    name: str,
+    *,
+    overwrite: bool = True,
+    metadata: dict[str, str] | None = None,
+) -> str:
+    """Store a frame and record it as an asset.
+
+    Args:
+        store: A store, a URI, or a block's reference.
+        df: The frame, shape (rows, columns).
+        name: The artifact's name.
+        overwrite: Whether to replace an artifact of that name.
+        metadata: A few short texts to keep with it.
+
+    Returns:
+        The artifact's URI.
+
+    Raises:
+        ClinopsPrefectError: As `PipelineStore.upload`.
+    """
+    opened = open_store(store)
+    uri = opened.upload(df, name, overwrite=overwrite, metadata=metadata)
+    lineage.wrote(opened.stat(name))
+    return uri
+
+
+@_store_task("Read a DataFrame, or some of its columns and rows, from a pipeline store.")
+def download_artifact(
+    store: StoreReference,
+    name: str,
+    *,
+    columns: Sequence[Hashable] | None = None,
+    filters: Filters | None = None,
+    version: str = "",
+) -> pd.DataFrame:
+    """Read a frame and record the artifact as upstream of what the run makes.
+
+    Args:
+        store: A store, a URI, or a block's reference.
+        name: The artifact's name.
+        columns: Only these columns.
+        filters: Only these rows, as `PipelineStore.download` takes them.
+        version: A version of it.
+
+    Returns:
+        The frame, shape (rows, columns).
+
+    Raises:
+        ClinopsPrefectError: As `PipelineStore.download`.
+    """
+    opened = open_store(store)
+    frame = opened.download(name, columns=columns, filters=filters, version=version)
+    lineage.read(opened.uri(name))
+    return frame
+
+
+@_store_task("List the artifacts of a pipeline store.")
+def list_artifacts(store: StoreReference, prefix: str = "") -> list[str]:
+    """The names of the artifacts below a path, sorted.
+
+    Args:
+        store: A store, a URI, or a block's reference.
+        prefix: A path; empty, the whole store.
+
+    Returns:
+        Names that can be passed to `download_artifact`.
+
+    Raises:
+        ClinopsPrefectError: As `PipelineStore.list_artifacts`.
+    """
+    return open_store(store).list_artifacts(prefix)
+
+
+def _twin(original: Task[P, Any]) -> Task[P, Any]:
+    @functools.wraps(original.fn)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> Any:
+        return await asyncio.to_thread(original.fn, *args, **kwargs)
+
+    del run.__wrapped__  # or Prefect would take it for a function that is not async
+    run.__name__ = f"a{original.fn.__name__}"
+    run.__signature__ = inspect.signature(original.fn)  # type: ignore[attr-defined]
+    return _store_task(original.description or "")(run)
+
+
+aupload_artifact = _twin(upload_artifact)
+adownload_artifact = _twin(download_artifact)
+alist_artifacts = _twin(list_artifacts)
