@@ -148,7 +148,7 @@ def _items(where: str, table: dict[str, Any], canonical: str, units: set[str]) -
     for unit in items_in:
         if unit not in units:
             raise CatalogueError(f"{where}: items_in names {unit}, but units has no conversion from {unit}")
-    groups = [("items", canonical, table.get("items", []))]
+    groups: list[tuple[str, str | None, Any]] = [("items", canonical, table.get("items", []))]
     groups += [(f"items_in {unit}", unit, ids) for unit, ids in items_in.items()]
     groups += [("items_by_text", None, table.get("items_by_text", []))]
     items: dict[int, str | None] = {}

@@ -1,7 +1,7 @@
 """The cohort: the ICU stays that the features are about, checked, and each subject's split.
 
-No stay is dropped for being short, empty or oddly timed: those are often the patients who died. Left out, and counted, is
-only what no window could be made for or attributed to anyone.
+No stay is dropped for being short, empty or oddly timed: those are often the patients who died. Left out, and counted,
+is only what no window could be made for or attributed to anyone.
 """
 
 from dataclasses import dataclass
@@ -71,8 +71,9 @@ def build_cohort(
 ) -> Cohort:
     """Check the stays, add what is known of the patient and the admission, and split the subjects.
 
-    A stay that ends before it begins is kept: by the definition it has one window, without events. One without an end is
-    kept too: no upper bound. One without a beginning, a subject or an id is left out; its events become `unknown_stay`.
+    A stay that ends before it begins is kept: by the definition it has one window, without events. One without an end
+    is kept too: no upper bound. One without a beginning, a subject or an id is left out; its events become
+    `unknown_stay`.
 
     Args:
         icustays: As `tables.read_frame` gives `icu/icustays`.
@@ -80,7 +81,7 @@ def build_cohort(
         admissions: Likewise.
 
     Returns:
-        The cohort; `split` is a function of the subject alone. `age` is in whole years at `intime`, 91 for all above 89.
+        The cohort; `split` is a function of the subject alone. `age` is in whole years at `intime`, 91 above 89.
 
     Raises:
         CohortError: Rows of one stay disagree, so either might be the true one; or a patient or an admission is there
@@ -134,4 +135,4 @@ def _age(stays: pd.DataFrame) -> pd.Series:
     before_birthday = (intime.month < dob.month) | ((intime.month == dob.month) & (intime.day < dob.day))
     born = intime.year - dob.year - before_birthday
     age = anchored.fillna(born).astype("float64")
-    return age.mask(age > _OLDEST, _OLDEST_AS)
+    return pd.Series(np.where(age > _OLDEST, _OLDEST_AS, age), index=stays.index)

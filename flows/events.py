@@ -4,7 +4,7 @@ Every row is either kept or dropped for exactly one reason, and the function che
 Values that cannot be used (unknown unit, implausible) become null and stay; nothing is clipped or guessed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ REASONS = (
 
 # NaT's integer, the lowest there is: so the maximum with a null time is the other time.
 _NO_TIME = np.iinfo(np.int64).min
+_JOINED_ROWS = 250_000
 _Ints = npt.NDArray[np.int64]
 
 
@@ -40,8 +41,8 @@ class Cleaned:
 
     Attributes:
         events: `subject_id`, `stay_id`, `itemid` int64; `variable` categorical, in the catalogue's order; `charttime`
-            and `time` datetime64[us], where `time` is when the value was known; `value` float64, in the variable's unit.
-            Sorted by stay, `time`, `charttime` and descending item: the order in which values count as last.
+            and `time` datetime64[us], where `time` is when the value was known; `value` float64, in the variable's
+            unit. Sorted by stay, `time`, `charttime` and descending item: the order in which values count as last.
         counts: `tables`: per table `rows_in`, `kept` and, by reason, `dropped`; `variables`: per variable `converted`,
             `unknown_unit` and `implausible` (of the rows that survived as far as `after_stay`) and `usable` (of the
             kept).
@@ -91,7 +92,7 @@ def clean(frames: Iterable[pd.DataFrame], stays: pd.DataFrame, catalogue: Catalo
             name: dict.fromkeys(("converted", "unknown_unit", "implausible", "usable"), 0) for name in catalogue.names
         },
     }
-    for frame in frames:
+    for frame in _joined(frames):
         rows, frame_counts = _judge(frame, stays, units)
         parts.append(rows)
         counts = add_counts(counts, frame_counts)
@@ -111,9 +112,21 @@ def clean(frames: Iterable[pd.DataFrame], stays: pd.DataFrame, catalogue: Catalo
     return Cleaned(_frame(kept, stays, catalogue), counts)
 
 
+def _joined(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Join small frames: a fixed cost per frame would otherwise be most of the work."""
+    waiting: list[pd.DataFrame] = []
+    for frame in frames:
+        waiting.append(frame)
+        if sum(map(len, waiting)) >= _JOINED_ROWS:
+            yield pd.concat(waiting, ignore_index=True)
+            waiting.clear()
+    if waiting:
+        yield pd.concat(waiting, ignore_index=True)
+
+
 def _judge(frame: pd.DataFrame, stays: pd.DataFrame, units: UnitTable) -> tuple[_Rows, Counts]:
     """Judge rows one by one: everything but the duplicates."""
-    table = frame["table"].cat.codes.to_numpy()
+    table = frame["table"].cat.codes.to_numpy().astype(np.int8)
     item = frame["itemid"].to_numpy("int64", na_value=-1)
     charttime, storetime = (_microseconds(frame[column]) for column in ("charttime", "storetime"))
     time = np.maximum(charttime, storetime)
@@ -141,7 +154,13 @@ def _judge(frame: pd.DataFrame, stays: pd.DataFrame, units: UnitTable) -> tuple[
     value, what = units.convert(position, number[survivors], frame["valueuom"].iloc[survivors])
     variable = units.variable[position]
     rows = _Rows(
-        *(column[survivors] for column in (table, stay, item, charttime, time)), variable=variable, value=value
+        table[survivors],
+        stay[survivors],
+        item[survivors],
+        charttime[survivors],
+        time[survivors],
+        variable,
+        value,
     )
     tables = {}
     for code, name in enumerate(EVENT_TABLES):
@@ -178,7 +197,7 @@ def _frame(rows: _Rows, stays: pd.DataFrame, catalogue: Catalogue) -> pd.DataFra
             "subject_id": _pick(stays["subject_id"].to_numpy("int64"), rows.stay),
             "stay_id": _pick(stays["stay_id"].to_numpy("int64"), rows.stay),
             "itemid": rows.item,
-            "variable": pd.Categorical.from_codes(rows.variable, categories=catalogue.names),
+            "variable": pd.Categorical.from_codes(rows.variable, dtype=pd.CategoricalDtype(catalogue.names)),
             "charttime": rows.charttime.view("datetime64[us]"),
             "time": rows.time.view("datetime64[us]"),
             "value": rows.value,

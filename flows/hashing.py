@@ -1,8 +1,8 @@
 """Stable hashes of subjects: which shard holds a subject, and which split it belongs to.
 
 Python's own `hash` and pandas' hashing promise nothing across versions; a split has to be the same for ever, or a test
-patient becomes a training patient with the next upgrade. So the function is written out here: splitmix64 (Steele, Lea and
-Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), on the subject's id plus a salt.
+patient becomes a training patient with the next upgrade. So the function is written out here: splitmix64 (Steele, Lea
+and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), on the subject's id plus a salt.
 """
 
 import numpy as np

@@ -21,8 +21,9 @@ from flows.tables import TableError, convert_batch, find_table, read_batches, to
 # The event tables, by the name that the counts use.
 EVENT_TABLES = {"chartevents": "icu/chartevents", "labevents": "hosp/labevents"}
 
+_TABLE_DTYPE = pd.CategoricalDtype(list(EVENT_TABLES))
 RAW_DTYPES: dict[str, object] = {
-    "table": pd.CategoricalDtype(list(EVENT_TABLES)),
+    "table": _TABLE_DTYPE,
     "subject_id": pd.Int64Dtype(),
     "stay_id": pd.Int64Dtype(),
     "itemid": pd.Int64Dtype(),
@@ -43,7 +44,7 @@ def ingest(source: str | Path, table: str, catalogue: Catalogue) -> Iterator[tup
 
     Yields:
         For each batch read, its rows with the columns and dtypes of `RAW_DTYPES`, in the order of the file, and
-        `{table: {"rows_in": …, "not_in_catalogue": …, "passed_on": …}}`. A row with a null item is not in the catalogue.
+        `{table: {"rows_in": …, "not_in_catalogue": …, "passed_on": …}}`. A null item is not in the catalogue.
 
     Raises:
         TableNotFoundError: There is no such table.
@@ -72,7 +73,7 @@ def ingest_batch(batch: pa.RecordBatch, table: str, wanted: pa.Array, where: str
     rows = batch.filter(pc.is_in(items, value_set=wanted))
     frame = to_frame(convert_batch(rows, EVENT_TABLES[table], where))
     codes = np.full(len(frame), list(EVENT_TABLES).index(table), dtype=np.int8)
-    frame["table"] = pd.Categorical.from_codes(codes, dtype=RAW_DTYPES["table"])
+    frame["table"] = pd.Categorical.from_codes(codes, dtype=_TABLE_DTYPE)
     counts = {"rows_in": batch.num_rows, "not_in_catalogue": batch.num_rows - len(frame), "passed_on": len(frame)}
     return frame[list(RAW_DTYPES)], {table: counts}
 

@@ -66,8 +66,8 @@ def window_features(
 
     Args:
         events: As `events.clean` returns them, in any order.
-        stays: The cohort's rows (`cohort.COHORT_DTYPES`) of the shard's stays. Each yields its windows, also without any
-            event.
+        stays: The cohort's rows (`cohort.COHORT_DTYPES`) of the shard's stays. Each yields its windows, also without
+            any event.
         catalogue: What the events were cleaned with; its variables give the columns.
         window_hours: Length of a window.
         horizon_hours: How long after `intime` the last window ends; a multiple of `window_hours`.
