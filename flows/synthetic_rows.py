@@ -77,6 +77,7 @@ _ITEMS = [*_CAREVUE, *_METAVISION, *_OTHERS, *_LABS]
 _FIRST_METAVISION, _FIRST_OTHER, _FIRST_LAB = np.cumsum([len(_CAREVUE), len(_METAVISION), len(_OTHERS)]).tolist()
 _ITEM_IDS = np.array([item[0] for item in _ITEMS], dtype=np.int64)
 _MEAN, _SPREAD = (np.array([item[column] for item in _ITEMS], dtype=np.float64) for column in (2, 3))
+_HIGHEST = np.array([100.0 if "%" in item[5] else np.inf for item in _ITEMS])
 _SCALE = 10.0 ** np.array([item[4] for item in _ITEMS])
 # Per item twelve texts to choose from (12 is a multiple of every item's number), as indices into all texts.
 _UNIT_TEXTS = list(dict.fromkeys(text for item in _ITEMS for text in item[5]))
@@ -149,6 +150,7 @@ def chart_rows(stays: Stays, of_stay: _Ints, rng: np.random.Generator, *, is_fir
     for column in (chart, pick):
         column[copy] = column[copy - 1]
 
+    listed = pick < _FIRST_OTHER
     number = _numbers(pick, rng)
     number[impossible] = rng.choice(_IMPOSSIBLE, np.count_nonzero(impossible))
     number[no_number | (~listed & (rng.random(rows) < 0.66))] = np.nan
@@ -216,8 +218,9 @@ def _choose(first: int, items: list[_Item], rows: int, rng: np.random.Generator)
 
 def _numbers(pick: _Ints, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     scale = _SCALE[pick]
-    numbers: npt.NDArray[np.float64] = np.abs(np.rint(rng.normal(_MEAN[pick], _SPREAD[pick]) * scale)) / scale
-    return numbers
+    numbers = np.abs(np.rint(rng.normal(_MEAN[pick], _SPREAD[pick]) * scale)) / scale
+    capped: npt.NDArray[np.float64] = np.minimum(numbers, _HIGHEST[pick])
+    return capped
 
 
 def _units(pick: _Ints, rng: np.random.Generator) -> pa.Array:

@@ -177,27 +177,22 @@ def _csv(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
         ragged.append(f"a row has {row.actual_columns} columns and not {row.expected_columns}")
         return "error"
 
-    reader = pa.csv.open_csv(
-        pa.input_stream(str(path)),
-        read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
-        # The free-text columns may hold line breaks; without this a block could end inside one.
-        parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
-        # As text: most rows are dropped by their item before anything else of them is looked at.
-        convert_options=pa.csv.ConvertOptions(
-            include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=True
-        ),
-    )
-    with reader:
-        while True:
-            try:
-                batch = reader.read_next_batch()
-            except StopIteration:
-                return
-            except pa.ArrowInvalid:
-                if ragged:
-                    break
-                raise
-            yield batch
+    try:
+        with pa.csv.open_csv(
+            pa.input_stream(str(path)),
+            read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
+            # The free-text columns may hold line breaks; without this a block could end inside one.
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+            # As text: most rows are dropped by their item before anything else of them is looked at.
+            convert_options=pa.csv.ConvertOptions(
+                include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=True
+            ),
+        ) as reader:
+            yield from reader
+        return
+    except pa.ArrowInvalid:
+        if not ragged:
+            raise
     raise TableError(f"{path}: {ragged[0]}")
 
 
