@@ -58,6 +58,9 @@ def convert(column: pa.Array, kind: Kind) -> pa.Array:
 
 
 def _id(column: pa.Array) -> pa.Array:
+    if pa.types.is_floating(column.type):
+        # Writers without nulls of their own leave NaN where an id is missing.
+        column = pc.if_else(pc.is_nan(column), None, column)
     try:
         # The usual case; a checked cast, so 1.5 and 2^63 fail.
         return column.cast(pa.int64())

@@ -147,6 +147,26 @@ def test_a_lab_row_without_a_stay_is_told_apart_by_its_table():
     assert cleaned.counts["tables"]["chartevents"]["kept"] == 1
 
 
+def test_of_equals_in_two_tables_the_chart_row_is_kept_in_either_order():
+    chart, lab = row(), row(table="labevents")
+    for rows in ((chart, lab), (lab, chart)):
+        tables = run(*rows).counts["tables"]
+        assert (tables["chartevents"]["kept"], tables["labevents"]["dropped"]["duplicate"]) == (1, 1)
+
+
+def test_events_are_in_the_order_in_which_they_count_as_last():
+    same = "2150-01-01 09:30"
+    rows = [
+        row(itemid=211, charttime="2150-01-01 09:10", storetime=same),
+        row(itemid=220045, charttime="2150-01-01 09:10", storetime=same),
+        row(itemid=211, charttime="2150-01-01 09:05", storetime=same),
+        row(itemid=211, charttime="2150-01-01 09:20", storetime=None),
+    ]
+    got = run(*rows).events
+    minutes = got["charttime"].dt.minute
+    assert list(zip(minutes, got["itemid"], strict=True)) == [(20, 211), (5, 211), (10, 220045), (10, 211)]
+
+
 @pytest.mark.parametrize("frames", [[], [empty_raw()]], ids=["no frame", "an empty frame"])
 def test_an_empty_shard_has_the_same_schema(frames):
     empty = clean(frames, STAYS, CATALOGUE)

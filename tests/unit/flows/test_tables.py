@@ -121,6 +121,18 @@ def test_ids_that_were_written_as_floats_are_whole_numbers(tmp_path):
     assert frame["stay_id"].to_list() == [30, pd.NA]
 
 
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_missing_id_in_a_float_column_is_null(tmp_path, missing):
+    write(tmp_path, f"{HEADER}\n{ROW}\n{ROW}\n")
+    frame = pd.read_csv(tmp_path / "icu/chartevents.csv", parse_dates=["charttime", "storetime"])
+    (tmp_path / "icu/chartevents.csv").unlink()
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    place = table.column_names.index("stay_id")
+    table = table.set_column(place, "STAY_ID", pa.array([30.0, missing], pa.float64()))
+    pq.write_table(table, tmp_path / "icu/chartevents.parquet")
+    assert rows(tmp_path)["stay_id"].to_list() == [30, pd.NA]
+
+
 def test_labs_need_neither_stay_nor_storing_time(tmp_path):
     default = (Path(__file__).parents[3] / "flows/catalogue.toml").read_text(encoding="utf-8")
     own = tmp_path / "own.toml"

@@ -88,6 +88,7 @@ def test_the_last_value_of_a_long_window_fills_it_however_old():
         ([(2, 80, 220045, 1), (2, 90, 211, 1)], 90),  # the lower item counts as last
         ([(2, 80, 220045, 2), (2, 90, 211, 1)], 80),  # charted later, though known together
         ([(2, 80, 220045, 1), (3, 90, 220045, 1)], 90),
+        ([(2, 80, 220045, 2), (3, 90, 220045, 1)], 90),  # known later, though charted earlier
     ],
 )
 def test_what_counts_as_last(some, last):
@@ -96,10 +97,11 @@ def test_what_counts_as_last(some, last):
 
 
 def test_nothing_is_taken_from_another_stay_or_from_before_it():
-    some = pd.concat([events((47, 80), (-1, 60)), events((7, 90), stay=11)])
+    some = pd.concat([events((40, 80), (-1, 60)), events((-1, 70), (7, 90), stay=11)])
     frame = window_features(some, stays(48, 12), CATALOGUE)
     assert heart(frame[frame["stay_id"] == 11], "filled") == [None, 90]
     assert heart(frame[frame["stay_id"] == 10], "filled")[0] is None
+    assert heart(frame[frame["stay_id"] == 10], "filled")[-2:] == [80, 80]
 
 
 def test_the_mean_is_of_the_windows_values_alone():
