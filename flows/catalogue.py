@@ -1,0 +1,219 @@
+"""The catalogue: which items make up which variable, in which unit, and what is plausible.
+
+It is a data file (`catalogue.toml`, which explains its own keys), so that a user extends it without touching code:
+copy it, add a table or an item, and pass the copy's path to `load_catalogue`.
+"""
+
+import difflib
+import hashlib
+import math
+import re
+import tomllib
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DEFAULT_CATALOGUE = Path(__file__).with_name("catalogue.toml")
+
+# Feature columns are `{variable}_{feature}`, so a name has to be usable in a column name everywhere.
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_VARIABLE_KEYS = ("unit", "plausible", "items", "items_in", "items_by_text", "units")
+_UNIT_KEYS = ("texts", "subtract", "multiply", "divide")
+
+
+class CatalogueError(ValueError):
+    """The catalogue contradicts itself, or is not one. The message names the variable, item or unit."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit that a variable is charted in: canonical value = (charted - subtract) * multiply / divide, in this order.
+
+    Attributes:
+        name: The unit, as written in the catalogue.
+        texts: The accepted spellings, `fold_text`ed; the name's own among them.
+    """
+
+    name: str
+    texts: frozenset[str]
+    subtract: float = 0.0
+    multiply: float = 1.0
+    divide: float = 1.0
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable of the catalogue.
+
+    Attributes:
+        name: Prefix of its feature columns.
+        low: Lowest plausible value, included, in `unit`.
+        high: Highest plausible value, included, in `unit`.
+        units: The canonical unit first, then the convertible ones.
+        items: Item id to the name of its unit, or to None where the row's own text decides.
+    """
+
+    name: str
+    low: float
+    high: float
+    units: tuple[Unit, ...]
+    items: dict[int, str | None]
+
+    @property
+    def unit(self) -> str:
+        """The canonical unit's name."""
+        return self.units[0].name
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The variables, in the order of the feature columns.
+
+    Attributes:
+        sha256: Digest of the file that it came from, for the provenance of what is made with it.
+    """
+
+    variables: tuple[Variable, ...]
+    sha256: str
+
+    @property
+    def names(self) -> list[str]:
+        """The variables' names, in order."""
+        return [variable.name for variable in self.variables]
+
+    @property
+    def item_ids(self) -> list[int]:
+        """Every item id of every variable, ascending."""
+        return sorted(item for variable in self.variables for item in variable.items)
+
+
+def fold_text(text: str) -> str:
+    """Fold a unit text for comparison: NFKC, no case, no white space.
+
+    NFKC makes one of the micro sign (U+00B5) and the Greek mu (U+03BC), which both occur in the source.
+    """
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def load_catalogue(path: str | Path = DEFAULT_CATALOGUE) -> Catalogue:
+    """Load and check a catalogue.
+
+    Args:
+        path: A TOML file; `catalogue.toml` beside this module explains the keys and is the default.
+
+    Raises:
+        CatalogueError: It is not TOML, or contradicts itself; the message says where.
+        FileNotFoundError: There is no such file.
+    """
+    data = Path(path).read_bytes()
+    try:
+        tables = tomllib.loads(data.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CatalogueError(f"{path} is not TOML in UTF-8: {error}") from error
+    if not tables:
+        raise CatalogueError(f"{path} names no variable")
+    variables = tuple(_variable(name, table) for name, table in tables.items())
+    owner: dict[int, str] = {}
+    for variable in variables:
+        for item in variable.items:
+            if item in owner:
+                raise CatalogueError(f"item {item} is in two variables, {owner[item]} and {variable.name}")
+            owner[item] = variable.name
+    return Catalogue(variables, hashlib.sha256(data).hexdigest())
+
+
+def _variable(name: str, table: Any) -> Variable:
+    if not _NAME.fullmatch(name):
+        raise CatalogueError(f"variable {name!r}: a name has lower-case letters, digits and underscores only")
+    where = f"variable {name}"
+    _check_keys(where, table, _VARIABLE_KEYS)
+    canonical = table.get("unit")
+    if not isinstance(canonical, str) or not canonical:
+        raise CatalogueError(f"{where}: unit has to be a text")
+    low, high = _plausible(where, table.get("plausible"))
+    tables = table.get("units", {})
+    _check_table(f"{where}, units", tables)
+    # The canonical unit may list spellings of its own; it comes first and converts to itself.
+    units = tuple(_unit(where, unit, tables.get(unit, {})) for unit in dict.fromkeys([canonical, *tables]))
+    if (units[0].subtract, units[0].multiply, units[0].divide) != (0, 1, 1):
+        raise CatalogueError(f"{where}: {canonical} is the canonical unit and cannot have a conversion")
+    _check_texts(where, units)
+    return Variable(name, low, high, units, _items(where, table, canonical, {unit.name for unit in units}))
+
+
+def _items(where: str, table: dict[str, Any], canonical: str, units: set[str]) -> dict[int, str | None]:
+    items_in = table.get("items_in", {})
+    _check_table(f"{where}, items_in", items_in)
+    for unit in items_in:
+        if unit not in units:
+            raise CatalogueError(f"{where}: items_in names {unit}, but units has no conversion from {unit}")
+    groups: list[tuple[str, str | None, Any]] = [("items", canonical, table.get("items", []))]
+    groups += [(f"items_in {unit}", unit, ids) for unit, ids in items_in.items()]
+    groups += [("items_by_text", None, table.get("items_by_text", []))]
+    items: dict[int, str | None] = {}
+    for key, unit, ids in groups:
+        if not isinstance(ids, list):
+            raise CatalogueError(f"{where}: {key} has to be a list of item ids")
+        for item in ids:
+            # bool is an int to Python, but never an item id.
+            if type(item) is not int or not 0 < item < 2**63:
+                raise CatalogueError(f"{where}: {key} has {item!r}, which is not an item id")
+            if item in items:
+                raise CatalogueError(f"{where}: item {item} is listed twice")
+            items[item] = unit
+    if not items:
+        raise CatalogueError(f"{where}: no items")
+    return items
+
+
+def _unit(where: str, name: str, table: Any) -> Unit:
+    where = f"{where}, unit {name}"
+    _check_keys(where, table, _UNIT_KEYS)
+    texts = table.get("texts", [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) and fold_text(text) for text in texts):
+        raise CatalogueError(f"{where}: texts has to be a list of texts")
+    subtract = _number(where, "subtract", table.get("subtract", 0))
+    multiply = _number(where, "multiply", table.get("multiply", 1))
+    divide = _number(where, "divide", table.get("divide", 1))
+    if multiply == 0 or divide == 0:
+        raise CatalogueError(f"{where}: multiply and divide cannot be 0")
+    return Unit(name, frozenset(fold_text(text) for text in [name, *texts]), subtract, multiply, divide)
+
+
+def _plausible(where: str, bounds: Any) -> tuple[float, float]:
+    if not isinstance(bounds, list) or len(bounds) != 2:
+        raise CatalogueError(f"{where}: plausible has to be [low, high]")
+    low, high = (_number(where, "plausible", bound) for bound in bounds)
+    if low >= high:
+        raise CatalogueError(f"{where}: plausible has low {low:g}, which is not below high {high:g}")
+    return low, high
+
+
+def _number(where: str, key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise CatalogueError(f"{where}: {key} has to be a finite number")
+    return float(value)
+
+
+def _check_texts(where: str, units: tuple[Unit, ...]) -> None:
+    owner: dict[str, str] = {}
+    for unit in units:
+        for text in sorted(unit.texts):
+            if text in owner:
+                raise CatalogueError(f"{where}: the text {text!r} means both {owner[text]} and {unit.name}")
+            owner[text] = unit.name
+
+
+def _check_table(where: str, table: Any) -> None:
+    if not isinstance(table, dict):
+        raise CatalogueError(f"{where}: has to be a table")
+
+
+def _check_keys(where: str, table: Any, known: tuple[str, ...]) -> None:
+    _check_table(where, table)
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+            raise CatalogueError(f"{where}: unknown key {key}{hint}")

@@ -1,0 +1,141 @@
+"""Column types: whatever a file stores to the four kinds that the steps work with.
+
+CSV files are read as text and Parquet files in whatever type they were written, so the conversion is the same for both
+and happens late, on the rows that are wanted. The error messages name the column and how many cells, never a cell.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# Microseconds everywhere: exact for every time in the sources (which have seconds), and without the year-2262 end of
+# nanoseconds, which the shifted dates of de-identified data come close to.
+TIME = pa.timestamp("us")
+
+# Date, and optionally a time; no zone, since a zone that we dropped would shift the event against the stay.
+_TIME_TEXT = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
+
+
+class ColumnError(ValueError):
+    """A column holds what its kind does not allow. The message says what, and of how many cells."""
+
+
+class Kind(Enum):
+    """What a column means; each kind has one Arrow type."""
+
+    ID = pa.int64()
+    TIME = TIME
+    NUMBER = pa.float64()
+    TEXT = pa.string()
+
+
+def convert(column: pa.Array, kind: Kind) -> pa.Array:
+    """Convert a column to the type of its kind; nulls stay null.
+
+    Args:
+        column: Text (as from CSV), or any type that a Parquet file may hold.
+        kind: `ID` takes whole numbers, also as floats (`30001.0`, which pandas writes for a column with nulls). `TIME`
+            takes dates and naive timestamps of any unit, and ISO texts, cut to microseconds. `NUMBER` takes anything:
+            what is not a number becomes null, as in the source's own text measurements. `TEXT` takes anything.
+
+    Raises:
+        ColumnError: An id that is no whole number, a time that is no time or carries a zone. These are not made null:
+            an event whose storing time was unreadable would otherwise count as known too early.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if column.type == kind.value:
+        return column
+    if pa.types.is_null(column.type):
+        return column.cast(kind.value)
+    if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+        column = column.cast(pa.string())
+    return _CONVERTERS[kind](column)
+
+
+def _id(column: pa.Array) -> pa.Array:
+    if pa.types.is_floating(column.type):
+        # Writers without nulls of their own leave NaN where an id is missing.
+        column = pc.if_else(pc.is_nan(column), None, column)
+    try:
+        # The usual case; a checked cast, so 1.5 and 2^63 fail.
+        return column.cast(pa.int64())
+    except pa.ArrowException:
+        pass  # The exception quotes the cell, so it is not even kept as a cause.
+    numbers = _number(column)
+    whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), 2.0**53))
+    bad = _count_missing(column, numbers) + _count(pc.invert(whole))
+    if bad:
+        raise ColumnError(f"{bad} of {len(column)} cells are not whole numbers")
+    return numbers.cast(pa.int64())
+
+
+def _number(column: pa.Array) -> pa.Array:
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        # safe=False: a large integer is rounded, as the same digits in a CSV file are.
+        return column.cast(pa.float64(), safe=False)
+    if not pa.types.is_string(kind):
+        return pa.nulls(len(column), pa.float64())
+    try:
+        return column.cast(pa.float64())
+    except pa.ArrowException:
+        numbers = pd.to_numeric(pd.Series(pc.utf8_trim_whitespace(column).to_pandas()), errors="coerce")
+        return pa.array(numbers.to_numpy("float64"), pa.float64(), from_pandas=True)
+
+
+def _time(column: pa.Array) -> pa.Array:
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        if kind.tz is not None:
+            raise ColumnError("the timestamps carry a time zone; the steps need naive local time")
+        return column.cast(TIME, safe=False)
+    if pa.types.is_date(kind):
+        return column.cast(TIME)
+    if not pa.types.is_string(kind):
+        raise ColumnError(f"holds {kind}, not times")
+    try:
+        return column.cast(TIME)
+    except pa.ArrowException:
+        pass
+    text = pc.utf8_trim_whitespace(column)
+    # No cell at all is the same as no time.
+    text = pc.if_else(pc.equal(text, ""), None, text)
+    bad = _count(pc.invert(pc.match_substring_regex(text, _TIME_TEXT)))
+    if not bad:
+        # Arrow refuses digits beyond the unit; pandas turns impossible dates into NaT instead of raising.
+        text = pc.replace_substring_regex(text, r"(\.\d{6})\d+$", r"\1")
+        times = pa.Array.from_pandas(pd.to_datetime(pd.Series(text.to_pandas()), format="ISO8601", errors="coerce"))
+        times = times.cast(TIME, safe=False)
+        bad = _count_missing(text, times)
+    if bad:
+        raise ColumnError(f"{bad} of {len(column)} cells are not times (YYYY-MM-DD HH:MM:SS, without a time zone)")
+    return times
+
+
+def _text(column: pa.Array) -> pa.Array:
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException:
+        pass
+    raise ColumnError(f"holds {column.type}, not text")
+
+
+def _count(flags: pa.Array) -> int:
+    return int(pc.sum(flags, min_count=0).as_py())
+
+
+def _count_missing(before: pa.Array, after: pa.Array) -> int:
+    return int(after.null_count - before.null_count)
+
+
+_CONVERTERS: dict[Kind, Callable[[Any], Any]] = {
+    Kind.ID: _id,
+    Kind.NUMBER: _number,
+    Kind.TEXT: _text,
+    Kind.TIME: _time,
+}

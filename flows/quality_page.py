@@ -1,0 +1,92 @@
+"""The quality page: the quality document for a reader with a clinical eye, as one file of HTML.
+
+It asks nothing of the network: styles and plots are inside.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from flows.events import REASONS
+from flows.quality_plots import distribution_plot, dropped_plot, label, missing_plot
+
+# What a reader is told of each reason.
+_EXPLAINED = dict(
+    zip(
+        REASONS,
+        (
+            "not an item of the catalogue",
+            "no ICU stay given",
+            "a stay that is not in the cohort",
+            "a stay of another patient",
+            "no chart time",
+            "no number",
+            "known before the stay began",
+            "known after the stay ended",
+            "repeats a measurement",
+        ),
+        strict=True,
+    )
+)
+_NOT_SHOWN = "\u2013"
+_TEMPLATE = Path(__file__).with_name("quality_page.html.j2")
+
+
+def quality_page(document: dict[str, Any], title: str = "ICU features: data quality") -> str:
+    """Render a quality document.
+
+    Args:
+        document: As `quality.quality_document` returns it; a number that it suppresses shows as "<10", or as a dash.
+        title: The page's heading.
+
+    Returns:
+        The HTML. Texts from the document and the catalogue are escaped.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters.update(count=_count, hidden=_hidden, number=_number, label=label)
+    tables = {name: table for name, table in document["tables"].items() if table["rows_in"]}
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        title=title,
+        document=document,
+        tables=tables,
+        reasons=_EXPLAINED,
+        headline=_headline(document),
+        dropped_plots={name: Markup(_dropped(table)) for name, table in tables.items() if _others(table)},  # noqa: S704
+        missing_plot=Markup(missing_plot(document["variables"])),  # noqa: S704
+        distribution_plot=Markup(distribution_plot(document["variables"])),  # noqa: S704
+    )
+
+
+def _dropped(table: dict[str, Any]) -> str:
+    # Nearly all rows are of other items; beside that bar one could see no other. The text tells that number.
+    return dropped_plot({key: n for key, n in table["dropped"].items() if key != "not_in_catalogue"}, _EXPLAINED)
+
+
+def _others(table: dict[str, Any]) -> bool:
+    return any(number != 0 for key, number in table["dropped"].items() if key != "not_in_catalogue")
+
+
+def _headline(document: dict[str, Any]) -> dict[str, int]:
+    # A suppressed number is too small to show in a sum of these sizes.
+    tables, variables = document["tables"].values(), document["variables"].values()
+    return {
+        "rows_in": sum(table["rows_in"] for table in tables),
+        "kept": sum(table["kept"] or 0 for table in tables),
+        "usable": sum(variable["usable"] or 0 for variable in variables),
+    }
+
+
+def _count(number: int | None) -> str:
+    return "<10" if number is None else f"{number:,}"
+
+
+def _hidden(number: int | None) -> str:
+    # A cell may be hidden to protect another one, and not be small itself.
+    return _NOT_SHOWN if number is None else f"{number:,}"
+
+
+def _number(number: float | None) -> str:
+    # Four figures are more than the bins resolve.
+    return _NOT_SHOWN if number is None else f"{number:.4g}"

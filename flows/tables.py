@@ -1,0 +1,230 @@
+"""Reading tables in the layout of MIMIC-IV: `icu/` and `hosp/` folders of .csv, .csv.gz or .parquet files.
+
+Only the columns that a step needs are read, in batches of bounded size. Columns may stand in any order and be written
+in upper case (as in MIMIC-III); further ones are ignored.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from flows.columns import ColumnError, Kind, convert
+
+_SUFFIXES = (".csv", ".csv.gz", ".parquet")
+# About 45,000 chart rows: large enough that Python's part per batch is nothing, small enough for the cache.
+_CSV_BLOCK_BYTES = 4 << 20
+_PARQUET_BATCH_ROWS = 1 << 16
+
+
+class TableError(ValueError):
+    """A table cannot be read as what it should be. Names the path and the column, never a cell."""
+
+
+class TableNotFoundError(TableError, FileNotFoundError):
+    """The source has no such table."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns that the steps read of a table.
+
+    Attributes:
+        required: Their absence is an error.
+        optional: Where absent, they are read as null.
+    """
+
+    required: dict[str, Kind]
+    optional: dict[str, Kind] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> dict[str, Kind]:
+        """All columns, the required ones first."""
+        return {**self.required, **self.optional}
+
+
+# The names are those of MIMIC-IV v2 (https://mimic.mit.edu/docs/iv/modules/). A chart table without its storing times
+# is refused: without them, values would count before anyone could have known them.
+_IDS = {"subject_id": Kind.ID, "stay_id": Kind.ID, "itemid": Kind.ID}
+_VALUE = {"charttime": Kind.TIME, "storetime": Kind.TIME, "valuenum": Kind.NUMBER, "valueuom": Kind.TEXT}
+LAYOUTS: dict[str, Layout] = {
+    "icu/chartevents": Layout({**_IDS, **_VALUE}),
+    "hosp/labevents": Layout(
+        {"subject_id": Kind.ID, "itemid": Kind.ID, "charttime": Kind.TIME, "valuenum": Kind.NUMBER},
+        # Labs are taken in the hospital, not in a stay. Their storing time is absent from older releases.
+        {"stay_id": Kind.ID, "storetime": Kind.TIME, "valueuom": Kind.TEXT},
+    ),
+    "icu/icustays": Layout(
+        {"subject_id": Kind.ID, "stay_id": Kind.ID, "intime": Kind.TIME, "outtime": Kind.TIME},
+        {"hadm_id": Kind.ID, "first_careunit": Kind.TEXT},
+    ),
+    "hosp/patients": Layout(
+        {"subject_id": Kind.ID},
+        {"gender": Kind.TEXT, "anchor_age": Kind.NUMBER, "anchor_year": Kind.NUMBER, "dob": Kind.TIME},
+    ),
+    "hosp/admissions": Layout(
+        {"hadm_id": Kind.ID},
+        {"admission_type": Kind.TEXT, "hospital_expire_flag": Kind.NUMBER},
+    ),
+}
+
+
+def find_table(source: str | Path, name: str) -> Path:
+    """Find a table's file.
+
+    Args:
+        source: The folder that holds `icu/` and `hosp/`.
+        name: One of `LAYOUTS`, such as `icu/chartevents`.
+
+    Raises:
+        TableNotFoundError: None of the accepted files is there; names them.
+        TableError: More than one is, and it would be a guess which of them is meant.
+    """
+    found = [path for path in (Path(source) / f"{name}{suffix}" for suffix in _SUFFIXES) if path.is_file()]
+    if not found:
+        raise TableNotFoundError(f"{Path(source) / name}: no such table; looked for {', '.join(_SUFFIXES)}")
+    if len(found) > 1:
+        raise TableError(f"{Path(source) / name}: which one? There are {', '.join(path.name for path in found)}")
+    return found[0]
+
+
+def read_batches(source: str | Path, name: str) -> Iterator[pa.RecordBatch]:
+    """Read a table in batches, unconverted: text from CSV, the stored types from Parquet (see `columns.convert`).
+
+    Args:
+        source: The folder that holds `icu/` and `hosp/`.
+        name: One of `LAYOUTS`.
+
+    Yields:
+        The layout's columns, lower-case, in the layout's order; an absent optional one as nulls. A batch has at most
+        65,536 rows of Parquet or 4 MiB of CSV. A table with a header and no rows yields nothing.
+
+    Raises:
+        TableNotFoundError: There is no such table.
+        TableError: A column is missing or there twice, or the file is damaged.
+    """
+    path = find_table(source, name)
+    is_parquet = path.suffix == ".parquet"
+    names = _guard(path, lambda: pa.parquet.read_schema(path).names if is_parquet else _csv_header(path))
+    stored = _match(path, names, LAYOUTS[name])
+    batches = _guard(path, lambda: (_parquet if is_parquet else _csv)(path, list(stored.values())))
+    while (batch := _guard(path, lambda: next(batches, None))) is not None:
+        columns = [
+            batch.column(stored[column]) if column in stored else pa.nulls(batch.num_rows)
+            for column in LAYOUTS[name].columns
+        ]
+        yield pa.RecordBatch.from_arrays(columns, names=list(LAYOUTS[name].columns))
+
+
+def convert_batch(batch: pa.RecordBatch, name: str, where: str | Path) -> pa.RecordBatch:
+    """Convert a batch of `read_batches` to the types of the table's layout.
+
+    Args:
+        batch: Rows of the table, unconverted.
+        name: One of `LAYOUTS`.
+        where: What an error calls the table; its path.
+
+    Raises:
+        TableError: A cell is not what its column's kind allows.
+    """
+    columns = []
+    for column, kind in LAYOUTS[name].columns.items():
+        try:
+            columns.append(convert(batch.column(column), kind))
+        except ColumnError as error:
+            raise TableError(f"{where}: column {column}: {error}") from None
+    return pa.RecordBatch.from_arrays(columns, names=list(LAYOUTS[name].columns))
+
+
+def read_frame(source: str | Path, name: str) -> pd.DataFrame:
+    """Read a small table whole: int64 ids as `Int64`, times as `datetime64[us]`, texts as `str`.
+
+    Raises:
+        TableNotFoundError: There is no such table.
+        TableError: See `read_batches` and `convert_batch`.
+    """
+    path = find_table(source, name)
+    schema = pa.schema([(column, kind.value) for column, kind in LAYOUTS[name].columns.items()])
+    table = pa.Table.from_batches([convert_batch(batch, name, path) for batch in read_batches(source, name)], schema)
+    return to_frame(table)
+
+
+def to_frame(table: pa.Table | pa.RecordBatch) -> pd.DataFrame:
+    """Make a frame of converted columns; ids become the nullable `Int64`, since a float would round them."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return frame
+
+
+def _csv_header(path: Path) -> list[str]:
+    with pa.input_stream(str(path)) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+        header = next(csv.reader(text), None)
+    if not header:
+        raise TableError(f"{path}: the file is empty; there is not even a header")
+    return header
+
+
+def _csv(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    ragged: list[str] = []
+
+    def refuse(row: Any) -> str:
+        ragged.append(f"a row has {row.actual_columns} columns and not {row.expected_columns}")
+        return "error"
+
+    try:
+        with pa.csv.open_csv(
+            pa.input_stream(str(path)),
+            read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
+            # The free-text columns may hold line breaks; without this a block could end inside one.
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+            # As text: most rows are dropped by their item before anything else of them is looked at.
+            convert_options=pa.csv.ConvertOptions(
+                include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=True
+            ),
+        ) as reader:
+            yield from reader
+        return
+    except pa.ArrowInvalid:
+        if not ragged:
+            raise
+    raise TableError(f"{path}: {ragged[0]}")
+
+
+def _parquet(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    with pa.parquet.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=columns)
+
+
+def _match(path: Path, names: list[str], layout: Layout) -> dict[str, str]:
+    """Map each column of the layout that the file has to the file's own name of it."""
+    stored: dict[str, str] = {}
+    for name in names:
+        column = name.strip().lower()
+        if column in layout.columns:
+            if column in stored:
+                raise TableError(f"{path}: column {column} is there twice")
+            stored[column] = name
+    missing = [column for column in layout.required if column not in stored]
+    if missing:
+        raise TableError(f"{path}: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}")
+    return {column: stored[column] for column in layout.columns if column in stored}
+
+
+def _guard(path: Path, read: Callable[[], Any]) -> Any:
+    """Call `read`; an error of the reader becomes a `TableError` without its text, which quotes rows of the file."""
+    try:
+        return read()
+    except TableError:
+        raise
+    except PermissionError:
+        raise TableError(f"{path}: no permission to read it") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
+        problem = type(error).__name__
+    # Outside of the handler, so that the original with its quoted cells is not attached as the context.
+    raise TableError(f"{path}: cannot be read; it is damaged, cut short, or not what its name says ({problem})")

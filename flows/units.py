@@ -1,0 +1,84 @@
+"""Units: charted numbers to the canonical unit of their variable, by the catalogue alone."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from flows.catalogue import Catalogue, fold_text
+
+_UNKNOWN = -1
+
+
+class UnitTable:
+    """The catalogue as arrays, to look up items and convert values by.
+
+    Attributes:
+        names: The variables' names, in the catalogue's order.
+        variable: Per item (in ascending order of their ids), the index of its variable, int8.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.names = catalogue.names
+        items: list[tuple[int, int, int]] = []
+        factors: list[tuple[float, float, float]] = []
+        self._unit_of_text: dict[tuple[int, str], int] = {}
+        canonical = []
+        for code, variable in enumerate(catalogue.variables):
+            canonical.append(len(factors))
+            index = {}
+            for unit in variable.units:
+                index[unit.name] = len(factors)
+                self._unit_of_text.update({(code, text): len(factors) for text in unit.texts})
+                factors.append((unit.subtract, unit.multiply, unit.divide))
+            items += [(item, code, _UNKNOWN if u is None else index[u]) for item, u in variable.items.items()]
+        items.sort()
+        self._ids = np.array([item for item, _, _ in items], dtype=np.int64)
+        self.variable: npt.NDArray[np.int8] = np.array([code for _, code, _ in items], dtype=np.int8)
+        self._unit_of_item = np.array([unit for _, _, unit in items], dtype=np.int64)
+        self._subtract, self._multiply, self._divide = np.array(factors, dtype=np.float64).T
+        self._canonical = np.array(canonical, dtype=np.int64)
+        self._low = np.array([variable.low for variable in catalogue.variables])
+        self._high = np.array([variable.high for variable in catalogue.variables])
+
+    def find_items(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+        """Return the position of each item id among the catalogue's, and whether it is one of them."""
+        position = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
+        return position, self._ids[position] == ids
+
+    def convert(
+        self, position: npt.NDArray[np.intp], number: npt.NDArray[np.float64], text: "pd.Series[str]"
+    ) -> tuple[npt.NDArray[np.float64], dict[str, npt.NDArray[np.bool_]]]:
+        """Convert values and null what cannot be used.
+
+        Args:
+            position: Of each row's item, from `find_items`.
+            number: The values as charted, finite.
+            text: The unit texts as charted; looked at only for the items of `items_by_text`.
+
+        Returns:
+            The values, null where the unit is unknown or the value implausible; and, under `converted`, `unknown_unit`
+            and `implausible`, which rows those are.
+        """
+        unit = self._unit_of_item[position]
+        by_text = np.flatnonzero(unit == _UNKNOWN)
+        unit[by_text] = self._units_of_texts(self.variable[position[by_text]], text.iloc[by_text])
+        unknown = unit == _UNKNOWN
+        variable = self.variable[position]
+        # An unknown unit indexes the last one; the result is nulled below. Overflow becomes inf, which is implausible.
+        with np.errstate(over="ignore"):
+            value = (number - self._subtract[unit]) * self._multiply[unit] / self._divide[unit]
+        implausible = ~unknown & ~((value >= self._low[variable]) & (value <= self._high[variable]))
+        value[unknown | implausible] = np.nan
+        converted = ~unknown & (unit != self._canonical[variable])
+        return value, {"converted": converted, "unknown_unit": unknown, "implausible": implausible}
+
+    def _units_of_texts(self, variable: npt.NDArray[np.int8], text: "pd.Series[str]") -> npt.NDArray[np.int64]:
+        # There are few different texts and many rows: fold each text once.
+        codes, texts = pd.factorize(text)
+        table = np.full((len(self.names), len(texts) + 1), _UNKNOWN, dtype=np.int64)
+        for column, folded in enumerate(fold_text(one) for one in texts):
+            for code in range(len(self.names)):
+                table[code, column] = self._unit_of_text.get((code, folded), _UNKNOWN)
+        # A missing text has the code -1, and so finds the last column, which is always unknown.
+        found: npt.NDArray[np.int64] = table[variable, codes]
+        return found

@@ -1,0 +1,204 @@
+"""Features: the cleaned events of a shard to one row per stay and window.
+
+A value counts from when it was known, and a window sees nothing that became known after its end: changing any value
+after a time leaves every window that ended by then as it was, to the last bit.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from flows.catalogue import Catalogue
+
+HOUR = 3_600_000_000  # in microseconds, the unit of all times here
+# How old the newest value may be, counted from the window's end, to fill a window without one of its own.
+FILL_HOURS = 24
+
+_FEATURES = {
+    "mean": np.float64,
+    "min": np.float64,
+    "max": np.float64,
+    "last": np.float64,
+    "filled": np.float64,
+    "lag1": np.float64,
+    "lag2": np.float64,
+    "count": np.int32,
+    "missing": np.int8,
+}
+_Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
+
+
+def check_window(window_hours: int, horizon_hours: int) -> None:
+    """Raise `ValueError` unless both are whole hours and the horizon is a multiple of the window."""
+    for name, hours in (("window", window_hours), ("horizon", horizon_hours)):
+        if isinstance(hours, bool) or not isinstance(hours, int) or hours < 1:
+            raise ValueError(f"the {name} has to be a whole number of hours, one or more")
+    if horizon_hours % window_hours:
+        raise ValueError(f"a horizon of {horizon_hours} h is not a multiple of a window of {window_hours} h")
+
+
+def feature_columns(catalogue: Catalogue) -> dict[str, object]:
+    """Return the columns of the features, in order, with their dtypes."""
+    return {
+        "subject_id": np.dtype(np.int64),
+        "stay_id": np.dtype(np.int64),
+        "window": np.dtype(np.int32),
+        "window_start": np.dtype("datetime64[us]"),
+        "window_end": np.dtype("datetime64[us]"),
+        "split": pd.StringDtype(na_value=np.nan),
+        **{f"{v}_{f}": np.dtype(dtype) for v in catalogue.names for f, dtype in _FEATURES.items()},
+    }
+
+
+def window_features(
+    events: pd.DataFrame,
+    stays: pd.DataFrame,
+    catalogue: Catalogue,
+    *,
+    window_hours: int = 6,
+    horizon_hours: int = 48,
+) -> pd.DataFrame:
+    """Make the features of the stays of one shard.
+
+    Args:
+        events: As `events.clean` returns them, in any order.
+        stays: The cohort's rows (`cohort.COHORT_DTYPES`) of the shard's stays. Each yields its windows, also without
+            any event.
+        catalogue: What the events were cleaned with; its variables give the columns.
+        window_hours: Length of a window.
+        horizon_hours: How long after `intime` the last window ends; a multiple of `window_hours`.
+
+    Returns:
+        One row per stay and window, sorted by both, with the columns and dtypes of `feature_columns`; values are in the
+        variables' units.
+
+    Raises:
+        ValueError: The hours do not fit; or events belong to stays, or variables, that are not given.
+    """
+    check_window(window_hours, horizon_hours)
+    stays = stays.sort_values("stay_id", ignore_index=True)
+    width = window_hours * HOUR
+    intime, outtime = (_microseconds(stays[column]) for column in ("intime", "outtime"))
+    limit = horizon_hours // window_hours
+    number = np.clip(-((intime - outtime) // width), 1, limit)  # the ceiling of (outtime - intime) / width
+    number[stays["outtime"].isna().to_numpy()] = limit
+    # Rows of the result: those of stay s are first[s] … first[s] + number[s] - 1.
+    first = np.cumsum(number) - number
+    stay = np.repeat(np.arange(len(stays)), number)
+    window = np.arange(len(stay)) - first[stay]
+    start = intime[stay] + window * width
+    features = {
+        "subject_id": stays["subject_id"].to_numpy("int64")[stay],
+        "stay_id": stays["stay_id"].to_numpy("int64")[stay],
+        "window": window.astype(np.int32),
+        "window_start": start.view("datetime64[us]"),
+        "window_end": (start + width).view("datetime64[us]"),
+        "split": stays["split"].iloc[stay].array,
+    }
+    row, time, value = _sorted_events(events, stays, catalogue, intime, number, first, width)
+    grid = _Grid(first[stay], window, start + width)
+    bounds = np.searchsorted(row, np.arange(len(catalogue.variables) + 1) * len(stay))
+    for code, name in enumerate(catalogue.names):
+        part = slice(bounds[code], bounds[code + 1])
+        columns = _aggregate(row[part] - code * len(stay), time[part], value[part], grid)
+        features.update({f"{name}_{feature}": columns[feature].astype(dtype) for feature, dtype in _FEATURES.items()})
+    return pd.DataFrame(features)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The rows of the result: of each, the first row of the same stay, the window's number and its end."""
+
+    first: _Ints
+    window: _Ints
+    end: _Ints
+
+
+def _sorted_events(
+    events: pd.DataFrame,
+    stays: pd.DataFrame,
+    catalogue: Catalogue,
+    intime: _Ints,
+    number: _Ints,
+    first: _Ints,
+    width: int,
+) -> tuple[_Ints, _Ints, _Floats]:
+    """Find the usable events that a window sees: `variable * rows + row`, time and value of each.
+
+    They are sorted by the first and, within it, in the order in which values count as last.
+    """
+    events = events[events["value"].notna()]
+    variable = pd.Categorical(events["variable"], categories=catalogue.names).codes.astype(np.int64)
+    if (variable < 0).any():
+        raise ValueError("there are events of variables that are not in the catalogue")
+    stay = pd.Index(stays["stay_id"]).get_indexer(pd.Index(events["stay_id"]))
+    strangers = events.loc[stay < 0, "stay_id"].nunique()
+    if strangers:
+        raise ValueError(f"{strangers} stays of the events are not among the stays given")
+    time, charttime = _microseconds(events["time"]), _microseconds(events["charttime"])
+    window = (time - intime[stay]) // width
+    # Events past the last window can be seen by none; events before the stay are not the stay's.
+    seen = np.flatnonzero((window >= 0) & (window < number[stay]))
+    cell = (variable * number.sum() + first[stay] + window)[seen]
+    time, charttime, item = time[seen], charttime[seen], events["itemid"].to_numpy("int64")[seen]
+    # Among equals the lower item counts as last: the arterial reading before the cuff's.
+    order = np.lexsort((-item, charttime, time, cell))
+    return cell[order], time[order], events["value"].to_numpy("float64")[seen][order]
+
+
+def _aggregate(row: _Ints, time: _Ints, value: _Floats, grid: _Grid) -> dict[str, npt.NDArray[Any]]:
+    """Make the features of one variable.
+
+    Args:
+        row: Of each event of the variable, the row of the result that it falls into; ascending, and within a row in the
+            order in which values count as last.
+        time: Of each event.
+        value: Of each event.
+        grid: The rows of the result.
+    """
+    rows = len(grid.window)
+    count = np.bincount(row, minlength=rows)
+    full = np.flatnonzero(count)
+    after = np.cumsum(count)  # the events of all rows up to and including this one
+    begin = (after - count)[full]
+    mean, low, high, last, filled = (np.full(rows, np.nan) for _ in range(5))
+    # Added up in order of time, one by one: a running total over all rows would let a later value change an earlier
+    # window in its last bits.
+    mean[full] = np.bincount(row, weights=value, minlength=rows)[full] / count[full]
+    if len(full):
+        low[full] = np.minimum.reduceat(value, begin)
+        high[full] = np.maximum.reduceat(value, begin)
+    last[full] = value[after[full] - 1]
+    # The newest event up to the end of each row, if it is of the same stay and young enough.
+    some = np.flatnonzero(after)
+    newest = after[some] - 1
+    same_stay = row[newest] >= grid.first[some]
+    young = (count[some] > 0) | (time[newest] >= grid.end[some] - FILL_HOURS * HOUR)
+    some, newest = some[same_stay & young], newest[same_stay & young]
+    filled[some] = value[newest]
+    return {
+        "mean": mean,
+        "min": low,
+        "max": high,
+        "last": last,
+        "filled": filled,
+        "lag1": _lag(filled, 1, grid.window),
+        "lag2": _lag(filled, 2, grid.window),
+        "count": count,
+        "missing": count == 0,
+    }
+
+
+def _lag(filled: _Floats, windows: int, window: _Ints) -> _Floats:
+    lagged = np.full(len(filled), np.nan)
+    lagged[windows:] = filled[:-windows]
+    lagged[window < windows] = np.nan
+    return lagged
+
+
+def _microseconds(times: "pd.Series[pd.Timestamp]") -> _Ints:
+    return times.to_numpy("datetime64[us]").view("int64")

@@ -1,0 +1,82 @@
+"""The catalogue: what it says, and what is refused with which words."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.catalogue import CatalogueError, fold_text, load_catalogue
+
+HEART = '[heart_rate]\nunit = "bpm"\nplausible = [1, 300]\nitems = [211]\n'
+
+
+def load(tmp_path: Path, text: str):
+    path = tmp_path / "own.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_catalogue(path)
+
+
+def test_the_default_has_the_variables_in_the_order_of_the_columns():
+    names = ["heart_rate", "resp_rate", "spo2", "sbp", "dbp", "map", "temperature", "glucose"]
+    assert load_catalogue().names == names
+
+
+def test_the_default_has_every_item_of_the_definition():
+    items = {variable.name: set(variable.items) for variable in load_catalogue().variables}
+    assert items == {
+        "heart_rate": {211, 220045},
+        "resp_rate": {615, 618, 220210},
+        "spo2": {646, 220277},
+        "sbp": {51, 455, 220050, 220179},
+        "dbp": {8368, 8441, 220051, 220180},
+        "map": {52, 456, 220052, 220181},
+        "temperature": {676, 223762, 678, 223761},
+        "glucose": {807, 811, 1529, 220621, 225664, 226537},
+    }
+
+
+def test_an_own_catalogue_extends_the_default(tmp_path):
+    default = (Path(__file__).parents[3] / "flows/catalogue.toml").read_text(encoding="utf-8")
+    own = default + '\n[potassium]\nunit = "mEq/L"\nplausible = [1, 12]\nitems = [50971]\n'
+    catalogue = load(tmp_path, own)
+    assert catalogue.names[-1] == "potassium"
+    assert 50971 in catalogue.item_ids
+    assert catalogue.sha256 != load_catalogue().sha256
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [("mg/dL", " MG / DL "), ("\u00b5g", "\u03bcG"), ("mg\u00a0/dL", "mg/dL"), ("°C", "° c")],
+    ids=["case and spaces", "micro sign and mu", "no-break space", "degree"],
+)
+def test_texts_are_compared_without_regard_to_spelling(texts):
+    assert fold_text(texts[0]) == fold_text(texts[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "names no variable"),
+        ("[heart_rate", "is not TOML"),
+        ("heart_rate = 1", "heart_rate: has to be a table"),
+        (HEART.replace("heart_rate", "Heart-Rate"), "'Heart-Rate'"),
+        (HEART.replace("items", "itms"), "unknown key itms; did you mean items"),
+        (HEART.replace('unit = "bpm"\n', ""), "heart_rate: unit has to be a text"),
+        (HEART.replace("[1, 300]", "[300, 1]"), "low 300, which is not below high 1"),
+        (HEART.replace("[1, 300]", "[1, nan]"), "plausible has to be a finite number"),
+        (HEART.replace("[1, 300]", "[1]"), r"plausible has to be \[low, high\]"),
+        (HEART.replace("[211]", "[211, 211]"), "item 211 is listed twice"),
+        (HEART.replace("[211]", '["211"]'), "which is not an item id"),
+        (HEART.replace("[211]", "[true]"), "which is not an item id"),
+        (HEART.replace("[211]", "211"), "items has to be a list"),
+        (HEART.replace("[211]", "[]"), "heart_rate: no items"),
+        (HEART + HEART.replace("heart_rate", "pulse"), "item 211 is in two variables, heart_rate and pulse"),
+        (HEART + 'items_in = { "Hz" = [5] }', "units has no conversion from Hz"),
+        (HEART + 'units."Hz" = { multipl = 60 }', "unit Hz: unknown key multipl; did you mean multiply"),
+        (HEART + 'units."Hz" = { divide = 0 }', "multiply and divide cannot be 0"),
+        (HEART + 'units."Hz" = { texts = ["BPM"] }', "the text 'bpm' means both bpm and Hz"),
+        (HEART + 'units."bpm" = { multiply = 2 }', "canonical unit and cannot have a conversion"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, message):
+    with pytest.raises(CatalogueError, match=message):
+        load(tmp_path, text)

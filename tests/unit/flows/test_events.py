@@ -1,0 +1,181 @@
+"""Cleaning, law by law, on rows worked out by hand. `tests/property` compares with the definition at large."""
+
+import pandas as pd
+import pytest
+
+from flows.catalogue import load_catalogue
+from flows.cohort import build_cohort
+from flows.events import REASONS, clean
+from flows.ingest import RAW_DTYPES, empty_raw
+
+CATALOGUE = load_catalogue()
+HEART, TEMPERATURE_C, TEMPERATURE_F, GLUCOSE, GLUCOSE_CAREVUE = 220045, 676, 678, 220621, 807
+STAYS = build_cohort(
+    pd.DataFrame(
+        {
+            "subject_id": pd.array([1, 2, 1], "Int64"),
+            "stay_id": pd.array([10, 20, 30], "Int64"),
+            "hadm_id": pd.array([5, 6, 7], "Int64"),
+            "first_careunit": "MICU",
+            "intime": pd.to_datetime(["2150-01-01 08:00", "2150-01-01 08:00", "2150-02-01 00:00"]),
+            "outtime": pd.to_datetime(["2150-01-03 08:00", "2150-01-03 08:00", None]),
+        }
+    )
+).stays
+GOOD = ("chartevents", 1, 10, HEART, "2150-01-01 09:00", "2150-01-01 09:05", 80.0, "bpm")
+
+
+def row(**cells):
+    return dict(zip(RAW_DTYPES, GOOD, strict=True)) | cells
+
+
+def run(*rows):
+    return clean([pd.DataFrame(list(rows), columns=list(RAW_DTYPES)).astype(RAW_DTYPES)], STAYS, CATALOGUE)
+
+
+def dropped(*rows):
+    return {reason: n for reason, n in run(*rows).counts["tables"]["chartevents"]["dropped"].items() if n}
+
+
+@pytest.mark.parametrize(
+    ("reason", "cells"),
+    [
+        ("not_in_catalogue", {"itemid": 999}),
+        ("no_stay", {"stay_id": None}),
+        ("unknown_stay", {"stay_id": 999}),
+        ("other_subject", {"stay_id": 20}),
+        ("other_subject", {"subject_id": None}),
+        ("no_time", {"charttime": None}),
+        ("no_number", {"valuenum": None}),
+        ("no_number", {"valuenum": float("inf")}),
+        ("before_stay", {"charttime": "2150-01-01 07:59", "storetime": None}),
+        ("after_stay", {"charttime": "2150-01-03 08:00", "storetime": None}),
+        ("after_stay", {"storetime": "2150-01-03 08:00"}),
+    ],
+)
+def test_a_row_is_dropped_for_its_reason(reason, cells):
+    assert dropped(row(**cells)) == {reason: 1}
+
+
+def test_the_first_reason_that_holds_is_the_reason():
+    cells = {}
+    worse = [
+        {"charttime": "2150-01-01 07:00", "storetime": None},
+        {"valuenum": None},
+        {"charttime": None},
+        {"subject_id": 2},
+        {"stay_id": 999},
+        {"stay_id": None},
+        {"itemid": 999},
+    ]
+    for reason, more in zip(reversed(REASONS[:-2]), worse, strict=True):
+        cells |= more
+        assert dropped(row(**cells)) == {reason: 1}
+
+
+def test_what_is_stored_after_intime_is_of_the_stay_though_charted_before():
+    cleaned = run(row(charttime="2150-01-01 07:00", storetime="2150-01-01 08:00"))
+    assert cleaned.events["time"].item() == pd.Timestamp("2150-01-01 08:00")
+
+
+def test_a_stay_without_an_end_has_no_upper_bound():
+    assert len(run(row(stay_id=30, charttime="2190-01-01", storetime=None)).events) == 1
+
+
+@pytest.mark.parametrize(
+    ("item", "unit", "number", "value", "what"),
+    [
+        (TEMPERATURE_F, "?F", 98.6, 37.0, "converted"),
+        (TEMPERATURE_F, None, 113.0, 45.0, "converted"),
+        (TEMPERATURE_F, "Deg. C", 32.0, None, "implausible"),
+        (TEMPERATURE_C, "Deg. F", 37.0, 37.0, None),
+        (GLUCOSE, "mg/dL", 100.0, 100.0, None),
+        (GLUCOSE, " MG / DL", 100.0, 100.0, None),
+        (GLUCOSE, "mmol/L", 5.0, 90.09, "converted"),
+        (GLUCOSE, None, 100.0, None, "unknown_unit"),
+        (GLUCOSE, "mg", 100.0, None, "unknown_unit"),
+        (GLUCOSE_CAREVUE, "mmol/L", 100.0, 100.0, None),
+        (HEART, "furlongs", 300.0, 300.0, None),
+        (HEART, "bpm", 300.5, None, "implausible"),
+        (HEART, "bpm", 1.0, 1.0, None),
+        (HEART, "bpm", 0.0, None, "implausible"),
+    ],
+)
+def test_units_and_plausible_ranges(item, unit, number, value, what):
+    cleaned = run(row(itemid=item, valueuom=unit, valuenum=number))
+    got = cleaned.events["value"].item()
+    assert pd.isna(got) if value is None else got == pytest.approx(value, rel=1e-15)
+    counts = cleaned.counts["variables"][cleaned.events["variable"].item()]
+    assert counts["usable"] == (value is not None)
+    if what:
+        assert counts[what] == 1
+    assert counts["unknown_unit"] + counts["implausible"] == (value is None)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "value"),
+    [
+        ({"valuenum": 0.0, "storetime": None}, {"valuenum": 90.0}, 90.0),  # usable before null, though later
+        ({"valuenum": 90.0, "storetime": "2150-01-01 09:01"}, {"valuenum": 70.0}, 90.0),  # then the earliest
+        ({"valuenum": 90.0}, {"valuenum": 70.0}, 70.0),  # then the lowest
+    ],
+)
+def test_of_duplicates_the_preferred_is_kept_in_either_order(one, other, value):
+    for rows in ((row(**one), row(**other)), (row(**other), row(**one))):
+        cleaned = run(*rows)
+        assert cleaned.events["value"].to_list() == [value]
+        assert cleaned.counts["tables"]["chartevents"]["dropped"]["duplicate"] == 1
+
+
+def test_duplicates_are_converted_and_counted_before_one_is_kept():
+    cleaned = run(*[row(itemid=TEMPERATURE_F, valuenum=98.6)] * 3)
+    assert cleaned.counts["variables"]["temperature"] == {
+        "converted": 3,
+        "unknown_unit": 0,
+        "implausible": 0,
+        "usable": 1,
+    }
+
+
+def test_different_items_are_no_duplicates():
+    assert len(run(row(itemid=220050), row(itemid=220179)).events) == 2
+
+
+def test_a_lab_row_without_a_stay_is_told_apart_by_its_table():
+    cleaned = run(row(), row(table="labevents", stay_id=None))
+    assert cleaned.counts["tables"]["labevents"]["dropped"]["no_stay"] == 1
+    assert cleaned.counts["tables"]["chartevents"]["kept"] == 1
+
+
+def test_of_equals_in_two_tables_the_chart_row_is_kept_in_either_order():
+    chart, lab = row(), row(table="labevents")
+    for rows in ((chart, lab), (lab, chart)):
+        tables = run(*rows).counts["tables"]
+        assert (tables["chartevents"]["kept"], tables["labevents"]["dropped"]["duplicate"]) == (1, 1)
+
+
+def test_events_are_in_the_order_in_which_they_count_as_last():
+    same = "2150-01-01 09:30"
+    rows = [
+        row(itemid=211, charttime="2150-01-01 09:10", storetime=same),
+        row(itemid=220045, charttime="2150-01-01 09:10", storetime=same),
+        row(itemid=211, charttime="2150-01-01 09:05", storetime=same),
+        row(itemid=211, charttime="2150-01-01 09:20", storetime=None),
+    ]
+    got = run(*rows).events
+    minutes = got["charttime"].dt.minute
+    assert list(zip(minutes, got["itemid"], strict=True)) == [(20, 211), (5, 211), (10, 220045), (10, 211)]
+
+
+@pytest.mark.parametrize("frames", [[], [empty_raw()]], ids=["no frame", "an empty frame"])
+def test_an_empty_shard_has_the_same_schema(frames):
+    empty = clean(frames, STAYS, CATALOGUE)
+    full = run(row())
+    assert empty.events.dtypes.to_dict() == full.events.dtypes.to_dict()
+    assert empty.counts.keys() == full.counts.keys()
+    assert clean(frames, STAYS.iloc[:0], CATALOGUE).events.empty
+
+
+def test_without_any_stay_every_row_is_of_an_unknown_one():
+    cleaned = clean([pd.DataFrame([row()]).astype(RAW_DTYPES)], STAYS.iloc[:0], CATALOGUE)
+    assert cleaned.counts["tables"]["chartevents"]["dropped"]["unknown_stay"] == 1

@@ -1,0 +1,199 @@
+"""The quality report: what adds up, what is hidden, and a page that needs nothing from outside."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flows.catalogue import load_catalogue
+from flows.counts import add_counts
+from flows.disclosure import hidden_cells, share, suppress_cells
+from flows.events import REASONS
+from flows.hashing import split_of
+from flows.quality import UnaccountedRowsError, count_features, quality_document
+from flows.quality_page import quality_page
+from flows.windows import feature_columns
+
+CATALOGUE = load_catalogue()
+
+
+def make_features(subjects, windows=3, seed=0):
+    """Features of heart rates about 80; every third window has none."""
+    rng = np.random.default_rng(seed)
+    number = subjects * windows
+    columns = {}
+    for column, dtype in feature_columns(CATALOGUE).items():
+        columns[column] = pd.Series(np.full(number, np.nan if dtype == np.float64 else 0)).astype(dtype)
+    frame = pd.DataFrame(columns)
+    frame["subject_id"] = frame["stay_id"] = np.repeat(np.arange(1000, 1000 + subjects), windows)
+    frame["window"] = np.tile(np.arange(windows), subjects).astype(np.int32)
+    frame["split"] = np.array(["train", "validation", "test"], dtype=object)[split_of(frame["subject_id"].to_numpy())]
+    has = frame["window"] != 2
+    for name in ("mean", "min", "max", "last", "filled"):
+        frame.loc[has, f"heart_rate_{name}"] = rng.normal(80, 12, has.sum())
+    for variable in CATALOGUE.names:
+        frame[f"{variable}_missing"] = frame[f"{variable}_mean"].isna().astype(np.int8)
+    return frame
+
+
+def row_counts(rows_in=1000, kept=600, **dropped):
+    dropped = dict.fromkeys(REASONS, 0) | dropped
+    other = rows_in - kept - sum(dropped.values())
+    seen = rows_in - other
+    ingested = {"chartevents": {"rows_in": rows_in, "not_in_catalogue": other, "passed_on": seen}}
+    variables = {v: {"converted": 0, "unknown_unit": 0, "implausible": 3, "usable": 50} for v in CATALOGUE.names}
+    cleaned = {"tables": {"chartevents": {"rows_in": seen, "kept": kept, "dropped": dropped}}, "variables": variables}
+    return ingested, cleaned
+
+
+def make_document(features=None, exact_rows=True, **rows):
+    ingested, cleaned = row_counts(**rows)
+    return quality_document(
+        ingested=ingested,
+        cohort={"rows_in": 200, "no_intime": 3, "stays": 197},
+        cleaned=cleaned,
+        features=count_features(make_features(200) if features is None else features, CATALOGUE),
+        catalogue=CATALOGUE,
+        parameters={"date": "2024-01-01"},
+        exact_rows=exact_rows,
+    )
+
+
+def test_shards_counted_apart_add_up_to_the_whole():
+    frame = make_features(100)
+    parts = [count_features(part, CATALOGUE) for _, part in frame.groupby(frame["subject_id"] % 7)]
+    assert add_counts(*parts) == count_features(frame, CATALOGUE)
+
+
+def test_adding_leaves_what_is_added_as_it_was():
+    one = {"a": {"b": 1, "c": [1, 2]}}
+    assert add_counts(one, {"a": {"b": 2, "c": [3, 4]}, "d": 5}) == {"a": {"b": 3, "c": [4, 6]}, "d": 5}
+    assert one == {"a": {"b": 1, "c": [1, 2]}}
+    total = add_counts(one)
+    total["a"]["c"][0] = 9
+    assert one["a"]["c"] == [1, 2]
+    with pytest.raises(ValueError, match="zip"):
+        add_counts({"c": [1]}, {"c": [1, 2]})
+
+
+def test_counts_and_document_are_json():
+    counts = count_features(make_features(30), CATALOGUE)
+    assert json.loads(json.dumps(counts)) == counts
+    document = make_document()
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
+def test_rows_in_are_rows_kept_and_dropped():
+    table = make_document(kept=600, no_number=7, duplicate=1)["tables"]["chartevents"]
+    assert table["dropped"]["no_number"] == 7
+    assert table["dropped"]["not_in_catalogue"] == 392
+    assert table["rows_in"] == table["kept"] + sum(table["dropped"].values()) == 1000
+
+
+def test_rows_lost_between_two_steps_are_an_error():
+    ingested, cleaned = row_counts()
+    ingested["chartevents"]["passed_on"] += 1
+    features = count_features(make_features(30), CATALOGUE)
+    with pytest.raises(UnaccountedRowsError, match="passed on 601 rows and cleaning saw 600"):
+        quality_document(
+            ingested=ingested,
+            cohort={"rows_in": 1},
+            cleaned=cleaned,
+            features=features,
+            catalogue=CATALOGUE,
+            parameters={},
+        )
+
+
+def test_quantiles_are_right_to_the_width_of_a_bin():
+    frame = make_features(500)
+    variable = make_document(frame)["variables"]["heart_rate"]
+    exact = frame["heart_rate_mean"].quantile([0.05, 0.25, 0.5, 0.75, 0.95]).to_list()
+    assert list(variable["quantiles"]["mean"].values()) == pytest.approx(exact, abs=variable["quantile_resolution"])
+
+
+def test_missing_rates():
+    variables = make_document()["variables"]
+    assert variables["heart_rate"]["missing_rate"] == pytest.approx(1 / 3)
+    assert variables["glucose"]["missing_rate"] == 1
+
+
+@pytest.mark.parametrize(
+    ("people", "hidden"),
+    [
+        ([0, 20, 30], [False, False, False]),
+        ([9, 20, 30], [True, True, False]),  # the next smallest, or 9 could be had by subtraction
+        ([10, 20, 30], [False, False, False]),
+        ([9, 3, 30], [True, True, False]),
+        ([9, 0, 0], [True, False, False]),
+    ],
+)
+def test_small_cells_are_hidden_also_from_subtraction(people, hidden):
+    assert hidden_cells(people) == hidden
+
+
+def test_a_rate_that_gives_a_small_cell_away_is_hidden():
+    assert share(5, 1000) is None
+    assert share(995, 1000) is None
+    assert share(500, 1000) == 0.5
+    assert share(0, 0) is None
+    assert suppress_cells({"a": 1, "b": 50, "c": 60}) == {"a": None, "b": None, "c": 60}
+
+
+def test_nothing_of_few_patients_is_told():
+    document = make_document(make_features(9))
+    assert set(document["splits"]["total"].values()) == {None}
+    heart = document["variables"]["heart_rate"]
+    assert set(heart["quantiles"]["mean"].values()) == {None}
+    assert not any(heart["distribution_of_mean"]["windows"])
+    assert document["cohort"]["no_intime"] is None
+
+
+def test_a_quantile_with_few_patients_beyond_is_hidden():
+    # One patient has all the high values, many windows of them: still one patient.
+    frame = make_features(50)
+    one = make_features(1, windows=90).assign(subject_id=1, stay_id=1)
+    one.loc[:, [f"heart_rate_{name}" for name in ("mean", "min", "max", "last", "filled")]] = 250.0
+    quantiles = make_document(pd.concat([frame, one]))["variables"]["heart_rate"]["quantiles"]["mean"]
+    assert quantiles["p25"] is not None
+    assert quantiles["p95"] is None
+
+
+def test_the_accounts_of_rows_can_be_held_to_the_rule_too():
+    document = make_document(exact_rows=False, kept=600, no_number=7)
+    assert document["tables"]["chartevents"]["dropped"]["no_number"] is None
+    assert document["variables"]["heart_rate"]["implausible"] is None
+    assert "&lt;10" in quality_page(document)
+
+
+def test_an_empty_cohort_has_a_report():
+    document = make_document(make_features(0), kept=0)
+    assert "too few people" in quality_page(document)
+
+
+def test_the_page_asks_nothing_of_the_network():
+    page = quality_page(make_document(no_number=77))
+    # Names of XML namespaces are the only addresses, and nobody asks for those.
+    assert re.findall(r'(?:src|href)="(?!#)[^"]*"|url\((?!#)[^)]*\)|@import|<script|<link', page) == []
+    assert page.count("<svg") == 3
+    assert "default-src 'none'" in page
+
+
+def test_the_page_escapes_what_it_is_given():
+    document = make_document()
+    document["parameters"] = {"date": "<script>alert(1)</script>"}
+    page = quality_page(document, title="A & B")
+    assert "<script" not in page
+    assert "A &amp; B" in page
+
+
+def test_the_same_document_makes_the_same_page():
+    assert quality_page(make_document()) == quality_page(make_document())
+
+
+def test_the_page_tells_the_numbers():
+    page = quality_page(make_document(kept=600, no_number=77))
+    for text in ("1,000 rows", "600 rows were kept", "no number", ">77<", "Heart rate", "33.3%", "SpO₂", "2024-01-01"):
+        assert text in page

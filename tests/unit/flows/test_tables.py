@@ -1,0 +1,237 @@
+"""Reading: every layout that occurs, and clear errors without a cell in them."""
+
+import gzip
+import traceback
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.catalogue import load_catalogue
+from flows.ingest import RAW_DTYPES, empty_raw, ingest
+from flows.tables import TableError, TableNotFoundError, read_batches, read_frame
+
+HEADER = "subject_id,hadm_id,stay_id,caregiver_id,charttime,storetime,itemid,value,valuenum,valueuom,warning"
+ROW = "10,20,30,40,2150-01-02 03:04:05,2150-01-02 03:06:00,220045,80,80,bpm,0"
+
+
+def write(folder: Path, text: str, name: str = "icu/chartevents.csv") -> Path:
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return path
+
+
+def rows(folder: Path, table: str = "chartevents") -> pd.DataFrame:
+    return pd.concat([empty_raw(), *(frame for frame, _ in ingest(folder, table, load_catalogue()))], ignore_index=True)
+
+
+def edit(**cells: str) -> str:
+    return ",".join((dict(zip(HEADER.split(","), ROW.split(","), strict=True)) | cells).values())
+
+
+@pytest.mark.parametrize("name", ["icu/chartevents.csv", "icu/chartevents.csv.gz"])
+def test_csv_is_read_with_the_fixed_schema(tmp_path, name):
+    write(tmp_path, f"{HEADER}\n{ROW}\n", name)
+    frame = rows(tmp_path)
+    assert frame.dtypes.to_dict() == RAW_DTYPES
+    assert frame.iloc[0].to_list() == [
+        "chartevents",
+        10,
+        30,
+        220045,
+        pd.Timestamp("2150-01-02 03:04:05"),
+        pd.Timestamp("2150-01-02 03:06:00"),
+        80.0,
+        "bpm",
+    ]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_parquet_is_read_with_timestamps_of_any_unit(tmp_path, unit):
+    write(tmp_path, f"{HEADER}\n{ROW}\n")
+    expected = rows(tmp_path)
+    frame = pd.read_csv(tmp_path / "icu/chartevents.csv", parse_dates=["charttime", "storetime"])
+    (tmp_path / "icu/chartevents.csv").unlink()
+    frame[["charttime", "storetime"]] = frame[["charttime", "storetime"]].astype(f"datetime64[{unit}]")
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), tmp_path / "icu/chartevents.parquet")
+    pd.testing.assert_frame_equal(rows(tmp_path), expected)
+
+
+def test_upper_case_columns_in_another_order_are_found(tmp_path):
+    write(
+        tmp_path,
+        "ROW_ID,VALUEUOM,VALUENUM,ITEMID,STORETIME,CHARTTIME,STAY_ID,SUBJECT_ID\n1,bpm,80,211,,2150-01-02,3,1\n",
+    )
+    assert rows(tmp_path)["charttime"].item() == pd.Timestamp("2150-01-02")
+
+
+def test_a_quoted_line_break_does_not_end_the_row(tmp_path):
+    text = edit(value='"two\nlines, and ""quotes"""')
+    write(tmp_path, f"{HEADER}\n{text}\n{ROW}\n")
+    assert rows(tmp_path)["itemid"].to_list() == [220045, 220045]
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_column(tmp_path):
+    write(tmp_path, f"\ufeff{HEADER}\n{ROW}\n")
+    assert len(rows(tmp_path)) == 1
+
+
+def test_a_header_without_rows_is_an_empty_table(tmp_path):
+    write(tmp_path, HEADER + "\n")
+    assert list(read_batches(tmp_path, "icu/chartevents")) == []
+    assert rows(tmp_path).dtypes.to_dict() == RAW_DTYPES
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2150-01-02 03:04:05", "2150-01-02 03:04:05"),
+        ("2150-01-02T03:04:05", "2150-01-02 03:04:05"),
+        ("2150-01-02", "2150-01-02 00:00:00"),
+        ("2150-01-02 03:04", "2150-01-02 03:04:00"),
+        ("2150-01-02 03:04:05.25", "2150-01-02 03:04:05.25"),
+        ("2150-01-02 03:04:05.123456789", "2150-01-02 03:04:05.123456"),
+        (" 2150-01-02 03:04:05 ", "2150-01-02 03:04:05"),
+        ("", None),
+    ],
+)
+def test_times_are_read_in_every_spelling(tmp_path, text, time):
+    write(tmp_path, f"{HEADER}\n{edit(charttime=text)}\n{ROW}\n")
+    assert (
+        rows(tmp_path)["charttime"][0] is pd.NaT
+        if time is None
+        else rows(tmp_path)["charttime"][0] == pd.Timestamp(time)
+    )
+
+
+@pytest.mark.parametrize("text", ["___", "see notes", "1.2 ERROR", ""])
+def test_a_number_that_is_none_is_null(tmp_path, text):
+    write(tmp_path, f"{HEADER}\n{edit(valuenum=text)}\n{edit(valuenum=' 81 ')}\n")
+    frame = rows(tmp_path)
+    assert pd.isna(frame["valuenum"][0])
+    assert frame["valuenum"][1] == 81
+
+
+def test_ids_that_were_written_as_floats_are_whole_numbers(tmp_path):
+    write(tmp_path, f"{HEADER}\n{edit(stay_id='30.0', itemid='220045.0')}\n{edit(stay_id='')}\n")
+    frame = rows(tmp_path)
+    assert frame["stay_id"].to_list() == [30, pd.NA]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_missing_id_in_a_float_column_is_null(tmp_path, missing):
+    write(tmp_path, f"{HEADER}\n{ROW}\n{ROW}\n")
+    frame = pd.read_csv(tmp_path / "icu/chartevents.csv", parse_dates=["charttime", "storetime"])
+    (tmp_path / "icu/chartevents.csv").unlink()
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    place = table.column_names.index("stay_id")
+    table = table.set_column(place, "STAY_ID", pa.array([30.0, missing], pa.float64()))
+    pq.write_table(table, tmp_path / "icu/chartevents.parquet")
+    assert rows(tmp_path)["stay_id"].to_list() == [30, pd.NA]
+
+
+def test_labs_need_neither_stay_nor_storing_time(tmp_path):
+    default = (Path(__file__).parents[3] / "flows/catalogue.toml").read_text(encoding="utf-8")
+    own = tmp_path / "own.toml"
+    own.write_text(default + '[potassium]\nunit = "mEq/L"\nplausible = [1, 12]\nitems = [50971]\n', encoding="utf-8")
+    write(tmp_path, "subject_id,itemid,charttime,valuenum\n1,50971,2150-01-01,4.1\n1,1,,\n", "hosp/labevents.csv")
+    [(frame, counts)] = ingest(tmp_path, "labevents", load_catalogue(own))
+    assert counts == {"labevents": {"rows_in": 2, "not_in_catalogue": 1, "passed_on": 1}}
+    assert frame.dtypes.to_dict() == RAW_DTYPES
+    assert frame["table"].to_list() == ["labevents"]
+    assert frame["stay_id"].isna().all()
+
+
+SECRET = "JohnDoe"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty; there is not even a header"),
+        (HEADER.replace("storetime,", "") + "\n", "missing column storetime"),
+        (HEADER.replace("storetime", "st").replace("itemid", "it") + "\n", "missing columns itemid, storetime"),
+        (HEADER + ",ITEMID\n", "column itemid is there twice"),
+        (f"{HEADER}\n{SECRET},2\n", "a row has 2 columns and not 11"),
+        (f"{HEADER}\n{edit(itemid=SECRET)}\n", "column itemid: 1 of 1 cells are not whole numbers"),
+        (f"{HEADER}\n{edit(stay_id='1.5')}\n", "column stay_id: 1 of 1 cells are not whole numbers"),
+        (f"{HEADER}\n{edit(subject_id=SECRET)}\n", "column subject_id: 1 of 1 cells"),
+        (f"{HEADER}\n{edit(charttime=SECRET)}\n", "column charttime: 1 of 1 cells are not times"),
+        (f"{HEADER}\n{edit(charttime='2150-02-30 00:00:00')}\n", "column charttime: 1 of 1 cells are not times"),
+        (f"{HEADER}\n{edit(storetime='2150-01-02 03:04:05Z')}\n", "column storetime: 1 of 1 cells are not times"),
+    ],
+)
+def test_what_cannot_be_read_is_named_without_its_cells(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(TableError, match=message) as caught:
+        rows(tmp_path)
+    assert str(path) in str(caught.value)
+    # Neither in the message nor in anything that a logger would print with it.
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None or SECRET not in str(caught.value.__context__)
+
+
+@pytest.mark.parametrize("name", ["icu/chartevents.csv.gz", "icu/chartevents.parquet"])
+@pytest.mark.parametrize("data", [b"not what the name says", b""])
+def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path, name, data):
+    path = write(tmp_path, "", "icu/x")
+    path.with_name(Path(name).name).write_bytes(data)
+    with pytest.raises(TableError, match=Path(name).name):
+        rows(tmp_path)
+
+
+def test_a_file_that_was_cut_short_is_refused(tmp_path):
+    path = write(
+        tmp_path,
+        HEADER + "\n" + "".join(edit(caregiver_id=str(n * 7919 % 9973)) + "\n" for n in range(3000)),
+        "icu/chartevents.csv.gz",
+    )
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(TableError, match="cannot be read"):
+        rows(tmp_path)
+
+
+def test_times_with_a_zone_are_refused(tmp_path):
+    write(tmp_path, f"{HEADER}\n{ROW}\n")
+    frame = pd.read_csv(tmp_path / "icu/chartevents.csv", parse_dates=["charttime", "storetime"])
+    (tmp_path / "icu/chartevents.csv").unlink()
+    frame["charttime"] = frame["charttime"].dt.tz_localize("UTC")
+    frame.to_parquet(tmp_path / "icu/chartevents.parquet")
+    with pytest.raises(TableError, match="column charttime: the timestamps carry a time zone"):
+        rows(tmp_path)
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(
+        TableNotFoundError, match=r"icu/icustays: no such table; looked for .csv, .csv.gz, .parquet"
+    ) as caught:
+        read_frame(tmp_path, "icu/icustays")
+    assert isinstance(caught.value, FileNotFoundError)
+
+
+def test_a_table_that_is_there_twice_is_not_guessed(tmp_path):
+    write(tmp_path, HEADER)
+    write(tmp_path, HEADER, "icu/chartevents.csv.gz")
+    with pytest.raises(TableError, match=r"which one\? There are chartevents.csv, chartevents.csv.gz"):
+        rows(tmp_path)
+
+
+def test_batches_are_bounded(tmp_path):
+    (tmp_path / "icu").mkdir()
+    number = 200_000
+    columns = {name: pa.repeat(pa.scalar(1), number) for name in ("subject_id", "stay_id", "itemid", "valuenum")}
+    times = pa.repeat(pa.scalar(0, pa.timestamp("s")), number)
+    table = pa.table({**columns, "charttime": times, "storetime": times, "valueuom": pa.nulls(number)})
+    pq.write_table(table, tmp_path / "icu/chartevents.parquet")
+    pa.csv.write_csv(table, tmp_path / "chartevents.csv")
+    sizes = [batch.num_rows for batch in read_batches(tmp_path, "icu/chartevents")]
+    assert sum(sizes) == number
+    assert max(sizes) <= 65_536
+    (tmp_path / "icu/chartevents.parquet").unlink()
+    (tmp_path / "chartevents.csv").rename(tmp_path / "icu/chartevents.csv")
+    batches = list(read_batches(tmp_path, "icu/chartevents"))
+    assert sum(batch.num_rows for batch in batches) == number
+    assert len(batches) > 2
