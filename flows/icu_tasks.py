@@ -1,0 +1,165 @@
+"""The ICU feature flow's steps as Prefect tasks: a store's reference and artifact names in, an artifact name out.
+
+Each says by a note in staging that it is complete, so that a run which was killed goes on where it was.
+"""
+
+import json
+from typing import Any
+
+import pandas as pd
+from prefect import get_run_logger, task
+from prefect.tasks import exponential_backoff
+
+from clinops_prefect import lineage
+from clinops_prefect.tasks import open_store, worth_retrying
+from flows import report
+from flows.catalogue import load_catalogue
+from flows.cohort import read_cohort
+from flows.counts import Counts, add_counts
+from flows.events import clean
+from flows.hashing import shard_of
+from flows.ingest import ingest, split_into_shards
+from flows.partition import Partition
+from flows.quality import count_features
+from flows.quality_page import quality_page
+from flows.windows import window_features
+
+# Raw rows in memory, over all shards, before they are written as parts.
+_BUFFERED_ROWS = 1_000_000
+_SAY_EVERY_ROWS = 1_000_000
+_RETRIES: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": exponential_backoff(5),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": worth_retrying,
+    "tags": ["icu-features"],
+}
+
+
+@task(name="make-cohort", **_RETRIES)
+def make_cohort(source: str, store: str, partition: Partition) -> str:
+    """Read and check the stays, and store them."""
+    target, name = open_store(store), partition.staged("cohort")
+    cohort = read_cohort(source)
+    target.upload(cohort.stays, name, metadata={"run": partition.run})
+    partition.write_note(target, "cohort", cohort.counts)
+    get_run_logger().info("cohort: %s stays", f"{len(cohort.stays):,}")
+    return name
+
+
+@task(name="ingest-table", task_run_name="ingest-{table}", **_RETRIES)
+def ingest_table(source: str, store: str, partition: Partition, table: str, shards: int, catalogue: str) -> str:
+    """Stream an event table and store the rows of the catalogue's items, in parts, by shard of the subject."""
+    logger, target, step = get_run_logger(), open_store(store), f"ingest-{table}"
+    if partition.read_note(target, step) is not None:
+        logger.info("%s: ingested by an earlier try of this run; kept", table)
+        return table
+    # A table with a header and nothing else is counted too.
+    counts: Counts = {table: {"rows_in": 0, "not_in_catalogue": 0, "passed_on": 0}}
+    parts: list[list[str]] = [[] for _ in range(shards)]
+    held: list[list[pd.DataFrame]] = [[] for _ in range(shards)]
+    rows = said = 0
+
+    def store_held() -> None:
+        for shard, frames in enumerate(held):
+            if frames:
+                name = partition.raw(table, shard, len(parts[shard]))
+                target.upload(pd.concat(frames, ignore_index=True), name)
+                parts[shard].append(name)
+                frames.clear()
+
+    for frame, seen in ingest(source, table, load_catalogue(catalogue)):
+        counts = add_counts(counts, seen)
+        for shard, part in split_into_shards(frame, shards).items():
+            held[shard].append(part)
+        rows += len(frame)
+        if rows >= _BUFFERED_ROWS:
+            store_held()
+            rows = 0
+        if (read := counts[table]["rows_in"]) // _SAY_EVERY_ROWS > said:
+            said = read // _SAY_EVERY_ROWS
+            logger.info("%s: %s rows read, %s of the catalogue", table, f"{read:,}", f"{counts[table]['passed_on']:,}")
+    store_held()
+    partition.write_note(target, step, {"counts": counts, "parts": parts})
+    logger.info("%s: %s rows ingested", table, f"{counts[table]['rows_in']:,}")
+    return table
+
+
+@task(name="preprocess-shard", task_run_name="preprocess-shard-{shard:03d}", **_RETRIES)
+def preprocess_shard(store: str, partition: Partition, shard: int, tables: list[str], catalogue: str) -> str:
+    """Clean a shard's raw rows: one reason for each that is dropped, units, plausible ranges, duplicates."""
+    target, name = open_store(store), partition.staged(f"events/shard-{shard:03d}")
+    step = f"events-{shard:03d}"
+    if partition.read_note(target, step) is not None:
+        get_run_logger().info("shard %d: preprocessed by an earlier try of this run; kept", shard)
+        return name
+    stays = target.download(partition.staged("cohort"))
+    notes = [partition.read_note(target, f"ingest-{table}") or {} for table in tables]
+    parts = (part for note in notes for part in note["parts"][shard])
+    cleaned = clean((target.download(part) for part in parts), stays, load_catalogue(catalogue))
+    target.upload(cleaned.events, name, metadata={"run": partition.run})
+    partition.write_note(target, step, cleaned.counts)
+    get_run_logger().info("shard %d: %s events", shard, f"{len(cleaned.events):,}")
+    return name
+
+
+@task(name="features-shard", task_run_name="features-shard-{shard:03d}", **_RETRIES)
+def features_shard(
+    store: str,
+    partition: Partition,
+    shard: int,
+    shards: int,
+    events: str,
+    catalogue: str,
+    window_hours: int,
+    horizon_hours: int,
+) -> str:
+    """Make the window features of a shard's stays."""
+    target, name = open_store(store), partition.staged(f"features/shard-{shard:03d}")
+    step = f"features-{shard:03d}"
+    if partition.read_note(target, step) is not None:
+        get_run_logger().info("shard %d: features made by an earlier try of this run; kept", shard)
+        return name
+    known = load_catalogue(catalogue)
+    stays = target.download(partition.staged("cohort"))
+    stays = stays[shard_of(stays["subject_id"].to_numpy("int64"), shards) == shard]
+    frame = window_features(target.download(events), stays, known, window_hours, horizon_hours)
+    target.upload(frame, name, metadata={"run": partition.run})
+    partition.write_note(target, step, count_features(frame, known))
+    get_run_logger().info("shard %d: %s windows", shard, f"{len(frame):,}")
+    return name
+
+
+@task(name="publish-artifact", task_run_name="publish-{name}", **_RETRIES)
+def publish_artifact(store: str, partition: Partition, name: str, made_from: list[str]) -> dict[str, Any]:
+    """Put a complete artifact in its place, and record what it was made from."""
+    target = open_store(store)
+    target.copy_artifact(partition.staged(name), partition.final(name))
+    info = target.stat(partition.final(name))
+    for upstream in made_from:
+        lineage.read(upstream)
+    lineage.wrote(info)
+    return {"name": partition.final(name), "uri": info.uri, "rows": info.rows, "bytes": info.bytes}
+
+
+@task(name="write-quality", **_RETRIES)
+def write_quality(store: str, partition: Partition, document: dict[str, Any]) -> str:
+    """Write the quality report, as JSON, as one page, and as Prefect artifacts."""
+    target = open_store(store)
+    target.write_bytes(partition.final("quality.json"), json.dumps(document, indent=1).encode())
+    page = quality_page(document, f"ICU features of {partition.date}: data quality")
+    uri = target.write_bytes(partition.final("quality.html"), page.encode())
+    report.quality_artifacts(document, partition.date, uri)
+    return uri
+
+
+@task(name="finish", **_RETRIES)
+def finish(store: str, partition: Partition, manifest: dict[str, Any]) -> str:
+    """Remove what an earlier run left over, then say, last of all, what is there now."""
+    target = open_store(store)
+    stale = partition.remove_stale(target, {artifact["name"] for artifact in manifest["artifacts"]})
+    if stale:
+        get_run_logger().info("removed %d artifacts of an earlier run of %s", stale, partition.date)
+    uri = target.write_bytes(partition.final("manifest.json"), json.dumps(manifest, indent=1).encode())
+    partition.clear(target)
+    return uri

@@ -1,0 +1,101 @@
+"""One date's partition of the store: where a run's artifacts go, first aside, then, all of them complete, in place.
+
+    icu/{date}/cohort, events/shard-NNN, features/shard-NNN, quality.json, quality.html, manifest.json
+    icu/_staging/{date}/{run}/…        the same, and the raw shards, while a run is under way
+
+A run is named by the fingerprint of what it depends on (inputs, parameters, catalogue, code), not by a clock: a run that
+was killed finds what it had finished, and a run on other inputs finds nothing of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from clinops_prefect import ArtifactNotFoundError, PipelineStore, StorageFormat
+from clinops_prefect import __version__ as package_version
+
+_STAGING = "icu/_staging"
+_PIECE_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The names of one run's artifacts.
+
+    Attributes:
+        date: The date, as `YYYY-MM-DD`.
+        run: The run's fingerprint.
+    """
+
+    date: str
+    run: str
+
+    def final(self, name: str) -> str:
+        """Where readers find it."""
+        return f"icu/{self.date}/{name}"
+
+    def staged(self, name: str) -> str:
+        """Where it waits until all are complete."""
+        return f"{_STAGING}/{self.date}/{self.run}/{name}"
+
+    def raw(self, table: str, shard: int, part: int) -> str:
+        """A piece of a shard's raw rows."""
+        return self.staged(f"raw/{table}/shard-{shard:03d}/part-{part:05d}")
+
+    def write_note(self, store: PipelineStore, step: str, note: dict[str, Any]) -> None:
+        """Say that a step is complete, and what it counted."""
+        # As a frame, so that the store lists it: what is left of a killed run can be found and removed.
+        store.upload(pd.DataFrame({"note": [json.dumps(note)]}), self.staged(f"notes/{step}"))
+
+    def read_note(self, store: PipelineStore, step: str) -> dict[str, Any] | None:
+        """What a complete step counted; None for one that is not complete."""
+        try:
+            frame = store.download(self.staged(f"notes/{step}"))
+        except ArtifactNotFoundError:
+            return None
+        note: dict[str, Any] = json.loads(frame["note"].iloc[0])
+        return note
+
+    def clear(self, store: PipelineStore) -> None:
+        """Remove what this and earlier runs of the date have left in staging."""
+        for name in store.list_artifacts(f"{_STAGING}/{self.date}"):
+            store.delete_artifact(name, missing_ok=True)
+
+    def remove_stale(self, store: PipelineStore, keep: set[str]) -> int:
+        """Remove the date's artifacts that are not of this run: a rerun with fewer shards, or in another format."""
+        removed = 0
+        for format in StorageFormat:
+            same = store if format is store.format else store.model_copy(update={"format": format})
+            for name in same.list_artifacts(f"icu/{self.date}"):
+                if same is not store or name not in keep:
+                    same.delete_artifact(name, missing_ok=True)
+                    removed += 1
+        return removed
+
+
+def input_files(paths: Iterable[Path], root: Path) -> list[dict[str, Any]]:
+    """Name, size and SHA-256 of each file: what the run was made from."""
+    files = []
+    for path in paths:
+        checksum = hashlib.sha256()
+        with path.open("rb") as file:
+            while piece := file.read(_PIECE_BYTES):
+                checksum.update(piece)
+        files.append(
+            {"file": path.relative_to(root).as_posix(), "bytes": path.stat().st_size, "sha256": checksum.hexdigest()}
+        )
+    return files
+
+
+def fingerprint(inputs: list[dict[str, Any]], parameters: dict[str, Any]) -> str:
+    """A name for what a run depends on: inputs, parameters, and the code of the steps."""
+    code = hashlib.sha256()
+    for module in sorted(Path(__file__).parent.glob("*.py")):
+        code.update(module.read_bytes())
+    text = json.dumps([inputs, parameters, package_version, code.hexdigest()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,78 @@
+"""What a run shows in Prefect: progress, the quality of the data, and what was written. Counts and URIs only."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.futures import PrefectFuture, as_completed
+
+
+class Progress:
+    """A progress artifact of the run that is under way."""
+
+    def __init__(self, artifact: UUID) -> None:
+        self._artifact = artifact
+
+    def follow(self, futures: list[PrefectFuture[Any]]) -> None:
+        """Show how many of the futures are done, until all are."""
+        for done, _ in enumerate(as_completed(futures), start=1):
+            update_progress_artifact(self._artifact, progress=100 * done / len(futures))
+
+
+@contextmanager
+def progress(key: str) -> Iterator[Progress]:
+    """Show progress under `key`, which may have lower-case letters, digits and dashes."""
+    artifact = create_progress_artifact(0.0, key=f"{key}-progress", description="Steps that are done")
+    assert isinstance(artifact, UUID)  # it is a coroutine only in async code
+    yield Progress(artifact)
+
+
+def quality_artifacts(document: dict[str, Any], date: str, page: str) -> None:
+    """The quality document as Prefect artifacts: an account of the rows, and a table of the variables.
+
+    Args:
+        document: As `quality.quality_document` returns it.
+        date: The partition's date.
+        page: The URI of the whole report.
+    """
+    lines = [f"# ICU features of {date}: data quality", "", f"The whole report, with plots: `{page}`", ""]
+    total = document["splits"]["total"]
+    lines.append(" · ".join(f"**{_cell(total[group])}** {group}" for group in ("subjects", "stays", "windows")))
+    for table, account in document["tables"].items():
+        lines += ["", f"## {table}", "", "| rows | |", "|---|---:|", f"| in | {_cell(account['rows_in'])} |"]
+        lines.append(f"| kept | {_cell(account['kept'])} |")
+        dropped = account["dropped"].items()
+        lines += [f"| dropped: {reason.replace('_', ' ')} | {_cell(rows)} |" for reason, rows in dropped]
+    create_markdown_artifact("\n".join(lines), key=f"icu-quality-{date}", description=f"Data quality of {date}")
+    rows = [
+        {
+            "variable": name,
+            "unit": variable["unit"],
+            **{key: _cell(variable[key]) for key in ("usable", "converted", "unknown_unit", "implausible")},
+            "windows without a value": _share(variable["missing_rate"]),
+            "and without an older one": _share(variable["unfilled_rate"]),
+        }
+        for name, variable in document["variables"].items()
+    ]
+    create_table_artifact(rows, key=f"icu-variables-{date}", description=f"Variables of {date}")
+
+
+def written_artifacts(published: list[dict[str, Any]], date: str) -> None:
+    """What a run wrote, as a table."""
+    rows = [{key: artifact[key] for key in ("name", "rows", "bytes", "uri")} for artifact in published]
+    create_table_artifact(rows, key=f"icu-artifacts-{date}", description=f"Artifacts of {date}")
+
+
+def _cell(number: int | None) -> str:
+    return "<10" if number is None else f"{number:,}"
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
