@@ -35,6 +35,8 @@ from flows.quality import quality_document
 from flows.tables import TableNotFoundError, find_table
 from flows.windows import check_window
 
+# Threads: the steps spend their time in Arrow and NumPy, which let go of the interpreter lock, and on the network.
+_RUNNER: Any = ThreadPoolTaskRunner(max_workers=4)
 _TABLES = ("icu/icustays", "icu/chartevents", "hosp/labevents", "hosp/patients", "hosp/admissions")
 
 
@@ -42,7 +44,7 @@ _TABLES = ("icu/icustays", "icu/chartevents", "hosp/labevents", "hosp/patients",
     name="icu-features",
     flow_run_name="icu-features-{date}",
     description="From raw MIMIC-IV tables to one row of features per ICU stay and window.",
-    task_runner=ThreadPoolTaskRunner(max_workers=4),
+    task_runner=_RUNNER,
     validate_parameters=True,
 )
 def icu_features(
@@ -99,11 +101,15 @@ def icu_features(
     cohort = make_cohort.submit(str(root), store, partition)
     ingested = [ingest_table.submit(str(root), store, partition, table, shards, catalogue) for table in tables]
     events = [
-        preprocess_shard.submit(store, partition, shard, tables, catalogue, wait_for=[cohort, *ingested])
+        preprocess_shard.submit(
+            store, partition, shard, tables, catalogue, return_state=False, wait_for=[cohort, *ingested]
+        )
         for shard in range(shards)
     ]
     features = [
-        features_shard.submit(store, partition, shard, shards, made, catalogue, window_hours, horizon_hours)
+        features_shard.submit(
+            store, partition, shard, shards, made, catalogue, window_hours, horizon_hours, return_state=False
+        )
         for shard, made in enumerate(events)
     ]
     with report.progress(f"icu-features-{partition.date}") as progress:

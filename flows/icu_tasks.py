@@ -123,7 +123,9 @@ def features_shard(
     known = load_catalogue(catalogue)
     stays = target.download(partition.staged("cohort"))
     stays = stays[shard_of(stays["subject_id"].to_numpy("int64"), shards) == shard]
-    frame = window_features(target.download(events), stays, known, window_hours, horizon_hours)
+    frame = window_features(
+        target.download(events), stays, known, window_hours=window_hours, horizon_hours=horizon_hours
+    )
     target.upload(frame, name, metadata={"run": partition.run})
     partition.write_note(target, step, count_features(frame, known))
     get_run_logger().info("shard %d: %s windows", shard, f"{len(frame):,}")

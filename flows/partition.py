@@ -3,8 +3,8 @@
     icu/{date}/cohort, events/shard-NNN, features/shard-NNN, quality.json, quality.html, manifest.json
     icu/_staging/{date}/{run}/…        the same, and the raw shards, while a run is under way
 
-A run is named by the fingerprint of what it depends on (inputs, parameters, catalogue, code), not by a clock: a run that
-was killed finds what it had finished, and a run on other inputs finds nothing of it.
+A run is named by the fingerprint of what it depends on (inputs, parameters, catalogue, code), not by a clock: a run
+that was killed finds what it had finished, and a run on other inputs finds nothing of it.
 """
 
 import hashlib

@@ -75,4 +75,4 @@ def _cell(number: int | None) -> str:
 
 
 def _share(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
+    return "-" if share is None else f"{share:.1%}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 from urllib.parse import unquote
 
 from prefect.logging import get_logger
@@ -29,6 +29,7 @@ _ATTRIBUTE = "user.clinops"
 _TEMPORARY = ".clinops-"
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _PIECE_BYTES = 8 << 20
+_TRIES = 10
 
 
 class LocalBackend(Backend):
@@ -56,7 +57,7 @@ class LocalBackend(Backend):
             ) from None
         temporary = path.parent / f"{_TEMPORARY}{uuid.uuid4().hex}.tmp"
         try:
-            with temporary.open("xb") as file:
+            with _opened(temporary) as file:
                 for chunk in chunks:
                     file.write(chunk)
                 self._set_metadata(file.fileno(), metadata)
@@ -108,8 +109,14 @@ class LocalBackend(Backend):
             yield self._head(key, "")
 
     def _remove(self, key: str) -> None:
+        path = self.root / key
         with suppress(FileNotFoundError, NotADirectoryError):
-            (self.root / key).unlink()
+            path.unlink()
+        # As in a bucket, a path goes with the last object below it.
+        with suppress(OSError):
+            for parent in path.relative_to(self.root).parents:
+                if parent.parts:
+                    (self.root / parent).rmdir()
 
     def _copy(self, source: str, target: str) -> None:
         with (self.root / source).open("rb") as file:
@@ -153,6 +160,16 @@ class LocalBackend(Backend):
             get_logger("clinops_prefect").warning(
                 "%s keeps no extended attributes: CSV and plain files are stored without a checksum", self.root
             )
+
+
+def _opened(temporary: Path) -> IO[bytes]:
+    for _ in range(_TRIES):
+        try:
+            return temporary.open("xb")
+        except FileNotFoundError:
+            # Somebody removed the last artifact below this path, and so the path, since it was made.
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+    return temporary.open("xb")
 
 
 def _metadata(descriptor: int) -> dict[str, str]:
