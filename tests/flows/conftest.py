@@ -1,0 +1,23 @@
+"""A Prefect server for the flows, and a source for them to read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.synthetic import generate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefect_server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small source with all the mess of a real one."""
+    path = tmp_path_factory.mktemp("source")
+    generate(path, 40, seed=7)
+    return path
