@@ -73,7 +73,10 @@ def to_frame(table: pa.Table, *, whole: bool = True, offset: int = 0) -> pd.Data
     layout = layout_of(table.schema)
     try:
         if layout is not None:
-            return _assemble(table, layout, whole, offset)
+            held = [table]
+            # Whoever keeps the table keeps its memory, and `self_destruct` could free nothing while it converts.
+            del table
+            return _assemble(held, layout, whole, offset)
         frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
         if isinstance(frame.index, pd.RangeIndex) and (offset or not whole):
             frame.index = pd.RangeIndex(offset, offset + len(frame), name=frame.index.name)
@@ -117,14 +120,17 @@ def fields_by_label(schema: pa.Schema) -> dict[Hashable, str]:
     return dict(zip(labels, fields, strict=True))
 
 
-def _assemble(table: pa.Table, layout: dict[str, Any], whole: bool, offset: int) -> pd.DataFrame:
+def _assemble(held: list[pa.Table], layout: dict[str, Any], whole: bool, offset: int) -> pd.DataFrame:
+    table = held.pop()
     notes, index_columns, names = layout["columns"], layout["index"]["fields"], table.column_names
     # Parquet and CSV forget how many rows a table without columns had.
     rows = table.num_rows if names or not whole else max(0, layout["rows"])
     plain = [name for name in names if name not in notes]
     arrays = {name: columns.restore(table.column(name), notes[name]) for name in names if name in notes}
     # ignore_metadata: the index stays a column, and no dtype is guessed.
-    frame: pd.DataFrame = table.select(plain).to_pandas(ignore_metadata=True, split_blocks=True, self_destruct=True)
+    table = table.select(plain)
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, split_blocks=True, self_destruct=True)
+    del table
     frame.columns = pd.RangeIndex(len(plain))
     fields = [name for name in names if name not in index_columns]
     if fields != plain:
