@@ -56,6 +56,7 @@ def to_arrow(df: pd.DataFrame) -> pa.Table:
         "labels": _labels_note(df.columns, fields),
         "index": _index_note(df.index, index),
         "rows": len(df),
+        "width": len(df.columns),
         "attrs": _json_attrs(df.attrs),
         "duplicates": df.flags.allows_duplicate_labels,
     }
@@ -97,7 +98,7 @@ def layout_of(schema: pa.Schema) -> dict[str, Any] | None:
         return None
     try:
         layout: dict[str, Any] = json.loads(raw)
-        if {"columns", "labels", "index", "rows", "attrs", "duplicates"} <= layout.keys():
+        if {"columns", "labels", "index", "rows", "width", "attrs", "duplicates"} <= layout.keys():
             return layout
     except (ValueError, AttributeError):
         pass
@@ -164,7 +165,7 @@ def _index(layout: dict[str, Any], arrays: list[Any], rows: int, whole: bool, of
         start, stop, step = note.get("range", (0, 0, 1))
         stored = pd.RangeIndex(start, stop, step, name=name)
         # A table without columns has no rows in Arrow, whatever the frame had.
-        if rows == 0 and layout["rows"] == len(stored) and not (layout["columns"] or layout["labels"].get("fields")):
+        if layout["width"] == 0:
             return stored
         if whole and offset + rows <= len(stored):
             return stored[offset : offset + rows]
