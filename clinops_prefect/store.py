@@ -365,7 +365,7 @@ class PipelineStore(WritableFileSystem, abc.ABC):
             ArtifactNotFoundError: There is none.
             ArtifactDecodeError: They are damaged.
         """
-        key = join(self.prefix, check_name(path, what="path"))
+        key = self._checked_key(join(self.prefix, check_name(path, what="path")))
         return self._again(lambda: plain.read(ObjectReader(self._backend(), key)))
 
     aread_bytes = asynchronous(read_bytes)

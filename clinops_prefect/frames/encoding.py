@@ -89,11 +89,12 @@ def encode_batches(batches: Iterable[pd.DataFrame], format: StorageFormat, metad
             fit the first raises it while the chunks are consumed.
     """
     frames = iter(batches)
-    first = next(frames, None)
-    if first is None:
+    try:
+        first = next(frames)
+    except StopIteration:
         raise UnsupportedFrameError(
             "there is no batch to upload; an empty artifact needs one empty frame, for its columns"
-        )
+        ) from None
     table = to_arrow(first)
     if not table.num_columns:
         raise UnsupportedFrameError("batches need at least one column")

@@ -27,6 +27,7 @@ def to_arrow(df: pd.DataFrame) -> pa.Table:
         UnsupportedFrameError: No table would give the frame back; the message names the column and what to do.
     """
     _check_frame(df)
+    attrs = _json_attrs(df.attrs)
     named = df
     if any(name is not None and not isinstance(name, str) for name in df.index.names):
         texts: list[Any] = [None if name is None else str(name) for name in df.index.names]
@@ -57,7 +58,7 @@ def to_arrow(df: pd.DataFrame) -> pa.Table:
         "index": _index_note(df.index, index),
         "rows": len(df),
         "width": len(df.columns),
-        "attrs": _json_attrs(df.attrs),
+        "attrs": attrs,
         "duplicates": df.flags.allows_duplicate_labels,
     }
     metadata = {**table.schema.metadata, LAYOUT_KEY: json.dumps(layout).encode()}
