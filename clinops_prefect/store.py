@@ -368,7 +368,7 @@ class PipelineStore(WritableFileSystem, abc.ABC):
             ArtifactNotFoundError: There is none.
             ArtifactDecodeError: They are damaged.
         """
-        key = join(self.prefix, check_name(path, what="path"))
+        key = self._checked_key(join(self.prefix, check_name(path, what="path")))
         return self._again(lambda: plain.read(ObjectReader(self._backend(), key)))
 
     aread_bytes = asynchronous(read_bytes)
@@ -469,11 +469,19 @@ class PipelineStore(WritableFileSystem, abc.ABC):
 
 def _frames(tables: Iterator[tuple[pa.Table, bool]], rows: int) -> Iterator[pd.DataFrame]:
     held: pa.Table | None = None
-    whole, offset = True, 0
+    whole, offset, bare = True, 0, 0
     for table, whole in tables:
+        if not table.num_columns:
+            # Arrow loses count of the rows when it slices or joins tables without columns.
+            held, bare = table, bare + table.num_rows
+            continue
         held = table if held is None else pa.concat_tables([held, table])
         while held.num_rows > rows:
             yield to_frame(held.slice(0, rows), whole=whole, offset=offset)
             held, offset = held.slice(rows), offset + rows
-    if held is not None and (held.num_rows or not offset):
+    while held is not None and bare > offset:
+        counted = pa.table({"": pa.nulls(min(rows, bare - offset))}).replace_schema_metadata(held.schema.metadata)
+        yield to_frame(counted.select([]), whole=whole, offset=offset)
+        offset += counted.num_rows
+    if held is not None and not bare and (held.num_rows or not offset):
         yield to_frame(held, whole=whole, offset=offset)

@@ -25,8 +25,14 @@ class Door(Protocol):
     def store(self, **fields: Any) -> PipelineStore:
         """A store of this backend."""
 
-    def store_without_bucket(self) -> PipelineStore:
+    def store_without_bucket(self, **fields: Any) -> PipelineStore:
         """A store whose bucket does not exist."""
+
+    def keep_versions(self) -> bool:
+        """Have the bucket keep versions; False where there is no such thing."""
+
+    def unfinished(self) -> list[str]:
+        """The keys of uploads that were begun, and neither finished nor aborted; temporary files."""
 
     def keys(self) -> list[str]: ...
     def get(self, key: str) -> bytes: ...
@@ -46,8 +52,14 @@ class LocalDoor:
     def store(self, **fields: Any) -> PipelineStore:
         return LocalPipelineStore(str(self.root), **fields)
 
-    def store_without_bucket(self) -> PipelineStore:
-        return LocalPipelineStore(str(self.root / "missing"))
+    def store_without_bucket(self, **fields: Any) -> PipelineStore:
+        return LocalPipelineStore(str(self.root / "missing"), **fields)
+
+    def keep_versions(self) -> bool:
+        return False
+
+    def unfinished(self) -> list[str]:
+        return [key for key in self.keys() if key.rpartition("/")[2].startswith(".")]
 
     def keys(self) -> list[str]:
         return sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
@@ -91,10 +103,18 @@ class S3Door:
         self.client.create_bucket(Bucket=self.bucket)
 
     def store(self, **fields: Any) -> PipelineStore:
-        return S3PipelineStore(self.bucket, endpoint_url=self.endpoint, region="us-east-1", **fields)
+        return S3PipelineStore(self.bucket, **{"endpoint_url": self.endpoint, "region": "us-east-1"} | fields)
 
-    def store_without_bucket(self) -> PipelineStore:
-        return S3PipelineStore(f"{self.bucket}-missing", endpoint_url=self.endpoint, region="us-east-1")
+    def store_without_bucket(self, **fields: Any) -> PipelineStore:
+        return S3PipelineStore(f"{self.bucket}-missing", endpoint_url=self.endpoint, region="us-east-1", **fields)
+
+    def keep_versions(self) -> bool:
+        self.client.put_bucket_versioning(Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"})
+        return True
+
+    def unfinished(self) -> list[str]:
+        answer = self.client.list_multipart_uploads(Bucket=self.bucket)
+        return [upload["Key"] for upload in answer.get("Uploads", ())]
 
     def _objects(self) -> Iterator[str]:
         for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket):
@@ -133,10 +153,20 @@ class GCSDoor:
         self.client.create_bucket(self.bucket)
 
     def store(self, **fields: Any) -> PipelineStore:
-        return GCSPipelineStore(self.bucket, endpoint_url=self.endpoint, **fields)
+        return GCSPipelineStore(self.bucket, **{"endpoint_url": self.endpoint} | fields)
 
-    def store_without_bucket(self) -> PipelineStore:
-        return GCSPipelineStore(f"{self.bucket}-missing", endpoint_url=self.endpoint)
+    def store_without_bucket(self, **fields: Any) -> PipelineStore:
+        return GCSPipelineStore(f"{self.bucket}-missing", endpoint_url=self.endpoint, **fields)
+
+    def keep_versions(self) -> bool:
+        bucket = self.client.bucket(self.bucket)
+        bucket.delete()
+        bucket.versioning_enabled = True
+        bucket.create()
+        return True
+
+    def unfinished(self) -> list[str]:
+        return []  # a resumable upload that was not finished is nothing that anybody could list
 
     def keys(self) -> list[str]:
         return sorted(blob.name for blob in self.client.list_blobs(self.bucket))
