@@ -105,7 +105,7 @@ def _share_executions_with_versions() -> None:
 
     def make_sharing(self: Any, **options: Any) -> None:
         make(self, **options)
-        self.executions = options["source"].executions
+        self.executions, self.backend = options["source"].executions, options["source"].backend
 
     models.StateMachineVersion.__init__ = make_sharing  # type: ignore[method-assign]
     models.StateMachineVersion._handle_name_input_idempotency = (  # type: ignore[attr-defined]
