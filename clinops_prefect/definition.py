@@ -10,18 +10,26 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 
+class UnknownKeywordError(TypeError, ValueError):
+    """A keyword that is no field.
+
+    A TypeError, as of any Python call, and a ValueError, which pydantic expects where it tries one kind of step after
+    the other.
+    """
+
+
 def refuse_unknown(cls: type[BaseModel], given: Sequence[str]) -> None:
     """Raise for a keyword that is no field, naming the field that was probably meant.
 
     Raises:
-        ValueError: A keyword is unknown. Prefect's blocks would otherwise keep it, silently.
+        UnknownKeywordError: Prefect's blocks would otherwise keep it, silently.
     """
     fields = [field.alias or name for name, field in cls.model_fields.items()]
     for name in given:
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(sorted(fields))}"
-            raise ValueError(f"{cls.__name__} has no field {name!r}{hint}")
+            raise UnknownKeywordError(f"{cls.__name__} has no field {name!r}{hint}")
 
 
 class _Part(BaseModel):
@@ -29,7 +37,7 @@ class _Part(BaseModel):
         fields = list(type(self).model_fields)
         if len(args) > len(fields) or (twice := set(data) & set(fields[: len(args)])):
             problem = f"gets {sorted(twice)[0]!r} twice" if len(args) <= len(fields) else "gets too many arguments"
-            raise ValueError(f"{type(self).__name__} {problem}")
+            raise UnknownKeywordError(f"{type(self).__name__} {problem}")
         refuse_unknown(type(self), list(data))
         super().__init__(**dict(zip(fields, args, strict=False)), **data)
 

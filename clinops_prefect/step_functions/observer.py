@@ -58,6 +58,10 @@ def _ask(flow_run_id: UUID) -> bool:
     return state is not None and (state.is_cancelling() or state.is_cancelled())
 
 
+class Interrupted(BaseException):
+    """The coroutine that waits in this thread was cancelled. Never leaves the package."""
+
+
 class Observer:
     """One execution, for one Prefect run.
 
@@ -114,25 +118,27 @@ class Observer:
             with get_client(sync_client=True) as client:
                 if self.progress:
                     client.update_artifact(self.progress, ArtifactUpdate(data=done))
-                    return
-                created = client.create_artifact(
-                    ArtifactCreate(
-                        key=artifact_key(machine, "progress"),
-                        type="progress",
-                        description=f"States of `{machine}` that are done",
-                        data=done,
-                        flow_run_id=self.flow_run_id,
-                        task_run_id=self.task_run_id,
-                    )
-                )
-                self.progress = created.id
+                else:
+                    shown = artifact(self.arn, "progress", f"States of `{machine}` that are done", done)
+                    self.progress = client.create_artifact(shown).id
         except Exception as error:
             logger.warning("cannot show the progress in Prefect: %s", error)
 
 
-def artifact_key(*words: str) -> str:
-    """An artifact's key, which Prefect wants of lowercase letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", "-".join(["step-functions", *words]).lower()).strip("-")
+def artifact(execution_arn: str, kind: str, description: str, data: Any, **metadata: str) -> ArtifactCreate:
+    """An artifact of the run that this code is part of."""
+    flow_run_id, task_run_id = run_ids()
+    # Prefect wants keys of lowercase letters, digits and dashes.
+    key = re.sub(r"[^a-z0-9]+", "-", f"step-functions-{execution_arn.split(':')[6]}-{kind}".lower()).strip("-")
+    return ArtifactCreate(
+        key=key,
+        type=kind,
+        description=description,
+        data=data,
+        metadata_=metadata or None,
+        flow_run_id=flow_run_id,
+        task_run_id=task_run_id,
+    )
 
 
 def _forget(flow_run_id: UUID | None) -> None:

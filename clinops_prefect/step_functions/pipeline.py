@@ -3,8 +3,10 @@
 import asyncio
 import json
 import re
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from uuid import uuid4
 
 from prefect.blocks.abstract import JobBlock, JobRun
 from prefect_aws import AwsCredentials
@@ -16,11 +18,14 @@ from clinops_prefect.definition_check import DEFINITION_BYTES, definition_proble
 from clinops_prefect.errors import InvalidExecutionError, InvalidPipelineError
 from clinops_prefect.states_language import states_language
 from clinops_prefect.step_functions import deployment, executions, history, polling
+from clinops_prefect.step_functions.cancellation import announce
 from clinops_prefect.step_functions.diagram import Diagram
 from clinops_prefect.step_functions.observer import observed
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
+
+    from clinops_prefect.step_functions.tasks import PipelineTask
 
 _ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d+):role/.+")
 _LOG_LEVELS = ("ALL", "ERROR", "FATAL", "OFF")
@@ -61,7 +66,7 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
 
     Example:
         ```python
-        from clinops_prefect import PipelineStep, StepFunctionsPipeline
+        from clinops_prefect import StepFunctionsPipeline
 
         pipeline = StepFunctionsPipeline.load("BLOCK_NAME")
         pipeline.deploy()
@@ -191,6 +196,7 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
             AccessDeniedError: The credentials do not suffice.
             ServiceUnavailableError: AWS cannot be reached.
         """
+        definition = self.definition()
         configurations = {
             "loggingConfiguration": self.logging_configuration,
             "tracingConfiguration": self.tracing_configuration,
@@ -198,7 +204,7 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         return deployment.deploy(
             self._client(),
             self.state_machine_arn,
-            definition=self.definition(),
+            definition=definition,
             role_arn=self.role_arn,
             kind=self.type,
             tags=self.tags,
@@ -241,15 +247,25 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
             ServiceUnavailableError: AWS could not be reached for long. The execution goes on.
         """
         self._refuse_express(execution_arn)
+        announce(self, execution_arn)
+        return self._wait(execution_arn, timeout)
+
+    def _wait(self, execution_arn: str, timeout: float | None, interrupt: threading.Event | None = None) -> Any:
         client = self._client()
-        with observed(execution_arn, steps=len(self.steps), stop=lambda: self._stop_cancelled(execution_arn)) as run:
-            description = polling.wait_for_end(
-                client,
-                execution_arn,
-                timeout=timeout,
-                on_events=run.see if run else None,
-                check=run.check if run else None,
-            )
+
+        def stop() -> None:
+            self.stop(execution_arn, error="Cancelled", cause="The Prefect flow run was cancelled.")
+
+        with observed(execution_arn, steps=len(self.steps), stop=stop) as run:
+
+            def check() -> None:
+                if interrupt and interrupt.is_set():
+                    raise Interrupted
+                if run:
+                    run.check()
+
+            see = run.see if run else None
+            description = polling.wait_for_end(client, execution_arn, timeout=timeout, on_events=see, check=check)
         return executions.outcome(client, description, show_cause=self.show_cause)
 
     def _refuse_express(self, execution_arn: str = "") -> None:
@@ -259,9 +275,6 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
                 "Use type='STANDARD', or start it with execute() and look at its logs",
                 uri=execution_arn,
             )
-
-    def _stop_cancelled(self, execution_arn: str) -> None:
-        self.stop(execution_arn, error="Cancelled", cause="The Prefect flow run was cancelled.")
 
     def stop(self, execution_arn: str, error: str = "", cause: str = "") -> None:
         """Stop an execution; one that has ended stays as it is.
@@ -318,15 +331,52 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         Raises:
             ClinopsPrefectError: Whatever `deploy`, `execute` and `wait` raise.
         """
-        return self.wait(self._begin(input_data, execution_name, deploy=deploy), timeout)
+        return self._run(input_data, execution_name, deploy=deploy, timeout=timeout)
 
-    def _begin(self, input_data: Any, execution_name: str, *, deploy: bool) -> str:
+    async def arun(
+        self, input_data: Any = None, execution_name: str = "", *, deploy: bool = True, timeout: float | None = None
+    ) -> Any:
+        """Like `run`, for async code."""
+        interrupt = threading.Event()
+        try:
+            return await asyncio.to_thread(
+                self._run, input_data, execution_name, deploy=deploy, timeout=timeout, interrupt=interrupt
+            )
+        finally:
+            # Cancelled: the thread would wait on, and so would the process that wants to end.
+            interrupt.set()
+
+    def _run(
+        self,
+        input_data: Any,
+        execution_name: str,
+        *,
+        deploy: bool,
+        timeout: float | None,
+        interrupt: threading.Event | None = None,
+    ) -> Any:
         self._refuse_express()
         text = executions.encode_input(input_data)
+        name = execution_name or str(uuid4())
+        executions.check_name(name)
         machine = self.deploy(publish=True) if deploy else self.state_machine_arn
-        if not execution_name:
-            return executions.start(self._client(), machine, "", text)
-        return executions.ensure(self._client(), machine, execution_name, text)
+        # Before it starts, so that a process that is killed in between leaves no execution that nobody knows of.
+        expected = executions.execution_arn(machine, name)
+        announce(self, expected)
+        execution_arn = executions.ensure(self._client(), machine, name, text)
+        if execution_arn != expected:
+            announce(self, execution_arn)
+        return self._wait(execution_arn, timeout, interrupt)
+
+    def as_task(self, **task_options: Any) -> "PipelineTask":
+        """A Prefect task that runs this pipeline: `task(input_data=None, execution_name="")`.
+
+        Args:
+            **task_options: Options of `prefect.task`, such as `name` or `retries`.
+        """
+        from clinops_prefect.step_functions.tasks import task_of
+
+        return task_of(self, **task_options)
 
     # Prefect declares the three methods of a job as coroutines; its own integrations have both kinds.
     def trigger(self, input_data: Any = None, execution_name: str = "") -> "StepFunctionsRun":  # type: ignore[override]

@@ -30,7 +30,7 @@ _SHORTEST_GAP, _LONGEST_GAP = 2.0, 30.0
 _GROWTH = 9
 _CROWD = 5
 _LISTED_AT_MOST = 10_000
-_CHECK_EVERY = 5.0
+_CHECK_EVERY = 1.0
 # How long an execution may stay unknown: Step Functions is eventually consistent.
 _UNKNOWN_FOR = 30.0
 _UNREACHABLE_FOR = 900.0

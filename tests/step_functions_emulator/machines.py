@@ -1,7 +1,7 @@
 """What moto's Step Functions lacks or does otherwise than AWS, mended from outside.
 
 JSONata; a stop that takes effect at once, with its error and cause; history that can be read backwards and in pages;
-one definition per name; published versions; redrives.
+one definition per name; the definition that an execution was started with; published versions; redrives.
 """
 
 import datetime
@@ -40,6 +40,7 @@ def install() -> None:
     StepFunctionResponse.stop_execution = _stop  # type: ignore[method-assign]
     StepFunctionResponse.publish_state_machine_version = _publish
     StepFunctionResponse.redrive_execution = _redrive
+    StepFunctionResponse.describe_state_machine_for_execution = _describe_machine  # type: ignore[method-assign]
     _extend_describe()
     _refuse_second_definition()
     _share_executions_with_versions()
@@ -62,6 +63,13 @@ def _history(response: StepFunctionResponse) -> ActionResult:
     if start + size < len(events):
         page["nextToken"] = str(start + size)
     return ActionResult(page)
+
+
+def _describe_machine(response: StepFunctionResponse) -> ActionResult:
+    execution: Any = response.stepfunction_backend.describe_execution(response._get_param("executionArn"))
+    machine = execution.state_machine
+    described = {"stateMachineArn": machine.arn, "name": machine.name, "definition": machine.definition}
+    return ActionResult(described | {"roleArn": machine.roleArn, "updateDate": machine.creation_date})
 
 
 def _without_data(details: Any) -> Any:
