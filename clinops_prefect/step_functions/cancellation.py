@@ -44,7 +44,7 @@ def announce(pipeline: "StepFunctionsPipeline", execution_arn: str) -> None:
         "pipeline": str(pipeline._block_document_id or ""),
         "credentials": str((credentials and credentials._block_document_id) or ""),
     }
-    link = artifact(execution_arn, "link", f"`{execution_arn}` in the AWS console", f"[{url}]({url})", **metadata)
+    link = artifact(execution_arn, "link", f"`{execution_arn}` in the AWS console", f"[{url}]({url})", metadata)
     try:
         with get_client(sync_client=True) as client:
             client.create_artifact(link)

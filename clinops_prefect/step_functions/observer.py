@@ -125,7 +125,9 @@ class Observer:
             logger.warning("cannot show the progress in Prefect: %s", error)
 
 
-def artifact(execution_arn: str, kind: str, description: str, data: Any, **metadata: str) -> ArtifactCreate:
+def artifact(
+    execution_arn: str, kind: str, description: str, data: Any, metadata: dict[str, str] | None = None
+) -> ArtifactCreate:
     """An artifact of the run that this code is part of."""
     flow_run_id, task_run_id = run_ids()
     # Prefect wants keys of lowercase letters, digits and dashes.
@@ -135,7 +137,7 @@ def artifact(execution_arn: str, kind: str, description: str, data: Any, **metad
         type=kind,
         description=description,
         data=data,
-        metadata_=metadata or None,
+        metadata_=metadata,
         flow_run_id=flow_run_id,
         task_run_id=task_run_id,
     )

@@ -20,7 +20,7 @@ from clinops_prefect.states_language import states_language
 from clinops_prefect.step_functions import deployment, executions, history, polling
 from clinops_prefect.step_functions.cancellation import announce
 from clinops_prefect.step_functions.diagram import Diagram
-from clinops_prefect.step_functions.observer import observed
+from clinops_prefect.step_functions.observer import Interrupted, observed
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient

@@ -62,9 +62,10 @@ class PipelineTask(Task[Any, Any]):
 
     def with_options(self, **options: Any) -> "PipelineTask":
         """The same task with other options."""
-        changed = super().with_options(**options)
+        changed: Any = super().with_options(**options)
         # Prefect makes a plain Task, whose calls would not be counted.
         changed.__class__ = PipelineTask
+        assert isinstance(changed, PipelineTask)
         return changed
 
 
