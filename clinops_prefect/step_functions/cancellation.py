@@ -6,6 +6,7 @@ reach the execution. No secret is among it.
 """
 
 import logging
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -35,15 +36,23 @@ def announce(pipeline: "StepFunctionsPipeline", execution_arn: str) -> None:
     """Link the run that this code is part of to an execution; nothing outside of a run."""
     if run_ids() == (None, None):
         return
-    url, credentials = console_url(execution_arn), pipeline.credentials
-    metadata = {
-        "execution_arn": execution_arn,
-        "region": execution_arn.split(":")[3],
-        "profile": pipeline.profile,
-        "endpoint_url": pipeline.endpoint_url,
-        "pipeline": str(pipeline._block_document_id or ""),
-        "credentials": str((credentials and credentials._block_document_id) or ""),
-    }
+    credentials = pipeline.credentials
+    _link(
+        run_ids(),
+        execution_arn=execution_arn,
+        region=execution_arn.split(":")[3],
+        profile=pipeline.profile,
+        endpoint_url=pipeline.endpoint_url,
+        pipeline=str(pipeline._block_document_id or ""),
+        credentials=str((credentials and credentials._block_document_id) or ""),
+    )
+
+
+# Once for a run and an execution: what starts it and what waits for it both announce it.
+@lru_cache(maxsize=1024)
+def _link(run: tuple[UUID | None, UUID | None], **metadata: str) -> None:  # noqa: ARG001 - the cache's key
+    execution_arn = metadata["execution_arn"]
+    url = console_url(execution_arn)
     link = artifact(execution_arn, "link", f"`{execution_arn}` in the AWS console", f"[{url}]({url})", metadata)
     try:
         with get_client(sync_client=True) as client:

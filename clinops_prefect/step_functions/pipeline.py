@@ -226,7 +226,10 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
             StateMachineNotFoundError: There is no such machine: `deploy()` first.
         """
         text = executions.encode_input(input_data)
-        return executions.start(self._client(), state_machine_arn or self.state_machine_arn, execution_name, text)
+        machine = state_machine_arn or self.state_machine_arn
+        execution_arn = executions.start(self._client(), machine, execution_name, text)
+        announce(self, execution_arn)
+        return execution_arn
 
     def wait(self, execution_arn: str, timeout: float | None = None) -> Any:
         """Wait until an execution has ended, and return its output.
@@ -364,8 +367,7 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         expected = executions.execution_arn(machine, name)
         announce(self, expected)
         execution_arn = executions.ensure(self._client(), machine, name, text)
-        if execution_arn != expected:
-            announce(self, execution_arn)
+        announce(self, execution_arn)
         return self._wait(execution_arn, timeout, interrupt)
 
     def as_task(self, **task_options: Any) -> "PipelineTask":

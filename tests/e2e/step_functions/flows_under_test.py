@@ -31,6 +31,15 @@ async def awaited(machine: str, seconds: float) -> None:
 
 
 @flow(persist_result=False, on_cancellation=[stop_executions_on_cancellation])
+def unwatched(machine: str, seconds: float) -> None:
+    """Starts an execution and looks away: only the hook can stop it."""
+    pipeline = pipeline_named(machine)
+    pipeline.deploy()
+    pipeline.execute({"seconds": seconds})
+    time.sleep(seconds)
+
+
+@flow(persist_result=False)
 def submitted(machine: str, seconds: float) -> None:
     run_step_functions_pipeline.submit(pipeline_named(machine), {"seconds": seconds}).result()
 

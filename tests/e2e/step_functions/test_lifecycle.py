@@ -53,7 +53,7 @@ def running(statuses: dict[str, str]) -> bool:
     return "RUNNING" in statuses.values()
 
 
-@pytest.mark.parametrize("name", ["direct", "awaited", "submitted"])
+@pytest.mark.parametrize("name", ["direct", "awaited", "submitted", "unwatched"])
 def test_cancelling_the_flow_run_stops_the_execution(
     name: str,
     start: Callable[..., UUID],
@@ -68,7 +68,6 @@ def test_cancelling_the_flow_run_stops_the_execution(
     eventually(lambda: list(executions(machine).values()) == ["ABORTED"], 45)
     eventually(lambda: prefect.read_flow_run(run).state.is_final(), 90)
     assert prefect.read_flow_run(run).state.is_cancelled(), worker.read_text()[-3000:]
-    assert list(executions(machine)) == [f"prefect-{run}-0"]
 
 
 def by_hand(run: UUID, environment: dict[str, str], log: Path) -> Any:
