@@ -106,7 +106,7 @@ def _trail(flow_run_id: UUID) -> list[dict[str, str]]:
 def _client_of(metadata: dict[str, str]) -> "SFNClient":
     if metadata["pipeline"]:
         pipeline: Any = Block.load_from_ref(UUID(metadata["pipeline"]), _sync=True)  # type: ignore[call-arg]
-        return pipeline._client()  # type: ignore[no-any-return]
+        return pipeline.client()  # type: ignore[no-any-return]
     credentials: Any = None
     if metadata["credentials"]:
         credentials = AwsCredentials.load_from_ref(UUID(metadata["credentials"]), _sync=True)  # type: ignore[call-arg]

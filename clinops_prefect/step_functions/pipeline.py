@@ -3,12 +3,10 @@
 import asyncio
 import json
 import re
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
-from uuid import uuid4
 
-from prefect.blocks.abstract import JobBlock, JobRun
+from prefect.blocks.abstract import JobBlock
 from prefect_aws import AwsCredentials
 from pydantic import Field, HttpUrl
 
@@ -16,11 +14,12 @@ from clinops_prefect.aws import aws_client
 from clinops_prefect.definition import MapStep, PipelineStep, Step, refuse_unknown
 from clinops_prefect.definition_check import DEFINITION_BYTES, definition_problems, name_problems
 from clinops_prefect.errors import InvalidExecutionError, InvalidPipelineError
+from clinops_prefect.machine_check import logging_problems, tag_problems
 from clinops_prefect.states_language import states_language
-from clinops_prefect.step_functions import deployment, executions, history, polling
+from clinops_prefect.step_functions import deployment, executions, history, running
 from clinops_prefect.step_functions.cancellation import announce
 from clinops_prefect.step_functions.diagram import Diagram
-from clinops_prefect.step_functions.observer import Interrupted, observed
+from clinops_prefect.step_functions.job import StepFunctionsRun
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from clinops_prefect.step_functions.tasks import PipelineTask
 
 _ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d+):role/.+")
-_LOG_LEVELS = ("ALL", "ERROR", "FATAL", "OFF")
 # What Prefect puts into the data of a block that it hydrates; context hydration would lose them.
 _PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
 _CLIENT_CONFIG = {
@@ -135,7 +133,7 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         problems += definition_problems(
             self.steps, express=self.type == "EXPRESS", timeout_seconds=self.timeout_seconds
         )
-        problems += _logging_problems(self.logging_configuration) + _tag_problems(self.tags)
+        problems += logging_problems(self.logging_configuration) + tag_problems(self.tags)
         if not problems and (size := len(json.dumps(self._language(), ensure_ascii=False).encode())) > DEFINITION_BYTES:
             problems.append(f"the definition has {size:,} bytes, and may have {DEFINITION_BYTES:,}")
         return problems
@@ -169,9 +167,10 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         match = _ROLE.fullmatch(self.role_arn)
         if not match:
             raise InvalidPipelineError("the state machine's account is unknown: role_arn is not the ARN of a role")
-        return f"arn:{match[1]}:states:{self._client().meta.region_name}:{match[2]}:stateMachine:{self.name}"
+        return f"arn:{match[1]}:states:{self.client().meta.region_name}:{match[2]}:stateMachine:{self.name}"
 
-    def _client(self) -> "SFNClient":
+    def client(self) -> "SFNClient":
+        """The boto3 client, made once per process; none is kept on the block."""
         return aws_client(
             "stepfunctions",
             region=self.region,
@@ -202,7 +201,7 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
             "tracingConfiguration": self.tracing_configuration,
         }
         return deployment.deploy(
-            self._client(),
+            self.client(),
             self.state_machine_arn,
             definition=definition,
             role_arn=self.role_arn,
@@ -227,7 +226,7 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         """
         text = executions.encode_input(input_data)
         machine = state_machine_arn or self.state_machine_arn
-        execution_arn = executions.start(self._client(), machine, execution_name, text)
+        execution_arn = executions.start(self.client(), machine, execution_name, text)
         announce(self, execution_arn)
         return execution_arn
 
@@ -249,29 +248,12 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
             AccessDeniedError: The credentials do not suffice.
             ServiceUnavailableError: AWS could not be reached for long. The execution goes on.
         """
-        self._refuse_express(execution_arn)
+        self.refuse_express(execution_arn)
         announce(self, execution_arn)
-        return self._wait(execution_arn, timeout)
+        return running.wait(self, execution_arn, timeout)
 
-    def _wait(self, execution_arn: str, timeout: float | None, interrupt: threading.Event | None = None) -> Any:
-        client = self._client()
-
-        def stop() -> None:
-            self.stop(execution_arn, error="Cancelled", cause="The Prefect flow run was cancelled.")
-
-        with observed(execution_arn, steps=len(self.steps), stop=stop) as run:
-
-            def check() -> None:
-                if interrupt and interrupt.is_set():
-                    raise Interrupted
-                if run:
-                    run.check()
-
-            see = run.see if run else None
-            description = polling.wait_for_end(client, execution_arn, timeout=timeout, on_events=see, check=check)
-        return executions.outcome(client, description, show_cause=self.show_cause)
-
-    def _refuse_express(self, execution_arn: str = "") -> None:
+    def refuse_express(self, execution_arn: str = "") -> None:
+        """Raise InvalidExecutionError for what cannot be waited for."""
         if self.type == "EXPRESS" or ":express:" in execution_arn:
             raise InvalidExecutionError(
                 "an Express execution cannot be waited for: AWS does not describe it, and may run it twice. "
@@ -287,7 +269,7 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
             error: An error's name, kept in its history.
             cause: Why, kept in its history.
         """
-        executions.stop(self._client(), execution_arn, error=error, cause=cause)
+        executions.stop(self.client(), execution_arn, error=error, cause=cause)
 
     def redrive(self, execution_arn: str) -> None:
         """Let a failed execution go on at the state that failed, with the definition that it was started with.
@@ -295,11 +277,11 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         Raises:
             InvalidExecutionError: AWS cannot redrive it: it succeeded, or is older than 14 days, or too long.
         """
-        executions.redrive(self._client(), execution_arn)
+        executions.redrive(self.client(), execution_arn)
 
     def history(self, execution_arn: str) -> Iterator[history.StateEvent]:
         """What the states of an execution did so far, oldest first; without inputs and outputs."""
-        return history.read(self._client(), execution_arn)
+        return history.read(self.client(), execution_arn)
 
     def visualize(self, file: str = "") -> Diagram:
         """Draw the state machine.
@@ -334,41 +316,13 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         Raises:
             ClinopsPrefectError: Whatever `deploy`, `execute` and `wait` raise.
         """
-        return self._run(input_data, execution_name, deploy=deploy, timeout=timeout)
+        return running.run(self, input_data, execution_name, deploy=deploy, timeout=timeout)
 
     async def arun(
         self, input_data: Any = None, execution_name: str = "", *, deploy: bool = True, timeout: float | None = None
     ) -> Any:
         """Like `run`, for async code."""
-        interrupt = threading.Event()
-        try:
-            return await asyncio.to_thread(
-                self._run, input_data, execution_name, deploy=deploy, timeout=timeout, interrupt=interrupt
-            )
-        finally:
-            # Cancelled: the thread would wait on, and so would the process that wants to end.
-            interrupt.set()
-
-    def _run(
-        self,
-        input_data: Any,
-        execution_name: str,
-        *,
-        deploy: bool,
-        timeout: float | None,
-        interrupt: threading.Event | None = None,
-    ) -> Any:
-        self._refuse_express()
-        text = executions.encode_input(input_data)
-        name = execution_name or str(uuid4())
-        executions.check_name(name)
-        machine = self.deploy(publish=True) if deploy else self.state_machine_arn
-        # Before it starts, so that a process that is killed in between leaves no execution that nobody knows of.
-        expected = executions.execution_arn(machine, name)
-        announce(self, expected)
-        execution_arn = executions.ensure(self._client(), machine, name, text)
-        announce(self, execution_arn)
-        return self._wait(execution_arn, timeout, interrupt)
+        return await running.arun(self, input_data, execution_name, deploy=deploy, timeout=timeout)
 
     def as_task(self, **task_options: Any) -> "PipelineTask":
         """A Prefect task that runs this pipeline: `task(input_data=None, execution_name="")`.
@@ -381,68 +335,11 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         return task_of(self, **task_options)
 
     # Prefect declares the three methods of a job as coroutines; its own integrations have both kinds.
-    def trigger(self, input_data: Any = None, execution_name: str = "") -> "StepFunctionsRun":  # type: ignore[override]
+    def trigger(self, input_data: Any = None, execution_name: str = "") -> StepFunctionsRun:  # type: ignore[override]
         """Start an execution of the deployed machine, as Prefect's job blocks do."""
-        self._refuse_express()
+        self.refuse_express()
         return StepFunctionsRun(self, self.execute(input_data, execution_name))
 
-    async def atrigger(self, input_data: Any = None, execution_name: str = "") -> "StepFunctionsRun":
+    async def atrigger(self, input_data: Any = None, execution_name: str = "") -> StepFunctionsRun:
         """Like `trigger`, for async code."""
         return await asyncio.to_thread(self.trigger, input_data, execution_name)
-
-
-class StepFunctionsRun(JobRun[Any]):
-    """An execution that was triggered.
-
-    Attributes:
-        execution_arn: Its ARN.
-    """
-
-    def __init__(self, pipeline: StepFunctionsPipeline, execution_arn: str) -> None:
-        self._pipeline = pipeline
-        self.execution_arn = execution_arn
-        self._output: tuple[Any] | None = None
-
-    def wait_for_completion(self) -> None:  # type: ignore[override]
-        """Wait until the execution has ended.
-
-        Raises:
-            ExecutionFailedError: It did not succeed.
-        """
-        self.fetch_result()
-
-    def fetch_result(self) -> Any:
-        """The execution's output, once it has ended."""
-        if self._output is None:
-            self._output = (self._pipeline.wait(self.execution_arn),)
-        return self._output[0]
-
-    async def await_for_completion(self) -> None:
-        """Like `wait_for_completion`, for async code."""
-        await asyncio.to_thread(self.wait_for_completion)
-
-    async def afetch_result(self) -> Any:
-        """Like `fetch_result`, for async code."""
-        return await asyncio.to_thread(self.fetch_result)
-
-
-def _logging_problems(configuration: dict[str, Any]) -> list[str]:
-    level = configuration.get("level", "OFF")
-    if level not in _LOG_LEVELS:
-        return [f"logging_configuration's level is {level!r}, and may be {', '.join(_LOG_LEVELS)}"]
-    groups = [
-        destination.get("cloudWatchLogsLogGroup", {}).get("logGroupArn", "")
-        for destination in configuration.get("destinations", [])
-    ]
-    if level != "OFF" and len(groups) != 1:
-        return ["logging_configuration must have exactly one destination"]
-    return [f"logging_configuration's log group {arn!r} must end with ':*'" for arn in groups if not arn.endswith(":*")]
-
-
-def _tag_problems(tags: dict[str, str]) -> list[str]:
-    # https://docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html#concepts-tagging
-    problems = ["tags has more than 50 tags"] if len(tags) > 50 else []
-    for key, value in tags.items():
-        if not 1 <= len(key) <= 128 or key.lower().startswith("aws:") or len(value) > 256:
-            problems.append(f"tags has {key!r}, whose key is too long or reserved, or whose value is too long")
-    return problems

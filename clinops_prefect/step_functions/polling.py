@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# 9 calls a second: the oldest published quota of DescribeExecution refills 10 a second, for the whole account.
-_SECONDS_A_CALL = 1 / 9
-_SHORTEST_GAP, _LONGEST_GAP = 2.0, 30.0
+# Together less than 10 calls a second: the oldest published quota of DescribeExecution refills so many, for the whole
+# account. The lists have a share of their own, or they would queue behind the questions that they are to save.
+_SECONDS_A_QUESTION, _SECONDS_A_LIST = 1 / 7.5, 1.0
+_SHORTEST_GAP, _LONGEST_GAP = 2.5, 30.0
 # Each look at a tenth of the time it will then have taken: t' - t = t' / 10.
 _GROWTH = 9
 _CROWD = 5
@@ -40,16 +41,17 @@ _GOING = {"RUNNING", "PENDING_REDRIVE"}
 
 
 class _Pacer:
-    """Hands out moments, never two nearer than `_SECONDS_A_CALL`, to all threads of the process."""
+    """Hands out moments, never two nearer than so many seconds, to all threads of the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._next = 0.0
 
     def wait(self) -> None:
         with self._lock:
             moment = max(time.monotonic(), self._next)
-            self._next = moment + _SECONDS_A_CALL
+            self._next = moment + self._seconds
         time.sleep(max(0.0, moment - time.monotonic()))
 
     @property
@@ -81,7 +83,7 @@ class _Machine:
         running: set[str] = set()
         token: dict[str, Any] = {}
         while True:
-            _pacer.wait()
+            _lists.wait()
             with translated(self.arn):
                 page = self.client.list_executions(
                     stateMachineArn=self.arn, statusFilter="RUNNING", maxResults=1000, **token
@@ -94,15 +96,15 @@ class _Machine:
         self._running, self._listed_at = running, began
 
 
-_pacer = _Pacer()
+_questions, _lists = _Pacer(_SECONDS_A_QUESTION), _Pacer(_SECONDS_A_LIST)
 _machines: dict[tuple[int, str], _Machine] = {}
 _machines_lock = threading.Lock()
 
 
 def _forget() -> None:
     # The parent's threads do not exist in the child, and their locks would never be released.
-    global _pacer, _machines_lock
-    _pacer, _machines_lock = _Pacer(), threading.Lock()
+    global _questions, _lists, _machines_lock
+    _questions, _lists, _machines_lock = _Pacer(_SECONDS_A_QUESTION), _Pacer(_SECONDS_A_LIST), threading.Lock()
     _machines.clear()
 
 
@@ -129,7 +131,7 @@ def _waiting(client: "SFNClient", execution_arn: str) -> Iterator[_Machine]:
 
 def describe(client: "SFNClient", execution_arn: str) -> Any:
     """DescribeExecution, in its turn."""
-    _pacer.wait()
+    _questions.wait()
     with translated(execution_arn):
         return client.describe_execution(executionArn=execution_arn)
 
@@ -211,7 +213,7 @@ def _look(
             return None
         description = _ended(machine.client, newest.execution_arn)
         # What its states did is told at the end, and only while nobody queues for a call.
-        if description is not None and on_events and _pacer.queue == 0:
+        if description is not None and on_events and _questions.queue == 0:
             on_events(_paced_look(newest)[0])
         return description
     events, ended = _paced_look(newest)
@@ -221,7 +223,7 @@ def _look(
 
 
 def _paced_look(newest: Newest) -> tuple[list[StateEvent], bool]:
-    _pacer.wait()
+    _questions.wait()
     return newest.look()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonata
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from clinops_prefect.definition import MapStep, PipelineStep, S3Items, S3Results, Step
@@ -219,6 +219,40 @@ def test_a_step_receives_the_documented_merge(flow: Any, parameters: dict[str, A
     evaluate = jsonata.Jsonata(expression)
     evaluate.assign("states", states)
     assert _same(evaluate.evaluate(None), documented_merge(flow, parameters, given_input))
+
+
+NODE = """
+const jsonata = require('jsonata'), lines = require('fs').readFileSync(0, 'utf8').split('\\n').filter(Boolean);
+(async () => {
+  for (const {expression, states} of lines.map(line => JSON.parse(line)))
+    console.log(JSON.stringify(await jsonata(expression).evaluate({}, {states})));
+})();
+"""
+
+
+def _node_has_jsonata() -> bool:
+    return (
+        bool(shutil.which("node"))
+        and not subprocess.run(["node", "-e", "require('jsonata')"], capture_output=True, check=False).returncode
+    )
+
+
+@pytest.mark.skipif(not _node_has_jsonata(), reason="npm install -g jsonata, and NODE_PATH=$(npm root -g)")
+# Without shrinking: each attempt starts Node.
+@settings(max_examples=5, deadline=None, phases=[Phase.generate])
+@given(st.lists(st.tuples(json_values | objects, objects, json_values | objects), min_size=20, max_size=40))
+def test_the_reference_implementation_of_jsonata_merges_alike(cases: list[Any]) -> None:
+    asked = [
+        {
+            "expression": merged_input(parameters).removeprefix("{%").removesuffix("%}"),
+            "states": {"input": flow, "context": {"Execution": {"Input": given_input}}},
+        }
+        for flow, parameters, given_input in cases
+    ]
+    lines = "\n".join(json.dumps(question) for question in asked)
+    done = subprocess.run(["node", "-e", NODE], input=lines, capture_output=True, text=True, check=True)
+    for case, answer in zip(cases, done.stdout.split("\n")[:-1], strict=True):
+        assert _same(json.loads(answer), documented_merge(*case))
 
 
 def _same(left: Any, right: Any) -> bool:

@@ -78,7 +78,7 @@ def test_a_block_survives_pickling_and_prefects_hydration(aws: Emulator, name: s
     pipeline = StepFunctionsPipeline(name, aws.role_arn, region="us-east-1", endpoint_url=aws.url)
     pipeline.add_step(PipelineStep("A", "arn:aws:lambda:::function:f", {"x": {"y": [1]}}))
     pipeline.add_step(MapStep("M", [PipelineStep("B", "arn:aws:lambda:::function:f")], S3Items("b", "k.csv")))
-    pipeline._client()
+    pipeline.client()
     assert cloudpickle.loads(cloudpickle.dumps(pipeline)).definition() == pipeline.definition()
     assert pickle.loads(pickle.dumps(pipeline)).definition() == pipeline.definition()
     stored = json.loads(pipeline.model_dump_json())

@@ -24,16 +24,16 @@ def looks(until: float, first: float) -> list[float]:
 
 @pytest.mark.parametrize("first", [0.3, 0.65, 1.0])
 def test_an_hour_costs_at_most_150_calls(first: float) -> None:
-    # Beside the looks: StartExecution, and the description at the end.
-    assert len(looks(3600, first)) + 2 <= 150
+    # Beside the looks: what the task does before and after: deploy (2 calls), start, describe the end.
+    assert len(looks(3600, first)) + 4 <= 150
 
 
 @pytest.mark.parametrize("first", [0.3, 1.0])
 def test_the_end_is_noticed_within_a_tenth_of_the_time_or_half_a_minute(first: float) -> None:
     moments = looks(24 * 3600, first)
     for before, after in pairwise(moments):
-        # The end may come right after a look. Under 20 s, two seconds are the bound.
-        assert after - before <= max(2.0, min(0.1 * after, 30.0)) + 1e-9
+        # The end may come right after a look. Under 25 s, two and a half seconds are the bound.
+        assert after - before <= max(2.5, min(0.1 * after, 30.0)) + 1e-9
 
 
 def waiting_machine(aws: Emulator, name: str, seconds: int) -> str:
@@ -67,7 +67,7 @@ def test_a_crowd_shares_one_list(
     with ThreadPoolExecutor(len(arns)) as pool:
         outputs = list(pool.map(wait, arns))
     assert outputs == ["ABORTED" if number == 7 else {"i": number} for number in range(30)]
-    assert time.monotonic() - began < 12 + 2 + 30 / 9 + 2
+    assert time.monotonic() - began < 12 + 3 + 30 / 7.5 + 2
     calls = aws.calls()
     assert calls["DescribeExecution"] == 30
     assert calls["ListExecutions"] < 20
