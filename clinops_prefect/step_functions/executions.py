@@ -11,7 +11,12 @@ from uuid import uuid4
 from botocore.exceptions import ClientError
 
 from clinops_prefect.definition_check import data_problems, name_problems
-from clinops_prefect.errors import ExecutionFailedError, ExecutionNotFoundError, InvalidExecutionError
+from clinops_prefect.errors import (
+    ExecutionFailedError,
+    ExecutionNotFoundError,
+    InvalidExecutionError,
+    StateMachineNotFoundError,
+)
 from clinops_prefect.step_functions.history import open_state
 from clinops_prefect.step_functions.polling import describe
 from clinops_prefect.step_functions.vendor import code_of, translated
@@ -98,7 +103,7 @@ def ensure(client: "SFNClient", machine_arn: str, name: str, text: str) -> str:
                 if code_of(error) != "ExecutionAlreadyExists":
                     raise
         arn = execution_arn(machine_arn, current)
-        found = _settled(lambda arn=arn: describe(client, arn))  # type: ignore[misc]
+        found = settled(lambda arn=arn: describe(client, arn))  # type: ignore[misc]
         if json.loads(found.get("input", "null")) != json.loads(text):
             raise InvalidExecutionError(
                 f"{arn} was started with another input. A flow run that is run again must pass the same input, and its "
@@ -141,13 +146,13 @@ def _same_definition(client: "SFNClient", machine_arn: str, arn: str) -> bool:
     return bool(json.loads(old) == json.loads(new))
 
 
-def _settled(ask: Callable[[], T]) -> T:
-    """`ask`, once more and again while the execution that must exist is not known yet."""
+def settled(ask: Callable[[], T]) -> T:
+    """`ask`, once more and again while the machine or the execution that must exist is not known yet."""
     deadline = time.monotonic() + _SETTLES_IN
     while True:
         try:
             return ask()
-        except ExecutionNotFoundError:
+        except (ExecutionNotFoundError, StateMachineNotFoundError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(1)

@@ -20,6 +20,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
+from clinops_prefect.errors import ServiceUnavailableError
 from clinops_prefect.step_functions.history import StateEvent
 
 logger = logging.getLogger(__name__)
@@ -100,9 +101,13 @@ class Observer:
     def check(self) -> None:
         """Stop the execution when the flow run is cancelled; the wait then sees it end."""
         if not self.stopped and self.flow_run_id and is_cancelled(self.flow_run_id):
-            self.stopped = True
             self.log.warning("the flow run is cancelled: stopping %s", self.arn)
-            self.stop()
+            try:
+                self.stop()
+            except ServiceUnavailableError as error:
+                self.log.warning("%s; trying again", error)
+            else:
+                self.stopped = True
 
     def interrupted(self, error: BaseException) -> None:
         """Something ended the wait from outside: a cancellation stops the execution, all else leaves it running."""

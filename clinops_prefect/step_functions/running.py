@@ -30,7 +30,12 @@ def run(
     machine = pipeline.deploy(publish=True) if deploy else pipeline.state_machine_arn
     # Before it starts, so that a process that is killed in between leaves no execution that nobody knows of.
     announce(pipeline, executions.execution_arn(machine, name))
-    execution_arn = executions.ensure(pipeline.client(), machine, name, text)
+
+    def ensure() -> str:
+        return executions.ensure(pipeline.client(), machine, name, text)
+
+    # A machine that was deployed a moment ago may not be known yet everywhere.
+    execution_arn = executions.settled(ensure) if deploy else ensure()
     announce(pipeline, execution_arn)
     return wait(pipeline, execution_arn, timeout, interrupt)
 

@@ -44,16 +44,13 @@ _NO_CREDENTIALS = (
     TokenRetrievalError,
 )
 _UNREACHED = (HTTPClientError, ConnectionError)
-_REFUSED_INPUT = {"InvalidExecutionInput", "InvalidName"}
-_REFUSED_MACHINE = {
-    *(
-        "InvalidDefinition",
-        "InvalidLoggingConfiguration",
-        "InvalidTracingConfiguration",
-        "StateMachineTypeNotSupported",
-    ),
-    *("TooManyTags", "InvalidEncryptionConfiguration"),
+_REFUSED = {
+    *("InvalidArn", "InvalidDefinition", "InvalidEncryptionConfiguration", "InvalidExecutionInput"),
+    *("InvalidLoggingConfiguration", "InvalidName", "InvalidTracingConfiguration", "MissingRequiredParameter"),
+    *("ServiceQuotaExceededException", "StateMachineLimitExceeded", "StateMachineTypeNotSupported", "TooManyTags"),
+    "ValidationException",
 }
+_ABOUT_MACHINES = {"CreateStateMachine", "UpdateStateMachine", "PublishStateMachineVersion", "TagResource"}
 
 
 def code_of(error: ClientError) -> str:
@@ -82,16 +79,16 @@ def _translate(error: ClientError, arn: str) -> ClinopsPrefectError | None:
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _DENIED:
         return AccessDeniedError(f"{error.operation_name} on {arn} was refused ({code})", uri=arn)
-    if code == "StateMachineDoesNotExist":
+    if code in ("ResourceNotFound", "StateMachineDoesNotExist"):
         return StateMachineNotFoundError(f"there is no state machine {arn}: call deploy() first", uri=arn)
     if code == "ExecutionDoesNotExist":
         return ExecutionNotFoundError(f"there is no execution {arn}", uri=arn)
-    message = str(error.response.get("Error", {}).get("Message", ""))
-    if code in _REFUSED_MACHINE:
+    if code in _REFUSED and error.operation_name in _ABOUT_MACHINES:
         # It may quote the definition, never what flows through it.
+        message = str(error.response.get("Error", {}).get("Message", ""))
         return InvalidPipelineError(f"AWS refuses {arn} ({code}): {message}", problems=[message], uri=arn)
-    if code in _REFUSED_INPUT:
-        # Its message quotes the input, so it stays out of ours.
+    if code in _REFUSED:
+        # Its message may quote the input, so it stays out of ours.
         return InvalidExecutionError(f"{error.operation_name} on {arn} was refused ({code})", uri=arn)
     if code in _BUSY or status >= 500 or status == 429:
         return ServiceUnavailableError(f"Step Functions answers {code} to {error.operation_name} on {arn}", uri=arn)

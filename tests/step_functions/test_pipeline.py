@@ -350,6 +350,14 @@ def test_trouble_in_the_middle_of_polling_is_survived(
     assert pipeline.wait(arn) == {"n": 1}
 
 
+def test_a_machine_that_is_not_known_yet_is_started_all_the_same(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str]
+) -> None:
+    pipeline.add_step(PipelineStep("A", function("count")))
+    aws.fail("StartExecution", "StateMachineDoesNotExist")
+    assert pipeline.run({}) == {"n": 1}
+
+
 def test_a_refusal_is_raised_at_once(
     pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str]
 ) -> None:

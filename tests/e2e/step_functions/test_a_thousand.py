@@ -38,7 +38,7 @@ def test_a_thousand_executions_cost_ten_calls_a_second_and_none_is_lost(
     def wait(arn: str) -> None:
         outputs[arn] = pipeline.wait(arn)
 
-    threads = [threading.Thread(target=wait, args=(arn,)) for arn in arns]
+    threads = [threading.Thread(target=wait, args=(arn,), daemon=True) for arn in arns]
     for thread in threads:
         thread.start()
     for thread in threads:
