@@ -79,11 +79,13 @@ class _Machine:
             return True if execution_arn in self._running else (False if self._whole else None)
 
     def _list(self) -> None:
-        began = time.monotonic()
+        began = 0.0
         running: set[str] = set()
         token: dict[str, Any] = {}
         while True:
             _lists.wait()
+            # As old as its first page; the wait before it does not count, or it would be too old when it comes.
+            began = began or time.monotonic()
             with translated(self.arn):
                 page = self.client.list_executions(
                     stateMachineArn=self.arn, statusFilter="RUNNING", maxResults=1000, **token
