@@ -64,7 +64,7 @@ class Newest:
     last: str = ""
 
     def look(self) -> tuple[list[StateEvent], bool]:
-        """The new events, oldest first, and whether the newest event of all, new or not, ends the execution."""
+        """The new events, oldest first, and whether one of them, or the newest of all, ends the execution."""
         new: list[Any] = []
         token: dict[str, Any] = {}
         while True:
@@ -88,8 +88,8 @@ class Newest:
                 events.append(event)
         if new:
             self.seen, self.last = new[0]["id"], new[0]["type"]
-        # A redrive goes on after an end, so only the very last event counts.
-        return events, self.last in _ENDS
+        # Whether it has ended is for DescribeExecution to say: a redrive goes on after an end.
+        return events, self.last in _ENDS or any(raw["type"] in _ENDS for raw in new)
 
 
 def open_state(client: "SFNClient", execution_arn: str) -> str:

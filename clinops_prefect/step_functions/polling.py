@@ -32,6 +32,8 @@ _GROWTH = 9
 _CROWD = 5
 _LISTED_AT_MOST = 10_000
 _CHECK_EVERY = 1.0
+# A history may lag, so now and then the execution itself is asked, in its place. A list says who is still running.
+_DESCRIBED_EVERY = 10
 # How long an execution may stay unknown: Step Functions is eventually consistent.
 _UNKNOWN_FOR = 30.0
 _UNREACHABLE_FOR = 900.0
@@ -169,6 +171,7 @@ def wait_for_end(
     began = time.monotonic()
     deadline = None if timeout is None else began + timeout
     newest = Newest(client, execution_arn)
+    looks = 0
     troubled_since: float | None = None
     # The first look comes soon, and at a moment of its own, so that those who began together spread out.
     gap = random.uniform(0.3, 1.0)  # noqa: S311 - not for secrets
@@ -178,7 +181,11 @@ def wait_for_end(
             # In a crowd the list may be a third of the gap old, so it is looked at after two thirds.
             _sleep(gap * 2 / 3 if crowded else gap, deadline, check)
             try:
-                description = _look(machine, newest, gap / 3 if crowded else None, on_events)
+                looks += 1
+                if not crowded and looks % _DESCRIBED_EVERY == 0:
+                    description = _ended(client, execution_arn)
+                else:
+                    description = _look(machine, newest, gap / 3 if crowded else None, on_events)
                 troubled_since = None
             except (ServiceUnavailableError, ExecutionNotFoundError) as error:
                 description = None

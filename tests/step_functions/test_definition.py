@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonata
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from clinops_prefect.definition import MapStep, PipelineStep, S3Items, S3Results, Step
@@ -239,7 +239,7 @@ def _node_has_jsonata() -> bool:
 
 @pytest.mark.skipif(not _node_has_jsonata(), reason="npm install -g jsonata, and NODE_PATH=$(npm root -g)")
 # Without shrinking: each attempt starts Node.
-@settings(max_examples=5, deadline=None, phases=[Phase.generate])
+@settings(max_examples=5, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(json_values | objects, objects, json_values | objects), min_size=20, max_size=40))
 def test_the_reference_implementation_of_jsonata_merges_alike(cases: list[Any]) -> None:
     asked = [
