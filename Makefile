@@ -11,7 +11,7 @@ DATE ?= 2024-01-01
 SHARDS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint e2e real-data clean
+.PHONY: help demo test lint node e2e real-data clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +42,18 @@ lint: $(VENV)/.dev  ## Check style, types and the direction of imports.
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+.node/.ready: Makefile
+	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .node asl-validator@4 jsonata@2
+	@touch $@
+
+node: $(VENV)/.dev .node/.ready  ## Check state machine definitions with asl-validator and the JavaScript JSONata (needs npm).
+	@$(BIN)/python -m pytest tests/node
+
+e2e: $(VENV)/.dev  ## Run flows under a real server and worker: cancelled, killed, a thousand executions.
+	@$(BIN)/python -m pytest tests/e2e
+
 real-data: $(VENV)/.dev  ## Check every published figure on MIMIC=…, the MIMIC demo in MIMIC-IV layout.
 	@CLINOPS_MIMIC_DEMO="$(abspath $(MIMIC))" $(BIN)/python -m pytest tests/real_data
 
 clean:  ## Remove the environment, the demo's results and the caches.
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .node demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -7,8 +7,13 @@ from clinops_prefect import errors
 
 if TYPE_CHECKING:
     from clinops_prefect.artifacts.info import ArtifactInfo as ArtifactInfo
+    from clinops_prefect.definition import MapStep as MapStep
+    from clinops_prefect.definition import PipelineStep as PipelineStep
+    from clinops_prefect.definition import S3Items as S3Items
+    from clinops_prefect.definition import S3Results as S3Results
     from clinops_prefect.frames.encoding import StorageFormat as StorageFormat
     from clinops_prefect.results import DataFrameSerializer as DataFrameSerializer
+    from clinops_prefect.step_functions import StepFunctionsPipeline as StepFunctionsPipeline
     from clinops_prefect.store import PipelineStore as PipelineStore
     from clinops_prefect.stores.gcs import GCSPipelineStore as GCSPipelineStore
     from clinops_prefect.stores.local import LocalPipelineStore as LocalPipelineStore
@@ -23,8 +28,13 @@ _PUBLIC = {
     "DataFrameSerializer": ("clinops_prefect.results", ""),
     "GCSPipelineStore": ("clinops_prefect.stores.gcs", "gcp"),
     "LocalPipelineStore": ("clinops_prefect.stores.local", ""),
+    "MapStep": ("clinops_prefect.definition", ""),
+    "PipelineStep": ("clinops_prefect.definition", ""),
     "PipelineStore": ("clinops_prefect.store", ""),
     "S3PipelineStore": ("clinops_prefect.stores.s3", "aws"),
+    "S3Items": ("clinops_prefect.definition", ""),
+    "S3Results": ("clinops_prefect.definition", ""),
+    "StepFunctionsPipeline": ("clinops_prefect.step_functions", "aws"),
     "StorageFormat": ("clinops_prefect.frames.encoding", ""),
 }
 
