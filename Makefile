@@ -11,10 +11,10 @@ DATE ?= 2024-01-01
 SHARDS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint node e2e real-data clean
+.PHONY: help demo demo-step-functions test lint node e2e real-data clean
 
 help:  ## Show this help.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.package: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (a minute or two, once) …"
@@ -32,6 +32,11 @@ demo: $(VENV)/.package  ## Run the ICU feature flow: on synthetic data, or with 
 	@if [ "$(SOURCE)" = demo/mimic-iv-synthetic ] && [ ! -d "$(SOURCE)/icu" ]; then \
 		$(BIN)/python -m flows.synthetic --out "$(SOURCE)" --stays 200; fi
 	@$(BIN)/python -m flows.icu_features --source "$(SOURCE)" --store "$(STORE)" --date $(DATE) --shards $(SHARDS)
+
+demo-step-functions: $(VENV)/.dev  ## The same chain as three Lambda steps of a state machine, on an emulator.
+	@if [ "$(SOURCE)" = demo/mimic-iv-synthetic ] && [ ! -d "$(SOURCE)/icu" ]; then \
+		$(BIN)/python -m flows.synthetic --out "$(SOURCE)" --stays 200; fi
+	@$(BIN)/python -m tests.step_functions_emulator.icu_demo --source "$(SOURCE)" --date $(DATE)
 
 test: $(VENV)/.dev  ## Run the tests, against real emulators (about ten minutes on two cores).
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -75,13 +75,15 @@ class PipelineStep(_Part):
     resource: str = Field(description="The ARN of a Lambda function, an activity or a service integration.")
     # Keys and values are not restricted here: `check()` reports them with all other problems, naming the step.
     parameters: dict[Any, Any] = Field(default_factory=dict, description="Static parameters, merged into the input.")
-    retry_attempts: int = Field(3, description="How many times a failed step is tried again.")
-    timeout_seconds: int = Field(3600, description="How long one attempt may take, in seconds.")
-    comment: str = Field("", description="A remark, kept in the definition.")
-    heartbeat_seconds: int = Field(0, description="How long an activity or a callback may be silent; 0, for ever.")
+    retry_attempts: int = Field(default=3, description="How many times a failed step is tried again.")
+    timeout_seconds: int = Field(default=3600, description="How long one attempt may take, in seconds.")
+    comment: str = Field(default="", description="A remark, kept in the definition.")
+    heartbeat_seconds: int = Field(
+        default=0, description="How long an activity or a callback may be silent; 0, for ever."
+    )
     catch: list[dict[str, Any]] = Field(default_factory=list, description="Catchers of the Amazon States Language.")
     retry_on: list[str] = Field(default_factory=list, description="The error names to retry on; empty, the usual ones.")
-    pass_input: bool = Field(True, description="Merge the parameters into the input, instead of replacing it.")
+    pass_input: bool = Field(default=True, description="Merge the parameters into the input, instead of replacing it.")
 
 
 class S3Items(_Part):
@@ -99,12 +101,12 @@ class S3Items(_Part):
     """
 
     bucket: str = Field(description="The bucket.")
-    key: str = Field("", description="The object that holds the items.")
-    prefix: str = Field("", description="Instead of a key: every object below this prefix is an item.")
+    key: str = Field(default="", description="The object that holds the items.")
+    prefix: str = Field(default="", description="Instead of a key: every object below this prefix is an item.")
     input_type: Literal["", "JSON", "JSONL", "CSV", "PARQUET", "MANIFEST"] = Field(
-        "", description="The format of the object; empty, as its extension says."
+        default="", description="The format of the object; empty, as its extension says."
     )
-    max_items: int = Field(0, description="At most this many items; 0, all.")
+    max_items: int = Field(default=0, description="At most this many items; 0, all.")
 
     def format(self) -> str:
         """The object's format: `input_type`, or what the key's extension says; empty when nothing says it."""
@@ -122,7 +124,7 @@ class S3Results(_Part):
     """
 
     bucket: str = Field(description="The bucket.")
-    prefix: str = Field("", description="The prefix; empty, none.")
+    prefix: str = Field(default="", description="The prefix; empty, none.")
 
 
 class MapStep(_Part):
@@ -146,12 +148,14 @@ class MapStep(_Part):
     name: str = Field(description="The state's name, unique in the pipeline, at most 80 characters.")
     steps: list[PipelineStep] = Field(description="The steps that each item goes through.")
     items: S3Items | str = Field(description="The items in S3, or a path to a list in the step's input.")
-    max_concurrency: int = Field(0, description="How many children run at once; 0, as many as AWS allows.")
-    tolerated_failure_percentage: float = Field(0, description="How many children may fail, of a hundred.")
-    batch_size: int = Field(0, description="How many items one child gets; 0, one item as it is.")
-    results: S3Results | None = Field(None, description="Where the children's outputs go.")
-    execution_type: Literal["STANDARD", "EXPRESS"] = Field("STANDARD", description="What kind the children are.")
-    comment: str = Field("", description="A remark, kept in the definition.")
+    max_concurrency: int = Field(default=0, description="How many children run at once; 0, as many as AWS allows.")
+    tolerated_failure_percentage: float = Field(default=0, description="How many children may fail, of a hundred.")
+    batch_size: int = Field(default=0, description="How many items one child gets; 0, one item as it is.")
+    results: S3Results | None = Field(default=None, description="Where the children's outputs go.")
+    execution_type: Literal["STANDARD", "EXPRESS"] = Field(
+        default="STANDARD", description="What kind the children are."
+    )
+    comment: str = Field(default="", description="A remark, kept in the definition.")
 
 
 Step = PipelineStep | MapStep

@@ -81,14 +81,16 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
 
     name: str = Field(description="The state machine's name.")
     role_arn: str = Field(description="The ARN of the role that Step Functions assumes.")
-    region: str = Field("", description="The AWS region; empty, as the environment says.")
+    region: str = Field(default="", description="The AWS region; empty, as the environment says.")
     steps: list[PipelineStep | MapStep] = Field(default_factory=list, description="The steps, in order.")
-    comment: str = Field("", description="The machine's comment.")
-    profile: str = Field("", description="A named AWS profile; empty, the default credential chain.")
-    credentials: AwsCredentials | None = Field(None, description="AWS credentials, instead of a profile.")
-    endpoint_url: str = Field("", description="Another endpoint than AWS's own; empty, as the environment says.")
-    timeout_seconds: int = Field(0, description="How long one execution may take, in seconds; 0, a year.")
-    type: Literal["STANDARD", "EXPRESS"] = Field("STANDARD", description="What kind of state machine it is.")
+    comment: str = Field(default="", description="The machine's comment.")
+    profile: str = Field(default="", description="A named AWS profile; empty, the default credential chain.")
+    credentials: AwsCredentials | None = Field(default=None, description="AWS credentials, instead of a profile.")
+    endpoint_url: str = Field(
+        default="", description="Another endpoint than AWS's own; empty, as the environment says."
+    )
+    timeout_seconds: int = Field(default=0, description="How long one execution may take, in seconds; 0, a year.")
+    type: Literal["STANDARD", "EXPRESS"] = Field(default="STANDARD", description="What kind of state machine it is.")
     tags: dict[str, str] = Field(default_factory=dict, description="Tags of the state machine.")
     logging_configuration: dict[str, Any] = Field(
         default_factory=dict, description="What AWS logs, as in CreateStateMachine; empty, left as it is."
@@ -97,7 +99,7 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         default_factory=dict, description="Whether AWS X-Ray traces, as in CreateStateMachine; empty, left as it is."
     )
     show_cause: bool = Field(
-        False, description="Show the cause of a failure, which your functions write, in messages and logs."
+        default=False, description="Show the cause of a failure, which your functions write, in messages and logs."
     )
 
     def __new__(cls, *_args: Any, **data: Any) -> Self:
