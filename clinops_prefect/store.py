@@ -319,8 +319,11 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         Returns:
             The copy's URI. An artifact of that name is replaced.
         """
-        backend, key = self._backend(), self._key(target)
-        self._codec.copy(backend, self._key(source), key)
+        backend, origin, key = self._backend(), self._key(source), self._key(target)
+        if origin == key:
+            backend.head(key)  # S3 refuses to copy an object to itself
+        else:
+            self._codec.copy(backend, origin, key)
         return backend.uri(key)
 
     acopy_artifact = asynchronous(copy_artifact)
