@@ -29,6 +29,7 @@ class Outcome(Enum):
     BUSY = auto()  # 503
     CUT = auto()  # the answer breaks off in the middle of its body
     LOSE = auto()  # carried out, and the answer never comes
+    TOKEN = auto()  # an OAuth token, as Google's token server gives one
     REFUSE = auto()  # the connection is reset before anything is read
 
 
@@ -84,6 +85,7 @@ _DENIED = (
     b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>',
     b'{"error": {"code": 403, "message": "forbidden", "errors": [{"reason": "forbidden"}]}}',
 )
+_TOKEN = b'{"access_token": "from-the-proxy", "expires_in": 3600, "token_type": "Bearer"}'
 _DROPPED_HEADERS = {"transfer-encoding", "connection", "content-length", "date", "server"}
 
 
@@ -144,6 +146,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             elif outcome is Outcome.DENY:
                 is_json = self.path.startswith(("/storage", "/upload", "/download", "/b/"))
                 self._answer(seen, 403, [], _DENIED[is_json])
+            elif outcome is Outcome.TOKEN:
+                self._answer(seen, 200, [("Content-Type", "application/json")], _TOKEN)
             elif outcome is Outcome.BUSY:
                 self._answer(seen, 503, [], b"")
             else:
