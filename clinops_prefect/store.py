@@ -245,13 +245,20 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         """
         if rows < 1:
             raise ValueError(f"rows must be at least 1, not {rows}")
-        reader = ObjectReader(self._backend(), self._key(name))
-        try:
-            yield from _frames(self._codec.iter_tables(reader, columns, filters), rows)
-        except ObjectChangedError:
-            raise ServiceUnavailableError(
-                f"{reader.uri} was overwritten while it was read; begin again", uri=reader.uri
-            ) from None
+        key = self._key(name)
+        for tries in range(1, _TRIES + 1):
+            reader, begun = ObjectReader(self._backend(), key), False
+            try:
+                for frame in _frames(self._codec.iter_tables(reader, columns, filters), rows):
+                    begun = True
+                    yield frame
+                return
+            except ObjectChangedError:
+                # What was given out cannot be taken back; before that, another try costs nobody anything.
+                if begun or tries == _TRIES:
+                    raise ServiceUnavailableError(
+                        f"{reader.uri} was overwritten while it was read; begin again", uri=reader.uri
+                    ) from None
 
     aiter_batches = asynchronous_iterator(iter_batches)
 
@@ -305,7 +312,9 @@ class PipelineStore(WritableFileSystem, abc.ABC):
             ArtifactNotFoundError: There is no version of such an artifact.
         """
         backend, key = self._backend(), self._key(name)
-        found = [self._codec.info(ObjectReader(backend, key, info.version)) for info in backend.versions(key)]
+        found = self._again(
+            lambda: [self._codec.info(ObjectReader(backend, key, info.version)) for info in backend.versions(key)]
+        )
         if not found:
             raise ArtifactNotFoundError(f"there is no {backend.uri(key)}", uri=backend.uri(key))
         return found
@@ -322,8 +331,11 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         Returns:
             The copy's URI. An artifact of that name is replaced.
         """
-        backend, key = self._backend(), self._key(target)
-        self._codec.copy(backend, self._key(source), key)
+        backend, origin, key = self._backend(), self._key(source), self._key(target)
+        if origin == key:
+            backend.head(key)  # S3 refuses to copy an object to itself
+        else:
+            self._again(lambda: self._codec.copy(backend, origin, key))
         return backend.uri(key)
 
     acopy_artifact = asynchronous(copy_artifact)

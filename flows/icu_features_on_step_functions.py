@@ -3,7 +3,8 @@
     make demo-step-functions            # on this machine, on an emulator, with synthetic data or SOURCE=…
 
     python -m flows.icu_features_on_step_functions --date 2024-01-15 \\
-        --source s3://raw/mimic-iv --store s3://features/clinops --role-arn arn:aws:iam::123456789012:role/icu-features \\
+        --source s3://raw/mimic-iv --store s3://features/clinops \\
+        --role-arn arn:aws:iam::123456789012:role/icu-features \\
         --functions arn:aws:lambda:eu-central-1:123456789012:function:icu-
 """
 

@@ -37,6 +37,7 @@ class Door(Protocol):
     def keys(self) -> list[str]: ...
     def get(self, key: str) -> bytes: ...
     def put(self, key: str, data: bytes) -> None: ...
+    def delete(self, key: str) -> None: ...
     def replace_bytes(self, key: str, data: bytes) -> None:
         """Other bytes in the same object, its metadata kept: what a disk that rots does."""
 
@@ -72,6 +73,9 @@ class LocalDoor:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         path.write_bytes(data)
+
+    def delete(self, key: str) -> None:
+        (self.root / key).unlink()
 
     def replace_bytes(self, key: str, data: bytes) -> None:
         (self.root / key).write_bytes(data)
@@ -130,6 +134,9 @@ class S3Door:
     def put(self, key: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=key, Body=data)
 
+    def delete(self, key: str) -> None:
+        self.client.delete_object(Bucket=self.bucket, Key=key)
+
     def replace_bytes(self, key: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata=self.metadata(key))
 
@@ -176,6 +183,9 @@ class GCSDoor:
 
     def put(self, key: str, data: bytes) -> None:
         self.client.bucket(self.bucket).blob(key).upload_from_string(data)
+
+    def delete(self, key: str) -> None:
+        self.client.bucket(self.bucket).blob(key).delete()
 
     def replace_bytes(self, key: str, data: bytes) -> None:
         blob = self.client.bucket(self.bucket).blob(key)

@@ -17,7 +17,8 @@ import pyarrow.csv as csv
 
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
 
-_BLOCK_BYTES = 16 << 20
+# The streaming reader holds some ten of these. A row has to fit into one: what does not is refused at the upload.
+_BLOCK_BYTES = 4 << 20
 _ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError, KeyError, AttributeError)
 _PARSE = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
 _FRICTIONLESS: list[tuple[Any, str]] = [

@@ -13,8 +13,8 @@ from tests.proxy import Proxy
 FRAME = pd.DataFrame({"a": [1, 2]})
 GOOD = [
     "a", "a/b/c", "features/windows_2024_01", "date=2024-01-01/shard=3", "v1.2.3/x.y", "ä/漢字/😀", "with space",
-    "x.parquet", "x.csv", ".hidden", "a%2Fb", "a+b", "a?b#c", "a:b", "a\\b", "a&b='\"<>", "~", "-", "…", "e\u0301", "\u00e9",
-    "n" * 200,
+    "x.parquet", "x.csv", ".hidden", "a%2Fb", "a+b", "a?b#c", "a:b", "a\\b", "a&b='\"<>", "~", "-", "…",
+    "e\u0301", "\u00e9", "n" * 200,
 ]  # fmt: skip
 BAD = [
     "", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a/.", "a\x00b", "a\nb", "a\x7f", "a\x85", "\ud800",
@@ -95,7 +95,7 @@ def test_what_others_put_there_under_impossible_names_is_not_listed(door: Door) 
     """Every listed name can be passed to `download`."""
     keys = [".parquet", "p/.parquet", "p/a.PARQUET", "p/aparquet"]
     if door.scheme == "s3":
-        keys += ["p//a.parquet", "p/a\nb.parquet"]
+        keys += ["p/a\nb.parquet"]
     for key in keys:
         door.put(key, b"x")
     door.store(prefix="p").upload(FRAME, "good")

@@ -7,14 +7,15 @@ from clinops_prefect import ArtifactNotFoundError, UnsupportedFrameError
 from tests.contract.conftest import clouds
 from tests.doors import Door
 from tests.gallery import assert_same
+from tests.proxy import Proxy
 
 FRAMES = [pd.DataFrame({"code": ["007"] * rows, "v": range(rows)}, index=range(1, rows + 1)) for rows in (1, 2, 3)]
 
 
 @clouds
-def test_every_version_is_listed_newest_first_and_can_be_read(door: Door, format: str) -> None:
+def test_every_version_is_listed_newest_first_and_can_be_read(door: Door, format: str, proxy: Proxy) -> None:
     assert door.keep_versions()
-    store = door.store(prefix="p", format=format)
+    store = door.store(prefix="p", format=format, endpoint_url=proxy.url)
     for number, frame in enumerate(FRAMES):
         store.upload(frame, "x", metadata={"number": str(number)})
     store.upload(FRAMES[0], "x-other")
@@ -32,9 +33,9 @@ def test_every_version_is_listed_newest_first_and_can_be_read(door: Door, format
 
 
 @clouds
-def test_a_deleted_artifacts_versions_can_still_be_read(door: Door, format: str) -> None:
+def test_a_deleted_artifacts_versions_can_still_be_read(door: Door, format: str, proxy: Proxy) -> None:
     door.keep_versions()
-    store = door.store(format=format)
+    store = door.store(format=format, endpoint_url=proxy.url)
     store.upload(FRAMES[0], "x")
     store.upload(FRAMES[1], "x")
     store.delete_artifact("x")

@@ -13,6 +13,16 @@ ANY_NAME = st.lists(SEGMENT | st.sampled_from(["", ".", "..", "a=b", "ä", "x.pa
     "/".join
 )
 
+_BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_CLEAN = st.text(
+    st.characters(exclude_characters=f"/{_BIDI}", exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=8
+)
+GOOD_NAME = st.lists(
+    (_CLEAN | st.sampled_from(["a=b", "ä", "x.parquet", ".a"])).filter(lambda segment: segment not in (".", "..")),
+    min_size=1,
+    max_size=4,
+).map("/".join)
+
 TEXTS = st.text(max_size=8) | st.sampled_from(["007", "", "NA", "nan", "null", "true", "1e5", " ", "a,b", '"', "\r\n"])
 STAMPS = st.datetimes(dt.datetime(1800, 1, 1), dt.datetime(2200, 1, 1))
 _ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "+05:30"])
@@ -141,8 +151,8 @@ def frames(draw: st.DrawFn, max_rows: int = 6, max_columns: int = 4) -> pd.DataF
     frame.columns = draw(labels(columns)) if columns else pd.RangeIndex(0)
     try:
         frame.index = draw(index(rows))
-    except (TypeError, ValueError):
-        # Some columns are no index for pandas itself (lists cannot be hashed).
+    except (TypeError, ValueError, NotImplementedError):
+        # Some columns are no index for pandas itself (lists cannot be hashed, float16 has no index).
         frame.index = pd.RangeIndex(rows)
     return frame
 
