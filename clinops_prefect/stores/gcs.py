@@ -197,7 +197,8 @@ class GCSBackend(Backend):
             return _unavailable(uri, error)
         if isinstance(error, storage_errors.DataCorruption | ConnectionError | TimeoutError):
             return _unavailable(uri, error)
-        if isinstance(error, api.GoogleAPIError | storage_errors.InvalidResponse):
+        # Some errors of Google's clients have no base in common.
+        if type(error).__module__.startswith("google."):
             code = getattr(error, "code", "") or type(error).__name__
             if getattr(code, "value", code) in (408, 429):
                 return _unavailable(uri, error)

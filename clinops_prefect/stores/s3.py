@@ -260,7 +260,8 @@ class S3Backend(Backend):
             )
         if isinstance(error, boto.ParamValidationError):
             return self._no_bucket() if "bucket name" in str(error).lower() else _refused(uri, error)
-        return _refused(uri, error) if isinstance(error, boto.BotoCoreError) else None
+        # A few of botocore's errors have no base in common.
+        return _refused(uri, error) if type(error).__module__.startswith("botocore.") else None
 
 
 _CREDENTIAL_ERRORS = (

@@ -42,8 +42,8 @@ class Model(RuleBasedStateMachine):
         self.model: dict[str, tuple[pd.DataFrame, dict[str, str]]] = {}
         for key in self.door.keys():
             self.door.delete(key)
-        # A neighbour that must never be seen nor touched.
-        self.door.put("p-old/a.parquet", b"x")
+        # A neighbour that must never be seen nor touched; below an empty prefix only another kind of object is one.
+        self.door.put(f"p-old/a.{self.format if prefix else 'txt'}", b"x")
 
     @rule(name=NAMES, frame=FRAMES, metadata=METADATA)
     def upload(self, name: str, frame: pd.DataFrame, metadata: dict[str, str]) -> None:
