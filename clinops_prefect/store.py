@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from prefect.filesystems import WritableFileSystem
 from prefect.logging import get_logger
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, HttpUrl
 
 from clinops_prefect.artifacts import csv, parquet, plain
 from clinops_prefect.artifacts.info import ArtifactInfo
@@ -26,6 +26,7 @@ from clinops_prefect.errors import (
 from clinops_prefect.frames.encoding import StorageFormat, encode_batches, encode_frame
 from clinops_prefect.frames.layout import to_frame
 from clinops_prefect.frames.selection import Filters
+from clinops_prefect.links import LOGO, UI_GUIDE
 from clinops_prefect.metadata import check_metadata
 from clinops_prefect.names import check_name, check_prefix, join, name_of, nearest
 from clinops_prefect.trust import check_result
@@ -55,17 +56,27 @@ class PipelineStore(WritableFileSystem, abc.ABC):
     # hide_input_in_errors: pydantic would quote the whole input, secrets included.
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    _logo_url = HttpUrl(LOGO)
+    _documentation_url = HttpUrl(UI_GUIDE)
     # The field that may be given by position.
     _first_field: ClassVar[str] = "bucket"
 
-    prefix: str = Field(default="", description="The path below which the store keeps everything it writes.")
+    # `position`: see `model_json_schema`.
+    prefix: str = Field(
+        default="",
+        description="The path below which the store keeps everything it writes, such as clinops/prod.",
+        json_schema_extra={"position": 1},
+    )
     format: StorageFormat = Field(
         default=StorageFormat.PARQUET,
         description="Parquet, or CSV for tools that cannot read Parquet. A store lists artifacts of its own format.",
+        json_schema_extra={"position": 2},
     )
     allow_pickle: bool = Field(
         default=False,
-        description="Whether Prefect results may be read with a serializer that can run code, such as pickle.",
+        description="Whether Prefect results may be read with a serializer that can run code, such as pickle. "
+        "Who can write to the store can then run code in your workers.",
+        json_schema_extra={"position": 10},
     )
 
     def __new__(cls, *_: Any, **data: Any) -> Self:
@@ -87,6 +98,19 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         super().__init__(**data)
         for key, value in kept.items():
             setattr(self, key, value)
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Prefect's, with the fields at the positions they declare.
+
+        Prefect numbers them as they are declared, the inherited ones first, and the UI's form has them in that order:
+        the bucket would come after `allow_pickle`.
+        """
+        schema = super().model_json_schema(*args, **kwargs)
+        for name, field in cls.model_fields.items():
+            if isinstance(field.json_schema_extra, dict):
+                schema["properties"][name] |= field.json_schema_extra
+        return schema
 
     @classmethod
     def from_uri(cls, uri: Any, **fields: Any) -> "PipelineStore":
