@@ -101,15 +101,18 @@ class PipelineStore(WritableFileSystem, abc.ABC):
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Prefect's, with the fields at the positions they declare.
+        """Prefect's, for a form that reads well.
 
-        Prefect numbers them as they are declared, the inherited ones first, and the UI's form has them in that order:
-        the bucket would come after `allow_pickle`.
+        Prefect numbers the fields as they are declared, the inherited ones first, so the bucket would come after
+        `allow_pickle`; and the UI would make a tab of the None that a field may be.
         """
         schema = super().model_json_schema(*args, **kwargs)
-        for name, field in cls.model_fields.items():
-            if isinstance(field.json_schema_extra, dict):
-                schema["properties"][name] |= field.json_schema_extra
+        for name, declared in cls.model_fields.items():
+            field = schema["properties"][name]
+            if isinstance(declared.json_schema_extra, dict):
+                field |= declared.json_schema_extra
+            options = [option for option in field.pop("anyOf", ()) if option != {"type": "null"}]
+            field |= {"anyOf": options} if len(options) > 1 else dict(*options)
         return schema
 
     @classmethod

@@ -1,0 +1,87 @@
+"""A real Prefect server: a process of its own on a free port, with a database of its own, that can be restarted."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+from tests.emulators import free_port, wait_for
+
+
+@dataclass
+class PrefectServer:
+    """`prefect server start`, and what reaches it."""
+
+    home: Path
+    with_ui: bool = False
+    port: int = field(default_factory=free_port)
+
+    @property
+    def api_url(self) -> str:
+        return f"{self.ui_url}/api"
+
+    @property
+    def ui_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a process that is to use the server."""
+        return {
+            **os.environ,
+            "PREFECT_HOME": str(self.home),
+            "PREFECT_API_URL": self.api_url,
+            # Where the UI, in the browser, looks for the API: by default it is port 4200.
+            "PREFECT_UI_API_URL": self.api_url,
+            "PREFECT_UI_ENABLED": str(self.with_ui),
+        }
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
+        # Below `prefect server start` is the process that serves: a session of its own lets both be ended.
+        self._process = subprocess.Popen(
+            command,
+            env=self.environment,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(self._process, f"{self.api_url}/health", seconds=120)
+
+    def stop(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def post(self, path: str, **body: object) -> list[dict]:
+        """What the API answers, past Prefect's own client."""
+        answer = httpx.post(f"{self.api_url}/{path}", json=body, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def logs(self, level: int) -> list[str]:
+        """The messages of that level, of all runs."""
+        return [log["message"] for log in self.post("logs/filter", logs={"level": {"ge_": level}}, limit=200)]
+
+
+@contextmanager
+def prefect_server(home: Path, *, with_ui: bool = False) -> Iterator[PrefectServer]:
+    """A running server, which this process uses for as long as the `with` lasts."""
+    server = PrefectServer(home, with_ui)
+    server.start()
+    before = os.environ.get("PREFECT_API_URL")
+    os.environ["PREFECT_API_URL"] = server.api_url
+    try:
+        with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_HOME: home}):
+            yield server
+    finally:
+        os.environ.pop("PREFECT_API_URL")
+        if before is not None:
+            os.environ["PREFECT_API_URL"] = before
+        server.stop()
