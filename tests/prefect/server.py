@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from prefect.context import _temporary_global_settings_context, get_settings_context
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from tests.emulators import free_port, wait_for
@@ -78,7 +79,11 @@ def prefect_server(home: Path, *, with_ui: bool = False) -> Iterator[PrefectServ
     before = os.environ.get("PREFECT_API_URL")
     os.environ["PREFECT_API_URL"] = server.api_url
     try:
-        with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_HOME: home}):
+        with (
+            temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_HOME: home}),
+            # As Prefect's own test harness: threads that begin without a context would start a server of their own.
+            _temporary_global_settings_context(get_settings_context()),
+        ):
             yield server
     finally:
         os.environ.pop("PREFECT_API_URL")
