@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import pandas as pd
 import pyarrow as pa
+from prefect.exceptions import MissingContextError
 from prefect.filesystems import WritableFileSystem
-from prefect.logging import get_logger
+from prefect.logging import get_logger, get_run_logger
 from pydantic import ConfigDict, Field, HttpUrl
 
 from clinops_prefect.artifacts import csv, parquet, plain
@@ -20,6 +21,7 @@ from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsErr
 from clinops_prefect.errors import (
     ArtifactExistsError,
     ArtifactNotFoundError,
+    ClinopsPrefectError,
     InvalidArtifactNameError,
     ServiceUnavailableError,
 )
@@ -29,7 +31,7 @@ from clinops_prefect.frames.selection import Filters
 from clinops_prefect.links import LOGO, UI_GUIDE
 from clinops_prefect.metadata import check_metadata
 from clinops_prefect.names import check_name, check_prefix, join, name_of, nearest
-from clinops_prefect.trust import check_result
+from clinops_prefect.trust import check_result, result_block
 from clinops_prefect.twins import asynchronous, asynchronous_iterator
 
 T = TypeVar("T")
@@ -427,6 +429,13 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         with self._logged(path):
             if not self.allow_pickle:
                 check_result(content, self._result_uri(path))
+            if self._block_document_id and result_block(content) == str(self._block_document_id):
+                # Prefect gives both the same path, and would find its own notes where the result was.
+                raise ClinopsPrefectError(
+                    f"{self._result_uri(path)} is the result itself: a key_storage in the same bucket as the result "
+                    "storage must be a block of its own with another prefix",
+                    uri=self._result_uri(path),
+                )
             self.write_bytes(path, content)
 
     awrite_path = asynchronous(write_path)
@@ -448,7 +457,7 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         except ArtifactNotFoundError:
             raise
         except Exception as error:
-            get_logger("clinops_prefect").error("result %s: %s", path, error)
+            _logger().error("result %s: %s", path, error)
             raise
 
     # --- inner ---
@@ -492,6 +501,13 @@ class PipelineStore(WritableFileSystem, abc.ABC):
             return read()
         except ObjectChangedError:
             raise ServiceUnavailableError("the artifact is overwritten faster than it can be read") from None
+
+
+def _logger() -> Any:
+    try:
+        return get_run_logger()  # whose lines are on the run's page
+    except MissingContextError:
+        return get_logger("clinops_prefect")
 
 
 def _frames(tables: Iterator[tuple[pa.Table, bool]], rows: int) -> Iterator[pd.DataFrame]:

@@ -1,9 +1,12 @@
 """A real Prefect server: a process of its own on a free port, with a database of its own, that can be restarted."""
 
+import inspect
+import logging
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +14,10 @@ from pathlib import Path
 
 import httpx
 from prefect.context import _temporary_global_settings_context, get_settings_context
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.utilities.asyncutils import run_coro_as_sync
 
 from tests.emulators import free_port, wait_for
 
@@ -66,9 +72,22 @@ class PrefectServer:
         answer.raise_for_status()
         return answer.json()
 
-    def logs(self, level: int) -> list[str]:
-        """The messages of that level, of all runs."""
-        return [log["message"] for log in self.post("logs/filter", logs={"level": {"ge_": level}}, limit=200)]
+    def logged(self, *texts: str, level: int = logging.ERROR, seconds: float = 15) -> bool:
+        """Whether a run's log comes to have a line with all the texts: Prefect sends lines by and by."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            lines = self.post("logs/filter", logs={"level": {"ge_": level}}, sort="TIMESTAMP_DESC", limit=200)
+            if any(all(text in f"{line}" for text in texts) for line in lines):
+                return True
+            time.sleep(0.3)
+        return False
+
+
+async def _drain() -> None:
+    """Send what waits to be sent: at exit Prefect would try for a minute and a half to reach a server that is gone."""
+    for waiting in (APILogWorker.instance().drain(), EventsWorker.drain_all()):
+        if inspect.isawaitable(waiting):
+            await waiting
 
 
 @contextmanager
@@ -84,7 +103,10 @@ def prefect_server(home: Path, *, with_ui: bool = False) -> Iterator[PrefectServ
             # As Prefect's own test harness: threads that begin without a context would start a server of their own.
             _temporary_global_settings_context(get_settings_context()),
         ):
-            yield server
+            try:
+                yield server
+            finally:
+                run_coro_as_sync(_drain())
     finally:
         os.environ.pop("PREFECT_API_URL")
         if before is not None:
