@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 from prefect.context import _temporary_global_settings_context, get_settings_context
@@ -66,11 +67,22 @@ class PrefectServer:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def post(self, path: str, **body: object) -> list[dict]:
+    def post(self, path: str, **body: object) -> Any:
         """What the API answers, past Prefect's own client."""
         answer = httpx.post(f"{self.api_url}/{path}", json=body, timeout=30)
         answer.raise_for_status()
         return answer.json()
+
+    def eventually(self, path: str, count: int, *, key: str = "", seconds: float = 20, **body: object) -> list[dict]:
+        """What the API answers as soon as there are so many: events and task runs arrive by and by."""
+        deadline = time.monotonic() + seconds
+        while True:
+            answer = self.post(path, **body)
+            found = answer[key] if key else answer
+            if len(found) >= count or time.monotonic() > deadline:
+                assert len(found) == count, found
+                return found
+            time.sleep(0.2)
 
     def logged(self, *texts: str, level: int = logging.ERROR, seconds: float = 15) -> bool:
         """Whether a run's log comes to have a line with all the texts: Prefect sends lines by and by."""
