@@ -106,7 +106,8 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         """Prefect's, for a form that reads well.
 
         Prefect numbers the fields as they are declared, the inherited ones first, so the bucket would come after
-        `allow_pickle`; and the UI would make a tab of the None that a field may be.
+        `allow_pickle`. The UI would make a tab of the None that a field may be, and show what the class of the
+        formats says about itself instead of what the field does.
         """
         schema = super().model_json_schema(*args, **kwargs)
         for name, declared in cls.model_fields.items():
@@ -114,7 +115,11 @@ class PipelineStore(WritableFileSystem, abc.ABC):
             if isinstance(declared.json_schema_extra, dict):
                 field |= declared.json_schema_extra
             options = [option for option in field.pop("anyOf", ()) if option != {"type": "null"}]
+            options.sort(key=str)
             field |= {"anyOf": options} if len(options) > 1 else dict(*options)
+        formats = schema["definitions"].pop("StorageFormat")["enum"]
+        del schema["properties"]["format"]["$ref"]
+        schema["properties"]["format"] |= {"title": "Format", "type": "string", "enum": formats}
         return schema
 
     @classmethod

@@ -22,11 +22,13 @@ class CloudPipelineStore(PipelineStore, abc.ABC):
     )
     endpoint_url: str = Field(
         default="",
+        title="Endpoint URL",
         description="Another endpoint than the provider's own, such as MinIO's or an emulator's. Empty: the default.",
         json_schema_extra={"position": 7},
     )
     allow_http: bool = Field(
         default=False,
+        title="Allow HTTP",
         description="Whether an http:// endpoint outside this machine is acceptable. Data travels unencrypted then.",
         json_schema_extra={"position": 9},
     )

@@ -282,6 +282,7 @@ class GCSPipelineStore(CloudPipelineStore):
     )
     kms_key_name: str = Field(
         default="",
+        title="KMS key",
         description="A Cloud KMS key (projects/…/cryptoKeys/…) to encrypt objects with. Empty: the bucket's default.",
         json_schema_extra={"position": 8},
     )

@@ -349,6 +349,7 @@ class S3PipelineStore(CloudPipelineStore):
     )
     kms_key_id: str = Field(
         default="",
+        title="KMS key",
         description="A KMS key (id, ARN or alias) to encrypt every object with. Empty: the bucket's default.",
         json_schema_extra={"position": 8},
     )

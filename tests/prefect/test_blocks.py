@@ -72,7 +72,8 @@ def test_the_form_has_no_tab_for_nothing_and_a_select_box_for_the_format(store: 
     schema = store.model_json_schema()
     for field in schema["properties"].values():
         assert {"type": "null"} not in field.get("anyOf", [])
-    assert schema["definitions"]["StorageFormat"]["enum"] == ["parquet", "csv"]
+    format = schema["properties"]["format"]
+    assert (format["title"], format["enum"], format["default"]) == ("Format", ["parquet", "csv"], "parquet")
 
 
 def run(code: str, server: PrefectServer, *arguments: str, path: str = "") -> str:
