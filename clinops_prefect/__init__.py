@@ -1,6 +1,7 @@
 """Hand wide clinical DataFrames from step to step in Prefect, and run AWS Step Functions pipelines from it."""
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from clinops_prefect import errors
@@ -22,7 +23,7 @@ from clinops_prefect.errors import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-# Public name -> its module, and the extra that brings what the module imports.
+# Public name -> its module, and the extra that brings what the module imports. A block named here is one in the UI.
 _PUBLIC = {
     "ArtifactInfo": ("clinops_prefect.artifacts.info", ""),
     "DataFrameSerializer": ("clinops_prefect.results", ""),
@@ -37,6 +38,9 @@ _PUBLIC = {
     "StepFunctionsPipeline": ("clinops_prefect.step_functions", "aws"),
     "StorageFormat": ("clinops_prefect.frames.encoding", ""),
 }
+
+# Extra -> the package of it that says whether it is installed.
+_EXTRAS = {"aws": "prefect_aws", "gcp": "prefect_gcp"}
 
 __all__ = sorted([*_PUBLIC, *errors.__all__])
 
@@ -59,4 +63,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    # `prefect block register -m clinops_prefect` gets each of these names, and ends at the first that cannot be imported.
+    missing = {name for name, (_, extra) in _PUBLIC.items() if extra and find_spec(_EXTRAS[extra]) is None}
+    return sorted({*globals(), *__all__} - missing)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_stepfunctions import SFNClient
 
-AwsLogin = AwsCredentials | MinIOCredentials
+# In this order: a saved block does not say which of the two it holds, and AwsCredentials, which requires nothing, would
+# take MinIO's for its own and leave out the password.
+AwsLogin = MinIOCredentials | AwsCredentials
 
 _READ_FROM_ENVIRONMENT = (
     "AWS_PROFILE",

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import pandas as pd
 import pyarrow as pa
+from prefect.exceptions import MissingContextError
 from prefect.filesystems import WritableFileSystem
-from prefect.logging import get_logger
-from pydantic import ConfigDict, Field
+from prefect.logging import get_logger, get_run_logger
+from pydantic import ConfigDict, Field, HttpUrl
 
 from clinops_prefect.artifacts import csv, parquet, plain
 from clinops_prefect.artifacts.info import ArtifactInfo
@@ -20,15 +21,17 @@ from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsErr
 from clinops_prefect.errors import (
     ArtifactExistsError,
     ArtifactNotFoundError,
+    ClinopsPrefectError,
     InvalidArtifactNameError,
     ServiceUnavailableError,
 )
 from clinops_prefect.frames.encoding import StorageFormat, encode_batches, encode_frame
 from clinops_prefect.frames.layout import to_frame
 from clinops_prefect.frames.selection import Filters
+from clinops_prefect.links import LOGO, UI_GUIDE
 from clinops_prefect.metadata import check_metadata
 from clinops_prefect.names import check_name, check_prefix, join, name_of, nearest
-from clinops_prefect.trust import check_result
+from clinops_prefect.trust import check_result, result_block
 from clinops_prefect.twins import asynchronous, asynchronous_iterator
 
 T = TypeVar("T")
@@ -55,17 +58,27 @@ class PipelineStore(WritableFileSystem, abc.ABC):
     # hide_input_in_errors: pydantic would quote the whole input, secrets included.
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    _logo_url = HttpUrl(LOGO)
+    _documentation_url = HttpUrl(UI_GUIDE)
     # The field that may be given by position.
     _first_field: ClassVar[str] = "bucket"
 
-    prefix: str = Field(default="", description="The path below which the store keeps everything it writes.")
+    # `position`: see `model_json_schema`.
+    prefix: str = Field(
+        default="",
+        description="The path below which the store keeps everything it writes, such as clinops/prod.",
+        json_schema_extra={"position": 1},
+    )
     format: StorageFormat = Field(
         default=StorageFormat.PARQUET,
         description="Parquet, or CSV for tools that cannot read Parquet. A store lists artifacts of its own format.",
+        json_schema_extra={"position": 2},
     )
     allow_pickle: bool = Field(
         default=False,
-        description="Whether Prefect results may be read with a serializer that can run code, such as pickle.",
+        description="Whether Prefect results may be read with a serializer that can run code, such as pickle. "
+        "Who can write to the store can then run code in your workers.",
+        json_schema_extra={"position": 10},
     )
 
     def __new__(cls, *_: Any, **data: Any) -> Self:
@@ -87,6 +100,27 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         super().__init__(**data)
         for key, value in kept.items():
             setattr(self, key, value)
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Prefect's, for a form that reads well.
+
+        Prefect numbers the fields as they are declared, the inherited ones first, so the bucket would come after
+        `allow_pickle`. The UI would make a tab of the None that a field may be, and show what the class of the
+        formats says about itself instead of what the field does.
+        """
+        schema = super().model_json_schema(*args, **kwargs)
+        for name, declared in cls.model_fields.items():
+            field = schema["properties"][name]
+            if isinstance(declared.json_schema_extra, dict):
+                field |= declared.json_schema_extra
+            options = [option for option in field.pop("anyOf", ()) if option != {"type": "null"}]
+            options.sort(key=str)
+            field |= {"anyOf": options} if len(options) > 1 else dict(*options)
+        formats = schema["definitions"].pop("StorageFormat")["enum"]
+        del schema["properties"]["format"]["$ref"]
+        schema["properties"]["format"] |= {"title": "Format", "type": "string", "enum": formats}
+        return schema
 
     @classmethod
     def from_uri(cls, uri: Any, **fields: Any) -> "PipelineStore":
@@ -412,6 +446,13 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         with self._logged(path):
             if not self.allow_pickle:
                 check_result(content, self._result_uri(path))
+            if self._block_document_id and result_block(content) == str(self._block_document_id):
+                # Prefect gives both the same path, and would find its own notes where the result was.
+                raise ClinopsPrefectError(
+                    f"{self._result_uri(path)} is the result itself: a key_storage in the same bucket as the result "
+                    "storage must be a block of its own with another prefix",
+                    uri=self._result_uri(path),
+                )
             self.write_bytes(path, content)
 
     awrite_path = asynchronous(write_path)
@@ -433,7 +474,7 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         except ArtifactNotFoundError:
             raise
         except Exception as error:
-            get_logger("clinops_prefect").error("result %s: %s", path, error)
+            _logger().error("result %s: %s", path, error)
             raise
 
     # --- inner ---
@@ -477,6 +518,13 @@ class PipelineStore(WritableFileSystem, abc.ABC):
             return read()
         except ObjectChangedError:
             raise ServiceUnavailableError("the artifact is overwritten faster than it can be read") from None
+
+
+def _logger() -> Any:
+    try:
+        return get_run_logger()  # whose lines are on the run's page
+    except MissingContextError:
+        return get_logger("clinops_prefect")
 
 
 def _frames(tables: Iterator[tuple[pa.Table, bool]], rows: int) -> Iterator[pd.DataFrame]:

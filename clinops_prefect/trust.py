@@ -41,6 +41,14 @@ def check_result(content: bytes, uri: str) -> None:
         _check_envelope(document, uri)
 
 
+def result_block(content: bytes) -> str:
+    """The id of the block that holds the result which this metadata, kept apart by `key_storage`, is about; or empty."""
+    if not content.startswith(b'{"storage_key"'):
+        return ""
+    metadata = json.loads(content)
+    return "" if "result" in metadata else str(metadata.get("storage_block_id") or "")
+
+
 def _check_envelope(envelope: dict[str, Any], uri: str) -> None:
     nested = envelope.get("metadata")
     metadata = nested if isinstance(nested, dict) else {}

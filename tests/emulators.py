@@ -30,7 +30,7 @@ def running(command: list[str], url: str) -> Iterator[subprocess.Popen[bytes]]:
     """The command as a process that answers at the URL."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait(process, url)
+        wait_for(process, url)
         yield process
     finally:
         process.kill()
@@ -70,8 +70,9 @@ def _fake_gcs_binary() -> Path:
     return binary
 
 
-def _wait(process: subprocess.Popen[bytes], url: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
+def wait_for(process: subprocess.Popen[bytes], url: str, seconds: float = _START_SECONDS) -> None:
+    """Wait until the process answers at the URL; raise when it ends before."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} ended with {process.returncode}")

@@ -1,5 +1,6 @@
 """What the cloud stores share: a bucket, an endpoint, and the refusal of clear text on a network."""
 
+import abc
 import ipaddress
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -12,17 +13,24 @@ from clinops_prefect.store import PipelineStore
 T = TypeVar("T")
 
 
-class CloudPipelineStore(PipelineStore):
+# ABC among the bases themselves is what keeps Prefect from registering a class as a block.
+class CloudPipelineStore(PipelineStore, abc.ABC):
     """A store in a bucket."""
 
-    bucket: str = Field(description="The bucket, without a scheme; it must exist.")
+    bucket: str = Field(
+        description="The name of the bucket, without s3:// or gs://. It must exist.", json_schema_extra={"position": 0}
+    )
     endpoint_url: str = Field(
         default="",
+        title="Endpoint URL",
         description="Another endpoint than the provider's own, such as MinIO's or an emulator's. Empty: the default.",
+        json_schema_extra={"position": 7},
     )
     allow_http: bool = Field(
         default=False,
+        title="Allow HTTP",
         description="Whether an http:// endpoint outside this machine is acceptable. Data travels unencrypted then.",
+        json_schema_extra={"position": 9},
     )
 
     def __init__(self, bucket: str | None = None, /, **data: Any) -> None:

@@ -278,16 +278,26 @@ class GCSPipelineStore(CloudPipelineStore):
     _block_type_name = "GCS Pipeline Store"
     _block_type_slug = "gcs-pipeline-store"
 
-    project: str = Field(default="", description="A Google Cloud project. Empty: as the credentials say.")
+    project: str = Field(
+        default="",
+        description="A Google Cloud project. Empty: as the credentials say.",
+        json_schema_extra={"position": 3},
+    )
     credentials_path: str = Field(
-        default="", description="The path of a credentials JSON file. Empty: application default credentials."
+        default="",
+        description="The path of a credentials JSON file. Empty: application default credentials.",
+        json_schema_extra={"position": 4},
     )
     credentials: GcpCredentials | None = Field(
-        default=None, description="A GCP credentials block. Empty: the file, or application default credentials."
+        default=None,
+        description="A GCP credentials block. Empty: the file, or application default credentials.",
+        json_schema_extra={"position": 5},
     )
     kms_key_name: str = Field(
         default="",
+        title="KMS key",
         description="A Cloud KMS key (projects/…/cryptoKeys/…) to encrypt objects with. Empty: the bucket's default.",
+        json_schema_extra={"position": 8},
     )
 
     @classmethod

@@ -183,7 +183,10 @@ class LocalPipelineStore(PipelineStore):
     _block_type_slug = "local-pipeline-store"
     _first_field: ClassVar[str] = "directory"
 
-    directory: str = Field(description="The directory that holds the artifacts; created by the first write.")
+    directory: str = Field(
+        description="The directory that holds the artifacts; created by the first write.",
+        json_schema_extra={"position": 0},
+    )
 
     def __init__(self, directory: str | os.PathLike[str] | None = None, /, **data: Any) -> None:
         if isinstance(data.get("directory"), os.PathLike):

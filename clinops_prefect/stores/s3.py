@@ -334,15 +334,26 @@ class S3PipelineStore(CloudPipelineStore):
     _block_type_name = "S3 Pipeline Store"
     _block_type_slug = "s3-pipeline-store"
 
-    region: str = Field(default="", description="An AWS region. Empty: as the credentials or the environment says.")
-    profile: str = Field(default="", description="A named AWS profile. Empty: the default credential chain.")
+    region: str = Field(
+        default="",
+        description="An AWS region, such as us-east-1. Empty: as the credentials or the environment says.",
+        json_schema_extra={"position": 3},
+    )
+    profile: str = Field(
+        default="",
+        description="A named AWS profile. Empty: the default credential chain.",
+        json_schema_extra={"position": 4},
+    )
     credentials: AwsLogin | None = Field(
         default=None,
         description="An AWS or MinIO credentials block. Empty: the profile, or the default credential chain.",
+        json_schema_extra={"position": 5},
     )
     kms_key_id: str = Field(
         default="",
+        title="KMS key",
         description="A KMS key (id, ARN or alias) to encrypt every object with. Empty: the bucket's default.",
+        json_schema_extra={"position": 8},
     )
 
     @classmethod

@@ -1,0 +1,67 @@
+"""A Prefect server with its UI, an S3, and Chromium."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from tests.doors import S3Door
+from tests.prefect.server import PrefectServer, prefect_server
+
+ROOT = Path(__file__).parents[2]
+SHOTS = Path(__file__).parent / "screenshots"
+# What a container needs, and nothing that would ask the network for anything.
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    with prefect_server(tmp_path_factory.mktemp("prefect"), with_ui=True) as running:
+        run(running, "prefect", "block", "register", "-m", "clinops_prefect")
+        yield running
+
+
+@pytest.fixture(scope="session")
+def bucket(s3_endpoint: str) -> S3Door:
+    return S3Door(s3_endpoint, f"ui-{uuid4().hex[:12]}")
+
+
+def run(server: PrefectServer, module: str, *arguments: str) -> str:
+    """Run a module as a process that uses the server, as a user would."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        env=server.environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@contextmanager
+def opened_page() -> Iterator[Page]:
+    """A page of a browser that is ended with the `with`: while it lasts, no other event loop can run in this thread."""
+    chromium = shutil.which("chromium")
+    assert chromium, "there is no chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1100})
+        page.set_default_timeout(30_000)
+        yield page
+        browser.close()
+
+
+def shoot(page: Page, name: str) -> None:
+    """Keep what the page looks like, for people."""
+    SHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}.png")

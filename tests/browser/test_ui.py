@@ -1,0 +1,120 @@
+"""The real UI of a real server: a store made in the form, used by name, and what its runs look like.
+
+The screenshots are left in `tests/browser/screenshots`, to be looked at.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+from prefect_aws import AwsCredentials
+
+from clinops_prefect import S3PipelineStore, StorageFormat
+from tests.browser.conftest import opened_page, run, shoot
+from tests.doors import S3Door
+from tests.prefect.server import PrefectServer
+
+# Moto looks at no key; what matters is that this one is used and shown nowhere.
+SECRET = "hunter2-in-the-browser"
+
+
+def field(page: Page, label: str) -> Locator:
+    """The form's field of that label."""
+    return page.locator(".p-label", has=page.get_by_text(label, exact=True)).first
+
+
+def fill(page: Page, label: str, text: str) -> None:
+    field(page, label).locator("textarea, input").first.fill(text)
+
+
+@pytest.fixture(scope="module")
+def store(server: PrefectServer, bucket: S3Door) -> S3PipelineStore:
+    """The store that was made in the form, loaded by its name."""
+    AwsCredentials(aws_access_key_id="someone", aws_secret_access_key=SECRET).save("login", _sync=True)
+    with opened_page() as page:
+        page.goto(f"{server.ui_url}/blocks/catalog/s3-pipeline-store")
+        expect(page.get_by_text("Hand DataFrames from step to step")).to_be_visible()
+        shoot(page, "1-block-type")
+        page.get_by_role("link", name="Create").click()
+        fill(page, "Block Name", "prod")
+        fill(page, "Bucket", bucket.bucket)
+        fill(page, "Prefix (Optional)", "clinops/prod")
+        fill(page, "Region (Optional)", "us-east-1")
+        fill(page, "Endpoint URL (Optional)", bucket.endpoint)
+        page.locator(".p-select-button__control").nth(1).click()
+        page.get_by_role("option", name="login").or_(page.locator(".p-select-option", has_text="login")).first.click()
+        page.get_by_text("Block Name", exact=True).scroll_into_view_if_needed()
+        shoot(page, "2-form")
+        page.get_by_role("button", name="Create").click()
+        page.wait_for_url("**/blocks/block/**")
+        expect(page.get_by_text("Paste this snippet")).to_be_visible()
+        shoot(page, "3-saved-block")
+    loaded = S3PipelineStore.load("prod", _sync=True)
+    assert isinstance(loaded, S3PipelineStore)
+    return loaded
+
+
+def test_the_form_makes_the_store_that_python_loads(store: S3PipelineStore, bucket: S3Door) -> None:
+    assert (store.bucket, store.prefix, store.region) == (bucket.bucket, "clinops/prod", "us-east-1")
+    assert store.endpoint_url == bucket.endpoint
+    assert store.format is StorageFormat.PARQUET
+    assert (store.profile, store.kms_key_id, store.allow_http, store.allow_pickle) == ("", "", False, False)
+    assert isinstance(store.credentials, AwsCredentials)
+    assert store.credentials.aws_access_key_id == "someone"
+    assert store.list_artifacts() == []
+
+
+@pytest.fixture(scope="module")
+def icu_run(server: PrefectServer, store: S3PipelineStore, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The id of a run of the ICU feature flow on the store made in the form."""
+    source = str(tmp_path_factory.mktemp("mimic"))
+    run(server, "flows.synthetic", "--out", source, "--stays", "60")
+    where = ["--source", source, "--store", "s3-pipeline-store/prod", "--date", "2024-01-01", "--shards", "2"]
+    run(server, "flows.icu_features", *where)
+    (newest, *_) = server.post("flow_runs/filter", sort="START_TIME_DESC")
+    assert newest["state_type"] == "COMPLETED"
+    return str(newest["id"])
+
+
+def test_the_flow_wrote_to_the_bucket_of_the_form(icu_run: str, bucket: S3Door) -> None:
+    assert {key.split("/")[2] for key in bucket.keys()} == {"icu"}
+    assert any(key.endswith("features/shard-000.parquet") for key in bucket.keys())
+
+
+def test_the_run_its_artifacts_and_its_assets_can_be_read(icu_run: str, server: PrefectServer) -> None:
+    with opened_page() as page:
+        page.goto(f"{server.ui_url}/runs/flow-run/{icu_run}")
+        expect(page.get_by_text("icu-features-2024-01-01").first).to_be_visible()
+        page.wait_for_timeout(2_000)
+        shoot(page, "4-flow-run")
+        page.get_by_text("Artifacts", exact=True).click()
+        expect(page.get_by_text("icu-quality-2024-01-01").first).to_be_visible()
+        page.wait_for_timeout(1_000)
+        shoot(page, "5-artifacts-of-the-run")
+        for number, (key, said) in enumerate(
+            {
+                "icu-quality-2024-01-01": "chartevents",
+                "icu-variables-2024-01-01": "windows without a value",
+                "icu-artifacts-2024-01-01": "features/shard-000",
+                "icu-features-2024-01-01-progress": "100",
+            }.items(),
+            start=6,
+        ):
+            page.goto(f"{server.ui_url}/artifacts/key/{key}")
+            expect(page.get_by_text(said).first).to_be_visible()
+            page.wait_for_timeout(500)
+            shoot(page, f"{number}-{key}")
+        page.goto(f"{server.ui_url}/events?resource=s3")
+        page.wait_for_timeout(1_500)
+        shoot(page, "10-events")
+
+
+def test_no_page_says_the_secret(icu_run: str, server: PrefectServer) -> None:
+    documents = json.dumps(server.post("block_documents/filter", limit=200))
+    assert SECRET not in documents
+    assert "login" in documents
+
+
+def test_the_screenshots_are_not_committed() -> None:
+    assert "tests/browser/screenshots/" in (Path(__file__).parents[2] / ".gitignore").read_text()

@@ -1,0 +1,126 @@
+"""A real Prefect server: a process of its own on a free port, with a database of its own, that can be restarted."""
+
+import inspect
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prefect.context import _temporary_global_settings_context, get_settings_context
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.utilities.asyncutils import run_coro_as_sync
+
+from tests.emulators import free_port, wait_for
+
+
+@dataclass
+class PrefectServer:
+    """`prefect server start`, and what reaches it."""
+
+    home: Path
+    with_ui: bool = False
+    port: int = field(default_factory=free_port)
+
+    @property
+    def api_url(self) -> str:
+        return f"{self.ui_url}/api"
+
+    @property
+    def ui_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a process that is to use the server."""
+        return {
+            **os.environ,
+            "PREFECT_HOME": str(self.home),
+            "PREFECT_API_URL": self.api_url,
+            # Where the UI, in the browser, looks for the API: by default it is port 4200.
+            "PREFECT_UI_API_URL": self.api_url,
+            "PREFECT_UI_ENABLED": str(self.with_ui),
+        }
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
+        # Below `prefect server start` is the process that serves: a session of its own lets both be ended.
+        self._process = subprocess.Popen(
+            command,
+            env=self.environment,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(self._process, f"{self.api_url}/health", seconds=120)
+
+    def stop(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def post(self, path: str, **body: object) -> Any:
+        """What the API answers, past Prefect's own client."""
+        answer = httpx.post(f"{self.api_url}/{path}", json=body, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def eventually(self, path: str, count: int, *, key: str = "", seconds: float = 20, **body: object) -> list[dict]:
+        """What the API answers as soon as there are so many: events and task runs arrive by and by."""
+        deadline = time.monotonic() + seconds
+        while True:
+            answer = self.post(path, **body)
+            found = answer[key] if key else answer
+            if len(found) >= count or time.monotonic() > deadline:
+                assert len(found) == count, found
+                return found
+            time.sleep(0.2)
+
+    def logged(self, *texts: str, level: int = logging.ERROR, seconds: float = 15) -> bool:
+        """Whether a run's log comes to have a line with all the texts: Prefect sends lines by and by."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            lines = self.post("logs/filter", logs={"level": {"ge_": level}}, sort="TIMESTAMP_DESC", limit=200)
+            if any(all(text in f"{line}" for text in texts) for line in lines):
+                return True
+            time.sleep(0.3)
+        return False
+
+
+async def _drain() -> None:
+    """Send what waits to be sent: at exit Prefect would try for a minute and a half to reach a server that is gone."""
+    for waiting in (APILogWorker.instance().drain(), EventsWorker.drain_all()):
+        if inspect.isawaitable(waiting):
+            await waiting
+
+
+@contextmanager
+def prefect_server(home: Path, *, with_ui: bool = False) -> Iterator[PrefectServer]:
+    """A running server, which this process uses for as long as the `with` lasts."""
+    server = PrefectServer(home, with_ui)
+    server.start()
+    before = os.environ.get("PREFECT_API_URL")
+    os.environ["PREFECT_API_URL"] = server.api_url
+    try:
+        with (
+            temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_HOME: home}),
+            # As Prefect's own test harness: threads that begin without a context would start a server of their own.
+            _temporary_global_settings_context(get_settings_context()),
+        ):
+            try:
+                yield server
+            finally:
+                run_coro_as_sync(_drain())
+    finally:
+        os.environ.pop("PREFECT_API_URL")
+        if before is not None:
+            os.environ["PREFECT_API_URL"] = before
+        server.stop()

@@ -1,0 +1,210 @@
+"""The stores as Prefect blocks: found by reference, registered by name, readable as a form, and keeping their secrets."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pandas as pd
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from prefect.blocks.core import Block
+from prefect.testing.standard_test_suites import blocks as standards
+from prefect_aws import AwsCredentials, MinIOCredentials
+from prefect_gcp import GcpCredentials
+
+from clinops_prefect import GCSPipelineStore, LocalPipelineStore, PipelineStore, S3PipelineStore, links
+from tests.doors import S3Door
+from tests.prefect.conftest import Saved
+from tests.prefect.server import PrefectServer
+
+ROOT = Path(__file__).parents[2]
+STORES = [S3PipelineStore, GCSPipelineStore, LocalPipelineStore]
+
+
+class TestStandards(standards.BlockStandardTestSuite):
+    """Prefect's own, for every block that is published."""
+
+    @pytest.fixture(params=STORES)
+    def block(self, request: pytest.FixtureRequest) -> type[Block]:
+        return request.param
+
+    @pytest.fixture(autouse=True)
+    def _published(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The repository's address answers with the file that is there when it is published: the one in this tree."""
+
+        def opened(url: str) -> Any:
+            path = url.removeprefix(f"{links.REPOSITORY}/raw/main/")
+            return urlopen((ROOT / path).as_uri()) if path != url else urlopen(url)
+
+        monkeypatch.setattr(standards, "urlopen", opened)
+
+
+def test_the_links_point_to_files_of_this_repository() -> None:
+    for url in (links.LOGO, links.UI_GUIDE):
+        path = re.sub(rf"^{links.REPOSITORY}/(raw|blob)/main/", "", url)
+        assert (ROOT / path).is_file(), path
+    assert f'Repository = "{links.REPOSITORY}"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("store", "order"),
+    [
+        (S3PipelineStore, "bucket prefix format region profile credentials endpoint_url kms_key_id"),
+        (GCSPipelineStore, "bucket prefix format project credentials_path credentials endpoint_url kms_key_name"),
+        (LocalPipelineStore, "directory prefix format"),
+    ],
+)
+def test_the_form_begins_with_what_matters_and_ends_with_what_is_dangerous(
+    store: type[PipelineStore], order: str
+) -> None:
+    fields = store.model_json_schema()["properties"]
+    dangerous = ["allow_http", "allow_pickle"] if "allow_http" in fields else ["allow_pickle"]
+    assert sorted(fields, key=lambda name: fields[name]["position"]) == [*order.split(), *dangerous]
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_the_form_has_no_tab_for_nothing_and_a_select_box_for_the_format(store: type[PipelineStore]) -> None:
+    schema = store.model_json_schema()
+    for field in schema["properties"].values():
+        assert {"type": "null"} not in field.get("anyOf", [])
+    format = schema["properties"]["format"]
+    assert (format["title"], format["enum"], format["default"]) == ("Format", ["parquet", "csv"], "parquet")
+
+
+def run(code: str, server: PrefectServer, *arguments: str, path: str = "") -> str:
+    """What another process prints. `path`: the only folder that it imports packages from."""
+    environment = server.environment | {"PYTHONPATH": f"{path}:{ROOT}" if path else str(ROOT), "COLUMNS": "200"}
+    options = ["-S"] if path else []
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_reference_finds_the_block_in_a_process_that_imports_only_prefect(
+    server: PrefectServer, saved: Saved
+) -> None:
+    code = """if True:
+        import sys
+        from prefect.blocks.core import Block
+        block = Block.load(sys.argv[1])
+        print(type(block).__name__, block.prefix, block.format.value)
+    """
+    printed = run(code, server, saved.reference)
+    assert printed == f"{type(saved.store).__name__} results/here parquet\n"
+
+
+REGISTER = """if True:
+    import runpy, sys
+    sys.argv = ["prefect", "block", "register", "-m", "clinops_prefect"]
+    runpy.run_module("prefect", run_name="__main__")
+"""
+
+
+def registered(printed: str) -> set[str]:
+    return set(re.findall(r"│ (.*?) +│", printed))
+
+
+def test_all_register_from_the_command_line(server: PrefectServer) -> None:
+    assert registered(run(REGISTER, server)) == {"S3 Pipeline Store", "GCS Pipeline Store", "Local Pipeline Store"}
+
+
+@pytest.fixture(params=["aws", "gcp", "both"])
+def without(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    """A folder with every installed package but those of a cloud."""
+    (site,) = {Path(module.__file__).parents[1] for module in map(__import__, ["pandas", "prefect_aws", "prefect_gcp"])}
+    aws = "prefect_aws*", "boto*"
+    gcp = "prefect_gcp*", "google*"
+    hidden = {"aws": aws, "gcp": gcp, "both": (*aws, *gcp)}[request.param]
+    for entry in site.iterdir():
+        if entry.suffix != ".pth" and not any(entry.match(pattern) for pattern in hidden):
+            (tmp_path / entry.name).symlink_to(entry)
+    return request.param, tmp_path
+
+
+def test_the_absence_of_a_cloud_costs_its_store_and_nothing_else(
+    server: PrefectServer, without: tuple[str, Path]
+) -> None:
+    missing, path = without
+    left = {"Local Pipeline Store", "S3 Pipeline Store", "GCS Pipeline Store"}
+    left -= {"aws": {"S3 Pipeline Store"}, "gcp": {"GCS Pipeline Store"}}.get(missing, left - {"Local Pipeline Store"})
+    assert registered(run(REGISTER, server, path=str(path))) == left
+    code = """if True:
+        import json
+        from prefect.blocks.core import Block
+        from prefect.plugins import load_prefect_collections
+        from prefect.utilities.dispatch import get_registry_for_type
+        loaded = load_prefect_collections()["clinops_prefect"]
+        print(json.dumps([str(loaded), [name for name in get_registry_for_type(Block) if "pipeline-store" in name]]))
+    """
+    # The only line: Prefect prints a warning for what it cannot load.
+    (line,) = run(code, server, path=str(path)).splitlines()
+    module, slugs = json.loads(line)
+    assert module.startswith("<module 'clinops_prefect.blocks'")
+    assert set(slugs) == {name.lower().replace(" ", "-") for name in left}
+
+
+def test_a_store_that_is_saved_and_loaded_is_the_same(saved: Saved) -> None:
+    loaded = Block.load(saved.reference, _sync=True)
+    assert loaded == saved.store
+    assert loaded._block_document_id is not None
+    frame = pd.DataFrame({"a": [1, 2]})
+    loaded.upload(frame, "frames/a")
+    assert saved.door.keys() == ["results/here/frames/a.parquet"]
+
+
+SECRETS = {
+    "aws": AwsCredentials(aws_access_key_id="AKIAEXAMPLE", aws_secret_access_key="hunter2-aws"),
+    "minio": MinIOCredentials(minio_root_user="root", minio_root_password="hunter2-minio"),
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_credentials_are_a_block_of_their_own_and_their_secret_is_never_shown(
+    kind: str, s3_endpoint: str, server: PrefectServer
+) -> None:
+    credentials = SECRETS[kind]
+    credentials.save(f"login-{kind}", overwrite=True, _sync=True)
+    store = S3PipelineStore("b", endpoint_url=s3_endpoint, credentials=type(credentials).load(f"login-{kind}"))
+    store.save(f"with-{kind}", overwrite=True, _sync=True)
+    loaded = S3PipelineStore.load(f"with-{kind}", _sync=True)
+    assert isinstance(loaded, S3PipelineStore)
+    assert type(loaded.credentials) is type(credentials)
+    S3Door(s3_endpoint, f"bucket-{kind}")
+    moved = loaded.model_copy(update={"bucket": f"bucket-{kind}"})
+    assert moved.list_artifacts() == []
+
+    documents = server.post("block_documents/filter", limit=200)
+    shown = [repr(loaded), str(loaded), f"{loaded.model_dump()}", loaded.model_dump_json(), json.dumps(documents)]
+    shown.append(_validation_error(bucket="b", credentials=credentials, format="neither"))
+    assert not any("hunter2" in text for text in shown)
+
+
+def _validation_error(**fields: Any) -> str:
+    with pytest.raises(ValueError, match="format") as caught:
+        S3PipelineStore(**fields)
+    return str(caught.value)
+
+
+def test_google_credentials_are_a_block_too() -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    encoding = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    account = {
+        "type": "service_account",
+        "client_email": "someone@example.com",
+        "token_uri": "https://oauth2.googleapis.com/token",
+        "private_key": key.private_bytes(*encoding).decode(),
+    }
+    GcpCredentials(service_account_info=account, project="p").save("login-gcp", overwrite=True, _sync=True)
+    GCSPipelineStore("b", credentials=GcpCredentials.load("login-gcp")).save("with-gcp", overwrite=True, _sync=True)
+    loaded = GCSPipelineStore.load("with-gcp", _sync=True)
+    assert isinstance(loaded, GCSPipelineStore)
+    assert loaded.credentials is not None
+    assert loaded.credentials.service_account_info.get_secret_value() == account
+    assert "PRIVATE KEY" not in repr(loaded) + str(loaded) + loaded.model_dump_json()
