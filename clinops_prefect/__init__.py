@@ -63,6 +63,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    # `prefect block register -m clinops_prefect` gets each of these names, and ends at the first that cannot be imported.
+    # `prefect block register -m clinops_prefect` gets each of these names, and ends at the first that fails.
     missing = {name for name, (_, extra) in _PUBLIC.items() if extra and find_spec(_EXTRAS[extra]) is None}
     return sorted({*globals(), *__all__} - missing)

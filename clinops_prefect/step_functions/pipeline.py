@@ -14,6 +14,7 @@ from clinops_prefect.aws import aws_client
 from clinops_prefect.definition import MapStep, PipelineStep, Step, refuse_unknown
 from clinops_prefect.definition_check import DEFINITION_BYTES, definition_problems, name_problems
 from clinops_prefect.errors import InvalidExecutionError, InvalidPipelineError
+from clinops_prefect.links import LOGO, UI_GUIDE
 from clinops_prefect.machine_check import logging_problems, tag_problems
 from clinops_prefect.states_language import states_language
 from clinops_prefect.step_functions import deployment, executions, history, running
@@ -74,10 +75,8 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
 
     _block_type_name: ClassVar[str | None] = "Step Functions Pipeline"
     _block_type_slug: ClassVar[str | None] = "step-functions-pipeline"
-    _logo_url: ClassVar[HttpUrl | None] = HttpUrl(
-        "https://cdn.sanity.io/images/3ugk85nk/production/d74b16fe84ce626345adf235a47008fea2869a60-225x225.png"
-    )
-    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://docs.aws.amazon.com/step-functions/latest/dg/")
+    _logo_url: ClassVar[HttpUrl | None] = HttpUrl(LOGO)
+    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl(UI_GUIDE)
 
     name: str = Field(description="The state machine's name.")
     role_arn: str = Field(description="The ARN of the role that Step Functions assumes.")

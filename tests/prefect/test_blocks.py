@@ -1,4 +1,4 @@
-"""The stores as Prefect blocks: found by reference, registered by name, readable as a form, and keeping their secrets."""
+"""The stores as Prefect blocks: found by reference, registered, readable as a form, and keeping their secrets."""
 
 import json
 import re
@@ -17,7 +17,14 @@ from prefect.testing.standard_test_suites import blocks as standards
 from prefect_aws import AwsCredentials, MinIOCredentials
 from prefect_gcp import GcpCredentials
 
-from clinops_prefect import GCSPipelineStore, LocalPipelineStore, PipelineStore, S3PipelineStore, links
+from clinops_prefect import (
+    GCSPipelineStore,
+    LocalPipelineStore,
+    PipelineStore,
+    S3PipelineStore,
+    StepFunctionsPipeline,
+    links,
+)
 from tests.doors import S3Door
 from tests.prefect.conftest import Saved
 from tests.prefect.server import PrefectServer
@@ -29,7 +36,7 @@ STORES = [S3PipelineStore, GCSPipelineStore, LocalPipelineStore]
 class TestStandards(standards.BlockStandardTestSuite):
     """Prefect's own, for every block that is published."""
 
-    @pytest.fixture(params=STORES)
+    @pytest.fixture(params=[*STORES, StepFunctionsPipeline])
     def block(self, request: pytest.FixtureRequest) -> type[Block]:
         return request.param
 
