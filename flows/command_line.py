@@ -12,15 +12,18 @@ def main() -> None:
     from flows.icu_features import icu_features
 
     parser = argparse.ArgumentParser(
-        prog="python -m flows.icu_features", description="From raw MIMIC-IV tables to ICU features."
+        prog="python -m flows.icu_features", description="From raw MIMIC-IV tables or FHIR to ICU features."
     )
-    parser.add_argument("--source", required=True, help="the folder that holds icu/ and hosp/")
+    parser.add_argument("--source", required=True, help="the folder that holds icu/ and hosp/, or FHIR NDJSON")
     parser.add_argument("--store", required=True, help="s3://…, gs://…, file:///…, a folder, or a block's reference")
     parser.add_argument("--date", required=True, help="the partition, YYYY-MM-DD")
     parser.add_argument("--shards", type=int, default=4, help="parts that the subjects are split into (default 4)")
     parser.add_argument("--window-hours", type=int, default=6, help="length of a window (default 6)")
     parser.add_argument("--horizon-hours", type=int, default=48, help="how far windows reach (default 48)")
     parser.add_argument("--catalogue", default="", help="another catalogue of variables, items, units and ranges")
+    parser.add_argument("--fhir-table", default="", help="another table of FHIR codes and items")
+    parser.add_argument("--engine", default="threads", help="threads[=N], processes[=N] or dask[=ADDRESS]")
+    parser.add_argument("--refresh", action="store_true", help="compute also what is complete already")
     arguments = parser.parse_args()
     try:
         manifest = icu_features(**vars(arguments))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from flows.catalogue import Catalogue, Variable
-from flows.counts import Counts
+from flows.counts import Counts, add_counts
 from flows.disclosure import SMALL, hidden_cells, share, suppress, suppress_cells
 from flows.hashing import SPLITS
 
@@ -114,8 +114,9 @@ def _tables(ingested: Counts, cleaned: Counts, exact: bool) -> dict[str, Any]:
             raise UnaccountedRowsError(
                 f"{table}: ingest passed on {before['passed_on']} rows and cleaning saw {after['rows_in']}"
             )
-        dropped = dict(after["dropped"])
-        dropped["not_in_catalogue"] += before["not_in_catalogue"]
+        # What ingest dropped comes first: its reasons are judged before those of cleaning.
+        reasons = {key: rows for key, rows in before.items() if key not in ("rows_in", "passed_on")}
+        dropped = add_counts(reasons, after["dropped"])
         if before["rows_in"] != after["kept"] + sum(dropped.values()):
             raise UnaccountedRowsError(f"{table}: {before['rows_in']} rows in are not the rows kept and dropped")
         cells: dict[str, int | None] = {"kept": after["kept"], **dropped}

@@ -29,7 +29,7 @@ _EXPLAINED = dict(
         ),
         strict=True,
     )
-)
+) | {"entered_in_error": "entered in error", "no_result": "cancelled, or without a result yet"}
 _NOT_SHOWN = "\u2013"
 _TEMPLATE = Path(__file__).with_name("quality_page.html.j2")
 
