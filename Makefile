@@ -34,7 +34,10 @@ demo: $(VENV)/.package  ## Run the ICU feature flow: on synthetic data, or with 
 	@$(BIN)/python -m flows.icu_features --source "$(SOURCE)" --store "$(STORE)" --date $(DATE) --shards $(SHARDS)
 
 test: $(VENV)/.dev  ## Run the tests, against real emulators (about ten minutes on two cores).
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/e2e
+
+e2e: $(VENV)/.dev  ## Run what takes real workers: Dask, pools, deployments, a killed backfill (about five minutes).
+	@$(BIN)/python -m pytest tests/e2e
 
 lint: $(VENV)/.dev  ## Check style, types and the direction of imports.
 	@$(BIN)/ruff format --check .
