@@ -29,7 +29,7 @@ from flows.windows import window_features
 # Raw rows in memory, over all shards, before they are written as parts.
 _BUFFERED_ROWS = 1_000_000
 _SAY_EVERY_ROWS = 1_000_000
-_RETRIES: dict[str, Any] = {
+RETRIES: dict[str, Any] = {
     "retries": 2,
     "retry_delay_seconds": exponential_backoff(5),
     "retry_jitter_factor": 0.5,
@@ -38,7 +38,7 @@ _RETRIES: dict[str, Any] = {
 }
 
 
-@task(name="make-cohort", **_RETRIES)
+@task(name="make-cohort", **RETRIES)
 def make_cohort(source: str, store: str, partition: Partition, fhir: str) -> str:
     """Read and check the stays, and store them."""
     target, name = open_store(store), partition.staged("cohort")
@@ -49,7 +49,7 @@ def make_cohort(source: str, store: str, partition: Partition, fhir: str) -> str
     return name
 
 
-@task(name="ingest-events", task_run_name="ingest-{events.name}", **_RETRIES)
+@task(name="ingest-events", task_run_name="ingest-{events.name}", **RETRIES)
 def ingest_file(
     source: str, store: str, partition: Partition, events: Events, shards: int, catalogue: str, fhir: str
 ) -> str:
@@ -92,7 +92,7 @@ def ingest_file(
     return events.name
 
 
-@task(name="preprocess-shard", task_run_name="preprocess-shard-{shard:03d}", **_RETRIES)
+@task(name="preprocess-shard", task_run_name="preprocess-shard-{shard:03d}", **RETRIES)
 def preprocess_shard(store: str, partition: Partition, shard: int, files: list[str], catalogue: str) -> str:
     """Clean a shard's raw rows: one reason for each that is dropped, units, plausible ranges, duplicates."""
     target, name = open_store(store), partition.staged(f"events/shard-{shard:03d}")
@@ -110,7 +110,7 @@ def preprocess_shard(store: str, partition: Partition, shard: int, files: list[s
     return name
 
 
-@task(name="features-shard", task_run_name="features-shard-{shard:03d}", **_RETRIES)
+@task(name="features-shard", task_run_name="features-shard-{shard:03d}", **RETRIES)
 def features_shard(
     store: str,
     partition: Partition,
@@ -139,7 +139,7 @@ def features_shard(
     return name
 
 
-@task(name="publish-artifact", task_run_name="publish-{name}", **_RETRIES)
+@task(name="publish-artifact", task_run_name="publish-{name}", **RETRIES)
 def publish_artifact(store: str, partition: Partition, name: str, made_from: list[str]) -> dict[str, Any]:
     """Put a complete artifact in its place, and record what it was made from."""
     target = open_store(store)
@@ -151,7 +151,7 @@ def publish_artifact(store: str, partition: Partition, name: str, made_from: lis
     return {"name": partition.final(name), "uri": info.uri, "rows": info.rows, "bytes": info.bytes}
 
 
-@task(name="write-quality", **_RETRIES)
+@task(name="write-quality", **RETRIES)
 def write_quality(store: str, partition: Partition, document: dict[str, Any]) -> str:
     """Write the quality report, as JSON, as one page, and as Prefect artifacts."""
     target = open_store(store)
@@ -162,7 +162,7 @@ def write_quality(store: str, partition: Partition, document: dict[str, Any]) ->
     return uri
 
 
-@task(name="finish", **_RETRIES)
+@task(name="finish", **RETRIES)
 def finish(store: str, partition: Partition, manifest: dict[str, Any]) -> str:
     """Remove what an earlier run left over, then say, last of all, what is there now."""
     target = open_store(store)
