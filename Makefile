@@ -39,7 +39,10 @@ demo-step-functions: $(VENV)/.dev  ## The same chain as three Lambda steps of a 
 	@$(BIN)/python -m tests.step_functions_emulator.icu_demo --source "$(SOURCE)" --date $(DATE)
 
 test: $(VENV)/.dev  ## Run the tests, against real emulators (about ten minutes on two cores).
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/e2e
+
+e2e: $(VENV)/.dev  ## Run what takes real workers: Dask, pools, deployments, a killed backfill (about five minutes).
+	@$(BIN)/python -m pytest tests/e2e
 
 lint: $(VENV)/.dev  ## Check style, types and the direction of imports.
 	@$(BIN)/ruff format --check .

@@ -1,7 +1,6 @@
 """The ICU feature flow: its features are those of the pure steps, and a date is replaced whole or not at all."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -15,47 +14,11 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from clinops_prefect import PipelineStore, StorageFormat
-from flows.catalogue import load_catalogue
 from flows.cohort import read_cohort
-from flows.events import clean
 from flows.icu_features import icu_features
-from flows.ingest import EVENT_TABLES, ingest
 from flows.synthetic import generate
 from flows.tables import TableError
-from flows.windows import window_features
-from tests.doors import GCSDoor, S3Door
-
-DATE = "2024-01-15"
-
-
-def expected_features(source: Path) -> pd.DataFrame:
-    """The features by the pure steps, in one piece."""
-    catalogue, stays = load_catalogue(), read_cohort(source).stays
-    rows = (frame for table in EVENT_TABLES for frame, _ in ingest(source, table, catalogue))
-    return window_features(clean(rows, stays, catalogue).events, stays, catalogue)
-
-
-def stored_features(store: PipelineStore, date: str = DATE) -> pd.DataFrame:
-    names = store.list_artifacts(f"icu/{date}/features")
-    return pd.concat([store.download(name) for name in names]).sort_values(["stay_id", "window"], ignore_index=True)
-
-
-def snapshot(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-@pytest.fixture(params=["local", "s3", "gcs"])
-def reference(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URI of an empty store of each kind, at an endpoint that the environment names."""
-    if request.param == "s3":
-        endpoint = request.getfixturevalue("s3_endpoint")
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        return f"s3://{S3Door(endpoint, f'flow-{os.urandom(4).hex()}').bucket}/clinops"
-    if request.param == "gcs":
-        endpoint = request.getfixturevalue("gcs_endpoint")
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
-        return f"gs://{GCSDoor(endpoint, f'flow-{os.urandom(4).hex()}').bucket}/clinops"
-    return str(tmp_path / "store")
+from tests.flows.expected import DATE, expected_features, snapshot, stored_features
 
 
 def test_the_flow_gives_the_features_of_the_pure_steps_through_every_store(source: Path, reference: str) -> None:
