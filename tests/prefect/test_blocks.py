@@ -148,7 +148,8 @@ def test_the_absence_of_a_cloud_costs_its_store_and_nothing_else(
         from prefect.plugins import load_prefect_collections
         from prefect.utilities.dispatch import get_registry_for_type
         loaded = load_prefect_collections()["clinops_prefect"]
-        print(json.dumps([str(loaded), [name for name in get_registry_for_type(Block) if name.endswith(("pipeline-store", "functions-pipeline"))]]))
+        ours = "pipeline-store", "functions-pipeline"
+        print(json.dumps([str(loaded), [name for name in get_registry_for_type(Block) if name.endswith(ours)]]))
     """
     # The only line: Prefect prints a warning for what it cannot load.
     (line,) = run(code, server, path=str(path)).splitlines()
