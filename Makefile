@@ -10,6 +10,9 @@ STORE ?= demo/store
 DATE ?= 2024-01-01
 SHARDS ?= 4
 
+# Prefect gives its temporary server 30 s to start, which a busy machine exceeds.
+export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
+
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-step-functions test lint node e2e real-data clean
 

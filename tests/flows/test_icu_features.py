@@ -85,7 +85,10 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, caplog: pytest.LogCap
     generate(source, 300, rows=300_000, seed=9)
     arguments = ["--source", str(source), "--store", str(store), "--date", DATE, "--shards", "12"]
     run = subprocess.Popen(
-        [sys.executable, "-m", "flows.icu_features", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "flows.icu_features", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"},
     )
     deadline = time.monotonic() + 120
     # Until it has finished some steps, and well before it has finished all.
