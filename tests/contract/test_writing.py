@@ -134,6 +134,7 @@ def test_stat_says_size_rows_schema_and_time(door: Door, format: str) -> None:
     assert info.version == "" or door.scheme == "gs"
 
 
+@pytest.mark.parametrize("door", ["local"], indirect=True)
 def test_stat_works_for_every_kind_of_frame(door: Door, format: str) -> None:
     store = door.store(format=format)
     for name, frame in FRAMES.items():

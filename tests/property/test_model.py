@@ -136,7 +136,7 @@ def test_a_store_is_a_dictionary_of_frames(backend: str, format: str, request: p
         elif backend == "gcs":
             door = GCSDoor(request.getfixturevalue("gcs_endpoint"), f"model-{uuid.uuid4().hex[:8]}")
         machine = type("Model", (Model,), {"door": door, "format": format})
-        examples = 40 if backend == "local" else 8
+        examples = 25 if backend == "local" else 5
         run_state_machine_as_test(
             machine,
             settings=settings(
