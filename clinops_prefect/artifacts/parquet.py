@@ -10,7 +10,7 @@ from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.backend import Backend
 from clinops_prefect.frames import parquet
 from clinops_prefect.frames.encoding import Encoded, StorageFormat, dtypes_of, metadata_of
-from clinops_prefect.frames.layout import to_frame
+from clinops_prefect.frames.layout import row_count, to_frame
 from clinops_prefect.frames.selection import Filters, Selection
 from clinops_prefect.metadata import without_reserved
 
@@ -52,7 +52,7 @@ def info(reader: ObjectReader) -> ArtifactInfo:
     return ArtifactInfo(
         uri=reader.uri,
         bytes=reader.info.size,
-        rows=ranged.rows,
+        rows=row_count(ranged.schema, ranged.rows),
         schema=dtypes_of(ranged.schema),
         created=reader.info.created,
         metadata=metadata_of(ranged.schema) or without_reserved(reader.info.metadata),

@@ -117,6 +117,12 @@ def index_fields(schema: pa.Schema) -> list[str]:
     return [field for field in stored.get("index_columns") or [] if isinstance(field, str) and field in schema.names]
 
 
+def row_count(schema: pa.Schema, stored: int) -> int:
+    """The rows of the frame: those of the stored table, unless it has no columns, and therefore none in Parquet."""
+    layout = layout_of(schema)
+    return stored if layout is None or schema.names else int(layout["rows"])
+
+
 def fields_by_label(schema: pa.Schema) -> dict[Hashable, str]:
     """Column label -> field name, in column order."""
     index = set(index_fields(schema))

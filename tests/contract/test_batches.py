@@ -119,7 +119,7 @@ def _failing(error: BaseException, megabytes: int) -> Iterator[pd.DataFrame]:
     raise error
 
 
-@pytest.mark.parametrize("megabytes", [1, 30])
+@pytest.mark.parametrize("megabytes", [1, 20])
 @pytest.mark.parametrize(
     "error", [_Boom("x"), FileNotFoundError("theirs"), ConnectionError("theirs"), KeyboardInterrupt()]
 )
@@ -176,10 +176,15 @@ print(written, peak() - before)
 """
 
 
-@pytest.mark.parametrize(("format", "batches"), [("parquet", 15), ("csv", 12)])
+@pytest.mark.parametrize(
+    ("door", "format", "batches"),
+    # How the text is made and read is the same on every backend; how it travels, Parquet shows.
+    [("local", "parquet", 15), ("s3", "parquet", 15), ("gcs", "parquet", 15), ("local", "csv", 10)],
+    indirect=["door"],
+)
 @pytest.mark.timeout(120)
 def test_memory_is_bounded_by_batches_and_not_by_the_sum(door: Door, format: str, batches: int) -> None:
-    """600 MB of floats as Parquet, 500 MB of text as CSV."""
+    """600 MB of floats as Parquet, 420 MB of text as CSV."""
     uri = store_uri(door)
     fields = {} if door.scheme == "file" else {"endpoint_url": door.endpoint}  # type: ignore[attr-defined]
     command = [sys.executable, "-c", _BOUNDED, uri, format, repr(fields), str(batches)]

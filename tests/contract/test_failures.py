@@ -115,9 +115,9 @@ def test_who_may_read_objects_and_not_the_bucket_is_not_told_that_the_bucket_is_
 
 @clouds
 @pytest.mark.timeout(200)
-def test_an_unreachable_endpoint_is_unavailable_within_a_minute(door: Door, format: str) -> None:
+def test_an_unreachable_endpoint_is_unavailable_within_a_minute(door: Door) -> None:
     """Nobody listens. All methods at once, or this would take a quarter of an hour."""
-    store = door.store(endpoint_url=f"http://127.0.0.1:{free_port()}", format=format)
+    store = door.store(endpoint_url=f"http://127.0.0.1:{free_port()}")
     began = time.monotonic()
 
     def call(method: Callable[[PipelineStore], Any]) -> tuple[Exception | None, float]:
@@ -136,8 +136,8 @@ def test_an_unreachable_endpoint_is_unavailable_within_a_minute(door: Door, form
 
 
 @clouds
-def test_a_service_that_is_busy_twice_is_asked_again(door: Door, format: str, proxy: Proxy) -> None:
-    store = door.store(endpoint_url=proxy.url, format=format)
+def test_a_service_that_is_busy_twice_is_asked_again(door: Door, proxy: Proxy) -> None:
+    store = door.store(endpoint_url=proxy.url)
     for call in (
         lambda: store.upload(FRAME, "x"), lambda: assert_same(store.download("x"), FRAME), lambda: store.stat("x"),
         lambda: store.list_artifacts() == ["x"] or pytest.fail("wrong list"), lambda: store.copy_artifact("x", "y"),

@@ -144,7 +144,7 @@ def test_the_event_loop_goes_on_while_a_twin_works(door: Door) -> None:
     assert asyncio.run(use()) >= 2
 
 
-@pytest.mark.parametrize(("writers", "readers", "seconds"), [(8, 8, 4.0)])
+@pytest.mark.parametrize(("writers", "readers", "seconds"), [(8, 8, 3.0)])
 def test_readers_see_whole_versions_while_writers_overwrite(
     door: Door, format: str, writers: int, readers: int, seconds: float
 ) -> None:

@@ -26,7 +26,7 @@ both = pytest.mark.parametrize("store", ["parquet", "csv"], indirect=True)
 pytestmark = [both, pytest.mark.filterwarnings("ignore")]
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(frame=frames())
 def test_any_frame_comes_back_equal_or_is_refused(store: LocalPipelineStore, frame: pd.DataFrame) -> None:
     store.delete_artifact("x", missing_ok=True)

@@ -109,7 +109,7 @@ class Model(RuleBasedStateMachine):
         frame, metadata = self.model[name]
         info = self.store.stat(name)
         assert info.metadata == metadata
-        assert info.rows == len(frame) or frame.shape[1] == 0
+        assert info.rows == len(frame)
         assert self.store.exists(name)
 
     @rule(below=st.sampled_from(["", "a", "a/b", "p"]))
@@ -136,7 +136,7 @@ def test_a_store_is_a_dictionary_of_frames(backend: str, format: str, request: p
         elif backend == "gcs":
             door = GCSDoor(request.getfixturevalue("gcs_endpoint"), f"model-{uuid.uuid4().hex[:8]}")
         machine = type("Model", (Model,), {"door": door, "format": format})
-        examples = 40 if backend == "local" else 8
+        examples = 25 if backend == "local" else 5
         run_state_machine_as_test(
             machine,
             settings=settings(
