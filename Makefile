@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
 # What `make demo` runs on; both may be your own. STORE is a folder, a URI, or a block such as s3-pipeline-store/prod.
 SOURCE ?= demo/mimic-iv-synthetic
@@ -11,10 +11,10 @@ DATE ?= 2024-01-01
 SHARDS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint e2e real-data clean
+.PHONY: help demo demo-step-functions test lint node e2e real-data clean
 
 help:  ## Show this help.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.package: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (a minute or two, once) …"
@@ -33,8 +33,16 @@ demo: $(VENV)/.package  ## Run the ICU feature flow: on synthetic data, or with 
 		$(BIN)/python -m flows.synthetic --out "$(SOURCE)" --stays 200; fi
 	@$(BIN)/python -m flows.icu_features --source "$(SOURCE)" --store "$(STORE)" --date $(DATE) --shards $(SHARDS)
 
+demo-step-functions: $(VENV)/.dev  ## The same chain as three Lambda steps of a state machine, on an emulator.
+	@if [ "$(SOURCE)" = demo/mimic-iv-synthetic ] && [ ! -d "$(SOURCE)/icu" ]; then \
+		$(BIN)/python -m flows.synthetic --out "$(SOURCE)" --stays 200; fi
+	@$(BIN)/python -m tests.step_functions_emulator.icu_demo --source "$(SOURCE)" --date $(DATE)
+
 test: $(VENV)/.dev  ## Run the tests, against real emulators (about ten minutes on two cores).
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/e2e
+
+e2e: $(VENV)/.dev  ## Run what takes real workers: Dask, pools, deployments, a killed backfill (about five minutes).
+	@$(BIN)/python -m pytest tests/e2e
 
 lint: $(VENV)/.dev  ## Check style, types and the direction of imports.
 	@$(BIN)/ruff format --check .
@@ -42,8 +50,18 @@ lint: $(VENV)/.dev  ## Check style, types and the direction of imports.
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+.node/.ready: Makefile
+	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .node asl-validator@4 jsonata@2
+	@touch $@
+
+node: $(VENV)/.dev .node/.ready  ## Check state machine definitions with asl-validator and the JavaScript JSONata (needs npm).
+	@$(BIN)/python -m pytest tests/node
+
+e2e: $(VENV)/.dev  ## Run flows under a real server and worker: cancelled, killed, a thousand executions.
+	@$(BIN)/python -m pytest tests/e2e
+
 real-data: $(VENV)/.dev  ## Check every published figure on MIMIC=…, the MIMIC demo in MIMIC-IV layout.
 	@CLINOPS_MIMIC_DEMO="$(abspath $(MIMIC))" $(BIN)/python -m pytest tests/real_data
 
 clean:  ## Remove the environment, the demo's results and the caches.
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .node demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

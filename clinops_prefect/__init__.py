@@ -8,8 +8,13 @@ from clinops_prefect import errors
 
 if TYPE_CHECKING:
     from clinops_prefect.artifacts.info import ArtifactInfo as ArtifactInfo
+    from clinops_prefect.definition import MapStep as MapStep
+    from clinops_prefect.definition import PipelineStep as PipelineStep
+    from clinops_prefect.definition import S3Items as S3Items
+    from clinops_prefect.definition import S3Results as S3Results
     from clinops_prefect.frames.encoding import StorageFormat as StorageFormat
     from clinops_prefect.results import DataFrameSerializer as DataFrameSerializer
+    from clinops_prefect.step_functions import StepFunctionsPipeline as StepFunctionsPipeline
     from clinops_prefect.store import PipelineStore as PipelineStore
     from clinops_prefect.stores.gcs import GCSPipelineStore as GCSPipelineStore
     from clinops_prefect.stores.local import LocalPipelineStore as LocalPipelineStore
@@ -24,8 +29,13 @@ _PUBLIC = {
     "DataFrameSerializer": ("clinops_prefect.results", ""),
     "GCSPipelineStore": ("clinops_prefect.stores.gcs", "gcp"),
     "LocalPipelineStore": ("clinops_prefect.stores.local", ""),
+    "MapStep": ("clinops_prefect.definition", ""),
+    "PipelineStep": ("clinops_prefect.definition", ""),
     "PipelineStore": ("clinops_prefect.store", ""),
     "S3PipelineStore": ("clinops_prefect.stores.s3", "aws"),
+    "S3Items": ("clinops_prefect.definition", ""),
+    "S3Results": ("clinops_prefect.definition", ""),
+    "StepFunctionsPipeline": ("clinops_prefect.step_functions", "aws"),
     "StorageFormat": ("clinops_prefect.frames.encoding", ""),
 }
 
@@ -53,6 +63,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    # `prefect block register -m clinops_prefect` gets each of these names, and ends at the first that cannot be imported.
+    # `prefect block register -m clinops_prefect` gets each of these names, and ends at the first that fails.
     missing = {name for name, (_, extra) in _PUBLIC.items() if extra and find_spec(_EXTRAS[extra]) is None}
     return sorted({*globals(), *__all__} - missing)

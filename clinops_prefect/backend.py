@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from clinops_prefect.errors import ClinopsPrefectError
+from clinops_prefect.errors import ArtifactNotFoundError, ClinopsPrefectError
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,9 @@ class Backend(abc.ABC):
         """
         try:
             with self._translated(key):
+                if not overwrite:
+                    # The write itself is conditional; this spares sending gigabytes that would be refused at their end.
+                    self._refuse_existing(key)
                 self._write(key, _shielded(chunks), content_type, metadata, overwrite)
         except _ChunksFailed as failed:
             raise failed.error from failed.error.__cause__
@@ -143,6 +146,13 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def _translate(self, error: Exception, uri: str) -> Exception | None:
         """Our error for the vendor's; None for one that is not the vendor's."""
+
+    def _refuse_existing(self, key: str) -> None:
+        try:
+            self.head(key)
+        except ArtifactNotFoundError:
+            return
+        raise ObjectExistsError
 
     @contextmanager
     def _translated(self, key: str) -> Iterator[None]:

@@ -279,13 +279,20 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         """
         if rows < 1:
             raise ValueError(f"rows must be at least 1, not {rows}")
-        reader = ObjectReader(self._backend(), self._key(name))
-        try:
-            yield from _frames(self._codec.iter_tables(reader, columns, filters), rows)
-        except ObjectChangedError:
-            raise ServiceUnavailableError(
-                f"{reader.uri} was overwritten while it was read; begin again", uri=reader.uri
-            ) from None
+        key = self._key(name)
+        for tries in range(1, _TRIES + 1):
+            reader, begun = ObjectReader(self._backend(), key), False
+            try:
+                for frame in _frames(self._codec.iter_tables(reader, columns, filters), rows):
+                    begun = True
+                    yield frame
+                return
+            except ObjectChangedError:
+                # What was given out cannot be taken back; before that, another try costs nobody anything.
+                if begun or tries == _TRIES:
+                    raise ServiceUnavailableError(
+                        f"{reader.uri} was overwritten while it was read; begin again", uri=reader.uri
+                    ) from None
 
     aiter_batches = asynchronous_iterator(iter_batches)
 
@@ -339,7 +346,9 @@ class PipelineStore(WritableFileSystem, abc.ABC):
             ArtifactNotFoundError: There is no version of such an artifact.
         """
         backend, key = self._backend(), self._key(name)
-        found = [self._codec.info(ObjectReader(backend, key, info.version)) for info in backend.versions(key)]
+        found = self._again(
+            lambda: [self._codec.info(ObjectReader(backend, key, info.version)) for info in backend.versions(key)]
+        )
         if not found:
             raise ArtifactNotFoundError(f"there is no {backend.uri(key)}", uri=backend.uri(key))
         return found
@@ -356,8 +365,11 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         Returns:
             The copy's URI. An artifact of that name is replaced.
         """
-        backend, key = self._backend(), self._key(target)
-        self._codec.copy(backend, self._key(source), key)
+        backend, origin, key = self._backend(), self._key(source), self._key(target)
+        if origin == key:
+            backend.head(key)  # S3 refuses to copy an object to itself
+        else:
+            self._again(lambda: self._codec.copy(backend, origin, key))
         return backend.uri(key)
 
     acopy_artifact = asynchronous(copy_artifact)
@@ -402,7 +414,7 @@ class PipelineStore(WritableFileSystem, abc.ABC):
             ArtifactNotFoundError: There is none.
             ArtifactDecodeError: They are damaged.
         """
-        key = join(self.prefix, check_name(path, what="path"))
+        key = self._checked_key(join(self.prefix, check_name(path, what="path")))
         return self._again(lambda: plain.read(ObjectReader(self._backend(), key)))
 
     aread_bytes = asynchronous(read_bytes)
@@ -517,11 +529,19 @@ def _logger() -> Any:
 
 def _frames(tables: Iterator[tuple[pa.Table, bool]], rows: int) -> Iterator[pd.DataFrame]:
     held: pa.Table | None = None
-    whole, offset = True, 0
+    whole, offset, bare = True, 0, 0
     for table, whole in tables:
+        if not table.num_columns:
+            # Arrow loses count of the rows when it slices or joins tables without columns.
+            held, bare = table, bare + table.num_rows
+            continue
         held = table if held is None else pa.concat_tables([held, table])
         while held.num_rows > rows:
             yield to_frame(held.slice(0, rows), whole=whole, offset=offset)
             held, offset = held.slice(rows), offset + rows
-    if held is not None and (held.num_rows or not offset):
+    while held is not None and bare > offset:
+        counted = pa.table({"": pa.nulls(min(rows, bare - offset))}).replace_schema_metadata(held.schema.metadata)
+        yield to_frame(counted.select([]), whole=whole, offset=offset)
+        offset += counted.num_rows
+    if held is not None and not bare and (held.num_rows or not offset):
         yield to_frame(held, whole=whole, offset=offset)

@@ -12,7 +12,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pandas as pd
 from prefect import Task, task
@@ -23,6 +23,24 @@ from clinops_prefect import lineage
 from clinops_prefect.errors import ServiceUnavailableError
 from clinops_prefect.frames.selection import Filters
 from clinops_prefect.store import PipelineStore
+
+if TYPE_CHECKING:
+    from clinops_prefect.step_functions.cancellation import stop_executions_on_cancellation
+    from clinops_prefect.step_functions.tasks import arun_step_functions_pipeline, run_step_functions_pipeline
+
+__all__ = [
+    "adownload_artifact",
+    "alist_artifacts",
+    "arun_step_functions_pipeline",
+    "aupload_artifact",
+    "download_artifact",
+    "list_artifacts",
+    "open_store",
+    "run_step_functions_pipeline",
+    "stop_executions_on_cancellation",
+    "upload_artifact",
+    "worth_retrying",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +53,25 @@ _BLOCKS = {
     "s3-pipeline-store": ("clinops_prefect.stores.s3", "S3PipelineStore"),
     "gcs-pipeline-store": ("clinops_prefect.stores.gcs", "GCSPipelineStore"),
 }
+
+
+# Name -> its module, which imports boto3: who uses only the stores of another cloud need not have it.
+_STEP_FUNCTIONS = {
+    "arun_step_functions_pipeline": "clinops_prefect.step_functions.tasks",
+    "run_step_functions_pipeline": "clinops_prefect.step_functions.tasks",
+    "stop_executions_on_cancellation": "clinops_prefect.step_functions.cancellation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _STEP_FUNCTIONS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(_STEP_FUNCTIONS[name]), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("clinops_prefect"):
+            raise
+        raise ImportError(f"{name} needs the 'aws' extra: pip install 'clinops-prefect[aws]'") from error
 
 
 def open_store(store: StoreReference) -> PipelineStore:

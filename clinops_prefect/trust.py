@@ -42,7 +42,7 @@ def check_result(content: bytes, uri: str) -> None:
 
 
 def result_block(content: bytes) -> str:
-    """The id of the block that holds the result which this metadata, kept apart by `key_storage`, is about; or empty."""
+    """The id of the block with the result that this metadata, kept apart by `key_storage`, is about; or empty."""
     if not content.startswith(b'{"storage_key"'):
         return ""
     metadata = json.loads(content)

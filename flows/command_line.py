@@ -1,33 +1,99 @@
-"""`python -m flows.icu_features`: the flow from the command line, and where its results are."""
+"""The command lines of the flows: `python -m flows.icu_features`, `flows.backfill` and `flows.quality_report`."""
 
 import argparse
+import datetime as dt
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from clinops_prefect import PipelineStore
 from clinops_prefect.tasks import open_store
 
+_STORE = "s3://…, gs://…, file:///…, a folder, or a block's reference"
+_ENGINE = "threads[=N], processes[=N] or dask[=ADDRESS]"
+
 
 def main() -> None:
-    """Parse the command line, run the flow, and say what it wrote."""
+    """`python -m flows.icu_features`: parse, run the flow, and say what it wrote."""
     from flows.icu_features import icu_features
 
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.icu_features", description="From raw MIMIC-IV tables to ICU features."
-    )
-    parser.add_argument("--source", required=True, help="the folder that holds icu/ and hosp/")
-    parser.add_argument("--store", required=True, help="s3://…, gs://…, file:///…, a folder, or a block's reference")
+    parser = _features_parser("icu_features", "From raw MIMIC-IV tables or FHIR to ICU features.")
     parser.add_argument("--date", required=True, help="the partition, YYYY-MM-DD")
+    arguments = parser.parse_args()
+    manifest = _run(lambda: icu_features(**vars(arguments)), f"{arguments.date} is as it was before.")
+    _say(open_store(arguments.store), arguments.store, arguments.date, manifest)
+
+
+def backfill_main() -> None:
+    """`python -m flows.backfill`: likewise, for many dates."""
+    from flows.backfill import backfill
+
+    parser = _features_parser("backfill", "ICU features of many dates; started again, it does what is not complete.")
+    parser.add_argument("--dates", required=True, nargs="+", type=_dates, help="dates, and ranges such as A..B")
+    parser.add_argument("--concurrency", type=int, default=2, help="how many dates at a time (default 2)")
+    arguments = vars(parser.parse_args())
+    arguments["dates"] = [date for dates in arguments["dates"] for date in dates]
+    done = _run(lambda: backfill(**arguments), "Start it again to go on with what is not complete.")
+    for row in done:
+        print(f"{row['date']}  {row['state']:<16} {row['windows']:>12,} windows")
+
+
+def quality_report_main() -> None:
+    """`python -m flows.quality_report`: compare two dates; ends with 1 where a limit is exceeded."""
+    from flows.quality_report import quality_report
+
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.quality_report", description="How far a date's features have drifted from another's."
+    )
+    parser.add_argument("--store", required=True, help=_STORE)
+    parser.add_argument("--date", required=True, help="the date to look at, YYYY-MM-DD")
+    parser.add_argument("--reference", required=True, help="the date to compare with, YYYY-MM-DD")
+    parser.add_argument("--max-psi", type=float, help="fail above this population stability index, such as 0.25")
+    parser.add_argument(
+        "--max-missing-change", type=float, help="fail above this change of a missing rate, such as 0.1"
+    )
+    parser.add_argument("--catalogue", default="", help="the catalogue that both were made with")
+    parser.add_argument("--engine", default="threads", help=_ENGINE)
+    arguments = parser.parse_args()
+    document = _run(lambda: quality_report(**vars(arguments)), "No limit is known to hold.")
+    for name, variable in document["variables"].items():
+        psi, change = variable["psi"], variable["missing_change"]
+        print(f"{name:<16} PSI {_number(psi)}   missing rate changed by {_number(change)}")
+
+
+def _features_parser(module: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m flows.{module}", description=description)
+    more = "; {date} in it stands for the date" if module == "backfill" else ""
+    parser.add_argument("--source", required=True, help=f"the folder that holds icu/ and hosp/, or FHIR NDJSON{more}")
+    parser.add_argument("--store", required=True, help=_STORE)
     parser.add_argument("--shards", type=int, default=4, help="parts that the subjects are split into (default 4)")
     parser.add_argument("--window-hours", type=int, default=6, help="length of a window (default 6)")
     parser.add_argument("--horizon-hours", type=int, default=48, help="how far windows reach (default 48)")
     parser.add_argument("--catalogue", default="", help="another catalogue of variables, items, units and ranges")
-    arguments = parser.parse_args()
+    parser.add_argument("--fhir-table", default="", help="another table of FHIR codes and items")
+    parser.add_argument("--engine", default="threads", help=_ENGINE)
+    parser.add_argument("--refresh", action="store_true", help="compute also what is complete already")
+    return parser
+
+
+def _dates(text: str) -> list[dt.date]:
+    first, _, last = text.partition("..")
+    begin, end = dt.date.fromisoformat(first), dt.date.fromisoformat(last or first)
+    if end < begin:
+        raise argparse.ArgumentTypeError(f"{text} ends before it begins")
+    return [begin + dt.timedelta(days) for days in range((end - begin).days + 1)]
+
+
+def _run(flow: Callable[[], Any], otherwise: str) -> Any:
     try:
-        manifest = icu_features(**vars(arguments))
+        return flow()
     except Exception as error:
         # Prefect has logged the traceback already.
-        sys.exit(f"\nThe flow failed; {arguments.date} is as it was before.\n{type(error).__name__}: {error}")
-    _say(open_store(arguments.store), arguments.store, arguments.date, manifest)
+        sys.exit(f"\nThe flow failed; {otherwise}\n{type(error).__name__}: {error}")
+
+
+def _number(number: float | None) -> str:
+    return "    -" if number is None else f"{number:5.3f}"
 
 
 def _say(store: PipelineStore, reference: str, date: str, manifest: dict[str, object]) -> None:

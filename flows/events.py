@@ -13,7 +13,7 @@ import pandas as pd
 
 from flows.catalogue import Catalogue
 from flows.counts import Counts, add_counts
-from flows.ingest import EVENT_TABLES
+from flows.ingest import EVENT_SOURCES
 from flows.units import UnitTable
 
 # A row is dropped for the first of these that holds.
@@ -87,7 +87,7 @@ def clean(frames: Iterable[pd.DataFrame], stays: pd.DataFrame, catalogue: Catalo
     # Begin with no rows, so that an empty shard takes the same path and gets the same schema.
     parts = [_no_rows()]
     counts: Counts = {
-        "tables": {table: {"rows_in": 0, "kept": 0, "dropped": dict.fromkeys(REASONS, 0)} for table in EVENT_TABLES},
+        "tables": {table: {"rows_in": 0, "kept": 0, "dropped": dict.fromkeys(REASONS, 0)} for table in EVENT_SOURCES},
         "variables": {
             name: dict.fromkeys(("converted", "unknown_unit", "implausible", "usable"), 0) for name in catalogue.names
         },
@@ -99,7 +99,7 @@ def clean(frames: Iterable[pd.DataFrame], stays: pd.DataFrame, catalogue: Catalo
     rows = _Rows(*(np.concatenate(columns) for columns in zip(*(vars(part).values() for part in parts), strict=True)))
     first = _first_of_duplicates(rows)
     kept = rows.take(np.flatnonzero(first))
-    for code, table in enumerate(EVENT_TABLES):
+    for code, table in enumerate(EVENT_SOURCES):
         account = counts["tables"][table]
         account["dropped"]["duplicate"] += int(np.count_nonzero(~first & (rows.table == code)))
         account["kept"] += int(np.count_nonzero(kept.table == code))
@@ -163,7 +163,7 @@ def _judge(frame: pd.DataFrame, stays: pd.DataFrame, units: UnitTable) -> tuple[
         value,
     )
     tables = {}
-    for code, name in enumerate(EVENT_TABLES):
+    for code, name in enumerate(EVENT_SOURCES):
         dropped = np.bincount(reason[(table == code) & (reason >= 0)], minlength=len(conditions))
         tables[name] = {
             "rows_in": int(np.count_nonzero(table == code)),

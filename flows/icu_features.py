@@ -1,6 +1,6 @@
-"""ICU features, from raw MIMIC-IV tables to one row per stay and window, through a pipeline store.
+"""ICU features, from raw MIMIC-IV tables or FHIR to one row per stay and window, through a pipeline store.
 
-    python -m flows.icu_features --source DIR --store URI_OR_BLOCK --date YYYY-MM-DD
+    python -m flows.icu_features --source DIR --store URI_OR_BLOCK --date YYYY-MM-DD [--engine processes]
 
 Tasks pass each other the store's reference and artifact names, never frames. Everything is computed aside and put in
 place at the end, so that a run which fails leaves the date as it was.
@@ -8,43 +8,42 @@ place at the end, so that a run which fails leaves the date as it was.
 
 import datetime as dt
 from collections.abc import Iterable
-from pathlib import Path
+from concurrent.futures import BrokenExecutor
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime
 from prefect.futures import PrefectFuture, wait
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner
 
 from clinops_prefect import PipelineStore, __version__
 from clinops_prefect.tasks import open_store
 from flows import report
 from flows.catalogue import DEFAULT_CATALOGUE, Catalogue, load_catalogue
 from flows.counts import add_counts
+from flows.engines import DEFAULT_ENGINE, task_runner
+from flows.fhir_table import DEFAULT_FHIR_TABLE, load_fhir_table
 from flows.icu_tasks import (
     features_shard,
     finish,
-    ingest_table,
+    ingest_file,
     make_cohort,
     preprocess_shard,
     publish_artifact,
     write_quality,
 )
-from flows.ingest import EVENT_TABLES
 from flows.partition import Partition, fingerprint, input_files
 from flows.quality import quality_document
-from flows.tables import TableNotFoundError, find_table
+from flows.sources import Source, find_source
 from flows.windows import check_window
 
-# Threads: the steps spend their time in Arrow and NumPy, which let go of the interpreter lock, and on the network.
-_RUNNER: Any = ThreadPoolTaskRunner(max_workers=4)
-_TABLES = ("icu/icustays", "icu/chartevents", "hosp/labevents", "hosp/patients", "hosp/admissions")
+# A worker process that dies (usually for want of memory) takes its pool with it.
+_POOLS = 3
 
 
 @flow(
     name="icu-features",
     flow_run_name="icu-features-{date}",
-    description="From raw MIMIC-IV tables to one row of features per ICU stay and window.",
-    task_runner=_RUNNER,
+    description="From raw MIMIC-IV tables or FHIR to one row of features per ICU stay and window.",
     validate_parameters=True,
 )
 def icu_features(
@@ -55,11 +54,14 @@ def icu_features(
     window_hours: int = 6,
     horizon_hours: int = 48,
     catalogue: str = "",
+    fhir_table: str = "",
+    engine: str = DEFAULT_ENGINE,
+    refresh: bool = False,
 ) -> dict[str, Any]:
-    """Compute the ICU features of a date's partition.
+    """Compute the ICU features of a date's partition, or find that it is complete.
 
     Args:
-        source: The folder that holds `icu/` and `hosp/` in MIMIC-IV layout, as CSV, CSV.gz or Parquet.
+        source: The folder that holds `icu/` and `hosp/` in MIMIC-IV layout, or FHIR R4 NDJSON; see `flows.sources`.
         store: Where the artifacts go: `s3://…`, `gs://…`, `file:///…`, a folder, or a block such as
             `s3-pipeline-store/prod`.
         date: The partition's date. It names the partition; it filters nothing.
@@ -67,9 +69,13 @@ def icu_features(
         window_hours: The length of a window, in whole hours.
         horizon_hours: How far from ICU admission windows reach, in whole hours; a multiple of `window_hours`.
         catalogue: A catalogue of variables, items, units and ranges; empty, the one that comes with the flow.
+        fhir_table: Which FHIR codes are which items; empty, the one that comes with the flow.
+        engine: What the tasks run on: `threads[=N]`, `processes[=N]` or `dask[=ADDRESS]`.
+        refresh: Compute also what is complete already, of the same inputs by the same code.
 
     Returns:
-        The manifest: run, inputs, parameters, and the artifacts with their URIs, rows and bytes.
+        The manifest, of this run or of the one that made the same before: run, inputs, parameters,
+        and the artifacts with their URIs, rows and bytes.
 
     Raises:
         ValueError: A parameter is wrong.
@@ -80,44 +86,45 @@ def icu_features(
     check_window(window_hours, horizon_hours)
     if shards < 1:
         raise ValueError(f"shards must be 1 or more, not {shards}")
-    catalogue = catalogue or str(DEFAULT_CATALOGUE)
-    known, root, target = load_catalogue(catalogue), Path(source).resolve(), open_store(store)
-    present = _present(root)
+    catalogue, fhir_table = catalogue or str(DEFAULT_CATALOGUE), fhir_table or str(DEFAULT_FHIR_TABLE)
+    known, codes, target = load_catalogue(catalogue), load_fhir_table(fhir_table), open_store(store)
+    task_runner(engine)  # what is wrong with it shows here
+    found = find_source(source, codes)
     # What can be wrong with credentials and the bucket shows here, before anything is read.
     target.exists(f"icu/{date}/cohort")
-    inputs = input_files(present.values(), root)
+    inputs = input_files(found.paths, found.root)
     parameters = {
         "shards": shards,
         "window_hours": window_hours,
         "horizon_hours": horizon_hours,
         "catalogue_sha256": known.sha256,
+        **({"fhir_table_sha256": codes.sha256} if found.is_fhir else {}),
         "format": target.format.value,
     }
     partition = Partition(date.isoformat(), fingerprint(inputs, parameters))
     parameters = {"date": partition.date, **parameters}
-    logger.info("run %s: %d tables in %d shards to %s", partition.run, len(present), shards, store)
-
-    tables = [table for table, name in EVENT_TABLES.items() if name in present]
-    cohort = make_cohort.submit(str(root), store, partition)
-    ingested = [ingest_table.submit(str(root), store, partition, table, shards, catalogue) for table in tables]
-    events = [
-        preprocess_shard.submit(
-            store, partition, shard, tables, catalogue, return_state=False, wait_for=[cohort, *ingested]
-        )
-        for shard in range(shards)
-    ]
-    features = [
-        features_shard.submit(
-            store, partition, shard, shards, made, catalogue, window_hours, horizon_hours, return_state=False
-        )
-        for shard, made in enumerate(events)
-    ]
-    with report.progress(f"icu-features-{partition.date}") as progress:
-        _finished([cohort, *ingested, *events, *features], progress)
-
-    # Before anything is put in place: it raises when a row is unaccounted for.
-    document = _document(target, partition, tables, shards, known, parameters)
-    published = _publish(store, partition, shards, [path.as_uri() for path in present.values()])
+    manifest = None if refresh else partition.complete(target)
+    if refresh or manifest is not None:
+        partition.clear(target)
+    if manifest is not None:
+        logger.info("%s is complete, of the same inputs by the same code; nothing to do (run %s)", date, partition.run)
+        return manifest
+    logger.info("run %s: %d files in %d shards to %s, on %s", partition.run, len(found.paths), shards, store, engine)
+    files = [events.name for events in found.events]
+    options = {"catalogue": catalogue, "window_hours": window_hours, "horizon_hours": horizon_hours}
+    published: list[dict[str, Any]] = []
+    for pools_left in reversed(range(_POOLS)):
+        try:
+            with task_runner(engine) as runner:
+                _compute(runner, found, store, partition, shards, fhir_table, options)
+                # Before anything is put in place: it raises when a row is unaccounted for.
+                document = _document(target, partition, files, shards, known, parameters)
+                published = _publish(runner, store, partition, shards, [path.as_uri() for path in found.paths])
+            break
+        except BrokenExecutor:
+            if not pools_left:
+                raise
+            logger.warning("a worker process died; what is complete is kept, the rest begins again in new ones")
     page = write_quality(store, partition, document)
     manifest = {
         "run": partition.run,
@@ -135,10 +142,35 @@ def icu_features(
     return manifest
 
 
+def _compute(
+    runner: TaskRunner[Any],
+    source: Source,
+    store: str,
+    partition: Partition,
+    shards: int,
+    fhir_table: str,
+    options: dict[str, Any],
+) -> None:
+    """Compute every artifact in staging; each task finds what it, or an earlier try of it, has finished."""
+    common = {"store": store, "partition": partition}
+    reading = {"source": str(source.root), "fhir": fhir_table, **common}
+    ingest = {"shards": shards, "catalogue": options["catalogue"], **reading}
+    read = [runner.submit(make_cohort, reading)]
+    read += [runner.submit(ingest_file, {"events": events, **ingest}) for events in source.events]
+    cleaning = {"files": [events.name for events in source.events], "catalogue": options["catalogue"], **common}
+    events = [runner.submit(preprocess_shard, {"shard": n, **cleaning}, wait_for=read) for n in range(shards)]
+    features = [
+        runner.submit(features_shard, {"shard": n, "shards": shards, "events": made, **options, **common})
+        for n, made in enumerate(events)
+    ]
+    with report.progress(f"icu-features-{partition.date}") as progress:
+        _finished([*read, *events, *features], progress)
+
+
 def _document(
     target: PipelineStore,
     partition: Partition,
-    tables: list[str],
+    files: list[str],
     shards: int,
     catalogue: Catalogue,
     parameters: dict[str, Any],
@@ -150,7 +182,7 @@ def _document(
 
     (cohort,) = counted(["cohort"])
     return quality_document(
-        ingested=add_counts(*(note["counts"] for note in counted(f"ingest-{table}" for table in tables))),
+        ingested=add_counts(*(note["counts"] for note in counted(f"ingest-{file}" for file in files))),
         cohort=cohort,
         cleaned=add_counts(*counted(f"events-{shard:03d}" for shard in range(shards))),
         features=add_counts(*counted(f"features-{shard:03d}" for shard in range(shards))),
@@ -159,16 +191,22 @@ def _document(
     )
 
 
-def _publish(store: str, partition: Partition, shards: int, sources: list[str]) -> list[dict[str, Any]]:
+def _publish(
+    runner: TaskRunner[Any], store: str, partition: Partition, shards: int, sources: list[str]
+) -> list[dict[str, Any]]:
     """Put the artifacts in place, each with its lineage: tables → cohort and events → features."""
     target = open_store(store)
-    futures = [publish_artifact.submit(store, partition, "cohort", sources)]
     cohort = target.uri(partition.final("cohort"))
+    made_from = {"cohort": sources}
     for shard in range(shards):
         events = f"events/shard-{shard:03d}"
-        made_from = [target.uri(partition.final(events)), cohort]
-        futures.append(publish_artifact.submit(store, partition, events, [*sources, cohort]))
-        futures.append(publish_artifact.submit(store, partition, f"features/shard-{shard:03d}", made_from))
+        made_from[events] = [*sources, cohort]
+        made_from[f"features/shard-{shard:03d}"] = [target.uri(partition.final(events)), cohort]
+    common = {"store": store, "partition": partition}
+    futures = [
+        runner.submit(publish_artifact, {"name": name, "made_from": upstream, **common})
+        for name, upstream in made_from.items()
+    ]
     _finished(futures)
     return sorted((future.result() for future in futures), key=lambda artifact: str(artifact["name"]))
 
@@ -180,17 +218,6 @@ def _finished(futures: list[PrefectFuture[Any]], progress: report.Progress | Non
     wait(futures)
     for future in futures:
         future.result()
-
-
-def _present(root: Path) -> dict[str, Path]:
-    present = {}
-    for name in _TABLES:
-        try:
-            present[name] = find_table(root, name)
-        except TableNotFoundError:
-            if name.startswith("icu/"):
-                raise
-    return present
 
 
 if __name__ == "__main__":

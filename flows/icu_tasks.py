@@ -4,6 +4,7 @@ Each says by a note in staging that it is complete, so that a run which was kill
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,20 +15,21 @@ from clinops_prefect import lineage
 from clinops_prefect.tasks import open_store, worth_retrying
 from flows import report
 from flows.catalogue import load_catalogue
-from flows.cohort import read_cohort
 from flows.counts import Counts, add_counts
 from flows.events import clean
+from flows.fhir_table import load_fhir_table
 from flows.hashing import shard_of
-from flows.ingest import ingest, split_into_shards
+from flows.ingest import split_into_shards
 from flows.partition import Partition
 from flows.quality import count_features
 from flows.quality_page import quality_page
+from flows.sources import Events, ingest_events, read_stays
 from flows.windows import window_features
 
 # Raw rows in memory, over all shards, before they are written as parts.
 _BUFFERED_ROWS = 1_000_000
 _SAY_EVERY_ROWS = 1_000_000
-_RETRIES: dict[str, Any] = {
+RETRIES: dict[str, Any] = {
     "retries": 2,
     "retry_delay_seconds": exponential_backoff(5),
     "retry_jitter_factor": 0.5,
@@ -36,24 +38,27 @@ _RETRIES: dict[str, Any] = {
 }
 
 
-@task(name="make-cohort", **_RETRIES)
-def make_cohort(source: str, store: str, partition: Partition) -> str:
+@task(name="make-cohort", **RETRIES)
+def make_cohort(source: str, store: str, partition: Partition, fhir: str) -> str:
     """Read and check the stays, and store them."""
     target, name = open_store(store), partition.staged("cohort")
-    cohort = read_cohort(source)
+    cohort = read_stays(source, load_fhir_table(fhir))
     target.upload(cohort.stays, name, metadata={"run": partition.run})
     partition.write_note(target, "cohort", cohort.counts)
     get_run_logger().info("cohort: %s stays", f"{len(cohort.stays):,}")
     return name
 
 
-@task(name="ingest-table", task_run_name="ingest-{table}", **_RETRIES)
-def ingest_table(source: str, store: str, partition: Partition, table: str, shards: int, catalogue: str) -> str:
-    """Stream an event table and store the rows of the catalogue's items, in parts, by shard of the subject."""
-    logger, target, step = get_run_logger(), open_store(store), f"ingest-{table}"
+@task(name="ingest-events", task_run_name="ingest-{events.name}", **RETRIES)
+def ingest_file(
+    source: str, store: str, partition: Partition, events: Events, shards: int, catalogue: str, fhir: str
+) -> str:
+    """Stream a file of events and store the rows of the catalogue's items, in parts, by shard of the subject."""
+    logger, target, step = get_run_logger(), open_store(store), f"ingest-{events.name}"
+    table = events.table
     if partition.read_note(target, step) is not None:
-        logger.info("%s: ingested by an earlier try of this run; kept", table)
-        return table
+        logger.info("%s: ingested by an earlier try of this run; kept", events.name)
+        return events.name
     # A table with a header and nothing else is counted too.
     counts: Counts = {table: {"rows_in": 0, "not_in_catalogue": 0, "passed_on": 0}}
     parts: list[list[str]] = [[] for _ in range(shards)]
@@ -63,12 +68,12 @@ def ingest_table(source: str, store: str, partition: Partition, table: str, shar
     def store_held() -> None:
         for shard, frames in enumerate(held):
             if frames:
-                name = partition.raw(table, shard, len(parts[shard]))
+                name = partition.raw(events.name, shard, len(parts[shard]))
                 target.upload(pd.concat(frames, ignore_index=True), name)
                 parts[shard].append(name)
                 frames.clear()
 
-    for frame, seen in ingest(source, table, load_catalogue(catalogue)):
+    for frame, seen in ingest_events(events, Path(source), load_catalogue(catalogue), load_fhir_table(fhir)):
         counts = add_counts(counts, seen)
         for shard, part in split_into_shards(frame, shards).items():
             held[shard].append(part)
@@ -78,15 +83,17 @@ def ingest_table(source: str, store: str, partition: Partition, table: str, shar
             rows = 0
         if (read := counts[table]["rows_in"]) // _SAY_EVERY_ROWS > said:
             said = read // _SAY_EVERY_ROWS
-            logger.info("%s: %s rows read, %s of the catalogue", table, f"{read:,}", f"{counts[table]['passed_on']:,}")
+            logger.info(
+                "%s: %s rows read, %s of the catalogue", events.name, f"{read:,}", f"{counts[table]['passed_on']:,}"
+            )
     store_held()
     partition.write_note(target, step, {"counts": counts, "parts": parts})
-    logger.info("%s: %s rows ingested", table, f"{counts[table]['rows_in']:,}")
-    return table
+    logger.info("%s: %s rows ingested", events.name, f"{counts[table]['rows_in']:,}")
+    return events.name
 
 
-@task(name="preprocess-shard", task_run_name="preprocess-shard-{shard:03d}", **_RETRIES)
-def preprocess_shard(store: str, partition: Partition, shard: int, tables: list[str], catalogue: str) -> str:
+@task(name="preprocess-shard", task_run_name="preprocess-shard-{shard:03d}", **RETRIES)
+def preprocess_shard(store: str, partition: Partition, shard: int, files: list[str], catalogue: str) -> str:
     """Clean a shard's raw rows: one reason for each that is dropped, units, plausible ranges, duplicates."""
     target, name = open_store(store), partition.staged(f"events/shard-{shard:03d}")
     step = f"events-{shard:03d}"
@@ -94,7 +101,7 @@ def preprocess_shard(store: str, partition: Partition, shard: int, tables: list[
         get_run_logger().info("shard %d: preprocessed by an earlier try of this run; kept", shard)
         return name
     stays = target.download(partition.staged("cohort"))
-    notes = [partition.read_note(target, f"ingest-{table}") or {} for table in tables]
+    notes = [partition.read_note(target, f"ingest-{file}") or {} for file in files]
     parts = (part for note in notes for part in note["parts"][shard])
     cleaned = clean((target.download(part) for part in parts), stays, load_catalogue(catalogue))
     target.upload(cleaned.events, name, metadata={"run": partition.run})
@@ -103,7 +110,7 @@ def preprocess_shard(store: str, partition: Partition, shard: int, tables: list[
     return name
 
 
-@task(name="features-shard", task_run_name="features-shard-{shard:03d}", **_RETRIES)
+@task(name="features-shard", task_run_name="features-shard-{shard:03d}", **RETRIES)
 def features_shard(
     store: str,
     partition: Partition,
@@ -132,7 +139,7 @@ def features_shard(
     return name
 
 
-@task(name="publish-artifact", task_run_name="publish-{name}", **_RETRIES)
+@task(name="publish-artifact", task_run_name="publish-{name}", **RETRIES)
 def publish_artifact(store: str, partition: Partition, name: str, made_from: list[str]) -> dict[str, Any]:
     """Put a complete artifact in its place, and record what it was made from."""
     target = open_store(store)
@@ -144,7 +151,7 @@ def publish_artifact(store: str, partition: Partition, name: str, made_from: lis
     return {"name": partition.final(name), "uri": info.uri, "rows": info.rows, "bytes": info.bytes}
 
 
-@task(name="write-quality", **_RETRIES)
+@task(name="write-quality", **RETRIES)
 def write_quality(store: str, partition: Partition, document: dict[str, Any]) -> str:
     """Write the quality report, as JSON, as one page, and as Prefect artifacts."""
     target = open_store(store)
@@ -155,7 +162,7 @@ def write_quality(store: str, partition: Partition, document: dict[str, Any]) ->
     return uri
 
 
-@task(name="finish", **_RETRIES)
+@task(name="finish", **RETRIES)
 def finish(store: str, partition: Partition, manifest: dict[str, Any]) -> str:
     """Remove what an earlier run left over, then say, last of all, what is there now."""
     target = open_store(store)

@@ -20,8 +20,11 @@ from flows.tables import TableError, convert_batch, find_table, read_batches, to
 
 # The event tables, by the name that the counts use.
 EVENT_TABLES = {"chartevents": "icu/chartevents", "labevents": "hosp/labevents"}
+# FHIR's, which are not a table of that layout but become the same rows.
+OBSERVATIONS = "observations"
+EVENT_SOURCES = [*EVENT_TABLES, OBSERVATIONS]
 
-_TABLE_DTYPE = pd.CategoricalDtype(list(EVENT_TABLES))
+_TABLE_DTYPE = pd.CategoricalDtype(EVENT_SOURCES)
 RAW_DTYPES: dict[str, object] = {
     "table": _TABLE_DTYPE,
     "subject_id": pd.Int64Dtype(),
@@ -72,7 +75,7 @@ def ingest_batch(batch: pa.RecordBatch, table: str, wanted: pa.Array, where: str
         raise TableError(f"{where}: column itemid: {error}") from None
     rows = batch.filter(pc.is_in(items, value_set=wanted))
     frame = to_frame(convert_batch(rows, EVENT_TABLES[table], where))
-    codes = np.full(len(frame), list(EVENT_TABLES).index(table), dtype=np.int8)
+    codes = np.full(len(frame), EVENT_SOURCES.index(table), dtype=np.int8)
     frame["table"] = pd.Categorical.from_codes(codes, dtype=_TABLE_DTYPE)
     counts = {"rows_in": batch.num_rows, "not_in_catalogue": batch.num_rows - len(frame), "passed_on": len(frame)}
     return frame[list(RAW_DTYPES)], {table: counts}

@@ -10,17 +10,18 @@ that was killed finds what it had finished, and a run on other inputs finds noth
 import hashlib
 import json
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from clinops_prefect import ArtifactNotFoundError, PipelineStore, StorageFormat
+from clinops_prefect import ArtifactDecodeError, ArtifactNotFoundError, PipelineStore, StorageFormat
 from clinops_prefect import __version__ as package_version
 
 _STAGING = "icu/_staging"
-_PIECE_BYTES = 4 << 20
+_HASHING = 4
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,21 @@ class Partition:
         note: dict[str, Any] = json.loads(frame["note"].iloc[0])
         return note
 
+    def complete(self, store: PipelineStore) -> dict[str, Any] | None:
+        """The manifest of the date, if this very run made it and all that it names is there in the size it had."""
+        try:
+            manifest: dict[str, Any] = json.loads(store.read_bytes(self.final("manifest.json")))
+            if manifest["run"] != self.run:
+                return None
+            for artifact in manifest["artifacts"]:
+                if store.stat(artifact["name"]).bytes != artifact["bytes"]:
+                    return None
+            for page in ("quality.json", "quality.html"):
+                store.read_bytes(self.final(page))
+        except (ArtifactNotFoundError, ArtifactDecodeError):
+            return None
+        return manifest
+
     def clear(self, store: PipelineStore) -> None:
         """Remove what this and earlier runs of the date have left in staging."""
         for name in store.list_artifacts(f"{_STAGING}/{self.date}"):
@@ -80,16 +96,15 @@ class Partition:
 
 def input_files(paths: Iterable[Path], root: Path) -> list[dict[str, Any]]:
     """Name, size and SHA-256 of each file: what the run was made from."""
-    files = []
-    for path in paths:
-        checksum = hashlib.sha256()
+
+    def one(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
-            while piece := file.read(_PIECE_BYTES):
-                checksum.update(piece)
-        files.append(
-            {"file": path.relative_to(root).as_posix(), "bytes": path.stat().st_size, "sha256": checksum.hexdigest()}
-        )
-    return files
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"file": path.relative_to(root).as_posix(), "bytes": path.stat().st_size, "sha256": checksum}
+
+    # Hashing lets go of the interpreter lock.
+    with ThreadPoolExecutor(_HASHING) as pool:
+        return list(pool.map(one, paths))
 
 
 def fingerprint(inputs: list[dict[str, Any]], parameters: dict[str, Any]) -> str:

@@ -6,13 +6,14 @@ range, so that the memory is bounded however many windows there are. The documen
 `disclosure`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from flows.catalogue import Catalogue, Variable
-from flows.counts import Counts
+from flows.counts import Counts, add_counts
 from flows.disclosure import SMALL, hidden_cells, share, suppress, suppress_cells
 from flows.hashing import SPLITS
 
@@ -28,12 +29,15 @@ class UnaccountedRowsError(ValueError):
     """Rows were lost, or counted twice, between two steps. The message has the table and the counts."""
 
 
-def count_features(features: pd.DataFrame, catalogue: Catalogue) -> Counts:
+def count_features(
+    features: pd.DataFrame, catalogue: Catalogue, distributed: Sequence[str] = DISTRIBUTED_FEATURES
+) -> Counts:
     """Count the features of one shard.
 
     Args:
         features: As `windows.window_features` returns them; all windows of a subject have to be in the same shard.
         catalogue: What they were made with.
+        distributed: Of which features to count distributions.
 
     Returns:
         `splits`: per split `subjects`, `stays` and `windows`. `features`: per variable `missing` (windows without a
@@ -52,9 +56,7 @@ def count_features(features: pd.DataFrame, catalogue: Catalogue) -> Counts:
     subject = pd.factorize(features["subject_id"])[0]
     counted = {}
     for variable in catalogue.variables:
-        bins = {
-            name: _count_bins(features[f"{variable.name}_{name}"], subject, variable) for name in DISTRIBUTED_FEATURES
-        }
+        bins = {name: _count_bins(features[f"{variable.name}_{name}"], subject, variable) for name in distributed}
         counted[variable.name] = {
             "missing": int(features[f"{variable.name}_missing"].sum()),
             "unfilled": int(features[f"{variable.name}_filled"].isna().sum()),
@@ -114,8 +116,9 @@ def _tables(ingested: Counts, cleaned: Counts, exact: bool) -> dict[str, Any]:
             raise UnaccountedRowsError(
                 f"{table}: ingest passed on {before['passed_on']} rows and cleaning saw {after['rows_in']}"
             )
-        dropped = dict(after["dropped"])
-        dropped["not_in_catalogue"] += before["not_in_catalogue"]
+        # What ingest dropped comes first: its reasons are judged before those of cleaning.
+        reasons = {key: rows for key, rows in before.items() if key not in ("rows_in", "passed_on")}
+        dropped = add_counts(reasons, after["dropped"])
         if before["rows_in"] != after["kept"] + sum(dropped.values()):
             raise UnaccountedRowsError(f"{table}: {before['rows_in']} rows in are not the rows kept and dropped")
         cells: dict[str, int | None] = {"kept": after["kept"], **dropped}
@@ -149,7 +152,7 @@ def _variable(variable: Variable, rows: Counts, features: Counts, exact: bool) -
         "quantiles": {name: _quantiles(counted["bins"][name], variable) for name in DISTRIBUTED_FEATURES},
         # Linear interpolation within a bin: no quantile is further off than this.
         "quantile_resolution": (variable.high - variable.low) / BINS,
-        "distribution_of_mean": _distribution(counted["bins"]["mean"], variable),
+        "distribution_of_mean": distribution(counted["bins"]["mean"], variable),
     }
 
 
@@ -189,7 +192,8 @@ def _quantiles(bins: Counts, variable: Variable) -> dict[str, float | None]:
     return quantiles
 
 
-def _distribution(bins: Counts, variable: Variable) -> dict[str, Any]:
+def distribution(bins: Counts, variable: Variable) -> dict[str, Any]:
+    """The bars of a plot: their `edges`, and the `windows` in each, None where too few people are behind it."""
     windows = np.array(bins["windows"]).reshape(-1, _BINS_PER_BAR).sum(axis=1).tolist()
     edges = np.linspace(variable.low, variable.high, len(windows) + 1)
     hidden = hidden_cells(bins["subjects"])

@@ -29,9 +29,8 @@ _EXPLAINED = dict(
         ),
         strict=True,
     )
-)
+) | {"entered_in_error": "entered in error", "no_result": "cancelled, or without a result yet"}
 _NOT_SHOWN = "\u2013"
-_TEMPLATE = Path(__file__).with_name("quality_page.html.j2")
 
 
 def quality_page(document: dict[str, Any], title: str = "ICU features: data quality") -> str:
@@ -44,10 +43,9 @@ def quality_page(document: dict[str, Any], title: str = "ICU features: data qual
     Returns:
         The HTML. Texts from the document and the catalogue are escaped.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters.update(count=_count, hidden=_hidden, number=_number, label=label)
     tables = {name: table for name, table in document["tables"].items() if table["rows_in"]}
-    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+    return render_page(
+        "quality_page.html.j2",
         title=title,
         document=document,
         tables=tables,
@@ -57,6 +55,18 @@ def quality_page(document: dict[str, Any], title: str = "ICU features: data qual
         missing_plot=Markup(missing_plot(document["variables"])),  # noqa: S704
         distribution_plot=Markup(distribution_plot(document["variables"])),  # noqa: S704
     )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Render a template of this folder; what is missing in it raises, and texts are escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters.update(count=_count, hidden=_hidden, number=_number, label=label)
+    return environment.get_template(template).render(**values)
 
 
 def _dropped(table: dict[str, Any]) -> str:

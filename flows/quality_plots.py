@@ -2,14 +2,15 @@
 
 import io
 import re
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-_INK, _MUTED, _GRID = "#1f2933", "#52606d", "#e4e7eb"
-_BLUE, _PALE, _RED = "#1f6f9f", "#a9cce3", "#b4552d"
+_INK, _MUTED, GRID = "#1f2933", "#52606d", "#e4e7eb"
+BLUE, PALE, RED = "#1f6f9f", "#a9cce3", "#b4552d"
 
 
 def dropped_plot(dropped: dict[str, int | None], labels: dict[str, str]) -> str:
@@ -21,7 +22,7 @@ def dropped_plot(dropped: dict[str, int | None], labels: dict[str, str]) -> str:
     """
     figure, axes = _figure(10.4, 0.4 * len(dropped) + 0.5)
     numbers = list(dropped.values())
-    axes.barh(range(len(dropped)), [number or 0 for number in numbers], color=_RED, height=0.62)
+    axes.barh(range(len(dropped)), [number or 0 for number in numbers], color=RED, height=0.62)
     for row, number in enumerate(numbers):
         text = "under 10" if number is None else f"{number:,}"
         axes.annotate(text, (number or 0, row), xytext=(5, 0), textcoords="offset points", va="center", color=_INK)
@@ -30,14 +31,14 @@ def dropped_plot(dropped: dict[str, int | None], labels: dict[str, str]) -> str:
     axes.set_xlim(0, 1.15 * max((number or 0 for number in numbers), default=0) or 1)
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)
-    return _svg(figure, "Rows dropped, by reason")
+    return svg(figure, "Rows dropped, by reason")
 
 
 def missing_plot(variables: dict[str, dict[str, Any]]) -> str:
     """Draw, per variable, the share of windows without a value of their own and the share without any to fill in."""
     figure, axes = _figure(10.4, 0.46 * len(variables) + 0.9)
     for row, variable in enumerate(variables.values()):
-        for key, color, height in (("missing_rate", _PALE, 0.66), ("unfilled_rate", _BLUE, 0.3)):
+        for key, color, height in (("missing_rate", PALE, 0.66), ("unfilled_rate", BLUE, 0.3)):
             rate = variable[key]
             axes.barh(row, 100 * (rate or 0), color=color, height=height)
         rates = [variable["missing_rate"], variable["unfilled_rate"]]
@@ -49,13 +50,21 @@ def missing_plot(variables: dict[str, dict[str, Any]]) -> str:
     axes.invert_yaxis()
     axes.set_xlim(0, 118)
     axes.set_xticks(range(0, 101, 25), [f"{percent} %" for percent in range(0, 101, 25)])
-    axes.xaxis.grid(True, color=_GRID)
-    return _svg(figure, "Share of windows without a value, by variable")
+    axes.xaxis.grid(True, color=GRID)
+    return svg(figure, "Share of windows without a value, by variable")
 
 
 def distribution_plot(variables: dict[str, dict[str, Any]]) -> str:
     """Draw the distribution of each variable's window means; suppressed bars are left out."""
-    columns = 4 if len(variables) > 3 else len(variables)
+    return svg(
+        small_multiples(variables, lambda axes, variable: _histogram(axes, variable["distribution_of_mean"])),
+        "Distribution of the window means of each variable",
+    )
+
+
+def small_multiples(variables: dict[str, dict[str, Any]], draw: Callable[[Axes, dict[str, Any]], None]) -> Figure:
+    """One small plot a variable, four in a row."""
+    columns = min(4, len(variables))
     rows = -(-len(variables) // columns)
     figure = Figure(figsize=(10.4, 2.35 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -63,10 +72,18 @@ def distribution_plot(variables: dict[str, dict[str, Any]]) -> str:
         axes.set_visible(False)
     for axes, (name, variable) in zip(grid.flat, variables.items(), strict=False):
         _style(axes)
-        _histogram(axes, variable["distribution_of_mean"])
+        draw(axes, variable)
         axes.set_title(label(name), fontsize=10.5, color=_INK, loc="left", fontweight="bold")
         axes.set_xlabel(variable["unit"], fontsize=9, color=_MUTED)
-    return _svg(figure, "Distribution of the window means of each variable")
+    return figure
+
+
+def bars(labels: list[str]) -> tuple[Figure, Axes]:
+    """An empty plot of horizontal bars, the first on top."""
+    figure, axes = _figure(10.4, 0.46 * len(labels) + 0.9)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    return figure, axes
 
 
 def label(variable: str) -> str:
@@ -86,10 +103,10 @@ def _histogram(axes: Axes, distribution: dict[str, Any]) -> None:
         axes.set_xticks([])
         axes.set_yticks([])
         return
-    axes.stairs([windows[index] or 0 for index in range(len(windows))], edges, fill=True, color=_BLUE)
+    axes.stairs([windows[index] or 0 for index in range(len(windows))], edges, fill=True, color=BLUE)
     # Most of a plausible range is empty; show where the data are.
     axes.set_xlim(edges[max(shown[0] - 2, 0)], edges[min(shown[-1] + 3, len(edges) - 1)])
-    axes.yaxis.grid(True, color=_GRID)
+    axes.yaxis.grid(True, color=GRID)
     axes.locator_params(axis="y", nbins=4)
     axes.locator_params(axis="x", nbins=5)
 
@@ -106,11 +123,12 @@ def _style(axes: Axes) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_GRID)
+    axes.spines["bottom"].set_color(GRID)
     axes.tick_params(length=0, labelsize=9, colors=_INK)
 
 
-def _svg(figure: Figure, title: str) -> str:
+def svg(figure: Figure, title: str) -> str:
+    """The figure as SVG, with a title for screen readers."""
     buffer = io.StringIO()
     # Text stays text, which a screen reader finds; a fixed salt makes the same data the same bytes.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}):

@@ -70,6 +70,32 @@ def written_artifacts(published: list[dict[str, Any]], date: str) -> None:
     create_table_artifact(rows, key=f"icu-artifacts-{date}", description=f"Artifacts of {date}")
 
 
+def backfill_artifact(done: list[dict[str, Any]]) -> None:
+    """The dates of a backfill, as a table."""
+    create_table_artifact(done, key="icu-backfill", description="Dates that are complete")
+
+
+def drift_artifact(document: dict[str, Any], page: str) -> None:
+    """The drift of a date from another, as a table.
+
+    Args:
+        document: As `quality_report` writes it.
+        page: The URI of the whole report.
+    """
+    rows = [
+        {
+            "variable": name,
+            "stability index": "-" if variable["psi"] is None else f"{variable['psi']:.3f}",
+            "missing, reference": _share(variable["missing_rate"]["reference"]),
+            "missing": _share(variable["missing_rate"]["date"]),
+            "beyond the limit of": ", ".join(variable["exceeds"]),
+        }
+        for name, variable in document["variables"].items()
+    ]
+    text = f"Drift from {document['reference']}; the whole report, with plots: {page}"
+    create_table_artifact(rows, key=f"icu-drift-{document['date']}", description=text)
+
+
 def _cell(number: int | None) -> str:
     return "<10" if number is None else f"{number:,}"
 

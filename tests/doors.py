@@ -25,12 +25,19 @@ class Door(Protocol):
     def store(self, **fields: Any) -> PipelineStore:
         """A store of this backend."""
 
-    def store_without_bucket(self) -> PipelineStore:
+    def store_without_bucket(self, **fields: Any) -> PipelineStore:
         """A store whose bucket does not exist."""
+
+    def keep_versions(self) -> bool:
+        """Have the bucket keep versions; False where there is no such thing."""
+
+    def unfinished(self) -> list[str]:
+        """The keys of uploads that were begun, and neither finished nor aborted; temporary files."""
 
     def keys(self) -> list[str]: ...
     def get(self, key: str) -> bytes: ...
     def put(self, key: str, data: bytes) -> None: ...
+    def delete(self, key: str) -> None: ...
     def replace_bytes(self, key: str, data: bytes) -> None:
         """Other bytes in the same object, its metadata kept: what a disk that rots does."""
 
@@ -46,8 +53,14 @@ class LocalDoor:
     def store(self, **fields: Any) -> PipelineStore:
         return LocalPipelineStore(str(self.root), **fields)
 
-    def store_without_bucket(self) -> PipelineStore:
-        return LocalPipelineStore(str(self.root / "missing"))
+    def store_without_bucket(self, **fields: Any) -> PipelineStore:
+        return LocalPipelineStore(str(self.root / "missing"), **fields)
+
+    def keep_versions(self) -> bool:
+        return False
+
+    def unfinished(self) -> list[str]:
+        return [key for key in self.keys() if key.rpartition("/")[2].startswith(".")]
 
     def keys(self) -> list[str]:
         return sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
@@ -60,6 +73,9 @@ class LocalDoor:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         path.write_bytes(data)
+
+    def delete(self, key: str) -> None:
+        (self.root / key).unlink()
 
     def replace_bytes(self, key: str, data: bytes) -> None:
         (self.root / key).write_bytes(data)
@@ -91,10 +107,18 @@ class S3Door:
         self.client.create_bucket(Bucket=self.bucket)
 
     def store(self, **fields: Any) -> PipelineStore:
-        return S3PipelineStore(self.bucket, endpoint_url=self.endpoint, region="us-east-1", **fields)
+        return S3PipelineStore(self.bucket, **{"endpoint_url": self.endpoint, "region": "us-east-1"} | fields)
 
-    def store_without_bucket(self) -> PipelineStore:
-        return S3PipelineStore(f"{self.bucket}-missing", endpoint_url=self.endpoint, region="us-east-1")
+    def store_without_bucket(self, **fields: Any) -> PipelineStore:
+        return S3PipelineStore(f"{self.bucket}-missing", endpoint_url=self.endpoint, region="us-east-1", **fields)
+
+    def keep_versions(self) -> bool:
+        self.client.put_bucket_versioning(Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"})
+        return True
+
+    def unfinished(self) -> list[str]:
+        answer = self.client.list_multipart_uploads(Bucket=self.bucket)
+        return [upload["Key"] for upload in answer.get("Uploads", ())]
 
     def _objects(self) -> Iterator[str]:
         for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket):
@@ -109,6 +133,9 @@ class S3Door:
 
     def put(self, key: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=key, Body=data)
+
+    def delete(self, key: str) -> None:
+        self.client.delete_object(Bucket=self.bucket, Key=key)
 
     def replace_bytes(self, key: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata=self.metadata(key))
@@ -133,10 +160,20 @@ class GCSDoor:
         self.client.create_bucket(self.bucket)
 
     def store(self, **fields: Any) -> PipelineStore:
-        return GCSPipelineStore(self.bucket, endpoint_url=self.endpoint, **fields)
+        return GCSPipelineStore(self.bucket, **{"endpoint_url": self.endpoint} | fields)
 
-    def store_without_bucket(self) -> PipelineStore:
-        return GCSPipelineStore(f"{self.bucket}-missing", endpoint_url=self.endpoint)
+    def store_without_bucket(self, **fields: Any) -> PipelineStore:
+        return GCSPipelineStore(f"{self.bucket}-missing", endpoint_url=self.endpoint, **fields)
+
+    def keep_versions(self) -> bool:
+        bucket = self.client.bucket(self.bucket)
+        bucket.delete()
+        bucket.versioning_enabled = True
+        bucket.create()
+        return True
+
+    def unfinished(self) -> list[str]:
+        return []  # a resumable upload that was not finished is nothing that anybody could list
 
     def keys(self) -> list[str]:
         return sorted(blob.name for blob in self.client.list_blobs(self.bucket))
@@ -146,6 +183,9 @@ class GCSDoor:
 
     def put(self, key: str, data: bytes) -> None:
         self.client.bucket(self.bucket).blob(key).upload_from_string(data)
+
+    def delete(self, key: str) -> None:
+        self.client.bucket(self.bucket).blob(key).delete()
 
     def replace_bytes(self, key: str, data: bytes) -> None:
         blob = self.client.bucket(self.bucket).blob(key)

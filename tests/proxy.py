@@ -29,6 +29,7 @@ class Outcome(Enum):
     BUSY = auto()  # 503
     CUT = auto()  # the answer breaks off in the middle of its body
     LOSE = auto()  # carried out, and the answer never comes
+    TOKEN = auto()  # an OAuth token, as Google's token server gives one
     REFUSE = auto()  # the connection is reset before anything is read
 
 
@@ -84,6 +85,7 @@ _DENIED = (
     b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>',
     b'{"error": {"code": 403, "message": "forbidden", "errors": [{"reason": "forbidden"}]}}',
 )
+_TOKEN = b'{"access_token": "from-the-proxy", "expires_in": 3600, "token_type": "Bearer"}'
 _DROPPED_HEADERS = {"transfer-encoding", "connection", "content-length", "date", "server"}
 
 
@@ -144,6 +146,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             elif outcome is Outcome.DENY:
                 is_json = self.path.startswith(("/storage", "/upload", "/download", "/b/"))
                 self._answer(seen, 403, [], _DENIED[is_json])
+            elif outcome is Outcome.TOKEN:
+                self._answer(seen, 200, [("Content-Type", "application/json")], _TOKEN)
             elif outcome is Outcome.BUSY:
                 self._answer(seen, 503, [], b"")
             else:
@@ -173,7 +177,9 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             headers = {k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "expect")}
             if seen.body or seen.method in ("PUT", "POST"):
                 headers["Content-Length"] = str(len(seen.body))
-            self.upstream.request(seen.method, seen.path, body=seen.body or None, headers=headers)
+            # Google's client writes True, which Cloud Storage takes and the emulator does not.
+            path = seen.path.replace("versions=True", "versions=true")
+            self.upstream.request(seen.method, path, body=seen.body or None, headers=headers)
             answer = self.upstream.getresponse()
             data = answer.read()
             # A resumable upload is told where to go on: through here.

@@ -20,7 +20,7 @@ from clinops_prefect.artifacts import plain
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.plain import CHECKSUM
 from clinops_prefect.artifacts.reader import ObjectReader
-from clinops_prefect.backend import Backend, ObjectExistsError
+from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError
 from clinops_prefect.errors import ArtifactDecodeError, ArtifactNotFoundError
 from clinops_prefect.frames import table_csv
 from clinops_prefect.frames.encoding import Encoded, StorageFormat, dtypes_of
@@ -31,8 +31,9 @@ from clinops_prefect.metadata import without_reserved
 # `.` + 16 hexadecimal digits + `.schema.json`
 SIDECAR_BYTES = 29
 _SIDECAR = re.compile(r"\.[0-9a-f]{16}\.schema\.json")
-# A reader that found a text without its sidecar gives the writer this long before it looks again.
+# A reader that found a text without its sidecar gives the writer this long before it looks again, so often.
 _PAUSE_SECONDS = 0.2
+_LOOKS = 5
 _SPOOL_BYTES = 64 << 20
 
 
@@ -67,12 +68,7 @@ def download(
 ) -> pd.DataFrame:
     """The frame, or the part of it that is asked for; the whole text is fetched either way."""
     data = reader.whole()
-    sidecar = _sidecar_for(reader, _checked(reader, hashlib.sha256(data).hexdigest()))
-    if sidecar is None and not reader.version:
-        # The text may just have been replaced, and its sidecar removed, since it was read.
-        time.sleep(_PAUSE_SECONDS)
-        data = reader.whole()
-        sidecar = _sidecar_for(reader, _checked(reader, hashlib.sha256(data).hexdigest()))
+    sidecar = _sidecar_awaited(reader, _checked(reader, hashlib.sha256(data).hexdigest()))
     if sidecar is None:
         frame = table_csv.infer(data, reader.uri)
         if columns is None and filters is None:
@@ -112,7 +108,7 @@ def iter_tables(
 
 def info(reader: ObjectReader) -> ArtifactInfo:
     """What the sidecar and the object's head say."""
-    sidecar = _sidecar_for(reader, reader.info.metadata.get(CHECKSUM, ""))
+    sidecar = _sidecar_awaited(reader, reader.info.metadata.get(CHECKSUM, ""))
     return ArtifactInfo(
         uri=reader.uri,
         bytes=reader.info.size,
@@ -131,15 +127,26 @@ def remove(backend: Backend, key: str) -> None:
 
 
 def copy(backend: Backend, source: str, target: str) -> None:
-    """Copy the sidecar, then the text."""
+    """Copy the sidecar, then the text.
+
+    Raises:
+        ObjectChangedError: The source was overwritten meanwhile, so that the one might not be the other's.
+    """
     checksum = _checksum_now(backend, source)
     mine = {}
     if checksum:
-        sidecar = bytes(ObjectReader(backend, _sidecar_key(source, checksum)).whole())
-        mine = {_sidecar_key(target, checksum): sidecar}
-        _put_sidecar(backend, _sidecar_key(target, checksum), sidecar)
+        try:
+            sidecar = bytes(ObjectReader(backend, _sidecar_key(source, checksum)).whole())
+        except ArtifactNotFoundError:
+            if _checksum_now(backend, source) != checksum:
+                raise ObjectChangedError from None
+        else:
+            mine = {_sidecar_key(target, checksum): sidecar}
+            _put_sidecar(backend, _sidecar_key(target, checksum), sidecar)
     backend.copy(source, target)
     _tidy(backend, target, mine)
+    if _checksum_now(backend, target) != checksum:
+        raise ObjectChangedError
 
 
 def _tidy(backend: Backend, key: str, mine: dict[str, bytes]) -> None:
@@ -153,7 +160,7 @@ def _tidy(backend: Backend, key: str, mine: dict[str, bytes]) -> None:
     keep = _sidecar_key(key, checksum) if checksum else ""
     for found in list(backend.list(f"{key}.")):
         if found != keep and _SIDECAR.fullmatch(found[len(key) :]):
-            with suppress(ArtifactNotFoundError):
+            with suppress(ArtifactNotFoundError, ObjectChangedError):
                 removed[found] = bytes(ObjectReader(backend, found).whole())
             backend.remove(found)
     checksum = _checksum_now(backend, key)
@@ -163,17 +170,30 @@ def _tidy(backend: Backend, key: str, mine: dict[str, bytes]) -> None:
 
 
 def _spooled(reader: ObjectReader, file: IO[bytes]) -> _Sidecar | None:
-    for last in (False, True):
-        file.seek(0)
-        file.truncate()
-        checksum = hashlib.sha256()
-        for piece in reader.pieces():
-            checksum.update(piece)
-            file.write(piece)
-        sidecar = _sidecar_for(reader, _checked(reader, checksum.hexdigest()))
-        if sidecar is not None or last or reader.version:
-            return sidecar
-        time.sleep(_PAUSE_SECONDS)
+    checksum = hashlib.sha256()
+    for piece in reader.pieces():
+        checksum.update(piece)
+        file.write(piece)
+    return _sidecar_awaited(reader, _checked(reader, checksum.hexdigest()))
+
+
+def _sidecar_awaited(reader: ObjectReader, checksum: str) -> _Sidecar | None:
+    """The sidecar of the text that was read; None once it is clear that there is none.
+
+    Raises:
+        ObjectChangedError: The text has been replaced since, and its sidecar removed with it.
+    """
+    # Only a text of another program never had one. Ours may be without for the moment in which two writers tidy up,
+    # and to infer its types then would turn '007' into 7.
+    looks = _LOOKS if CHECKSUM in reader.info.metadata else 2
+    for remaining in reversed(range(looks)):
+        found = _sidecar_for(reader, checksum)
+        if found is not None or reader.version or not checksum:
+            return found
+        if reader.backend.head(reader.key).pin != reader.info.pin:
+            raise ObjectChangedError
+        if remaining:
+            time.sleep(_PAUSE_SECONDS)
     return None
 
 

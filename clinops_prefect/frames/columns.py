@@ -31,7 +31,7 @@ def note(values: "pd.Series[Any]", column: pa.ChunkedArray, where: str) -> Note 
         return {"string": [dtype.storage, "NA" if dtype.na_value is pd.NA else "nan"]}
     if isinstance(dtype, pd.CategoricalDtype):
         return {
-            "category": pack(pd.Series(dtype.categories), f"{where}, its categories"),
+            "category": pack(dtype.categories, f"{where}, its categories"),
             "ordered": bool(dtype.ordered),
         }
     if isinstance(dtype, pd.ArrowDtype):
@@ -52,7 +52,10 @@ def needs_proof(values: "pd.Series[Any]") -> bool:
         return dtype == np.float16 or (dtype.kind == "O" and pd.api.types.infer_dtype(values) != "string")
     if isinstance(dtype, pd.DatetimeTZDtype):
         return str(dtype.tz) != "UTC"
-    return not (isinstance(dtype, pd.StringDtype | pd.CategoricalDtype) or str(dtype) in _EXACT_NAMES)
+    if isinstance(dtype, pd.CategoricalDtype):
+        # The values are codes, but Parquet has no dictionaries of periods, nor Arrow a cast to them.
+        return not isinstance(dtype.categories.dtype, np.dtype | pd.StringDtype)
+    return not (isinstance(dtype, pd.StringDtype) or str(dtype) in _EXACT_NAMES)
 
 
 def restore(column: pa.ChunkedArray, note: Note) -> Any:
@@ -71,8 +74,23 @@ def restore(column: pa.ChunkedArray, note: Note) -> Any:
     return pd.api.types.pandas_dtype(note["dtype"]).__from_arrow__(column)  # type: ignore[union-attr]
 
 
-def pack(values: "pd.Series[Any]", where: str) -> Note:
+def frequency(index: "pd.Index[Any]", where: str) -> str | None:
+    """The frequency of an index of times, as text; None for one that has none.
+
+    Raises:
+        UnsupportedFrameError: The text would not give it back.
+    """
+    freq = getattr(index, "freq", None)
+    if freq is None or not isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
+        return None  # a PeriodIndex has its frequency in its dtype
+    if pd.tseries.frequencies.to_offset(freq.freqstr) != freq:
+        raise UnsupportedFrameError(f"{where}: the frequency {freq.freqstr} cannot be kept; set its freq to None")
+    return str(freq.freqstr)
+
+
+def pack(index: "pd.Index[Any]", where: str) -> Note:
     """A few values (categories, labels) as JSON: an Arrow stream in base64, and the note that restores them."""
+    values = pd.Series(index)
     try:
         column = pa.chunked_array([pa.array(values, from_pandas=True)])
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
@@ -82,13 +100,21 @@ def pack(values: "pd.Series[Any]", where: str) -> Note:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)
-    return {"values": base64.b64encode(sink.getvalue()).decode(), "note": found}
+    return {
+        "values": base64.b64encode(sink.getvalue()).decode(),
+        "note": found,
+        "freq": frequency(index, where),
+    }
 
 
-def unpack(packed: Note) -> Any:
-    """The values that `pack` was given, as an array."""
+def unpack(packed: Note) -> "pd.Index[Any]":
+    """The index that `pack` was given, without its name."""
     column = _packed_column(packed)
-    return restore(column, packed["note"]) if packed["note"] else column.to_pandas().to_numpy()
+    values: Any = restore(column, packed["note"]) if packed["note"] else column.to_pandas().to_numpy()
+    index: Any = pd.Index(values, dtype=values.dtype, copy=False)
+    if packed["freq"]:
+        index.freq = packed["freq"]
+    return cast("pd.Index[Any]", index)
 
 
 def _packed_column(packed: Note) -> pa.ChunkedArray:
@@ -96,8 +122,8 @@ def _packed_column(packed: Note) -> pa.ChunkedArray:
 
 
 def _categorical(column: pa.ChunkedArray, note: Note) -> pd.Categorical:
-    known, values = _packed_column(note["category"]), unpack(note["category"])
-    dtype = pd.CategoricalDtype(pd.Index(values, dtype=values.dtype, copy=False), ordered=note["ordered"])
+    known = _packed_column(note["category"])
+    dtype = pd.CategoricalDtype(unpack(note["category"]), ordered=note["ordered"])
     codes = [np.array([], dtype="int8")]
     # Row groups may each bring a dictionary of their own, in order of first appearance; map them all to ours.
     for chunk in column.chunks:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from clinops_prefect.errors import UnsupportedFrameError
+from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
 from clinops_prefect.frames import columns, objects, parquet, table_csv
 from clinops_prefect.frames.layout import LAYOUT_KEY, index_fields, layout_of, to_arrow, to_frame
 
@@ -88,11 +89,12 @@ def encode_batches(batches: Iterable[pd.DataFrame], format: StorageFormat, metad
             fit the first raises it while the chunks are consumed.
     """
     frames = iter(batches)
-    first = next(frames, None)
-    if first is None:
+    try:
+        first = next(frames)
+    except StopIteration:
         raise UnsupportedFrameError(
             "there is no batch to upload; an empty artifact needs one empty frame, for its columns"
-        )
+        ) from None
     table = to_arrow(first)
     if not table.num_columns:
         raise UnsupportedFrameError("batches need at least one column")
@@ -135,9 +137,13 @@ class _CsvSpool:
         self._rows += len(df)
 
     def encoded(self, schema: pa.Schema, metadata: dict[str, str]) -> Encoded:
-        self._file.seek(0)
-        chunks = iter(lambda: self._file.read(_PIECE_BYTES), b"")
-        return Encoded(chunks, table_csv.sidecar(schema, self._rows, metadata), self._sum.hexdigest())
+        return Encoded(self._chunks(), table_csv.sidecar(schema, self._rows, metadata), self._sum.hexdigest())
+
+    def _chunks(self) -> Iterator[bytes]:
+        with self._file as file:
+            file.seek(0)
+            while piece := file.read(_PIECE_BYTES):
+                yield piece
 
 
 def _with_metadata(schema: pa.Schema, metadata: dict[str, str]) -> pa.Schema:
@@ -150,7 +156,7 @@ def _streamed(schema: pa.Schema) -> pa.Schema:
     layout = layout_of(schema)
     assert layout is not None  # to_arrow made the schema
     layout["index"].pop("range", None)
-    layout["index"]["freq"] = None
+    layout["index"]["freqs"] = [None] * len(layout["index"]["freqs"])
     layout["rows"] = -1
     pandas_metadata = schema.pandas_metadata
     # pandas would take the first batch's range for the whole's.
@@ -204,7 +210,11 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _prove(df: pd.DataFrame, table: pa.Table, again: Callable[[pa.Table], pa.Table]) -> None:
-    """Read back what cannot be known to survive from its dtype, and compare."""
+    """Read back what cannot be known to survive from its dtype, and compare.
+
+    Raises:
+        UnsupportedFrameError: A column or the index is not the same, or cannot be written or read at all.
+    """
     index = index_fields(table.schema)
     names = table.column_names[: len(df.columns)]
     doubtful = [i for i in range(len(names)) if columns.needs_proof(df.iloc[:, i])]
@@ -212,13 +222,27 @@ def _prove(df: pd.DataFrame, table: pa.Table, again: Callable[[pa.Table], pa.Tab
     index_doubtful = any(columns.needs_proof(level) for level in levels)
     if not doubtful and not index_doubtful:
         return
-    back = to_frame(again(table.select([*(names[i] for i in doubtful), *index])))
+    back: pd.DataFrame | None = None
+    with suppress(pa.ArrowException, ArtifactDecodeError):
+        back = to_frame(again(table.select([*(names[i] for i in doubtful), *index])))
+    if back is None:
+        # The reader does not say which column it was: one at a time then, and what is left is the index.
+        if len(doubtful) == 1 and not index:
+            raise _refused_column(df, doubtful[0])
+        for original in doubtful:
+            alone = df.iloc[:, [original]].reset_index(drop=True)
+            _prove(alone, to_arrow(alone), again)
+        raise UnsupportedFrameError(f"the index {objects.complaint(levels[0])}")
     for position, original in enumerate(doubtful):
         if not _equal(df.iloc[:, original], back.iloc[:, position]):
-            raise UnsupportedFrameError(f"column {df.columns[original]!r} {objects.complaint(df.iloc[:, original])}")
+            raise _refused_column(df, original)
     for number, level in enumerate(levels):
         if not _equal(level, pd.Series(back.index.get_level_values(number))):
             raise UnsupportedFrameError(f"the index (level {number}) {objects.complaint(level)}")
+
+
+def _refused_column(df: pd.DataFrame, position: int) -> UnsupportedFrameError:
+    return UnsupportedFrameError(f"column {df.columns[position]!r} {objects.complaint(df.iloc[:, position])}")
 
 
 def _equal(before: "pd.Series", after: "pd.Series") -> bool:

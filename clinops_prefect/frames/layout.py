@@ -27,9 +27,11 @@ def to_arrow(df: pd.DataFrame) -> pa.Table:
         UnsupportedFrameError: No table would give the frame back; the message names the column and what to do.
     """
     _check_frame(df)
+    attrs = _json_attrs(df.attrs)
     named = df
     if any(name is not None and not isinstance(name, str) for name in df.index.names):
-        named = df.rename_axis(index=[None if name is None else str(name) for name in df.index.names])
+        texts: list[Any] = [None if name is None else str(name) for name in df.index.names]
+        named = df.rename_axis(index=texts)
     try:
         table = pa.Table.from_pandas(named)
     except _CONVERSION_ERRORS:
@@ -37,8 +39,10 @@ def to_arrow(df: pd.DataFrame) -> pa.Table:
         raise _refusal(df) from None
     # One entry a level; the description of a default index, which has no field, is a dictionary.
     descriptors: Any = table.schema.pandas_metadata["index_columns"]
-    index = [field for field in descriptors if isinstance(field, str)]
-    fields = table.column_names[: len(df.columns)]
+    index: list[str] = [field for field in descriptors if isinstance(field, str)]
+    fields: list[str] = table.column_names[: len(df.columns)]
+    # Labels may differ and their texts not: ("hr", 1) and ("hr", "1") are one field.
+    _refuse_duplicates(fields)
     notes = {}
     for position, field in enumerate(fields):
         where = f"column {df.columns[position]!r}"
@@ -53,7 +57,9 @@ def to_arrow(df: pd.DataFrame) -> pa.Table:
         "labels": _labels_note(df.columns, fields),
         "index": _index_note(df.index, index),
         "rows": len(df),
-        "attrs": _json_attrs(df.attrs),
+        "width": len(df.columns),
+        "attrs": attrs,
+        "duplicates": df.flags.allows_duplicate_labels,
     }
     metadata = {**table.schema.metadata, LAYOUT_KEY: json.dumps(layout).encode()}
     return table.replace_schema_metadata(metadata)
@@ -73,7 +79,10 @@ def to_frame(table: pa.Table, *, whole: bool = True, offset: int = 0) -> pd.Data
     layout = layout_of(table.schema)
     try:
         if layout is not None:
-            return _assemble(table, layout, whole, offset)
+            held = [table]
+            # Whoever keeps the table keeps its memory, and `self_destruct` could free nothing while it converts.
+            del table
+            return _assemble(held, layout, whole, offset)
         frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
         if isinstance(frame.index, pd.RangeIndex) and (offset or not whole):
             frame.index = pd.RangeIndex(offset, offset + len(frame), name=frame.index.name)
@@ -93,7 +102,7 @@ def layout_of(schema: pa.Schema) -> dict[str, Any] | None:
         return None
     try:
         layout: dict[str, Any] = json.loads(raw)
-        if {"columns", "labels", "index", "rows", "attrs"} <= layout.keys():
+        if {"columns", "labels", "index", "rows", "width", "attrs", "duplicates"} <= layout.keys():
             return layout
     except (ValueError, AttributeError):
         pass
@@ -117,14 +126,17 @@ def fields_by_label(schema: pa.Schema) -> dict[Hashable, str]:
     return dict(zip(labels, fields, strict=True))
 
 
-def _assemble(table: pa.Table, layout: dict[str, Any], whole: bool, offset: int) -> pd.DataFrame:
+def _assemble(held: list[pa.Table], layout: dict[str, Any], whole: bool, offset: int) -> pd.DataFrame:
+    table = held.pop()
     notes, index_columns, names = layout["columns"], layout["index"]["fields"], table.column_names
-    # Parquet and CSV forget how many rows a table without columns had.
-    rows = table.num_rows if names or not whole else max(0, layout["rows"])
+    # Parquet and CSV forget how many rows a frame without columns had.
+    rows = table.num_rows if layout["width"] or index_columns else layout["rows"]
     plain = [name for name in names if name not in notes]
     arrays = {name: columns.restore(table.column(name), notes[name]) for name in names if name in notes}
     # ignore_metadata: the index stays a column, and no dtype is guessed.
-    frame: pd.DataFrame = table.select(plain).to_pandas(ignore_metadata=True, split_blocks=True, self_destruct=True)
+    table = table.select(plain)
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, split_blocks=True, self_destruct=True)
+    del table
     frame.columns = pd.RangeIndex(len(plain))
     fields = [name for name in names if name not in index_columns]
     if fields != plain:
@@ -135,20 +147,22 @@ def _assemble(table: pa.Table, layout: dict[str, Any], whole: bool, offset: int)
     frame.index = _index(layout, [arrays[name] for name in index_columns], rows, whole, offset)
     frame.columns = _labels(layout["labels"], fields)
     frame.attrs = layout["attrs"]
-    return frame
+    return frame.set_flags(allows_duplicate_labels=layout["duplicates"])
 
 
 def _index_note(index: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
     for name in index.names:
         if name is not None and type(name) not in (str, int, float, bool):
             raise UnsupportedFrameError(f"an index name is of type {type(name).__name__}; make it text")
-    note: dict[str, Any] = {"fields": fields, "names": list(index.names), "freq": None}
+    levels = [index.get_level_values(level) for level in range(index.nlevels)]
+    note: dict[str, Any] = {
+        "fields": fields,
+        "names": list(index.names),
+        "multi": isinstance(index, pd.MultiIndex),
+        "freqs": [columns.frequency(level, f"the index (level {number})") for number, level in enumerate(levels)],
+    }
     if isinstance(index, pd.RangeIndex):
         note["range"] = [index.start, index.stop, index.step]
-    if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex) and index.freq is not None:
-        note["freq"] = index.freqstr
-        if pd.tseries.frequencies.to_offset(index.freqstr) != index.freq:
-            raise UnsupportedFrameError(f"the index frequency {index.freqstr} cannot be kept; set df.index.freq = None")
     return note
 
 
@@ -161,12 +175,14 @@ def _index(layout: dict[str, Any], arrays: list[Any], rows: int, whole: bool, of
         if whole and offset + rows <= len(stored):
             return stored[offset : offset + rows]
         return pd.RangeIndex(offset, offset + rows, name=name)
-    if len(arrays) > 1:
-        return pd.MultiIndex.from_arrays(arrays, names=note["names"])
-    index: Any = pd.Index(arrays[0], dtype=arrays[0].dtype, name=note["names"][0], copy=False)
-    if whole and note["freq"] and rows == layout["rows"]:
-        index.freq = note["freq"]
-    return cast("pd.Index[Any]", index)
+    levels: list[Any] = [pd.Index(array, dtype=array.dtype, copy=False) for array in arrays]
+    if whole and rows == layout["rows"]:
+        for level, freq in zip(levels, note["freqs"], strict=True):
+            if freq:
+                level.freq = freq
+    if note["multi"]:
+        return pd.MultiIndex.from_arrays(levels, names=note["names"])
+    return cast("pd.Index[Any]", levels[0].rename(note["names"][0]))
 
 
 def _labels_note(labels: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
@@ -176,12 +192,11 @@ def _labels_note(labels: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
             raise UnsupportedFrameError(f"the name of df.columns is of type {type(name).__name__}; make it text")
     if isinstance(labels, pd.RangeIndex):
         return {"names": names, "fields": fields, "range": [labels.start, labels.stop, labels.step]}
-    if labels.nlevels == 1 and list(labels) == fields:
+    if labels.nlevels == 1 and str(labels.dtype) in ("str", "object") and list(labels) == fields:
         return {"names": names, "dtype": str(labels.dtype)}
-    # Labels that are not text are kept as a table of their own, one column a level.
-    levels = [pd.Series(labels.get_level_values(level)) for level in range(labels.nlevels)]
-    packed = [columns.pack(values, "df.columns") for values in levels]
-    return {"names": names, "fields": fields, "levels": packed}
+    # Labels that are not plain text are kept as a table of their own, one column a level.
+    packed = [columns.pack(labels.get_level_values(level), "df.columns") for level in range(labels.nlevels)]
+    return {"names": names, "fields": fields, "levels": packed, "multi": isinstance(labels, pd.MultiIndex)}
 
 
 def _labels(note: dict[str, Any], fields: list[str]) -> "pd.Index[Any]":
@@ -192,11 +207,10 @@ def _labels(note: dict[str, Any], fields: list[str]) -> "pd.Index[Any]":
     if "range" in note:
         start, stop, step = note["range"]
         labels = pd.RangeIndex(start, stop, step, name=note["names"][0])
-    elif len(note["levels"]) > 1:
+    elif note["multi"]:
         labels = pd.MultiIndex.from_arrays([columns.unpack(packed) for packed in note["levels"]], names=note["names"])
     else:
-        level = columns.unpack(note["levels"][0])
-        labels = pd.Index(level, dtype=level.dtype, name=note["names"][0])
+        labels = columns.unpack(note["levels"][0]).rename(note["names"][0])
     if fields == note["fields"]:
         return labels
     positions = {field: position for position, field in enumerate(note["fields"])}
@@ -209,13 +223,17 @@ def _check_frame(df: pd.DataFrame) -> None:
     if type(df) is not pd.DataFrame:
         hint = "; pass series.to_frame()" if isinstance(df, pd.Series) else ""
         raise UnsupportedFrameError(f"a pandas DataFrame is needed, not a {type(df).__name__}{hint}")
-    texts = pd.Index([str(label) for label in df.columns], dtype=object)
-    if texts.has_duplicates:
-        names = ", ".join(sorted({repr(text) for text in texts[texts.duplicated()]})[:5])
-        raise UnsupportedFrameError(f"duplicate column names: {names}; rename all but one of each")
+    _refuse_duplicates([str(label) for label in df.columns])
     # pyarrow warns about these, then turns them into text.
     if df.columns.nlevels == 1 and df.columns.inferred_type.startswith("mixed"):
         raise UnsupportedFrameError("column labels mix types; use df.columns = df.columns.astype(str)")
+
+
+def _refuse_duplicates(names: list[str]) -> None:
+    texts = pd.Index(names, dtype=object)
+    if texts.has_duplicates:
+        shown = ", ".join(sorted({repr(text) for text in texts[texts.duplicated()]})[:5])
+        raise UnsupportedFrameError(f"duplicate column names: {shown}; rename all but one of each")
 
 
 def _refusal(df: pd.DataFrame) -> UnsupportedFrameError:

@@ -53,6 +53,9 @@ def complaint(values: "pd.Series[Any]") -> str:
     kind = pd.api.types.infer_dtype(values, skipna=True)
     if isinstance(values.dtype, pd.SparseDtype):
         return "is sparse; pass it dense, with .sparse.to_dense()"
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        of = values.dtype.categories.dtype
+        return f"is a category of {of}, which does not come back equal; convert it, with .astype(str) for instance"
     if values.dtype != object:
         return f"has the dtype {values.dtype}, which does not come back equal; convert it first, with .astype(…)"
     types = sorted({type(value).__name__ for value in values[values.notna()]})

@@ -75,7 +75,9 @@ class Selection:
             self._check([condition[0] for group in groups for condition in group], by_label, repeated=True)
             named = [[(by_label[label], *rest) for label, *rest in group] for group in groups]
             return pq.filters_to_expression(named)
-        except (TypeError, ValueError, IndexError):
+        except ArtifactColumnError:
+            raise
+        except (TypeError, ValueError, LookupError):
             raise ArtifactColumnError(
                 "filters takes [(column, operator, value), …], a list of such lists, or a pyarrow expression",
                 uri=self._where,

@@ -17,7 +17,8 @@ import pyarrow.csv as csv
 
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
 
-_BLOCK_BYTES = 16 << 20
+# The streaming reader holds some ten of these. A row has to fit into one: what does not is refused at the upload.
+_BLOCK_BYTES = 4 << 20
 _ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError, KeyError, AttributeError)
 _PARSE = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
 _FRICTIONLESS: list[tuple[Any, str]] = [
@@ -49,7 +50,11 @@ def encode(table: pa.Table, *, header: bool = True) -> bytes:
     except ArtifactDecodeError:
         again = None
     if again is None or again.num_rows != table.num_rows:
-        raise UnsupportedFrameError("the frame does not survive CSV; use StorageFormat.PARQUET")
+        # The reader does not say which column it was: one at a time.
+        for name in table.column_names if table.num_columns > 1 else ():
+            encode(table.select([name]))
+        which = f"column {table.column_names[0]!r}" if table.num_columns == 1 else "the frame"
+        raise UnsupportedFrameError(f"{which} does not survive CSV; use StorageFormat.PARQUET")
     for name in table.column_names:
         if not text.column(name).equals(again.column(name)):
             raise UnsupportedFrameError(f"column {name!r} does not survive CSV; use StorageFormat.PARQUET")
@@ -199,6 +204,8 @@ def _typed(text: pa.Table, schema: pa.Schema) -> pa.Table:
         elif isinstance(kind, pa.BaseExtensionType):
             stored = column.cast(kind.storage_type)
             column = pa.chunked_array([kind.wrap_array(chunk) for chunk in stored.chunks], kind)
+        elif pa.types.is_dictionary(kind) and pa.types.is_null(kind.value_type):
+            column = pa.chunked_array([pa.nulls(len(column), kind)])
         elif pa.types.is_dictionary(kind):
             encoded = column.cast(kind.value_type).dictionary_encode()
             column = encoded.cast(kind) if encoded.type != kind else encoded

@@ -36,6 +36,8 @@ _WRITE_ID = f"{RESERVED}write-id"
 # Retried for this long in all, with back-off; the client's default of two minutes is long for a task that is retried.
 _RETRY = DEFAULT_RETRY.with_timeout(45.0).with_delay(initial=0.5, multiplier=2.0, maximum=8.0)
 _TIMEOUT = (5.0, 60.0)
+# A read takes two requests, between which the object may be overwritten.
+_OPEN_TRIES = 5
 _READ_FROM_ENVIRONMENT = ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT")
 
 
@@ -86,16 +88,23 @@ class GCSBackend(Backend):
                 raise ObjectExistsError from None
 
     def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo]:
-        info = self._head(key, version)
-        first = max(0, info.size + start) if start < 0 else start
-        last = info.size if end is None else min(end, info.size)
-        if first >= last:
-            return b"", info
-        return self._read(key, first, last, version, info.pin), info
+        for last_try in (*[False] * (_OPEN_TRIES - 1), True):
+            info = self._head(key, version)
+            first = max(0, info.size + start) if start < 0 else start
+            last = info.size if end is None else min(end, info.size)
+            if first >= last:
+                return b"", info
+            try:
+                return self._read(key, first, last, version, info.pin), info
+            except ObjectChangedError:
+                # Between the two requests; nothing has been handed out yet that this would have to agree with.
+                if last_try:
+                    raise
+        raise AssertionError("unreachable")
 
     def _read(self, key: str, start: int, end: int, version: str, pin: str) -> bytes:
-        generation = int(pin)
-        blob = self._blob(key, generation=generation) if version else self._blob(key)
+        # By its generation: what has been overwritten since is missing then, or still there where versions are kept.
+        blob = self._blob(key, generation=int(pin))
         try:
             # Raw: the server would decompress an object that says it is gzip, and the range would be of another text.
             return blob.download_as_bytes(  # type: ignore[no-any-return]
@@ -105,9 +114,12 @@ class GCSBackend(Backend):
                 checksum=None,
                 retry=_RETRY,
                 timeout=_TIMEOUT,
-                if_generation_match=None if version else generation,
             )
-        except (api.PreconditionFailed, api.RequestRangeNotSatisfiable, storage_errors.DataCorruption):
+        except (api.RequestRangeNotSatisfiable, storage_errors.DataCorruption):
+            raise ObjectChangedError from None
+        except api.NotFound:
+            # Removed or overwritten since it was opened: that says nothing about the bucket.
+            self._head(key, version)
             raise ObjectChangedError from None
 
     def _head(self, key: str, version: str) -> ObjectInfo:
@@ -185,7 +197,8 @@ class GCSBackend(Backend):
             return _unavailable(uri, error)
         if isinstance(error, storage_errors.DataCorruption | ConnectionError | TimeoutError):
             return _unavailable(uri, error)
-        if isinstance(error, api.GoogleAPIError | storage_errors.InvalidResponse):
+        # Some errors of Google's clients have no base in common.
+        if type(error).__module__.startswith("google."):
             code = getattr(error, "code", "") or type(error).__name__
             if getattr(code, "value", code) in (408, 429):
                 return _unavailable(uri, error)

@@ -3,12 +3,11 @@
 import errno
 import json
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 from prefect.logging import get_logger
@@ -23,13 +22,12 @@ from clinops_prefect.errors import (
     ServiceUnavailableError,
 )
 from clinops_prefect.store import PipelineStore
+from clinops_prefect.stores.atomic_file import TEMPORARY, AtomicFile
 
 # An object's metadata lives in an extended attribute: it comes and goes with the file, in one rename.
 _ATTRIBUTE = "user.clinops"
-_TEMPORARY = ".clinops-"
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _PIECE_BYTES = 8 << 20
-_TRIES = 10
 
 
 class LocalBackend(Backend):
@@ -50,32 +48,20 @@ class LocalBackend(Backend):
     ) -> None:
         path = self.root / key
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise InvalidArtifactNameError(
-                f"{self.uri(key)}: a part of the name is already the name of a file", uri=self.uri(key)
-            ) from None
-        temporary = path.parent / f"{_TEMPORARY}{uuid.uuid4().hex}.tmp"
-        try:
-            with _opened(temporary) as file:
+            with AtomicFile(path) as file:
                 for chunk in chunks:
                     file.write(chunk)
                 self._set_metadata(file.fileno(), metadata)
-                file.flush()
-                # A crash of the machine must not leave a file with the right name and no content.
-                os.fsync(file.fileno())
-            if overwrite:
-                temporary.replace(path)
-            else:
                 try:
-                    os.link(temporary, path)
+                    file.place(overwrite)
                 except FileExistsError:
                     raise ObjectExistsError from None
-            _sync_directory(path.parent)
+        except NotADirectoryError:
+            raise InvalidArtifactNameError(
+                f"{self.uri(key)}: a part of the name is already the name of a file", uri=self.uri(key)
+            ) from None
         except IsADirectoryError:
             raise InvalidArtifactNameError(f"{self.uri(key)} is a directory", uri=self.uri(key)) from None
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo]:
         self._check_version(key, version)
@@ -101,7 +87,7 @@ class LocalBackend(Backend):
         for parent, _, names in os.walk(self.root / directory):
             for name in names:
                 key = (Path(parent) / name).relative_to(self.root).as_posix()
-                if key.startswith(prefix) and not name.startswith(_TEMPORARY):
+                if key.startswith(prefix) and not name.startswith(TEMPORARY):
                     yield key
 
     def _versions(self, key: str) -> Iterator[ObjectInfo]:
@@ -162,16 +148,6 @@ class LocalBackend(Backend):
             )
 
 
-def _opened(temporary: Path) -> IO[bytes]:
-    for _ in range(_TRIES):
-        try:
-            return temporary.open("xb")
-        except FileNotFoundError:
-            # Somebody removed the last artifact below this path, and so the path, since it was made.
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-    return temporary.open("xb")
-
-
 def _metadata(descriptor: int) -> dict[str, str]:
     try:
         return dict(json.loads(os.getxattr(descriptor, _ATTRIBUTE)))
@@ -181,14 +157,6 @@ def _metadata(descriptor: int) -> dict[str, str]:
 
 def _pin(status: os.stat_result) -> str:
     return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class LocalPipelineStore(PipelineStore):

@@ -187,14 +187,15 @@ class S3Backend(Backend):
         self.client.delete_object(Bucket=self._bucket, Key=key)
 
     def _copy(self, source: str, target: str) -> None:
-        found = self.client.head_object(Bucket=self._bucket, Key=source)
+        found = self._head(source, "")
         origin: Any = {"Bucket": self._bucket, "Key": source}
         where: dict[str, Any] = {"Bucket": self._bucket, "Key": target}
-        same = {"CopySource": origin, "CopySourceIfMatch": found["ETag"]}
-        if (size := found["ContentLength"]) <= _COPY_BYTES:
+        same = {"CopySource": origin, "CopySourceIfMatch": found.pin}
+        if (size := found.size) <= _COPY_BYTES:
             self.client.copy_object(**where, **same, **self._encryption())
             return
-        what = {"ContentType": found["ContentType"], "Metadata": found["Metadata"], **self._encryption()}
+        content_type = self.client.head_object(Bucket=self._bucket, Key=source)["ContentType"]
+        what = {"ContentType": content_type, "Metadata": found.metadata, **self._encryption()}
         upload = {**where, "UploadId": self.client.create_multipart_upload(**where, **what)["UploadId"]}
         try:
             etags: dict[int, str] = {}
@@ -259,7 +260,8 @@ class S3Backend(Backend):
             )
         if isinstance(error, boto.ParamValidationError):
             return self._no_bucket() if "bucket name" in str(error).lower() else _refused(uri, error)
-        return _refused(uri, error) if isinstance(error, boto.BotoCoreError) else None
+        # A few of botocore's errors have no base in common.
+        return _refused(uri, error) if type(error).__module__.startswith("botocore.") else None
 
 
 _CREDENTIAL_ERRORS = (

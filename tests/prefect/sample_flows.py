@@ -62,4 +62,3 @@ def whole(rows: int) -> pd.DataFrame:
 @flow(result_serializer=DataFrameSerializer(), persist_result=True)
 async def awhole(rows: int) -> pd.DataFrame:
     return frame(rows)
-

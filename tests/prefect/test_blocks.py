@@ -1,4 +1,4 @@
-"""The stores as Prefect blocks: found by reference, registered by name, readable as a form, and keeping their secrets."""
+"""The stores as Prefect blocks: found by reference, registered, readable as a form, and keeping their secrets."""
 
 import json
 import re
@@ -17,19 +17,27 @@ from prefect.testing.standard_test_suites import blocks as standards
 from prefect_aws import AwsCredentials, MinIOCredentials
 from prefect_gcp import GcpCredentials
 
-from clinops_prefect import GCSPipelineStore, LocalPipelineStore, PipelineStore, S3PipelineStore, links
+from clinops_prefect import (
+    GCSPipelineStore,
+    LocalPipelineStore,
+    PipelineStore,
+    S3PipelineStore,
+    StepFunctionsPipeline,
+    links,
+)
 from tests.doors import S3Door
 from tests.prefect.conftest import Saved
 from tests.prefect.server import PrefectServer
 
 ROOT = Path(__file__).parents[2]
+ON_AWS, ON_GCP = {"S3 Pipeline Store", "Step Functions Pipeline"}, {"GCS Pipeline Store"}
 STORES = [S3PipelineStore, GCSPipelineStore, LocalPipelineStore]
 
 
 class TestStandards(standards.BlockStandardTestSuite):
     """Prefect's own, for every block that is published."""
 
-    @pytest.fixture(params=STORES)
+    @pytest.fixture(params=[*STORES, StepFunctionsPipeline])
     def block(self, request: pytest.FixtureRequest) -> type[Block]:
         return request.param
 
@@ -112,7 +120,7 @@ def registered(printed: str) -> set[str]:
 
 
 def test_all_register_from_the_command_line(server: PrefectServer) -> None:
-    assert registered(run(REGISTER, server)) == {"S3 Pipeline Store", "GCS Pipeline Store", "Local Pipeline Store"}
+    assert registered(run(REGISTER, server)) == {"Local Pipeline Store", *ON_AWS, *ON_GCP}
 
 
 @pytest.fixture(params=["aws", "gcp", "both"])
@@ -132,8 +140,7 @@ def test_the_absence_of_a_cloud_costs_its_store_and_nothing_else(
     server: PrefectServer, without: tuple[str, Path]
 ) -> None:
     missing, path = without
-    left = {"Local Pipeline Store", "S3 Pipeline Store", "GCS Pipeline Store"}
-    left -= {"aws": {"S3 Pipeline Store"}, "gcp": {"GCS Pipeline Store"}}.get(missing, left - {"Local Pipeline Store"})
+    left = {"Local Pipeline Store", *ON_AWS, *ON_GCP} - {"aws": ON_AWS, "gcp": ON_GCP, "both": ON_AWS | ON_GCP}[missing]
     assert registered(run(REGISTER, server, path=str(path))) == left
     code = """if True:
         import json
@@ -141,7 +148,8 @@ def test_the_absence_of_a_cloud_costs_its_store_and_nothing_else(
         from prefect.plugins import load_prefect_collections
         from prefect.utilities.dispatch import get_registry_for_type
         loaded = load_prefect_collections()["clinops_prefect"]
-        print(json.dumps([str(loaded), [name for name in get_registry_for_type(Block) if "pipeline-store" in name]]))
+        ours = "pipeline-store", "functions-pipeline"
+        print(json.dumps([str(loaded), [name for name in get_registry_for_type(Block) if name.endswith(ours)]]))
     """
     # The only line: Prefect prints a warning for what it cannot load.
     (line,) = run(code, server, path=str(path)).splitlines()

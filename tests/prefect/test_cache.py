@@ -100,9 +100,7 @@ def test_without_them_it_is_read_twice(watched: tuple[Saved, Proxy], tmp_path: P
 def test_another_task_with_the_same_inputs_has_a_result_of_its_own(local: Saved, tmp_path: Path) -> None:
     run(local, tmp_path / "journal")
 
-    @task(
-        result_storage=local.reference, result_serializer=DataFrameSerializer(), cache_policy=INPUTS + TASK_SOURCE
-    )
+    @task(result_storage=local.reference, result_serializer=DataFrameSerializer(), cache_policy=INPUTS + TASK_SOURCE)
     def other(rows: int, journal: str) -> pd.DataFrame:
         return frame(rows).iloc[:1]
 
@@ -132,9 +130,7 @@ def test_a_miss_is_no_error(local: Saved, tmp_path: Path, server: PrefectServer)
     assert not server.logged(key.removeprefix("results/here/"), level=logging.WARNING, seconds=4)
 
 
-def test_outside_a_run_it_is_logged_too(
-    watched: tuple[Saved, Proxy], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_outside_a_run_it_is_logged_too(watched: tuple[Saved, Proxy], caplog: pytest.LogCaptureFixture) -> None:
     saved, proxy = watched
     proxy.answers = deny
     loaded: PipelineStore = type(saved.store).load(saved.reference.split("/")[1], _sync=True)

@@ -1,4 +1,4 @@
-"""What the ICU flow shows in Prefect: a lineage from raw tables to features, and artifacts with counts and URIs only."""
+"""What the ICU flow shows in Prefect: a lineage from raw tables to features, and artifacts of counts and URIs only."""
 
 import datetime as dt
 import json

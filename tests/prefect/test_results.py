@@ -98,9 +98,7 @@ def test_a_flow_result_is_raw_parquet(run: Callable[[Saved], State[Any]], saved:
 RUNNERS = {
     "threads": lambda: ThreadPoolTaskRunner(max_workers=2),
     "processes": lambda: ProcessPoolTaskRunner(max_workers=2),
-    "dask": lambda: DaskTaskRunner(
-        cluster_kwargs={"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    ),
+    "dask": lambda: DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}),
 }
 
 
@@ -162,9 +160,7 @@ def test_another_process_finds_the_results_also_after_the_server_was_restarted(
         server.stop()
         server.start()
     runs = [str(of_flow.state_details.flow_run_id), str(of_task.state_details.task_run_id)]
-    done = subprocess.run(
-        [sys.executable, "-c", READ, *runs], env=server.environment, capture_output=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", READ, *runs], env=server.environment, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr.decode()
     for result in pickle.loads(done.stdout):
         assert_frame_equal(result, frame())

@@ -24,8 +24,8 @@ from clinops_prefect.tasks import (
 )
 from tests.doors import Door, S3Door
 from tests.prefect.conftest import Saved
-from tests.prefect.server import PrefectServer
 from tests.prefect.sample_flows import frame
+from tests.prefect.server import PrefectServer
 from tests.proxy import Proxy, busy, deny, first
 
 QUICK: dict[str, Any] = {"retry_delay_seconds": 0, "retry_jitter_factor": None}

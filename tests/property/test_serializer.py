@@ -24,10 +24,12 @@ FRAMES = st.builds(
 KEYS = st.text() | st.integers() | st.dates() | st.tuples(st.integers(), st.text())
 VALUES = st.recursive(
     SCALARS | FRAMES,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(KEYS, inner, max_size=3)
-    | st.tuples(inner, inner)
-    | st.dictionaries(st.sampled_from(["metadata", "result", "serializer", "__clinops__", "value"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(KEYS, inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.sampled_from(["metadata", "result", "serializer", "__clinops__", "value"]), inner)
+    ),
     max_leaves=8,
 )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.catalogue import CatalogueError, fold_text, load_catalogue
+from flows.fhir_table import load_fhir_table
 
 HEART = '[heart_rate]\nunit = "bpm"\nplausible = [1, 300]\nitems = [211]\n'
 
@@ -20,8 +21,11 @@ def test_the_default_has_the_variables_in_the_order_of_the_columns():
     assert load_catalogue().names == names
 
 
-def test_the_default_has_every_item_of_the_definition():
-    items = {variable.name: set(variable.items) for variable in load_catalogue().variables}
+def test_the_default_has_every_item_of_the_definition_and_those_of_the_fhir_table():
+    variables = load_catalogue().variables
+    loinc = {item for variable in variables for item in variable.items if item > 10**9}
+    assert loinc == set(load_fhir_table().items.values())
+    items = {variable.name: set(variable.items) - loinc for variable in variables}
     assert items == {
         "heart_rate": {211, 220045},
         "resp_rate": {615, 618, 220210},

@@ -1,0 +1,161 @@
+"""The steps of a Step Functions pipeline. Pure: no Prefect, no AWS.
+
+`states_language` makes the definition of them, `definition_check` says what AWS would refuse.
+"""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+
+class UnknownKeywordError(TypeError, ValueError):
+    """A keyword that is no field.
+
+    A TypeError, as of any Python call, and a ValueError, which pydantic expects where it tries one kind of step after
+    the other.
+    """
+
+
+def refuse_unknown(cls: type[BaseModel], given: Sequence[str]) -> None:
+    """Raise for a keyword that is no field, naming the field that was probably meant.
+
+    Raises:
+        UnknownKeywordError: Prefect's blocks would otherwise keep it, silently.
+    """
+    fields = [field.alias or name for name, field in cls.model_fields.items()]
+    for name in given:
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(sorted(fields))}"
+            raise UnknownKeywordError(f"{cls.__name__} has no field {name!r}{hint}")
+
+
+class _Part(BaseModel):
+    def __init__(self, *args: Any, **data: Any) -> None:
+        fields = list(type(self).model_fields)
+        if len(args) > len(fields) or (twice := set(data) & set(fields[: len(args)])):
+            problem = f"gets {sorted(twice)[0]!r} twice" if len(args) <= len(fields) else "gets too many arguments"
+            raise UnknownKeywordError(f"{type(self).__name__} {problem}")
+        refuse_unknown(type(self), list(data))
+        super().__init__(**dict(zip(fields, args, strict=False)), **data)
+
+
+class PipelineStep(_Part):
+    """One task of a pipeline: a Lambda function, an activity, or another AWS service.
+
+    `parameters` are merged into what flows into a Lambda function or an activity: the previous step's output, then the
+    parameters, then those keys of the execution's input that the parameters declare; the later wins. The same holds for
+    the `Payload` of `lambda:invoke` and the `Input` of `states:startExecution`. For any other service the parameters
+    are the API request, and nothing is merged into them.
+
+    Args:
+        name: The state's name, unique in the pipeline, at most 80 characters.
+        resource: The ARN of a Lambda function or an activity, or of a service integration such as
+            `arn:aws:states:::ecs:runTask.sync`.
+        parameters: Static parameters. With a key that ends in `.$`, at any depth, they are JSONPath of the user's own
+            and are handed to AWS as they are.
+        retry_attempts: How many times a failed step is tried again.
+        timeout_seconds: How long one attempt may take.
+        comment: A remark, kept in the definition.
+        heartbeat_seconds: How long an activity or a callback may be silent; 0, for ever.
+        catch: Catchers of the Amazon States Language; `Next` names a step of the pipeline, and `ResultPath` may be
+            `$.<key>`, to add the error to the step's input.
+        retry_on: The error names to retry on; empty, Lambda's service errors and `States.TaskFailed`.
+        pass_input: False, and a step receives its parameters only.
+
+    Example:
+        ```python
+        PipelineStep("Preprocess", "arn:aws:lambda:us-east-1:123456789012:function:preprocess", retry_attempts=2)
+        ```
+    """
+
+    name: str = Field(description="The state's name, unique in the pipeline, at most 80 characters.")
+    resource: str = Field(description="The ARN of a Lambda function, an activity or a service integration.")
+    # Keys and values are not restricted here: `check()` reports them with all other problems, naming the step.
+    parameters: dict[Any, Any] = Field(default_factory=dict, description="Static parameters, merged into the input.")
+    retry_attempts: int = Field(default=3, description="How many times a failed step is tried again.")
+    timeout_seconds: int = Field(default=3600, description="How long one attempt may take, in seconds.")
+    comment: str = Field(default="", description="A remark, kept in the definition.")
+    heartbeat_seconds: int = Field(
+        default=0, description="How long an activity or a callback may be silent; 0, for ever."
+    )
+    catch: list[dict[str, Any]] = Field(default_factory=list, description="Catchers of the Amazon States Language.")
+    retry_on: list[str] = Field(default_factory=list, description="The error names to retry on; empty, the usual ones.")
+    pass_input: bool = Field(default=True, description="Merge the parameters into the input, instead of replacing it.")
+
+
+class S3Items(_Part):
+    """The items of a `MapStep`, in S3: one object that holds them, or all objects under a prefix.
+
+    A value that begins with `$.` is a path into the step's input.
+
+    Args:
+        bucket: The bucket.
+        key: The object that holds the items.
+        prefix: Instead of a key: each object below this prefix is an item (`{"Key": …, "Size": …, …}`).
+        input_type: `JSON` (an array), `JSONL`, `CSV` (with a header line), `PARQUET`, or `MANIFEST` (an S3 inventory);
+            empty, as the key's extension says.
+        max_items: At most this many items; 0, all.
+    """
+
+    bucket: str = Field(description="The bucket.")
+    key: str = Field(default="", description="The object that holds the items.")
+    prefix: str = Field(default="", description="Instead of a key: every object below this prefix is an item.")
+    input_type: Literal["", "JSON", "JSONL", "CSV", "PARQUET", "MANIFEST"] = Field(
+        default="", description="The format of the object; empty, as its extension says."
+    )
+    max_items: int = Field(default=0, description="At most this many items; 0, all.")
+
+    def format(self) -> str:
+        """The object's format: `input_type`, or what the key's extension says; empty when nothing says it."""
+        extension = self.key.rpartition(".")[2].lower()
+        known = {"json": "JSON", "jsonl": "JSONL", "ndjson": "JSONL", "csv": "CSV", "parquet": "PARQUET"}
+        return self.input_type or known.get(extension, "")
+
+
+class S3Results(_Part):
+    """Where a `MapStep` writes its results: `prefix/<id of the run>/` in `bucket`, beside a manifest.
+
+    Args:
+        bucket: The bucket.
+        prefix: The prefix; empty, none.
+    """
+
+    bucket: str = Field(description="The bucket.")
+    prefix: str = Field(default="", description="The prefix; empty, none.")
+
+
+class MapStep(_Part):
+    """Steps that run once for each item, thousands at a time: a Distributed Map.
+
+    Each item is the input of its own child execution, so the 25,000 events of one history do not bound it, and a
+    redrive runs only the failed ones again.
+
+    Args:
+        name: The state's name.
+        steps: The steps that each item goes through.
+        items: An `S3Items`, or a path into the step's input, such as `$.patients`, where a list is.
+        max_concurrency: How many children run at once; 0, as many as AWS allows (10,000).
+        tolerated_failure_percentage: How many of the children may fail before the step does.
+        batch_size: How many items one child gets, as `{"Items": […]}`; 0, one item as it is.
+        results: Where the children's outputs go; without it they are the step's output, of at most 256 KiB.
+        execution_type: `STANDARD` children, or `EXPRESS` ones of at most five minutes each.
+        comment: A remark, kept in the definition.
+    """
+
+    name: str = Field(description="The state's name, unique in the pipeline, at most 80 characters.")
+    steps: list[PipelineStep] = Field(description="The steps that each item goes through.")
+    items: S3Items | str = Field(description="The items in S3, or a path to a list in the step's input.")
+    max_concurrency: int = Field(default=0, description="How many children run at once; 0, as many as AWS allows.")
+    tolerated_failure_percentage: float = Field(default=0, description="How many children may fail, of a hundred.")
+    batch_size: int = Field(default=0, description="How many items one child gets; 0, one item as it is.")
+    results: S3Results | None = Field(default=None, description="Where the children's outputs go.")
+    execution_type: Literal["STANDARD", "EXPRESS"] = Field(
+        default="STANDARD", description="What kind the children are."
+    )
+    comment: str = Field(default="", description="A remark, kept in the definition.")
+
+
+Step = PipelineStep | MapStep

@@ -1,0 +1,28 @@
+"""What AWS would refuse in a state machine beside its definition."""
+
+from typing import Any
+
+_LOG_LEVELS = ("ALL", "ERROR", "FATAL", "OFF")
+
+
+def logging_problems(configuration: dict[str, Any]) -> list[str]:
+    """Why AWS would refuse a `loggingConfiguration`."""
+    level = configuration.get("level", "OFF")
+    if level not in _LOG_LEVELS:
+        return [f"logging_configuration's level is {level!r}, and may be {', '.join(_LOG_LEVELS)}"]
+    groups = [
+        destination.get("cloudWatchLogsLogGroup", {}).get("logGroupArn", "")
+        for destination in configuration.get("destinations", [])
+    ]
+    if level != "OFF" and len(groups) != 1:
+        return ["logging_configuration must have exactly one destination"]
+    return [f"logging_configuration's log group {arn!r} must end with ':*'" for arn in groups if not arn.endswith(":*")]
+
+
+def tag_problems(tags: dict[str, str]) -> list[str]:
+    """Why AWS would refuse the tags: https://docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html."""
+    problems = ["tags has more than 50 tags"] if len(tags) > 50 else []
+    for key, value in tags.items():
+        if not 1 <= len(key) <= 128 or key.lower().startswith("aws:") or len(value) > 256:
+            problems.append(f"tags has {key!r}, whose key is too long or reserved, or whose value is too long")
+    return problems

@@ -1,0 +1,119 @@
+"""A trail from a flow run to its executions, and the hook that follows it when the run is cancelled.
+
+The hook runs in the worker, which knows the flow run and nothing of what the run's process had in memory. So each
+execution is announced, before it starts, as an artifact of the run: a link to the AWS console, with what it takes to
+reach the execution. No secret is among it.
+"""
+
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from prefect.blocks.core import Block
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterType
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.flows import Flow
+from prefect_aws import AwsCredentials
+
+from clinops_prefect.aws import aws_client
+from clinops_prefect.errors import ExecutionNotFoundError
+from clinops_prefect.step_functions import executions
+from clinops_prefect.step_functions.observer import artifact, run_ids
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
+    from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline
+
+logger = logging.getLogger(__name__)
+
+_PAGE = 200
+
+
+def announce(pipeline: "StepFunctionsPipeline", execution_arn: str) -> None:
+    """Link the run that this code is part of to an execution; nothing outside of a run."""
+    if run_ids() == (None, None):
+        return
+    credentials = pipeline.credentials
+    _link(
+        run_ids(),
+        execution_arn=execution_arn,
+        region=execution_arn.split(":")[3],
+        profile=pipeline.profile,
+        endpoint_url=pipeline.endpoint_url,
+        pipeline=str(pipeline._block_document_id or ""),
+        credentials=str((credentials and credentials._block_document_id) or ""),
+    )
+
+
+# Once for a run and an execution: what starts it and what waits for it both announce it.
+@lru_cache(maxsize=1024)
+def _link(run: tuple[UUID | None, UUID | None], **metadata: str) -> None:  # noqa: ARG001 - the cache's key
+    execution_arn = metadata["execution_arn"]
+    url = console_url(execution_arn)
+    link = artifact(execution_arn, "link", f"`{execution_arn}` in the AWS console", f"[{url}]({url})", metadata)
+    try:
+        with get_client(sync_client=True) as client:
+            client.create_artifact(link)
+    except Exception as error:
+        logger.warning("cannot link %s to its Prefect run: %s", execution_arn, error)
+
+
+def console_url(execution_arn: str) -> str:
+    """Where the AWS console shows an execution."""
+    partition, region = execution_arn.split(":")[1], execution_arn.split(":")[3]
+    host = {"aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com"}.get(
+        partition, f"{region}.console.aws.amazon.com"
+    )
+    return f"https://{host}/states/home?region={region}#/v2/executions/details/{execution_arn}"
+
+
+def stop_executions_on_cancellation(flow: "Flow[Any, Any]", flow_run: FlowRun, state: "State[Any]") -> None:  # noqa: ARG001
+    """Stop every execution of a flow run that is cancelled: `@flow(on_cancellation=[stop_executions_on_cancellation])`.
+
+    A run that waits stops its execution itself. This hook is for one whose process is gone.
+    """
+    for metadata in _trail(flow_run.id):
+        arn = metadata["execution_arn"]
+        try:
+            executions.stop(_client_of(metadata), arn, error="Cancelled", cause="The Prefect flow run was cancelled.")
+        except ExecutionNotFoundError:
+            continue  # announced, and never started
+        except Exception:
+            logger.exception("cannot stop %s", arn)
+        else:
+            logger.info("stopped %s", arn)
+
+
+def _trail(flow_run_id: UUID) -> list[dict[str, str]]:
+    wanted = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]), type=ArtifactFilterType(any_=["link"])
+    )
+    found: dict[str, dict[str, str]] = {}
+    with get_client(sync_client=True) as client:
+        offset = 0
+        while page := client.read_artifacts(artifact_filter=wanted, limit=_PAGE, offset=offset):
+            for shown in page:
+                metadata = shown.metadata_ or {}
+                if "execution_arn" in metadata:
+                    found[metadata["execution_arn"]] = metadata
+            offset += len(page)
+    return list(found.values())
+
+
+def _client_of(metadata: dict[str, str]) -> "SFNClient":
+    if metadata["pipeline"]:
+        pipeline: Any = Block.load_from_ref(UUID(metadata["pipeline"]), _sync=True)  # type: ignore[call-arg]
+        return pipeline.client()  # type: ignore[no-any-return]
+    credentials: Any = None
+    if metadata["credentials"]:
+        credentials = AwsCredentials.load_from_ref(UUID(metadata["credentials"]), _sync=True)  # type: ignore[call-arg]
+    return aws_client(
+        "stepfunctions",
+        region=metadata["region"],
+        profile=metadata["profile"],
+        credentials=credentials,
+        endpoint_url=metadata["endpoint_url"],
+    )

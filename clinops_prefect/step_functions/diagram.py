@@ -1,0 +1,83 @@
+"""A drawing of a state machine."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class Diagram:
+    """A state machine as a graph. Notebooks show it as an image where Graphviz is installed, and as DOT text elsewhere.
+
+    Args:
+        name: The graph's name.
+        definition: The machine, in the Amazon States Language.
+    """
+
+    def __init__(self, name: str, definition: dict[str, Any]) -> None:
+        self.name = name
+        lines = [f"digraph {_quoted(name)} {{", "  node [shape=box, style=rounded, fontname=sans]"]
+        lines += ["  start [shape=circle, label=start]", "  end [shape=doublecircle, label=end]"]
+        lines += [f"  {line}" for line in _edges(definition, "start", "end")]
+        self.dot = "\n".join([*lines, "}"])
+
+    def __str__(self) -> str:
+        """The drawing in the DOT language."""
+        return self.dot
+
+    def save(self, file: str) -> None:
+        """Draw to a file, in the format that its extension names.
+
+        Raises:
+            ImportError: The package `graphviz`, or the program `dot`, is not installed.
+        """
+        path = Path(file)
+        path.write_bytes(self._drawn(path.suffix.lstrip(".") or "png"))
+
+    def view(self) -> None:
+        """Draw to a temporary file and open it.
+
+        Raises:
+            ImportError: The package `graphviz`, or the program `dot`, is not installed.
+        """
+        self._drawn("svg")  # says what is missing
+        import graphviz
+
+        graphviz.Source(self.dot, filename=self.name).view(cleanup=True)
+
+    def _drawn(self, format: str) -> bytes:
+        try:
+            import graphviz
+        except ImportError as error:
+            raise ImportError("drawing needs the package graphviz: pip install graphviz") from error
+        try:
+            return bytes(graphviz.Source(self.dot).pipe(format=format))
+        except graphviz.ExecutableNotFound as error:
+            raise ImportError(
+                "drawing needs Graphviz's program dot: install it from https://graphviz.org/download, or print the "
+                "diagram and paste its text into any DOT viewer"
+            ) from error
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        try:
+            return {"image/svg+xml": self._drawn("svg").decode()}
+        except ImportError:
+            return {"text/plain": self.dot}
+
+
+def _edges(definition: dict[str, Any], start: str, end: str) -> list[str]:
+    lines = [f"{_quoted(start)} -> {_quoted(definition['StartAt'])}"]
+    for name, state in definition["States"].items():
+        following = state.get("Next", end)
+        if state["Type"] == "Map":
+            lines.append(f"{_quoted(name)} [label={_quoted(f'{name}: for each item')}]")
+            inner = _edges(state["ItemProcessor"], name, name)
+            lines += [f"subgraph {_quoted(f'cluster {name}')} {{ {'; '.join(inner)} }}"]
+        lines.append(f"{_quoted(name)} -> {_quoted(following)}")
+        for catcher in state.get("Catch", []):
+            label = _quoted(", ".join(catcher["ErrorEquals"]))
+            lines.append(f"{_quoted(name)} -> {_quoted(catcher['Next'])} [style=dashed, label={label}]")
+    return lines
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,193 @@
+"""Starting executions, and never a second one for the same purpose."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+from botocore.exceptions import ClientError
+
+from clinops_prefect.definition_check import data_problems, name_problems
+from clinops_prefect.errors import (
+    ExecutionFailedError,
+    ExecutionNotFoundError,
+    InvalidExecutionError,
+    StateMachineNotFoundError,
+)
+from clinops_prefect.step_functions.history import open_state
+from clinops_prefect.step_functions.polling import describe
+from clinops_prefect.step_functions.vendor import code_of, translated
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+# A description may lag behind StartExecution's or RedriveExecution's answer by seconds.
+_SETTLES_IN = 15.0
+
+
+def execution_arn(machine_arn: str, name: str) -> str:
+    """The ARN of the execution `name`; a version's or an alias's executions are the machine's."""
+    parts = machine_arn.split(":")
+    return ":".join([*parts[:5], "execution", parts[6], name])
+
+
+def encode_input(input_data: Any) -> str:
+    """An execution's input as Step Functions takes it; equal inputs are equal texts.
+
+    Raises:
+        InvalidExecutionError: It is not JSON, or longer than 262,144 bytes.
+    """
+    value = {} if input_data is None else input_data
+    if problems := data_problems(value, "input_data"):
+        raise InvalidExecutionError("; ".join(problems))
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def check_name(name: str) -> None:
+    """Raise unless `name` may be an execution's.
+
+    Raises:
+        InvalidExecutionError: It is empty, longer than 80 characters, or holds one that AWS refuses.
+    """
+    if problems := name_problems(name, "the execution's name"):
+        raise InvalidExecutionError("; ".join(problems))
+
+
+def start(client: "SFNClient", machine_arn: str, name: str, text: str) -> str:
+    """Start an execution, or find the running one of the same name and input.
+
+    Raises:
+        InvalidExecutionError: The name is taken by an execution that has ended or has another input.
+    """
+    # Random by default: names made of the clock collide when two start in one second.
+    chosen = name or str(uuid4())
+    check_name(chosen)
+    with translated(machine_arn):
+        try:
+            return client.start_execution(stateMachineArn=machine_arn, name=chosen, input=text)["executionArn"]
+        except ClientError as error:
+            if code_of(error) != "ExecutionAlreadyExists":
+                raise
+            arn = execution_arn(machine_arn, chosen)
+            if not name:
+                # Nobody else draws this name: the client's own retry met the execution whose answer was lost.
+                return arn
+            raise InvalidExecutionError(
+                f"the name {name!r} is taken for 90 days by an execution that has ended or has another input", uri=arn
+            ) from error
+
+
+def ensure(client: "SFNClient", machine_arn: str, name: str, text: str) -> str:
+    """The execution that does what `name` stands for: started, attached to, finished, or redriven.
+
+    One that failed is redriven where AWS can and the machine's definition has not changed since; otherwise it is run
+    again under `name-2`, `name-3` and so on.
+
+    Raises:
+        InvalidExecutionError: The name was used with another input.
+    """
+    check_name(f"{name}-99")
+    for attempt in count(1):
+        current = name if attempt == 1 else f"{name}-{attempt}"
+        with translated(machine_arn):
+            try:
+                return client.start_execution(stateMachineArn=machine_arn, name=current, input=text)["executionArn"]
+            except ClientError as error:
+                if code_of(error) != "ExecutionAlreadyExists":
+                    raise
+        arn = execution_arn(machine_arn, current)
+        found = settled(lambda arn=arn: describe(client, arn))  # type: ignore[misc]
+        if json.loads(found.get("input", "null")) != json.loads(text):
+            raise InvalidExecutionError(
+                f"{arn} was started with another input. A flow run that is run again must pass the same input, and its "
+                "calls must come in the same order; or give each call its own execution_name",
+                uri=arn,
+            )
+        if found["status"] not in ("FAILED", "TIMED_OUT", "ABORTED"):
+            logger.info("attaching to %s, which is %s", arn, found["status"])
+            return arn
+        if found.get("redriveStatus") == "REDRIVABLE" and _same_definition(client, machine_arn, arn):
+            redrive(client, arn)
+            return arn
+    raise AssertionError("count() has no end")
+
+
+def redrive(client: "SFNClient", arn: str) -> None:
+    """Let a failed execution go on at the state that failed, with the definition it was started with.
+
+    Raises:
+        InvalidExecutionError: AWS cannot redrive it: it runs, succeeded, is older than 14 days, or has too many events.
+    """
+    with translated(arn):
+        try:
+            # The token makes the client's own retries one redrive.
+            client.redrive_execution(executionArn=arn, clientToken=uuid4().hex)
+        except ClientError as error:
+            if code_of(error) != "ExecutionNotRedrivable":
+                raise
+            # Another process may have redriven it just now: then it runs, which is what was wanted.
+            if describe(client, arn)["status"] not in ("RUNNING", "PENDING_REDRIVE"):
+                raise InvalidExecutionError(f"{arn} cannot be redriven", uri=arn) from error
+    logger.info("redriven %s", arn)
+
+
+def _same_definition(client: "SFNClient", machine_arn: str, arn: str) -> bool:
+    """Whether the execution was started with what the machine is now: a redrive would run the old definition."""
+    with translated(arn):
+        old = client.describe_state_machine_for_execution(executionArn=arn)["definition"]
+        new = client.describe_state_machine(stateMachineArn=machine_arn)["definition"]
+    return bool(json.loads(old) == json.loads(new))
+
+
+def settled(ask: Callable[[], T]) -> T:
+    """`ask`, once more and again while the machine or the execution that must exist is not known yet."""
+    deadline = time.monotonic() + _SETTLES_IN
+    while True:
+        try:
+            return ask()
+        except (ExecutionNotFoundError, StateMachineNotFoundError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+
+
+def outcome(client: "SFNClient", description: Any, *, show_cause: bool) -> Any:
+    """The output of an execution that succeeded.
+
+    Raises:
+        ExecutionFailedError: It did not. The cause is an attribute, and in the message only when `show_cause`.
+    """
+    status, arn = description["status"], description["executionArn"]
+    if status == "SUCCEEDED":
+        return json.loads(description.get("output", "null"))
+    # Nobody's state failed when somebody stopped it.
+    state = "" if status == "ABORTED" else open_state(client, arn)
+    error, cause = description.get("error", ""), description.get("cause", "")
+    words = [
+        f"{arn} {status.lower().replace('_', ' ')}",
+        f"in state {state!r}" if state else "",
+        f"with {error}" if error else "",
+    ]
+    told = cause if show_cause else ("the cause is in the execution's history" if cause else "")
+    raise ExecutionFailedError(
+        " ".join(word for word in words if word) + (f": {told}" if told else ""),
+        status=status,
+        error=error,
+        cause=cause,
+        execution_arn=arn,
+        failed_state=state,
+    )
+
+
+def stop(client: "SFNClient", arn: str, *, error: str = "", cause: str = "") -> None:
+    """Stop an execution; one that has ended stays as it is."""
+    reason = {key: value for key, value in (("error", error), ("cause", cause)) if value}
+    with translated(arn):
+        client.stop_execution(executionArn=arn, **reason)

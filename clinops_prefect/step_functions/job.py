@@ -1,0 +1,44 @@
+"""An execution as a Prefect job run."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from prefect.blocks.abstract import JobRun
+
+if TYPE_CHECKING:
+    from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline
+
+
+class StepFunctionsRun(JobRun[Any]):
+    """An execution that was triggered.
+
+    Attributes:
+        execution_arn: Its ARN.
+    """
+
+    def __init__(self, pipeline: "StepFunctionsPipeline", execution_arn: str) -> None:
+        self._pipeline = pipeline
+        self.execution_arn = execution_arn
+        self._output: tuple[Any] | None = None
+
+    def wait_for_completion(self) -> None:  # type: ignore[override]
+        """Wait until the execution has ended.
+
+        Raises:
+            ExecutionFailedError: It did not succeed.
+        """
+        self.fetch_result()
+
+    def fetch_result(self) -> Any:
+        """The execution's output, once it has ended."""
+        if self._output is None:
+            self._output = (self._pipeline.wait(self.execution_arn),)
+        return self._output[0]
+
+    async def await_for_completion(self) -> None:
+        """Like `wait_for_completion`, for async code."""
+        await asyncio.to_thread(self.wait_for_completion)
+
+    async def afetch_result(self) -> Any:
+        """Like `fetch_result`, for async code."""
+        return await asyncio.to_thread(self.fetch_result)

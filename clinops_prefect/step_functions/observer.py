@@ -1,0 +1,170 @@
+"""What a Prefect run sees of an execution: log lines, progress, and what its own cancellation means.
+
+Whether to stop an execution is decided by the flow run's state alone. The signals do not tell: a worker that is evicted
+gets the same one as a run that is cancelled, and a submitted task gets none.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+
+from clinops_prefect.errors import ServiceUnavailableError
+from clinops_prefect.step_functions.history import StateEvent
+
+logger = logging.getLogger(__name__)
+
+_LOOK_EVERY = 5.0
+
+_cancelled: dict[UUID, tuple[float, bool]] = {}
+_cancelled_lock = threading.Lock()
+
+
+def run_ids() -> tuple[UUID | None, UUID | None]:
+    """The ids of the flow run and the task run that this code is part of."""
+    task, flow = TaskRunContext.get(), FlowRunContext.get()
+    flow_run_id = flow.flow_run.id if flow and flow.flow_run else None
+    return (task.task_run.flow_run_id if task else None) or flow_run_id, task.task_run.id if task else None
+
+
+def is_cancelled(flow_run_id: UUID) -> bool:
+    """Whether somebody cancels the flow run; asked every few seconds, however many threads want to know."""
+    with _cancelled_lock:
+        asked, answer = _cancelled.get(flow_run_id, (float("-inf"), False))
+        if time.monotonic() - asked > _LOOK_EVERY:
+            answer = _ask(flow_run_id)
+            _cancelled[flow_run_id] = (time.monotonic(), answer)
+        return answer
+
+
+def _ask(flow_run_id: UUID) -> bool:
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(flow_run_id).state
+    except Exception as error:
+        # Without an answer nothing is stopped: the execution may be needed, and the hook comes after.
+        logger.warning("cannot ask Prefect whether flow run %s is cancelled: %s", flow_run_id, error)
+        return False
+    return state is not None and (state.is_cancelling() or state.is_cancelled())
+
+
+class Interrupted(BaseException):
+    """The coroutine that waits in this thread was cancelled. Never leaves the package."""
+
+
+class Observer:
+    """One execution, for one Prefect run.
+
+    Args:
+        execution_arn: The execution.
+        steps: How many states there are, for the progress.
+        stop: Stops the execution.
+    """
+
+    def __init__(self, execution_arn: str, steps: int, stop: Callable[[], None]) -> None:
+        self.arn, self.steps, self.stop = execution_arn, steps, stop
+        self.flow_run_id, self.task_run_id = run_ids()
+        self.log: Any = get_run_logger()
+        self.entered: dict[str, datetime] = {}
+        self.exited: set[str] = set()
+        self.progress: UUID | None = None
+        self.stopped = False
+
+    def see(self, events: list[StateEvent]) -> None:
+        """Log what the states did, and move the progress bar. A cause is never logged."""
+        for event in events:
+            if event.event == "entered":
+                self.entered[event.state] = event.time
+                self.log.info("state %r entered", event.state)
+            elif event.event == "exited":
+                began = self.entered.get(event.state)
+                took = f" after {(event.time - began).total_seconds():.1f} s" if began else ""
+                self.exited.add(event.state)
+                self.log.info("state %r exited%s", event.state, took)
+            elif event.event == "failed":
+                self.log.warning("state %r failed with %s", event.state, event.error or "an error")
+            else:
+                self.log.info("execution %s", event.event)
+        self._show()
+
+    def check(self) -> None:
+        """Stop the execution when the flow run is cancelled; the wait then sees it end."""
+        if not self.stopped and self.flow_run_id and is_cancelled(self.flow_run_id):
+            self.log.warning("the flow run is cancelled: stopping %s", self.arn)
+            try:
+                self.stop()
+            except ServiceUnavailableError as error:
+                self.log.warning("%s; trying again", error)
+            else:
+                self.stopped = True
+
+    def interrupted(self, error: BaseException) -> None:
+        """Something ended the wait from outside: a cancellation stops the execution, all else leaves it running."""
+        _forget(self.flow_run_id)
+        self.check()
+        if not self.stopped:
+            self.log.warning("no longer waiting (%s); the execution goes on: %s", type(error).__name__, self.arn)
+
+    def _show(self) -> None:
+        done = min(100.0, 100.0 * len(self.exited) / max(1, self.steps))
+        machine = self.arn.split(":")[6]
+        try:
+            with get_client(sync_client=True) as client:
+                if self.progress:
+                    client.update_artifact(self.progress, ArtifactUpdate(data=done))
+                else:
+                    shown = artifact(self.arn, "progress", f"States of `{machine}` that are done", done)
+                    self.progress = client.create_artifact(shown).id
+        except Exception as error:
+            logger.warning("cannot show the progress in Prefect: %s", error)
+
+
+def artifact(
+    execution_arn: str, kind: str, description: str, data: Any, metadata: dict[str, str] | None = None
+) -> ArtifactCreate:
+    """An artifact of the run that this code is part of."""
+    flow_run_id, task_run_id = run_ids()
+    # Prefect wants keys of lowercase letters, digits and dashes.
+    key = re.sub(r"[^a-z0-9]+", "-", f"step-functions-{execution_arn.split(':')[6]}-{kind}".lower()).strip("-")
+    return ArtifactCreate(
+        key=key,
+        type=kind,
+        description=description,
+        data=data,
+        metadata_=metadata,
+        flow_run_id=flow_run_id,
+        task_run_id=task_run_id,
+    )
+
+
+def _forget(flow_run_id: UUID | None) -> None:
+    if flow_run_id:
+        _cancelled.pop(flow_run_id, None)
+
+
+@contextmanager
+def observed(execution_arn: str, *, steps: int, stop: Callable[[], None]) -> Iterator[Observer | None]:
+    """Observe a wait for the Prefect run that it is part of; None outside of a run."""
+    try:
+        observer = Observer(execution_arn, steps, stop)
+    except MissingContextError:
+        yield None
+        return
+    try:
+        yield observer
+    except Exception:
+        raise
+    except BaseException as error:
+        observer.interrupted(error)
+        raise

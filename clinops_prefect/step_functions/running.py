@@ -1,0 +1,79 @@
+"""Running a pipeline to its end: deploy, announce, start or attach, wait."""
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from clinops_prefect.step_functions import executions, polling
+from clinops_prefect.step_functions.cancellation import announce
+from clinops_prefect.step_functions.observer import Interrupted, observed
+
+if TYPE_CHECKING:
+    from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline
+
+
+def run(
+    pipeline: "StepFunctionsPipeline",
+    input_data: Any,
+    execution_name: str,
+    *,
+    deploy: bool,
+    timeout: float | None,
+    interrupt: threading.Event | None = None,
+) -> Any:
+    """`StepFunctionsPipeline.run`, until `interrupt` is set."""
+    pipeline.refuse_express()
+    text = executions.encode_input(input_data)
+    name = execution_name or str(uuid4())
+    executions.check_name(name)
+    machine = pipeline.deploy(publish=True) if deploy else pipeline.state_machine_arn
+    # Before it starts, so that a process that is killed in between leaves no execution that nobody knows of.
+    announce(pipeline, executions.execution_arn(machine, name))
+
+    def ensure() -> str:
+        return executions.ensure(pipeline.client(), machine, name, text)
+
+    # A machine that was deployed a moment ago may not be known yet everywhere.
+    execution_arn = executions.settled(ensure) if deploy else ensure()
+    announce(pipeline, execution_arn)
+    return wait(pipeline, execution_arn, timeout, interrupt)
+
+
+async def arun(
+    pipeline: "StepFunctionsPipeline", input_data: Any, execution_name: str, *, deploy: bool, timeout: float | None
+) -> Any:
+    """`run` in a thread, which ends its wait when the coroutine is cancelled."""
+    interrupt = threading.Event()
+    try:
+        return await asyncio.to_thread(
+            run, pipeline, input_data, execution_name, deploy=deploy, timeout=timeout, interrupt=interrupt
+        )
+    finally:
+        # Else the thread would wait on, and with it the process that wants to end.
+        interrupt.set()
+
+
+def wait(
+    pipeline: "StepFunctionsPipeline",
+    execution_arn: str,
+    timeout: float | None,
+    interrupt: threading.Event | None = None,
+) -> Any:
+    """`StepFunctionsPipeline.wait`, until `interrupt` is set."""
+    client = pipeline.client()
+
+    def stop() -> None:
+        pipeline.stop(execution_arn, error="Cancelled", cause="The Prefect flow run was cancelled.")
+
+    with observed(execution_arn, steps=len(pipeline.steps), stop=stop) as seen_by:
+
+        def check() -> None:
+            if interrupt and interrupt.is_set():
+                raise Interrupted
+            if seen_by:
+                seen_by.check()
+
+        see = seen_by.see if seen_by else None
+        description = polling.wait_for_end(client, execution_arn, timeout=timeout, on_events=see, check=check)
+    return executions.outcome(client, description, show_cause=pipeline.show_cause)

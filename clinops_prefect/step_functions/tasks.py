@@ -1,0 +1,160 @@
+"""Prefect tasks that run a pipeline: one execution for each call of a flow run, however often the run is repeated."""
+
+import threading
+from typing import Any
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.futures import PrefectFutureList
+from prefect.utilities.callables import expand_mapping_parameters, get_call_parameters
+
+from clinops_prefect.errors import InvalidExecutionError, ServiceUnavailableError
+from clinops_prefect.step_functions.observer import run_ids
+from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline
+
+_COUNTER = "clinops_prefect.step_functions"
+_counter_lock = threading.Lock()
+
+
+def _next_call() -> int | None:
+    """The place of this call among the flow run's; None where it has none that a repeated run would find again."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or TaskRunContext.get() is not None:
+        return None
+    with _counter_lock:
+        # Prefect's own counters of calls, which begin anew with each attempt of the flow run.
+        call = int(context.task_run_dynamic_keys.get(_COUNTER, -1)) + 1
+        context.task_run_dynamic_keys[_COUNTER] = call
+        return call
+
+
+class PipelineTask(Task[Any, Any]):
+    """A task that knows which of its flow run's calls each call is.
+
+    It is counted where the flow makes the call, since submitted tasks begin in any order.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task."""
+        kwargs.setdefault("call", _next_call())
+        return super().__call__(*args, **kwargs)
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """Submit the task to the flow's task runner."""
+        kwargs.setdefault("call", _next_call())
+        return super().submit(*args, **kwargs)
+
+    def map(self, *args: Any, wait_for: Any = None, return_state: bool = False, **kwargs: Any) -> Any:
+        """Submit the task once for each element; a pipeline is given as `unmapped(pipeline)`, or as its name."""
+        parameters = get_call_parameters(self.fn, args, kwargs, apply_defaults=False)
+        each = expand_mapping_parameters(self.fn, parameters)
+        futures: Any = PrefectFutureList(  # type: ignore[abstract]
+            self.submit(wait_for=wait_for, **{name: value for name, value in one.items() if name != "call"})
+            for one in each
+        )
+        if not return_state:
+            return futures
+        for future in futures:
+            future.wait()
+        return [future.state for future in futures]
+
+    def with_options(self, **options: Any) -> "PipelineTask":
+        """The same task with other options."""
+        changed: Any = super().with_options(**options)
+        # Prefect makes a plain Task, whose calls would not be counted.
+        changed.__class__ = PipelineTask
+        assert isinstance(changed, PipelineTask)
+        return changed
+
+
+def _name(execution_name: str, call: int | None) -> str:
+    flow_run_id, task_run_id = run_ids()
+    if execution_name or task_run_id is None:
+        return execution_name
+    if flow_run_id is None:
+        return f"prefect-{task_run_id}"
+    if call is None:
+        raise InvalidExecutionError(
+            "a pipeline that another task calls has no place in the flow run, by which a repeated run would find its "
+            "execution: give it an execution_name, such as f'{flow_run.id}-{patient}'"
+        )
+    return f"prefect-{flow_run_id}-{call}"
+
+
+def _loaded(pipeline: StepFunctionsPipeline | str) -> StepFunctionsPipeline:
+    if isinstance(pipeline, StepFunctionsPipeline):
+        return pipeline
+    slug, _, name = pipeline.rpartition("/")
+    if slug not in ("", StepFunctionsPipeline.get_block_type_slug()):
+        raise InvalidExecutionError(f"{pipeline!r} is no pipeline: write 'step-functions-pipeline/<name>'")
+    return StepFunctionsPipeline.load(name, _sync=True)  # type: ignore[call-arg, return-value]
+
+
+def _run(
+    pipeline: StepFunctionsPipeline | str,
+    input_data: Any = None,
+    execution_name: str = "",
+    *,
+    deploy: bool = True,
+    timeout: float | None = None,
+    call: int | None = None,
+) -> Any:
+    """Run a pipeline on AWS Step Functions, and return its output.
+
+    In a flow run, the execution's name comes from the run's id and the place of the call in it. A run that is retried,
+    or killed and started again, so attaches to the execution that runs, returns the output of the one that succeeded,
+    or redrives the one that failed. It never starts a second.
+
+    Args:
+        pipeline: The pipeline, or the name of a saved one, such as `step-functions-pipeline/prod`.
+        input_data: What the first step gets.
+        execution_name: What the execution is for, instead of the flow run and the place of the call.
+        deploy: Bring the state machine up to date first, and run exactly that version.
+        timeout: Seconds to wait at most; None, as long as it takes.
+        call: The place of the call. It is counted, not given.
+
+    Raises:
+        ClinopsPrefectError: Whatever `StepFunctionsPipeline.run` raises.
+    """
+    return _loaded(pipeline).run(input_data, _name(execution_name or "", call), deploy=deploy, timeout=timeout)
+
+
+async def _arun(
+    pipeline: StepFunctionsPipeline | str,
+    input_data: Any = None,
+    execution_name: str = "",
+    *,
+    deploy: bool = True,
+    timeout: float | None = None,
+    call: int | None = None,
+) -> Any:
+    """Like `run_step_functions_pipeline`, for async flows."""
+    return await _loaded(pipeline).arun(input_data, _name(execution_name or "", call), deploy=deploy, timeout=timeout)
+
+
+def _is_worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
+    return isinstance(state.data, ServiceUnavailableError)
+
+
+_OPTIONS: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": [10, 60, 300],
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": _is_worth_retrying,
+    # A pipeline's steps have effects, and the execution's name already keeps them from happening twice.
+    "cache_policy": NO_CACHE,
+}
+
+run_step_functions_pipeline = PipelineTask(fn=_run, name="run-step-functions-pipeline", **_OPTIONS)
+arun_step_functions_pipeline = PipelineTask(fn=_arun, name="run-step-functions-pipeline", **_OPTIONS)
+
+
+def task_of(pipeline: StepFunctionsPipeline, **task_options: Any) -> PipelineTask:
+    """The task that runs `pipeline`; `StepFunctionsPipeline.as_task` in the class's own words."""
+
+    def run(input_data: Any = None, execution_name: str = "", *, call: int | None = None) -> Any:
+        return _run(pipeline, input_data, execution_name, call=call)
+
+    return PipelineTask(fn=run, **{"name": pipeline.name, "description": _run.__doc__, **_OPTIONS, **task_options})

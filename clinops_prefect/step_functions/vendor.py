@@ -1,0 +1,95 @@
+"""AWS's errors become ours here, and nowhere else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import (
+    ClientError,
+    ConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
+
+from clinops_prefect.errors import (
+    AccessDeniedError,
+    ClinopsPrefectError,
+    ExecutionNotFoundError,
+    InvalidExecutionError,
+    InvalidPipelineError,
+    ServiceUnavailableError,
+    StateMachineNotFoundError,
+)
+
+# https://docs.aws.amazon.com/step-functions/latest/apireference/CommonErrors.html
+_DENIED = {
+    *("AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException", "IncompleteSignature"),
+    *("InvalidClientTokenId", "InvalidSignatureException", "KmsAccessDeniedException", "MissingAuthenticationToken"),
+    *("MissingAuthenticationTokenException", "NotAuthorized", "OptInRequired", "SignatureDoesNotMatch"),
+    "UnrecognizedClientException",
+}
+_BUSY = {
+    *("ExecutionLimitExceeded", "InternalFailure", "InternalServerError", "KmsThrottlingException", "RequestExpired"),
+    *("RequestLimitExceeded", "RequestTimeout", "ServiceUnavailable", "ServiceUnavailableException"),
+    *("StateMachineDeleting", "Throttling", "ThrottlingException", "TooManyRequestsException", "ConflictException"),
+}
+_NO_CREDENTIALS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    SSOError,
+    TokenRetrievalError,
+)
+_UNREACHED = (HTTPClientError, ConnectionError)
+_REFUSED = {
+    *("InvalidArn", "InvalidDefinition", "InvalidEncryptionConfiguration", "InvalidExecutionInput"),
+    *("InvalidLoggingConfiguration", "InvalidName", "InvalidTracingConfiguration", "MissingRequiredParameter"),
+    *("ServiceQuotaExceededException", "StateMachineLimitExceeded", "StateMachineTypeNotSupported", "TooManyTags"),
+    "ValidationException",
+}
+_ABOUT_MACHINES = {"CreateStateMachine", "UpdateStateMachine", "PublishStateMachineVersion", "TagResource"}
+
+
+def code_of(error: ClientError) -> str:
+    """The error's name, such as `ExecutionAlreadyExists`."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def translated(arn: str) -> Iterator[None]:
+    """Raise our error, about `arn`, for one of AWS's; what has no counterpart is raised as it is."""
+    try:
+        yield
+    except ClientError as error:
+        ours = _translate(error, arn)
+        if ours is None:
+            raise
+        raise ours from error
+    except _NO_CREDENTIALS as error:
+        raise AccessDeniedError(f"no usable AWS credentials for {arn}: {error}", uri=arn) from error
+    except _UNREACHED as error:
+        raise ServiceUnavailableError(f"Step Functions cannot be reached for {arn}: {error}", uri=arn) from error
+
+
+def _translate(error: ClientError, arn: str) -> ClinopsPrefectError | None:
+    code = code_of(error)
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _DENIED:
+        return AccessDeniedError(f"{error.operation_name} on {arn} was refused ({code})", uri=arn)
+    if code in ("ResourceNotFound", "StateMachineDoesNotExist"):
+        return StateMachineNotFoundError(f"there is no state machine {arn}: call deploy() first", uri=arn)
+    if code == "ExecutionDoesNotExist":
+        return ExecutionNotFoundError(f"there is no execution {arn}", uri=arn)
+    if code in _REFUSED and error.operation_name in _ABOUT_MACHINES:
+        # It may quote the definition, never what flows through it.
+        message = str(error.response.get("Error", {}).get("Message", ""))
+        return InvalidPipelineError(f"AWS refuses {arn} ({code}): {message}", problems=[message], uri=arn)
+    if code in _REFUSED:
+        # Its message may quote the input, so it stays out of ours.
+        return InvalidExecutionError(f"{error.operation_name} on {arn} was refused ({code})", uri=arn)
+    if code in _BUSY or status >= 500 or status == 429:
+        return ServiceUnavailableError(f"Step Functions answers {code} to {error.operation_name} on {arn}", uri=arn)
+    return None

@@ -1,0 +1,110 @@
+"""Many dates of ICU features, a few at a time; started again, it does what is not complete.
+
+python -m flows.backfill --source 'DIR/{date}' --store URI_OR_BLOCK --dates 2024-01-01..2024-01-31
+"""
+
+import datetime as dt
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.futures import wait
+
+from flows import report
+from flows.engines import DEFAULT_ENGINE, task_runner
+from flows.icu_features import icu_features
+
+
+class BackfillError(RuntimeError):
+    """Some dates failed; the others are complete. The message names them."""
+
+
+@task(name="backfill-date", task_run_name="backfill-{date}", tags=["icu-features"])
+def backfill_date(date: dt.date, source: str, store: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Compute one date, or find it complete."""
+    began = dt.datetime.now(dt.UTC)
+    manifest = icu_features(source.replace("{date}", date.isoformat()), store, date, **options)
+    return {
+        "date": date.isoformat(),
+        "state": "computed" if dt.datetime.fromisoformat(manifest["created"]) >= began else "complete before",
+        "windows": sum(artifact["rows"] for artifact in manifest["artifacts"] if "/features/" in artifact["name"]),
+    }
+
+
+@flow(
+    name="icu-backfill",
+    description="ICU features of many dates, a few at a time; resumable.",
+    validate_parameters=True,
+)
+def backfill(
+    source: str,
+    store: str,
+    dates: list[dt.date],
+    concurrency: int = 2,
+    shards: int = 4,
+    window_hours: int = 6,
+    horizon_hours: int = 48,
+    catalogue: str = "",
+    fhir_table: str = "",
+    engine: str = DEFAULT_ENGINE,
+    refresh: bool = False,
+) -> list[dict[str, Any]]:
+    """Compute the features of each date that is not complete.
+
+    Args:
+        source: As `icu_features`; `{date}` in it stands for the date.
+        store: As `icu_features`.
+        dates: The dates, in the order in which to begin them.
+        concurrency: How many dates at a time. Each has an engine of its own, so that this many times as many threads
+            or processes are busy; on one Dask cluster they share its workers.
+        shards: As `icu_features`, and so are the parameters after it.
+        window_hours: …
+        horizon_hours: …
+        catalogue: …
+        fhir_table: …
+        engine: …
+        refresh: …
+
+    Returns:
+        Per date `state` (`computed`, or `complete before`) and its number of `windows`.
+
+    Raises:
+        BackfillError: Some dates failed; every other one was done first.
+        ValueError: There is no date, or the concurrency is not 1 or more.
+    """
+    logger, dates = get_run_logger(), list(dict.fromkeys(dates))
+    if not dates or concurrency < 1:
+        raise ValueError("a backfill needs at least one date, and a concurrency of 1 or more")
+    options = {
+        "shards": shards,
+        "window_hours": window_hours,
+        "horizon_hours": horizon_hours,
+        "catalogue": catalogue,
+        "fhir_table": fhir_table,
+        "engine": engine,
+        "refresh": refresh,
+    }
+    common = {"source": source, "store": store, "options": options}
+    with task_runner(f"threads={concurrency}") as runner:
+        futures = [runner.submit(backfill_date, {"date": date, **common}) for date in dates]
+        with report.progress("icu-backfill") as progress:
+            progress.follow(futures)
+        wait(futures)
+    done, failed = [], []
+    for date, future in zip(dates, futures, strict=True):
+        result = future.result(raise_on_failure=False)
+        if isinstance(result, Exception):
+            failed.append(f"{date} ({type(result).__name__})")
+        else:
+            done.append(result)
+    report.backfill_artifact(done)
+    computed = sum(row["state"] == "computed" for row in done)
+    logger.info("%d dates computed, %d complete before, %d failed", computed, len(done) - computed, len(failed))
+    if failed:
+        raise BackfillError(f"{len(failed)} of {len(dates)} dates failed, each is as it was: {', '.join(failed)}")
+    return done
+
+
+if __name__ == "__main__":
+    from flows.command_line import backfill_main
+
+    backfill_main()

@@ -1,0 +1,47 @@
+"""What a flow's tasks run on: threads, processes or a Dask cluster, by one text.
+
+    threads[=N]   processes[=N]   dask[=ADDRESS]
+
+Tasks hand each other the store's reference and names, so the same tasks run on each of them. Processes and Dask's
+workers import the flows: these have to be installed, or on `PYTHONPATH`, wherever a worker runs.
+"""
+
+from typing import Any
+
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+DEFAULT_ENGINE = "threads"
+_THREADS = 4
+
+
+def task_runner(engine: str) -> TaskRunner[Any]:
+    """The task runner that an engine means, to be entered as a context.
+
+    Args:
+        engine: `threads` (4 by default): for short runs, and where the network is what is waited for. `processes` (one
+            per core by default): one shard's work in each at a time. `dask`: a temporary cluster of a process per core,
+            or the cluster whose scheduler is at `dask=tcp://host:8786`.
+
+    Raises:
+        ValueError: There is no such engine.
+        ImportError: Dask is not installed.
+    """
+    kind, _, value = engine.partition("=")
+    if kind == "dask":
+        return _dask(value)
+    if kind not in ("threads", "processes"):
+        raise ValueError(f"no engine {engine!r}; there are threads[=N], processes[=N] and dask[=ADDRESS]")
+    if value and not (value.isdecimal() and int(value)):
+        raise ValueError(f"engine {engine!r}: the number of {kind} has to be 1 or more")
+    number = int(value) if value else None
+    return ThreadPoolTaskRunner(number or _THREADS) if kind == "threads" else ProcessPoolTaskRunner(number)
+
+
+def _dask(address: str) -> TaskRunner[Any]:
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner
+    except ModuleNotFoundError as error:
+        raise ImportError("the engine dask needs the 'dask' extra: pip install 'clinops-prefect[dask]'") from error
+    if address:
+        return DaskTaskRunner(address=address)
+    return DaskTaskRunner(cluster_kwargs={"processes": True, "threads_per_worker": 1, "dashboard_address": None})

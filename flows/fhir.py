@@ -1,0 +1,147 @@
+"""FHIR R4 Observations as raw rows: NDJSON, as a bulk export writes it, plain or compressed.
+
+A row is one value: an Observation without components is one, each component is one, and so is a value of its own beside
+components. What every rule of `reading` does to a row is counted, so that rows in = rows dropped here + rows passed on.
+"""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+
+from flows.catalogue import Catalogue
+from flows.counts import Counts
+from flows.fhir_table import FhirTable, reference_id
+from flows.ingest import OBSERVATIONS, RAW_DTYPES
+from flows.tables import TableError
+
+# An observation that says one of these has a result (https://hl7.org/fhir/R4/valueset-observation-status.html). What
+# was corrected counts from the correction: `issued` is its time.
+_WITH_RESULT = frozenset({"final", "preliminary", "amended", "corrected"})
+_UCUM = "http://unitsofmeasure.org"
+_BATCH_ROWS = 50_000
+_COUNTED = ("rows_in", "entered_in_error", "no_result", "not_in_catalogue", "passed_on")
+
+
+def ingest_observations(path: Path, catalogue: Catalogue, table: FhirTable) -> Iterator[tuple[pd.DataFrame, Counts]]:
+    """Read an Observation file and keep the values of the catalogue's items.
+
+    Args:
+        path: `.ndjson` or `.ndjson.gz`.
+        catalogue: What to keep, and by which units.
+        table: Which codes are which items, and the zone of the times.
+
+    Yields:
+        As `ingest.ingest`; the counts have, before `not_in_catalogue`, `entered_in_error` and `no_result` (registered,
+        cancelled, unknown). `charttime` is the effective time (of a period its end: the value is of all of it; a date
+        alone is no time), `storetime` is `issued`. A value that is no number, or has a comparator, is null.
+
+    Raises:
+        TableError: A line is no Observation or has a time that is none; names the line, never what is in it.
+    """
+    wanted = frozenset(catalogue.item_ids)
+    rows: list[tuple[Any, ...]] = []
+    counts = dict.fromkeys(_COUNTED, 0)
+    for number, resource in read_resources(path, "Observation"):
+        try:
+            _add(resource, rows, counts, wanted, table)
+        except (ValueError, TypeError, AttributeError):
+            problem = f"{path}: line {number} has a time or an element that is not of FHIR R4"
+        else:
+            if len(rows) >= _BATCH_ROWS:
+                yield _frame(rows), {OBSERVATIONS: counts}
+                rows, counts = [], dict.fromkeys(_COUNTED, 0)
+            continue
+        # Outside of the handler: the exception quotes the cell.
+        raise TableError(problem)
+    yield _frame(rows), {OBSERVATIONS: counts}
+
+
+def read_resources(path: Path, kind: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The resources of an NDJSON file with the numbers of their lines.
+
+    Raises:
+        TableError: The file is damaged, or a line is not a resource of this type.
+    """
+    lines = _lines(path)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            resource = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            resource = None
+        if not isinstance(resource, dict) or resource.get("resourceType") != kind:
+            raise TableError(f"{path}: line {number} is not JSON of a FHIR {kind}")
+        yield number, resource
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield from file
+        return
+    except (OSError, EOFError, zlib.error) as error:
+        problem = type(error).__name__
+    raise TableError(f"{path}: cannot be read; it is damaged, cut short, or not what its name says ({problem})")
+
+
+def _add(
+    resource: dict[str, Any],
+    rows: list[tuple[Any, ...]],
+    counts: dict[str, int],
+    wanted: frozenset[int],
+    table: FhirTable,
+) -> None:
+    components = resource.get("component", [])
+    has_own = not components or any(key.startswith("value") for key in resource)
+    parts = [*([resource] if has_own else []), *components]
+    counts["rows_in"] += len(parts)
+    status = resource.get("status")
+    if status not in _WITH_RESULT:
+        counts["entered_in_error" if status == "entered-in-error" else "no_result"] += len(parts)
+        return
+    items = [(table.item(part.get("code")), part) for part in parts]
+    known = [(item, part) for item, part in items if item is not None and item in wanted]
+    counts["not_in_catalogue"] += len(parts) - len(known)
+    counts["passed_on"] += len(known)
+    if not known:
+        return
+    who = reference_id(resource.get("subject"), "Patient")
+    stay = reference_id(resource.get("encounter"), "Encounter")
+    period = resource.get("effectivePeriod", {})
+    effective = resource.get("effectiveDateTime", resource.get("effectiveInstant", period.get("end")))
+    charttime, storetime = table.time(effective), table.time(resource.get("issued"))
+    if "issued" in resource and storetime is None:
+        raise ValueError  # an instant has a time of day
+    rows.extend((who, stay, item, charttime, storetime, *_value(part)) for item, part in known)
+
+
+def _value(part: dict[str, Any]) -> tuple[float | None, str | None]:
+    if "valueInteger" in part:
+        return float(part["valueInteger"]), None
+    quantity = part.get("valueQuantity", {})
+    # "<5" is not 5.
+    number = None if "comparator" in quantity else quantity.get("value")
+    unit = quantity.get("code") if quantity.get("system") == _UCUM else quantity.get("unit", quantity.get("code"))
+    return None if number is None else float(number), unit
+
+
+def _frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    who, stay, item, charttime, storetime, number, unit = zip(*rows, strict=True) if rows else [()] * 7
+    columns = {
+        "table": [OBSERVATIONS] * len(rows),
+        "subject_id": who,
+        "stay_id": stay,
+        "itemid": item,
+        "charttime": np.array(charttime, dtype="datetime64[us]"),
+        "storetime": np.array(storetime, dtype="datetime64[us]"),
+        "valuenum": np.array(number, dtype="float64"),
+        "valueuom": unit,
+    }
+    return pd.DataFrame({name: pd.Series(columns[name], dtype=dtype) for name, dtype in RAW_DTYPES.items()})  # type: ignore[call-overload]

@@ -1,0 +1,125 @@
+"""The FHIR table (`fhir.toml`, which explains its keys), and FHIR's identities and times as those of the steps."""
+
+import datetime as dt
+import functools
+import hashlib
+import re
+import tomllib
+import zoneinfo
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DEFAULT_FHIR_TABLE = Path(__file__).with_name("fhir.toml")
+_KEYS = {"timezone": str, "item_systems": list, "stay_files": list, "stay_codes": list, "codes": dict}
+
+# FHIR's dateTime from the hour on (https://hl7.org/fhir/R4/datatypes.html#dateTime); the zone, which it requires, may
+# be absent. `fromisoformat` alone would take weeks and other forms of ISO 8601 as well.
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?")
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
+_REFERENCE = re.compile(r"(?:^|/)(?P<type>[A-Za-z]+)/(?P<id>[A-Za-z0-9.\-]{1,64})(?:/_history/[A-Za-z0-9.\-]+)?$")
+_URN = re.compile(r"urn:(?:uuid|oid):(?P<id>[A-Za-z0-9.\-]{1,64})")
+# Up to 18 digits a number stays itself; hashes begin above all of them.
+_NUMBER = re.compile(r"[1-9]\d{0,17}")
+_HASHED = 1 << 62
+
+
+class FhirTableError(ValueError):
+    """The FHIR table is not one. The message names the key."""
+
+
+@dataclass(frozen=True)
+class FhirTable:
+    """What is in `fhir.toml`.
+
+    Attributes:
+        items: (system, code) to item id.
+        sha256: Digest of the file.
+    """
+
+    timezone: zoneinfo.ZoneInfo
+    item_systems: frozenset[str]
+    stay_files: tuple[str, ...]
+    stay_codes: frozenset[str]
+    items: dict[tuple[str, str], int]
+    sha256: str
+
+    def item(self, concept: Any) -> int | None:
+        """The catalogue's item that a CodeableConcept means: that of its first coding that is known."""
+        for coding in concept.get("coding", ()) if isinstance(concept, dict) else ():
+            system, code = coding.get("system", ""), coding.get("code", "")
+            if (item := self.items.get((system, code))) is not None:
+                return item
+            if system in self.item_systems and _NUMBER.fullmatch(code):
+                return int(code)
+        return None
+
+    def time(self, text: str | None) -> dt.datetime | None:
+        """A FHIR dateTime or instant as naive time in the table's zone.
+
+        Returns:
+            None for no time, and for a date alone: midnight would be a guess, and earlier than what it stands for.
+
+        Raises:
+            ValueError: It is neither. It does not become null: without its issue time a value would count too early.
+        """
+        if text is None or _DATE.fullmatch(text):
+            return None
+        if not _TIME.fullmatch(text):
+            raise ValueError
+        time = dt.datetime.fromisoformat(text)
+        return time if time.tzinfo is None else time.astimezone(self.timezone).replace(tzinfo=None)
+
+
+def load_fhir_table(path: str | Path = DEFAULT_FHIR_TABLE) -> FhirTable:
+    """Load and check a FHIR table.
+
+    Raises:
+        FhirTableError: It is not TOML, a key is unknown, missing or of the wrong type, or there is no such zone.
+        FileNotFoundError: There is no such file.
+    """
+    data = Path(path).read_bytes()
+    try:
+        table = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FhirTableError(f"{path} is not TOML in UTF-8: {error}") from error
+    for key in sorted(table.keys() ^ _KEYS.keys()):
+        raise FhirTableError(f"{path}: {'unknown' if key in table else 'missing'} key {key}")
+    for key, kind in _KEYS.items():
+        values = table[key] if kind is list else []
+        if not isinstance(table[key], kind) or not all(isinstance(value, str) for value in values):
+            raise FhirTableError(f"{path}: {key} has the wrong type")
+    items = {}
+    for system, codes in table["codes"].items():
+        for code, item in codes.items() if isinstance(codes, dict) else [("", None)]:
+            if type(item) is not int or not 0 < item < 2**63:
+                raise FhirTableError(f"{path}: codes of {system}: {code!r} has no item id")
+            items[system, code] = item
+    try:
+        zone = zoneinfo.ZoneInfo(table["timezone"])
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        raise FhirTableError(f"{path}: there is no time zone {table['timezone']!r}") from None
+    systems, codes = frozenset(table["item_systems"]), frozenset(table["stay_codes"])
+    return FhirTable(zone, systems, tuple(table["stay_files"]), codes, items, hashlib.sha256(data).hexdigest())
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def fhir_id(text: str) -> int:
+    """A logical id as the whole number that the steps identify by.
+
+    A number of up to 18 digits is itself, so that observations fit an `icu/icustays` beside them. Anything else (a
+    UUID) becomes a 62-bit hash, above all of those; of 40 million ids two share one with a probability of 2 in 10,000.
+    """
+    if _NUMBER.fullmatch(text):
+        return int(text)
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return _HASHED | (int.from_bytes(digest) >> 2)
+
+
+def reference_id(reference: Any, kind: str) -> int | None:
+    """The id that a Reference to a resource of this type has; None for none, another type, or a contained one."""
+    text = reference.get("reference", "") if isinstance(reference, dict) else ""
+    if found := _URN.fullmatch(text):
+        return fhir_id(found["id"])
+    found = _REFERENCE.search(text)
+    return fhir_id(found["id"]) if found and found["type"] == kind else None

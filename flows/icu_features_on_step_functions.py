@@ -1,0 +1,108 @@
+"""The ICU chain on AWS Step Functions, deployed and run from Prefect: three Lambda steps over one S3 store.
+
+    make demo-step-functions            # on this machine, on an emulator, with synthetic data or SOURCE=…
+
+    python -m flows.icu_features_on_step_functions --date 2024-01-15 \\
+        --source s3://raw/mimic-iv --store s3://features/clinops \\
+        --role-arn arn:aws:iam::123456789012:role/icu-features \\
+        --functions arn:aws:lambda:eu-central-1:123456789012:function:icu-
+"""
+
+import argparse
+import datetime as dt
+from typing import Any
+
+from prefect import flow, runtime
+
+from clinops_prefect import PipelineStep, StepFunctionsPipeline
+from clinops_prefect.tasks import run_step_functions_pipeline, stop_executions_on_cancellation
+from flows.windows import check_window
+
+STEPS = ("ingest", "preprocess", "features")
+
+
+def icu_pipeline(role_arn: str, functions: str, **fields: Any) -> StepFunctionsPipeline:
+    """The state machine: three steps, each step's output the next one's input.
+
+    Args:
+        role_arn: The role that the state machine assumes; it needs `lambda:InvokeFunction` on the three functions.
+        functions: What the functions' ARNs begin with; `ingest`, `preprocess` and `features` end them.
+        **fields: Any other field of `StepFunctionsPipeline`.
+    """
+    pipeline = StepFunctionsPipeline(
+        name="icu-features", role_arn=role_arn, comment="ICU features from raw MIMIC-IV tables", **fields
+    )
+    for step in STEPS:
+        # A Lambda function lasts at most fifteen minutes.
+        pipeline.add_step(PipelineStep(name=step.capitalize(), resource=f"{functions}{step}", timeout_seconds=900))
+    return pipeline
+
+
+@flow(
+    name="icu-features-on-step-functions",
+    flow_run_name="icu-features-on-step-functions-{date}",
+    description="The ICU feature chain as three Lambda steps of a state machine.",
+    on_cancellation=[stop_executions_on_cancellation],
+)
+def icu_features_on_step_functions(
+    source: str,
+    store: str,
+    date: dt.date,
+    role_arn: str,
+    functions: str,
+    shards: int = 4,
+    window_hours: int = 6,
+    horizon_hours: int = 48,
+) -> dict[str, Any]:
+    """Compute the ICU features of a date on AWS Step Functions.
+
+    Args:
+        source: Where the raw tables are, in MIMIC-IV layout: `s3://…`.
+        store: Where the artifacts go: `s3://…`.
+        date: The partition's date.
+        role_arn: The state machine's role.
+        functions: What the three functions' ARNs begin with.
+        shards: Into how many parts the subjects are split.
+        window_hours: The length of a window, in whole hours.
+        horizon_hours: How far from ICU admission windows reach; a multiple of `window_hours`.
+
+    Returns:
+        `store`, `date`, `windows` and `artifacts`.
+
+    Raises:
+        ExecutionFailedError: A step failed; names it.
+        InvalidPipelineError: The definition would be refused by AWS.
+    """
+    check_window(window_hours, horizon_hours)
+    given = {
+        "source": source,
+        "store": store,
+        "date": date.isoformat(),
+        # A retry of the flow run is the same run: it finds its execution, and its artifacts, again.
+        "run": str(runtime.flow_run.id),
+        "shards": shards,
+        "window_hours": window_hours,
+        "horizon_hours": horizon_hours,
+    }
+    output: dict[str, Any] = run_step_functions_pipeline(icu_pipeline(role_arn, functions), given)
+    return output
+
+
+def main() -> None:
+    """Parse the command line, run the flow, and say what it wrote."""
+    parser = argparse.ArgumentParser(prog="python -m flows.icu_features_on_step_functions", description=__doc__)
+    for name, text in (
+        ("source", "where the raw tables are: s3://…"),
+        ("store", "where the artifacts go: s3://…"),
+        ("date", "the partition, YYYY-MM-DD"),
+        ("role-arn", "the state machine's role"),
+        ("functions", "what the three functions' ARNs begin with"),
+    ):
+        parser.add_argument(f"--{name}", required=True, help=text)
+    parser.add_argument("--shards", type=int, default=4)
+    output = icu_features_on_step_functions(**vars(parser.parse_args()))
+    print(f"{output['windows']:,} windows, in {output['store']}:", *output["artifacts"], sep="\n  ")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The ICU steps as three Lambda handlers: each reads and writes through the pipeline store, and passes names on.
+
+The event is `{"source", "store", "date", "run", "shards", "window_hours", "horizon_hours"}`; source and store are URIs.
+Every handler returns the event with what it made, which is the next one's event. A handler that is run again, as Step
+Functions does after an error, writes the same artifacts again. They go into one container image (see
+`deployments/Dockerfile.lambda`): pandas and pyarrow are too large for a zip.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from clinops_prefect import ArtifactNotFoundError, PipelineStore
+from flows.catalogue import load_catalogue
+from flows.cohort import read_cohort
+from flows.counts import Counts, add_counts
+from flows.events import clean
+from flows.hashing import shard_of
+from flows.ingest import EVENT_TABLES, empty_raw, split_into_shards
+from flows.ingest import ingest as read_events
+from flows.partition import Partition
+from flows.quality import count_features, quality_document
+from flows.quality_page import quality_page
+from flows.windows import window_features
+
+Event = dict[str, Any]
+
+_TABLES = ("icu/icustays", "icu/chartevents", "hosp/labevents", "hosp/patients", "hosp/admissions")
+_SUFFIXES = (".csv", ".csv.gz", ".parquet")
+
+
+def ingest(event: Event, _context: Any = None) -> Event:
+    """Read the raw tables; store the cohort and each shard's rows of the catalogue's items."""
+    store, partition, shards = _open(event)
+    catalogue, counts, parts = load_catalogue(), Counts(), [[empty_raw()] for _ in range(shards)]
+    with _local(event["source"]) as folder:
+        cohort = read_cohort(folder)
+        tables = [table for table, name in EVENT_TABLES.items() if list(folder.glob(f"{name}.*"))]
+        for table in tables:
+            counts = add_counts(counts, {table: {"rows_in": 0, "not_in_catalogue": 0, "passed_on": 0}})
+            for frame, seen in read_events(folder, table, catalogue):
+                counts = add_counts(counts, seen)
+                for shard, rows in split_into_shards(frame, shards).items():
+                    parts[shard].append(rows)
+    store.upload(cohort.stays, partition.staged("cohort"))
+    for shard, frames in enumerate(parts):
+        store.upload(pd.concat(frames, ignore_index=True), partition.staged(f"raw/shard-{shard:03d}"))
+    return event | {"cohort": cohort.counts, "ingested": counts}
+
+
+def preprocess(event: Event, _context: Any = None) -> Event:
+    """Clean each shard's rows."""
+    store, partition, shards = _open(event)
+    catalogue, stays = load_catalogue(), store.download(partition.staged("cohort"))
+    counts: Counts = {}
+    for shard in range(shards):
+        cleaned = clean([store.download(partition.staged(f"raw/shard-{shard:03d}"))], stays, catalogue)
+        store.upload(cleaned.events, partition.staged(f"events/shard-{shard:03d}"))
+        counts = add_counts(counts, cleaned.counts)
+    return event | {"cleaned": counts}
+
+
+def features(event: Event, _context: Any = None) -> Event:
+    """Make the window features, then put everything in place with its quality report."""
+    store, partition, shards = _open(event)
+    catalogue, stays = load_catalogue(), store.download(partition.staged("cohort"))
+    shard_numbers = shard_of(stays["subject_id"].to_numpy("int64"), shards)
+    counts: Counts = {}
+    names, windows = ["cohort"], 0
+    for shard in range(shards):
+        frame = window_features(
+            store.download(partition.staged(f"events/shard-{shard:03d}")),
+            stays[shard_numbers == shard],
+            catalogue,
+            window_hours=event["window_hours"],
+            horizon_hours=event["horizon_hours"],
+        )
+        store.upload(frame, partition.staged(f"features/shard-{shard:03d}"))
+        counts = add_counts(counts, count_features(frame, catalogue))
+        names += [f"events/shard-{shard:03d}", f"features/shard-{shard:03d}"]
+        windows += len(frame)
+    parameters = {key: event[key] for key in ("date", "shards", "window_hours", "horizon_hours")}
+    document = quality_document(
+        ingested=event["ingested"],
+        cohort=event["cohort"],
+        cleaned=event["cleaned"],
+        features=counts,
+        catalogue=catalogue,
+        parameters=parameters,
+    )
+    for name in names:
+        store.copy_artifact(partition.staged(name), partition.final(name))
+    store.write_bytes(partition.final("quality.json"), json.dumps(document, indent=1).encode())
+    page = quality_page(document, f"ICU features of {partition.date}: data quality")
+    store.write_bytes(partition.final("quality.html"), page.encode())
+    finals = [partition.final(name) for name in names]
+    partition.remove_stale(store, set(finals))
+    manifest = {"run": partition.run, "parameters": parameters, "artifacts": sorted(finals)}
+    store.write_bytes(partition.final("manifest.json"), json.dumps(manifest, indent=1).encode())
+    partition.clear(store)
+    # Small, whatever the data: a state's output has 256 KiB.
+    return {"store": event["store"], "date": partition.date, "windows": windows, "artifacts": sorted(finals)}
+
+
+def _open(event: Event) -> tuple[PipelineStore, Partition, int]:
+    return PipelineStore.from_uri(event["store"]), Partition(event["date"], event["run"]), int(event["shards"])
+
+
+@contextmanager
+def _local(source: str) -> Iterator[Path]:
+    """The source's tables in a folder: itself, or a temporary copy of what is in a bucket."""
+    if "://" not in source:
+        yield Path(source)
+        return
+    bucket = PipelineStore.from_uri(source)
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in (f"{table}{suffix}" for table in _TABLES for suffix in _SUFFIXES):
+            try:
+                data = bucket.read_bytes(name)
+            except ArtifactNotFoundError:
+                continue
+            path = Path(temporary) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        yield Path(temporary)

@@ -1,0 +1,125 @@
+"""How far a date's features have drifted from a reference date's: a page, and a failure where limits are given.
+
+python -m flows.quality_report --store URI_OR_BLOCK --date D --reference D [--max-psi 0.25]
+"""
+
+import datetime as dt
+import json
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.futures import as_completed
+
+from clinops_prefect import PipelineStore
+from clinops_prefect.tasks import open_store
+from flows import report
+from flows.catalogue import DEFAULT_CATALOGUE, Catalogue, load_catalogue
+from flows.counts import Counts, add_counts
+from flows.drift import drift_document
+from flows.drift_page import drift_page
+from flows.engines import DEFAULT_ENGINE, task_runner
+from flows.icu_tasks import RETRIES
+from flows.quality import count_features
+
+
+class DriftError(RuntimeError):
+    """Variables are beyond the limits. The message names them; the page was written first."""
+
+
+class NotComparableError(ValueError):
+    """The two dates were not made alike. The message names what differs."""
+
+
+@task(name="count-shard", task_run_name="count-{name}", **RETRIES)
+def count_shard(store: str, name: str, catalogue: str) -> Counts:
+    """Count one shard of features, reading only the columns that are counted."""
+    known = load_catalogue(catalogue)
+    columns = ["subject_id", "stay_id", "split"]
+    columns += [f"{variable}_{feature}" for variable in known.names for feature in ("mean", "filled", "missing")]
+    return count_features(open_store(store).download(name, columns=columns), known, ["mean"])
+
+
+@flow(
+    name="icu-quality-report",
+    flow_run_name="icu-quality-report-{date}",
+    description="Drift of a date's ICU features from a reference date's.",
+    validate_parameters=True,
+)
+def quality_report(
+    store: str,
+    date: dt.date,
+    reference: dt.date,
+    max_psi: float | None = None,
+    max_missing_change: float | None = None,
+    catalogue: str = "",
+    engine: str = DEFAULT_ENGINE,
+) -> dict[str, Any]:
+    """Compare the features of two dates, and write a page beside those of the first.
+
+    Args:
+        store: As `icu_features`.
+        date: The date to look at.
+        reference: The date to compare with.
+        max_psi: Fail where a variable's population stability index is above it; 0.25 is customary.
+        max_missing_change: Fail where a variable's missing rate has changed by more, either way; 0.1 is ten percent of
+            the windows.
+        catalogue: The catalogue that both dates were made with; empty, the one that comes with the flow.
+        engine: As `icu_features`.
+
+    Returns:
+        The document: `icu/{date}/drift/{reference}.json`; the page is `.html` beside it.
+
+    Raises:
+        DriftError: A limit is exceeded.
+        NotComparableError: The two were made with different catalogues or windows.
+        ArtifactNotFoundError: There are no features of one of the dates.
+    """
+    logger, target = get_run_logger(), open_store(store)
+    catalogue = catalogue or str(DEFAULT_CATALOGUE)
+    known = load_catalogue(catalogue)
+    manifests = {day: _manifest(target, day, known) for day in (reference, date)}
+    for key in ("window_hours", "horizon_hours"):
+        hours = [manifest["parameters"][key] for manifest in manifests.values()]
+        if hours[0] != hours[-1]:
+            raise NotComparableError(f"{reference} has {key} {hours[0]}, and {date} has {hours[-1]}")
+    # Added up as they come: a shard's counts are a few megabytes.
+    counts: dict[dt.date, Counts] = {day: {} for day in manifests}
+    with task_runner(engine) as runner:
+        futures = {
+            runner.submit(count_shard, {"store": store, "name": artifact["name"], "catalogue": catalogue}): day
+            for day, manifest in manifests.items()
+            for artifact in manifest["artifacts"]
+            if "/features/" in artifact["name"]
+        }
+        for future in as_completed(list(futures)):
+            counts[futures[future]] = add_counts(counts[futures[future]], future.result())
+    limits = {"max_psi": max_psi, "max_missing_change": max_missing_change}
+    document = {
+        "date": date.isoformat(),
+        "reference": reference.isoformat(),
+        "runs": {"date": manifests[date]["run"], "reference": manifests[reference]["run"]},
+        **drift_document(counts[reference], counts[date], known, **limits),
+    }
+    path = f"icu/{date}/drift/{reference}"
+    target.write_bytes(f"{path}.json", json.dumps(document, indent=1).encode())
+    page = target.write_bytes(f"{path}.html", drift_page(document, date.isoformat(), reference.isoformat()).encode())
+    report.drift_artifact(document, page)
+    logger.info("the drift of %s from %s is in %s", date, reference, page)
+    drifted = {name: variable["exceeds"] for name, variable in document["variables"].items() if variable["exceeds"]}
+    if drifted:
+        named = ", ".join(f"{name} ({', '.join(exceeds)})" for name, exceeds in drifted.items())
+        raise DriftError(f"{len(drifted)} variables of {date} are beyond the limits: {named}; see {page}")
+    return document
+
+
+def _manifest(store: PipelineStore, date: dt.date, catalogue: Catalogue) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads(store.read_bytes(f"icu/{date}/manifest.json"))
+    if manifest["parameters"]["catalogue_sha256"] != catalogue.sha256:
+        raise NotComparableError(f"the features of {date} were made with another catalogue; pass that one")
+    return manifest
+
+
+if __name__ == "__main__":
+    from flows.command_line import quality_report_main
+
+    quality_report_main()

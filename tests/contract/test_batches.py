@@ -1,0 +1,194 @@
+"""Frames larger than memory: in batches, in bounded memory, all or nothing."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from clinops_prefect import ServiceUnavailableError, UnsupportedFrameError
+from tests.doors import Door
+from tests.gallery import FRAMES, assert_same
+
+CLINICAL = FRAMES["clinical"]
+
+
+def _batches(frame: pd.DataFrame, rows: int) -> Iterator[pd.DataFrame]:
+    for start in range(0, len(frame), rows):
+        yield frame.iloc[start : start + rows]
+
+
+def test_batches_become_one_artifact_equal_to_the_whole(door: Door, format: str) -> None:
+    store = door.store(format=format)
+    for frame in (CLINICAL, CLINICAL.set_index(["stay_id", "window_start"]), CLINICAL.set_index("icd_code")):
+        for rows in (1, 7, 60, 100):
+            store.upload_batches((batch for batch in _batches(frame, rows)), "x")
+            assert_same(store.download("x"), frame)
+            assert store.stat("x").rows == 60
+
+
+def test_default_indexes_are_numbered_through(door: Door, format: str) -> None:
+    store, batch = door.store(format=format), pd.DataFrame({"a": [1.5, 2.5]})
+    store.upload_batches([batch, batch, batch.iloc[:1]], "x")
+    assert_same(store.download("x"), pd.DataFrame({"a": [1.5, 2.5, 1.5, 2.5, 1.5]}))
+
+
+def test_iter_batches_gives_frames_of_so_many_rows_that_make_the_whole(door: Door, format: str) -> None:
+    store = door.store(format=format)
+    for frame in (CLINICAL, CLINICAL.set_index("stay_id"), CLINICAL.set_index(pd.RangeIndex(10, 190, 3))):
+        store.upload(frame, "x")
+        for rows in (1, 7, 60, 61, 10**9):
+            found = list(store.iter_batches("x", rows=rows))
+            assert [len(batch) for batch in found[:-1]] == [rows] * (len(found) - 1)
+            assert 0 < len(found[-1]) <= rows
+            assert_same(pd.concat(found), frame)
+            for batch in found:
+                assert batch.dtypes.equals(frame.dtypes)
+    with pytest.raises(ValueError, match="rows"):
+        next(store.iter_batches("x", rows=0))
+
+
+def test_iter_batches_selects_as_download_does(door: Door, format: str) -> None:
+    store = door.store(format=format)
+    store.upload_batches(_batches(CLINICAL, 13), "x")
+    ask = {"columns": ["icd_code", "stay_id"], "filters": [("stay_id", ">", 30_000_020)]}
+    assert_same(pd.concat(store.iter_batches("x", rows=5, **ask)), store.download("x", **ask))
+    assert_same(pd.concat(store.iter_batches("x", rows=5, columns=[])), CLINICAL[[]])
+
+
+def test_an_empty_artifact_is_one_empty_frame_with_its_columns(door: Door, format: str) -> None:
+    store = door.store(format=format)
+    store.upload_batches([CLINICAL.iloc[:0]], "x")
+    (found,) = store.iter_batches("x")
+    assert_same(found, CLINICAL.iloc[:0])
+    store.upload_batches([CLINICAL.iloc[:0], CLINICAL, CLINICAL.iloc[:0]], "x")
+    assert_same(store.download("x"), CLINICAL)
+
+
+def test_categories_are_one_set_over_all_batches(door: Door, format: str) -> None:
+    store, dtype = door.store(format=format), pd.CategoricalDtype(["c", "b", "a"], ordered=True)
+    frames = [pd.DataFrame({"arm": pd.Series(values, dtype=dtype)}) for values in (["a"], ["b", None], ["c", "a"])]
+    store.upload_batches(frames, "x")
+    assert_same(store.download("x"), pd.concat(frames, ignore_index=True))
+
+
+def test_no_batch_at_all_is_refused(door: Door, format: str) -> None:
+    with pytest.raises(UnsupportedFrameError):
+        door.store(format=format).upload_batches([], "x")
+    assert door.keys() == []
+
+
+FIRST = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (FIRST.astype({"a": "float64"}), "'a'"),
+        (FIRST.astype({"b": object}), "'b'"),
+        (FIRST.astype({"b": "category"}), "'b'"),
+        (FIRST[["b", "a"]], "order"),
+        (FIRST[["a"]], "columns"),
+        (FIRST.assign(c=1), "columns"),
+        (FIRST.set_index("a"), "columns"),
+        (FIRST.set_index(pd.Index(["p", "q"])), "columns|index"),
+        (FIRST.assign(b=[1, "x"]), "'b'"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("door", ["local", "s3"], indirect=True)
+def test_a_batch_that_does_not_fit_the_first_is_refused_and_nothing_written(
+    door: Door, format: str, other: pd.DataFrame, named: str
+) -> None:
+    store = door.store(format=format)
+    with pytest.raises(UnsupportedFrameError, match=named):
+        store.upload_batches([FIRST, FIRST, other], "x")
+    assert door.keys() == []
+
+
+class _Boom(Exception):
+    pass
+
+
+def _failing(error: BaseException, megabytes: int) -> Iterator[pd.DataFrame]:
+    rng = np.random.default_rng(0)
+    for _ in range(megabytes):
+        yield pd.DataFrame(rng.random((16_384, 8))).rename(columns=str)
+    raise error
+
+
+@pytest.mark.parametrize("megabytes", [1, 30])
+@pytest.mark.parametrize(
+    "error", [_Boom("x"), FileNotFoundError("theirs"), ConnectionError("theirs"), KeyboardInterrupt()]
+)
+def test_batches_that_fail_leave_the_old_artifact_and_no_unfinished_upload(
+    door: Door, format: str, error: BaseException, megabytes: int
+) -> None:
+    """Their own error comes out, not one of the store's."""
+    if format == "csv" and megabytes > 1:
+        megabytes = 3  # a CSV is complete before the first byte is sent
+    store = door.store(format=format)
+    store.upload(CLINICAL, "x")
+    before = {key: door.get(key) for key in door.keys()}
+    with pytest.raises(type(error)) as caught:
+        store.upload_batches(_failing(error, megabytes), "x")
+    assert caught.value is error
+    assert {key: door.get(key) for key in door.keys()} == before
+    assert door.unfinished() == []
+    assert_same(store.download("x"), CLINICAL)
+
+
+def test_an_artifact_that_is_overwritten_while_it_is_iterated_is_not_mixed(door: Door) -> None:
+    store = door.store()
+    old = pd.DataFrame({"v": np.zeros(400_000), "r": np.random.default_rng(0).random(400_000)})
+    store.upload(old, "x")
+    batches = store.iter_batches("x", rows=10_000)
+    seen = [next(batches)]
+    store.upload(old.assign(v=1.0), "x")
+    with pytest.raises(ServiceUnavailableError, match="overwritten"):
+        seen.extend(batches)
+    assert {value for batch in seen for value in batch["v"].unique()} == {0.0}
+
+
+_BOUNDED = """
+import resource, sys
+import numpy as np, pandas as pd
+from clinops_prefect import PipelineStore
+uri, format, fields = sys.argv[1], sys.argv[2], eval(sys.argv[3])
+store = PipelineStore.from_uri(uri, format=format, **fields)
+rng = np.random.default_rng(0)
+store.upload(pd.DataFrame({"a": [1.0]}), "warm"); store.download("warm")
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before, batches, rows = peak(), int(sys.argv[4]), 131072
+def frames():
+    for _ in range(batches):
+        if format == "csv":
+            yield pd.DataFrame({c: rng.integers(10**15, 10**16, rows).astype(str).astype("U16") for c in "abcd"}) * 5
+        else:
+            yield pd.DataFrame(rng.random((rows, 40)).round(2)).rename(columns=str)
+store.upload_batches(frames(), "x")
+written = peak() - before
+total = sum(len(batch) for batch in store.iter_batches("x", rows=50_000))
+assert total == batches * rows, total
+print(written, peak() - before)
+"""
+
+
+@pytest.mark.parametrize(("format", "batches"), [("parquet", 15), ("csv", 12)])
+@pytest.mark.timeout(120)
+def test_memory_is_bounded_by_batches_and_not_by_the_sum(door: Door, format: str, batches: int) -> None:
+    """600 MB of floats as Parquet, 500 MB of text as CSV."""
+    uri = store_uri(door)
+    fields = {} if door.scheme == "file" else {"endpoint_url": door.endpoint}  # type: ignore[attr-defined]
+    command = [sys.executable, "-c", _BOUNDED, uri, format, repr(fields), str(batches)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    written, both = (float(word) for word in done.stdout.split())
+    assert written < 300
+    assert both < 350
+
+
+def store_uri(door: Door) -> str:
+    return door.store().uri("x").removesuffix("/x.parquet")

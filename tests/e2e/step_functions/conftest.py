@@ -1,0 +1,132 @@
+"""A real Prefect server and a real emulator of Step Functions, for the session; processes that belong to a test."""
+
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+from tests.step_functions_emulator import Emulator, emulator
+
+ROOT = Path(__file__).parents[3]
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[Emulator]:
+    with emulator() as running:
+        running.function(
+            "sleep", "import time\n\ndef handler(event, context):\n    time.sleep(event['seconds'])\n    return event\n"
+        )
+        running.function("count", "def handler(event, context):\n    return event | {'n': event.get('n', 0) + 1}\n")
+        running.function(
+            "gate",
+            "import os\n\ndef handler(event, context):\n    if not os.path.exists(event['gate']):\n"
+            "        raise RuntimeError('Jane is at the gate')\n    return event | {'passed': True}\n",
+        )
+        yield running
+
+
+@pytest.fixture(scope="session")
+def environment(aws: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of every process of the session, the server's included."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        **aws.environment,
+        "PYTHONPATH": str(ROOT),
+        "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    }
+    with process(
+        ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"], environment
+    ):
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{environment['PREFECT_API_URL']}/health"):
+                break
+            time.sleep(0.5)
+        else:
+            pytest.fail("the Prefect server did not start")
+        yield environment
+
+
+@contextlib.contextmanager
+def process(
+    arguments: list[str], environment: dict[str, str], log: Path | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A Python process in a group of its own, which is gone at the end."""
+    with log.open("w") if log else open(os.devnull, "w") as output:  # noqa: PTH123
+        started = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=environment,
+            cwd=ROOT,
+            text=True,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield started
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+            started.wait(10)
+
+
+@pytest.fixture
+def prefect(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[SyncPrefectClient]:
+    """A client of the server; flows that this process runs use the server too, and the emulator."""
+    for key, value in environment.items():
+        if key.startswith("AWS_"):
+            monkeypatch.setenv(key, value)
+    updates = {PREFECT_API_URL: environment["PREFECT_API_URL"], PREFECT_HOME: environment["PREFECT_HOME"]}
+    with temporary_settings(updates), get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def machine() -> str:
+    """A state machine's name that nothing else has."""
+    return f"e2e-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture
+def executions(aws: Emulator) -> Callable[[str], dict[str, str]]:
+    """The status of each execution of a machine, by name, through plain boto3."""
+    client = aws.client("stepfunctions")
+
+    def statuses(machine: str) -> dict[str, str]:
+        arn = f"arn:aws:states:{aws.region}:{aws.account}:stateMachine:{machine}"
+        try:
+            listed = client.list_executions(stateMachineArn=arn)["executions"]
+        except client.exceptions.StateMachineDoesNotExist:
+            return {}
+        return {execution["name"]: execution["status"] for execution in listed}
+
+    return statuses
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 90) -> Any:
+    """What `condition` gives once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.25)
+    return value

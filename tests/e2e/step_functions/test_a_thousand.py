@@ -1,0 +1,52 @@
+"""One process waits for a thousand executions."""
+
+import json
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from clinops_prefect.step_functions import StepFunctionsPipeline
+from tests.step_functions_emulator import Emulator
+
+logger = logging.getLogger(__name__)
+
+NUMBER = 1000
+# Long enough that all have begun before the first ends; then all of them end within seconds.
+SECONDS = 60
+
+
+@pytest.mark.timeout(600)
+def test_a_thousand_executions_cost_ten_calls_a_second_and_none_is_lost(
+    aws: Emulator, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in aws.environment.items():
+        monkeypatch.setenv(key, value)
+    definition = {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": SECONDS, "End": True}}}
+    aws.client("stepfunctions").create_state_machine(
+        name=machine, definition=json.dumps(definition), roleArn=aws.role_arn
+    )
+    pipeline = StepFunctionsPipeline(machine, aws.role_arn)
+    with ThreadPoolExecutor(8) as pool:
+        arns = list(pool.map(lambda number: pipeline.execute({"i": number}, f"e{number}"), range(NUMBER)))
+    began = time.monotonic()
+    aws.forget_calls()
+    outputs: dict[str, object] = {}
+
+    def wait(arn: str) -> None:
+        outputs[arn] = pipeline.wait(arn)
+
+    threads = [threading.Thread(target=wait, args=(arn,), daemon=True) for arn in arns]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = time.monotonic() - began
+    calls = aws.calls()
+    logger.info("%s executions: %.0f s, %s, busiest second %s", NUMBER, took, calls, aws.busiest_second())
+    assert [outputs[arn] for arn in arns] == [{"i": number} for number in range(NUMBER)]
+    assert aws.busiest_second() <= 10
+    # Each output costs one call, at seven and a half a second.
+    assert took < SECONDS + 6 + NUMBER / 7.5 + 15

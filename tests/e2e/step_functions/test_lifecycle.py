@@ -1,0 +1,157 @@
+"""Killed, evicted and cancelled, in real processes: what becomes of the execution, and of the run that comes back."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import Flow
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.states import Cancelling, Scheduled
+
+from clinops_prefect.step_functions.cancellation import stop_executions_on_cancellation
+from tests.e2e.step_functions import flows_under_test
+from tests.e2e.step_functions.conftest import ROOT, eventually, process
+
+POOL = "lifecycle"
+SOURCE = "tests/e2e/step_functions/flows_under_test.py"
+
+
+@pytest.fixture(scope="module")
+def worker(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A real worker of a process pool; its log."""
+    log = tmp_path_factory.mktemp("worker") / "worker.log"
+    with process(["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"], environment, log):
+        yield log
+
+
+@pytest.fixture
+def start(prefect: SyncPrefectClient, environment: dict[str, str]) -> Callable[..., UUID]:
+    """Create a flow run of a deployment of one of the flows under test."""
+
+    def create(name: str, *, pool: bool = True, **parameters: Any) -> UUID:
+        flow: Flow[..., Any] = Flow.from_source(source=str(ROOT), entrypoint=f"{SOURCE}:{name}")  # type: ignore[assignment]
+        # Without a worker on the pool, the test itself runs the flow run, and kills it.
+        where = POOL if pool else f"{POOL}-by-hand"
+        ensure_pool(environment, where)
+        deployment: Any = flow.deploy(f"{name}-{where}", work_pool_name=where, print_next_steps=False)
+        return prefect.create_flow_run_from_deployment(deployment, parameters=parameters).id
+
+    return create
+
+
+def ensure_pool(environment: dict[str, str], name: str) -> None:
+    with process(["-m", "prefect", "work-pool", "create", name, "--type", "process"], environment) as created:
+        created.wait(60)
+
+
+def running(statuses: dict[str, str]) -> bool:
+    return "RUNNING" in statuses.values()
+
+
+@pytest.mark.parametrize("name", ["direct", "awaited", "submitted", "unwatched"])
+def test_cancelling_the_flow_run_stops_the_execution(
+    name: str,
+    start: Callable[..., UUID],
+    worker: Path,
+    prefect: SyncPrefectClient,
+    machine: str,
+    executions: Callable[[str], dict[str, str]],
+) -> None:
+    run = start(name, machine=machine, seconds=50)
+    eventually(lambda: running(executions(machine)), 120)
+    prefect.set_flow_run_state(run, Cancelling())
+    eventually(lambda: list(executions(machine).values()) == ["ABORTED"], 45)
+    eventually(lambda: prefect.read_flow_run(run).state.is_final(), 90)
+    assert prefect.read_flow_run(run).state.is_cancelled(), worker.read_text()[-3000:]
+
+
+def by_hand(run: UUID, environment: dict[str, str], log: Path) -> Any:
+    return process(["-m", "prefect", "flow-run", "execute", str(run)], environment, log)
+
+
+def test_killed_while_it_polls_then_started_again(
+    start: Callable[..., UUID],
+    environment: dict[str, str],
+    prefect: SyncPrefectClient,
+    machine: str,
+    executions: Callable[[str], dict[str, str]],
+    tmp_path: Path,
+) -> None:
+    report = tmp_path / "report"
+    report.with_suffix(".go").touch()
+    run = start("then_waits", pool=False, machine=machine, seconds=25, report=str(report))
+    with by_hand(run, environment, tmp_path / "first.log") as first:
+        eventually(lambda: running(executions(machine)))
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    assert executions(machine) == {f"prefect-{run}-0": "RUNNING"}
+    prefect.set_flow_run_state(run, Scheduled(), force=True)
+    with by_hand(run, environment, tmp_path / "second.log"):
+        eventually(report.exists)
+        eventually(lambda: prefect.read_flow_run(run).state.is_final())
+    assert json.loads(report.read_text())["output"] == {"seconds": 25}
+    assert executions(machine) == {f"prefect-{run}-0": "SUCCEEDED"}
+
+
+def test_killed_after_it_succeeded_then_started_again(
+    start: Callable[..., UUID],
+    environment: dict[str, str],
+    prefect: SyncPrefectClient,
+    machine: str,
+    executions: Callable[[str], dict[str, str]],
+    tmp_path: Path,
+) -> None:
+    report = tmp_path / "report"
+    run = start("then_waits", pool=False, machine=machine, seconds=0, report=str(report))
+    with by_hand(run, environment, tmp_path / "first.log") as first:
+        eventually(report.exists)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    report.with_suffix(".go").touch()
+    prefect.set_flow_run_state(run, Scheduled(), force=True)
+    with by_hand(run, environment, tmp_path / "second.log"):
+        eventually(lambda: len(report.read_text().splitlines()) == 2)
+        eventually(lambda: prefect.read_flow_run(run).state.is_final())
+    lines = [json.loads(line) for line in report.read_text().splitlines()]
+    assert lines[0]["output"] == lines[1]["output"] == {"seconds": 0}
+    assert lines[0]["pid"] != lines[1]["pid"]
+    assert executions(machine) == {f"prefect-{run}-0": "SUCCEEDED"}
+
+
+def test_eviction_leaves_the_execution_running(
+    start: Callable[..., UUID],
+    environment: dict[str, str],
+    machine: str,
+    executions: Callable[[str], dict[str, str]],
+    tmp_path: Path,
+) -> None:
+    run = start("direct", pool=False, machine=machine, seconds=15)
+    log = tmp_path / "evicted.log"
+    with by_hand(run, environment, log) as evicted:
+        eventually(lambda: running(executions(machine)))
+        os.killpg(evicted.pid, signal.SIGTERM)
+        evicted.wait(60)
+    assert executions(machine) == {f"prefect-{run}-0": "RUNNING"}
+    eventually(lambda: executions(machine) == {f"prefect-{run}-0": "SUCCEEDED"}, 30)
+
+
+def test_the_hook_stops_what_a_process_that_is_gone_has_started(
+    start: Callable[..., UUID],
+    environment: dict[str, str],
+    prefect: SyncPrefectClient,
+    machine: str,
+    executions: Callable[[str], dict[str, str]],
+    tmp_path: Path,
+) -> None:
+    run = start("direct", pool=False, machine=machine, seconds=50)
+    with by_hand(run, environment, tmp_path / "gone.log") as gone:
+        eventually(lambda: running(executions(machine)))
+        os.killpg(gone.pid, signal.SIGKILL)
+        gone.wait()
+    stop_executions_on_cancellation(flows_under_test.direct, prefect.read_flow_run(run), Cancelling())
+    assert executions(machine) == {f"prefect-{run}-0": "ABORTED"}

@@ -1,0 +1,85 @@
+"""Workers that are processes: a Dask cluster of two and a pool; the features are the same, also when one dies."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from distributed import Client, LocalCluster
+
+from clinops_prefect import PipelineStore
+from flows.icu_features import icu_features
+from tests.flows.expected import DATE, expected_features, stored_features
+
+
+@pytest.fixture
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        yield cluster
+
+
+def pids(cluster: LocalCluster) -> list[int]:
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        return list(client.run(os.getpid).values())
+
+
+def test_a_dask_cluster_gives_the_features(cluster: LocalCluster, source: Path, tmp_path: Path) -> None:
+    workers = pids(cluster)
+    assert len(set(workers)) == 2
+    assert os.getpid() not in workers
+    icu_features(str(source), str(tmp_path), DATE, shards=6, engine=f"dask={cluster.scheduler_address}")
+    assert_equal(source, tmp_path)
+
+
+def test_a_worker_that_dies_costs_its_shard_and_nothing_else(
+    cluster: LocalCluster, source: Path, tmp_path: Path
+) -> None:
+    with killing(tmp_path, lambda: pids(cluster)[0]) as killed:
+        icu_features(str(source), str(tmp_path), DATE, shards=8, engine=f"dask={cluster.scheduler_address}")
+    assert killed
+    assert killed[0] not in pids(cluster)
+    assert_equal(source, tmp_path)
+
+
+def test_a_pool_process_that_dies_is_replaced(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def pool_process() -> int:
+        children = psutil.Process().children(recursive=True)
+        return next(child.pid for child in children if "spawn_main" in " ".join(child.cmdline()))
+
+    with killing(tmp_path, pool_process) as killed:
+        icu_features(str(source), str(tmp_path), DATE, shards=8, engine="processes=2")
+    assert killed
+    assert "a worker process died; what is complete is kept" in caplog.text
+    assert "preprocessed by an earlier try of this run; kept" in caplog.text
+    assert_equal(source, tmp_path)
+
+
+@contextmanager
+def killing(store: Path, victim: Callable[[], int]) -> Iterator[list[int]]:
+    """Kill a worker once a shard is done, well before all are; yields its id."""
+    killed: list[int] = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not killed:
+            if list((store / "icu").glob(f"_staging/{DATE}/*/notes/events-*")):
+                killed.append(victim())
+                os.kill(killed[0], signal.SIGKILL)
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    yield killed
+    killer.join()
+
+
+def assert_equal(source: Path, store: Path) -> None:
+    found = stored_features(PipelineStore.from_uri(store))
+    pd.testing.assert_frame_equal(found, expected_features(source), check_exact=True)
+    assert not (store / "icu/_staging").exists()

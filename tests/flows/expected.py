@@ -1,0 +1,31 @@
+"""What a run has to have stored, by the pure steps."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from clinops_prefect import PipelineStore
+from flows.catalogue import load_catalogue
+from flows.cohort import read_cohort
+from flows.events import clean
+from flows.ingest import EVENT_TABLES, ingest
+from flows.windows import window_features
+
+DATE = "2024-01-15"
+
+
+def expected_features(source: Path, tables: Iterable[str] = tuple(EVENT_TABLES)) -> pd.DataFrame:
+    """The features by the pure steps, in one piece."""
+    catalogue, stays = load_catalogue(), read_cohort(source).stays
+    rows = (frame for table in tables for frame, _ in ingest(source, table, catalogue))
+    return window_features(clean(rows, stays, catalogue).events, stays, catalogue)
+
+
+def stored_features(store: PipelineStore, date: str = DATE) -> pd.DataFrame:
+    names = store.list_artifacts(f"icu/{date}/features")
+    return pd.concat([store.download(name) for name in names]).sort_values(["stay_id", "window"], ignore_index=True)
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}

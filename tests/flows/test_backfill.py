@@ -1,0 +1,91 @@
+"""Backfills do every date that they can; drift reports compare what is comparable and fail when asked."""
+
+import datetime as dt
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from clinops_prefect import ArtifactNotFoundError, PipelineStore
+from flows.backfill import BackfillError, backfill
+from flows.icu_features import icu_features
+from flows.quality_report import DriftError, NotComparableError, quality_report
+from flows.synthetic import generate
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder per date; that of the second day is missing."""
+    root = tmp_path_factory.mktemp("sources")
+    for day in (1, 3):
+        generate(root / f"2024-05-0{day}", 120, rows=60_000, seed=day, catalogue_share=0.8)
+    return root
+
+
+@pytest.fixture(scope="module")
+def store(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with both dates, by a backfill of which one date failed."""
+    root = tmp_path_factory.mktemp("store")
+    days = [dt.date(2024, 5, day) for day in (1, 2, 3)]
+    with pytest.raises(BackfillError, match=r"1 of 3 dates failed.*2024-05-02 \(TableNotFoundError\)"):
+        backfill(f"{sources}/{{date}}", str(root), days, shards=2)
+    return root
+
+
+def test_a_date_that_fails_stops_no_other_and_the_next_try_does_only_that(sources: Path, store: Path) -> None:
+    done = backfill(f"{sources}/{{date}}", str(store), [dt.date(2024, 5, 3), dt.date(2024, 5, 1)], shards=2)
+    assert [(row["date"], row["state"]) for row in done] == [
+        ("2024-05-03", "complete before"),
+        ("2024-05-01", "complete before"),
+    ]
+    assert all(row["windows"] > 100 for row in done)
+
+
+def test_a_report_writes_a_page_and_fails_only_when_asked(store: Path) -> None:
+    document = quality_report(str(store), "2024-05-03", "2024-05-01")
+    opened = PipelineStore.from_uri(store)
+    assert json.loads(opened.read_bytes("icu/2024-05-03/drift/2024-05-01.json")) == document
+    assert b"<svg" in opened.read_bytes("icu/2024-05-03/drift/2024-05-01.html")
+    indexes = [variable["psi"] for variable in document["variables"].values() if variable["psi"] is not None]
+    # Two draws of one distribution.
+    assert len(indexes) > 4
+    assert max(indexes) < 0.25
+    quality_report(str(store), "2024-05-03", "2024-05-01", max_psi=0.25, max_missing_change=0.2)
+    with pytest.raises(DriftError, match=r"beyond the limits: .*\(psi\).*2024-05-01\.html"):
+        quality_report(str(store), "2024-05-03", "2024-05-01", max_psi=1e-9)
+
+
+def test_a_date_has_not_drifted_from_itself(store: Path) -> None:
+    document = quality_report(str(store), "2024-05-01", "2024-05-01", max_psi=0.0, max_missing_change=0.0)
+    assert {variable["psi"] for variable in document["variables"].values()} <= {0.0, None}
+
+
+def test_what_was_made_otherwise_is_not_compared(sources: Path, store: Path) -> None:
+    with pytest.raises(ArtifactNotFoundError):
+        quality_report(str(store), "2024-05-01", "1999-01-01")
+    icu_features(f"{sources}/2024-05-01", str(store), "2024-05-09", shards=1, window_hours=12)
+    with pytest.raises(NotComparableError, match="window_hours 12"):
+        quality_report(str(store), "2024-05-01", "2024-05-09")
+
+
+def test_the_command_lines_say_what_they_did(
+    sources: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows.command_line import backfill_main, quality_report_main
+
+    common = ["--store", str(store)]
+    dates = ["2024-05-01", "2024-05-03..2024-05-03"]
+    monkeypatch.setattr(
+        sys, "argv", ["backfill", *common, "--source", f"{sources}/{{date}}", "--shards", "2", "--dates", *dates]
+    )
+    backfill_main()
+    assert capsys.readouterr().out.count("complete before") == 2
+    compared = [*common, "--date", "2024-05-03", "--reference", "2024-05-01"]
+    monkeypatch.setattr(sys, "argv", ["quality_report", *compared])
+    quality_report_main()
+    assert "heart_rate" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["quality_report", *compared, "--max-psi", "0.000000001"])
+    with pytest.raises(SystemExit) as stopped:
+        quality_report_main()
+    assert "DriftError" in str(stopped.value)

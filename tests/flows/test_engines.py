@@ -1,0 +1,97 @@
+"""Engines: the same features on threads and processes, from tables and FHIR; what is complete is not done again."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from clinops_prefect import InvalidArtifactNameError, PipelineStore
+from flows.engines import task_runner
+from flows.icu_features import icu_features
+from flows.partition import Partition
+from tests.fhir_source import to_fhir
+from tests.flows.expected import DATE, expected_features, snapshot, stored_features
+
+
+def test_processes_give_the_features_through_every_store(source: Path, reference: str) -> None:
+    manifest = icu_features(str(source), reference, DATE, shards=3, engine="processes=2")
+    store = PipelineStore.from_uri(reference)
+    pd.testing.assert_frame_equal(stored_features(store), expected_features(source), check_exact=True)
+    assert len(manifest["artifacts"]) == 7
+
+
+def test_a_source_in_fhir_goes_through_the_flow_and_its_rows_add_up(source: Path, tmp_path: Path) -> None:
+    to_fhir(source, tmp_path / "fhir", encounters=True)
+    icu_features(str(tmp_path / "fhir"), str(tmp_path / "store"), DATE, shards=2)
+    (tmp_path / "tables/icu").mkdir(parents=True)
+    for name in ("chartevents", "icustays"):
+        (tmp_path / f"tables/icu/{name}.csv.gz").symlink_to(source / f"icu/{name}.csv.gz")
+    store = PipelineStore.from_uri(tmp_path / "store")
+    wanted = expected_features(tmp_path / "tables", tables=["chartevents"])
+    pd.testing.assert_frame_equal(stored_features(store), wanted, check_exact=True)
+    quality = json.loads(store.read_bytes(f"icu/{DATE}/quality.json"))
+    account = quality["tables"]["observations"]
+    assert account["rows_in"] == account["kept"] + sum(account["dropped"].values())
+    assert {"entered_in_error", "no_result"} < account["dropped"].keys()
+
+
+def test_a_rerun_of_the_same_does_nothing_and_says_so(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = icu_features(str(source), str(tmp_path), DATE, shards=2)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    caplog.clear()
+    assert icu_features(str(source), str(tmp_path), DATE, shards=2, engine="processes") == manifest
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert "is complete, of the same inputs by the same code; nothing to do" in caplog.text
+
+
+@pytest.mark.parametrize("change", ["missing", "cut short", "no page", "refresh", "parameter"])
+def test_what_is_not_complete_or_not_the_same_is_computed(change: str, source: Path, tmp_path: Path) -> None:
+    first = icu_features(str(source), str(tmp_path), DATE, shards=2)
+    before = snapshot(tmp_path)
+    shard = tmp_path / f"icu/{DATE}/features/shard-001.parquet"
+    hours = 6
+    if change == "missing":
+        shard.unlink()
+    elif change == "cut short":
+        shard.write_bytes(shard.read_bytes()[:-1])
+    elif change == "no page":
+        (tmp_path / f"icu/{DATE}/quality.html").unlink()
+    elif change == "parameter":
+        hours = 12
+    again = icu_features(str(source), str(tmp_path), DATE, 2, hours, refresh=change == "refresh")
+    assert again["flow_run"] != first["flow_run"]
+    same = {k: v for k, v in snapshot(tmp_path).items() if "manifest" not in k} == {
+        k: v for k, v in before.items() if "manifest" not in k
+    }
+    assert same == (change != "parameter")
+
+
+def test_of_shards_of_which_one_fails_the_others_are_kept(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = icu_features(str(source), str(tmp_path / "elsewhere"), DATE, shards=3)["run"]
+    # A directory where shard 1's features would go: their write fails, whatever is tried.
+    wall = tmp_path / "store" / f"{Partition(DATE, run).staged('features/shard-001')}.parquet"
+    wall.mkdir(parents=True)
+    store = str(tmp_path / "store")
+    with pytest.raises(InvalidArtifactNameError):
+        icu_features(str(source), store, DATE, shards=3)
+    wall.rmdir()
+    caplog.clear()
+    icu_features(str(source), store, DATE, shards=3)
+    assert [n for n in range(3) if f"shard {n}: features made by an earlier try" in caplog.text] == [0, 2]
+    assert [n for n in range(3) if f"shard {n}: preprocessed by an earlier try" in caplog.text] == [0, 1, 2]
+    pd.testing.assert_frame_equal(
+        stored_features(PipelineStore.from_uri(store)), expected_features(source), check_exact=True
+    )
+
+
+@pytest.mark.parametrize("engine", ["fibres", "threads=0", "processes=two", "threads=-1"])
+def test_an_engine_that_is_none_is_refused_before_anything_is_read(engine: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="engine"):
+        icu_features(str(tmp_path / "nowhere"), str(tmp_path), DATE, engine=engine)
+    with pytest.raises(ValueError, match="engine"):
+        task_runner(engine)

@@ -1,0 +1,175 @@
+"""The ICU feature flow: its features are those of the pure steps, and a date is replaced whole or not at all."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from prefect.client.orchestration import get_client
+
+from clinops_prefect import PipelineStore, StorageFormat
+from flows.cohort import read_cohort
+from flows.icu_features import icu_features
+from flows.synthetic import generate
+from flows.tables import TableError
+from tests.flows.expected import DATE, expected_features, snapshot, stored_features
+
+
+def test_the_flow_gives_the_features_of_the_pure_steps_through_every_store(source: Path, reference: str) -> None:
+    manifest = icu_features(str(source), reference, DATE, shards=3)
+    store = PipelineStore.from_uri(reference)
+    pd.testing.assert_frame_equal(stored_features(store), expected_features(source), check_exact=True)
+    names = ["cohort", *(f"{kind}/shard-{shard:03d}" for kind in ("events", "features") for shard in range(3))]
+    # Nothing else is left, and every name can be downloaded.
+    assert store.list_artifacts() == sorted(f"icu/{DATE}/{name}" for name in names)
+    for name in store.list_artifacts():
+        store.download(name)
+    assert [artifact["name"] for artifact in manifest["artifacts"]] == store.list_artifacts()
+    assert json.loads(store.read_bytes(f"icu/{DATE}/manifest.json")) == manifest
+    quality = json.loads(store.read_bytes(f"icu/{DATE}/quality.json"))
+    account = quality["tables"]["chartevents"]
+    assert account["rows_in"] == account["kept"] + sum(account["dropped"].values())
+    events = sum(a["rows"] for a in manifest["artifacts"] if "/events/" in a["name"])
+    assert events == sum(table["kept"] for table in quality["tables"].values())
+    page = store.read_bytes(f"icu/{DATE}/quality.html").decode()
+    assert "<svg" in page
+    # One page that needs nothing from anywhere.
+    assert not re.search("src=.http|<link|@import", page)
+
+
+def test_the_number_of_shards_changes_no_feature(source: Path, tmp_path: Path) -> None:
+    for shards in (1, 8):
+        icu_features(str(source), str(tmp_path / str(shards)), DATE, shards=shards)
+    one, eight = (stored_features(PipelineStore.from_uri(tmp_path / str(shards))) for shards in (1, 8))
+    pd.testing.assert_frame_equal(one, eight, check_exact=True)
+
+
+def test_a_rerun_replaces_its_date_and_only_that(source: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    generate(other, 12, seed=8)
+    store = PipelineStore.from_uri(tmp_path / "store")
+    icu_features(str(source), str(tmp_path / "store"), "2024-01-14", shards=4)
+    icu_features(str(source), str(tmp_path / "store"), DATE, shards=4)
+    before = {k: v for k, v in snapshot(tmp_path / "store").items() if "2024-01-14" in k}
+    icu_features(str(other), str(tmp_path / "store"), DATE, shards=2)
+    # No shard of the first run is left.
+    assert len(store.list_artifacts(f"icu/{DATE}/features")) == 2
+    pd.testing.assert_frame_equal(stored_features(store), expected_features(other), check_exact=True)
+    assert {k: v for k, v in snapshot(tmp_path / "store").items() if "2024-01-14" in k} == before
+
+
+def test_a_failed_rerun_leaves_the_date_as_it_was(source: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    icu_features(str(source), str(store), DATE, shards=2)
+    before = snapshot(store / "icu" / DATE)
+    broken = tmp_path / "broken"
+    shutil.copytree(source, broken)
+    table = broken / "icu/chartevents.csv.gz"
+    table.write_bytes(table.read_bytes()[:-5_000])
+    with pytest.raises(TableError, match=r"chartevents\.csv\.gz"):
+        icu_features(str(broken), str(store), DATE, shards=2)
+    assert snapshot(store / "icu" / DATE) == before
+    # What it left aside is cleared by the next run that succeeds.
+    icu_features(str(source), str(store), DATE, shards=2)
+    assert not (store / "icu/_staging").exists()
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source, store = tmp_path / "source", tmp_path / "store"
+    generate(source, 300, rows=300_000, seed=9)
+    arguments = ["--source", str(source), "--store", str(store), "--date", DATE, "--shards", "12"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "flows.icu_features", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    # Until it has finished some steps, and well before it has finished all.
+    while not list((store / "icu").glob(f"_staging/{DATE}/*/notes/events-*")):
+        assert run.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert not (store / "icu" / DATE).exists()
+    icu_features(str(source), str(store), DATE, shards=12)
+    assert "ingested by an earlier try of this run; kept" in caplog.text
+    found = stored_features(PipelineStore.from_uri(store))
+    pd.testing.assert_frame_equal(found, expected_features(source), check_exact=True)
+    assert not (store / "icu/_staging").exists()
+
+
+def test_a_csv_store_holds_the_same_features(source: Path, tmp_path: Path) -> None:
+    from clinops_prefect import LocalPipelineStore
+
+    store = LocalPipelineStore(str(tmp_path), format=StorageFormat.CSV)
+    store.save("csv-store", overwrite=True, _sync=True)
+    icu_features(str(source), "local-pipeline-store/csv-store", DATE, shards=2)
+    pd.testing.assert_frame_equal(stored_features(store), expected_features(source), check_exact=True)
+
+
+def test_the_run_shows_progress_quality_and_artifacts_and_no_identifier(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    icu_features(str(source), str(tmp_path), "2024-03-01", shards=2)
+    with get_client(sync_client=True) as client:
+        response = client.request("POST", "/artifacts/filter", json={"limit": 200})
+    artifacts = {artifact["key"]: artifact for artifact in response.json() if "2024-03-01" in (artifact["key"] or "")}
+    assert set(artifacts) == {
+        "icu-features-2024-03-01-progress",
+        "icu-quality-2024-03-01",
+        "icu-variables-2024-03-01",
+        "icu-artifacts-2024-03-01",
+    }
+    assert artifacts["icu-features-2024-03-01-progress"]["data"] == 100
+    stays = read_cohort(source).stays
+    shown = (
+        json.dumps(artifacts)
+        + caplog.text
+        + json.dumps(json.loads((tmp_path / "icu/2024-03-01/manifest.json").read_text()))
+    )
+    identifiers = {str(number) for column in ("subject_id", "stay_id", "hadm_id") for number in stays[column].dropna()}
+    assert not [number for number in identifiers if len(number) > 5 and number in shown]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--date": "15.1.2024"}, "date"),
+        ({"--source": "nowhere"}, "no such table"),
+        ({"--window-hours": "5"}, "not a multiple"),
+        ({"--shards": "0"}, "shards must be 1 or more"),
+        ({"--store": "ftp://host/path"}, "no store for ftp://"),
+        ({"--catalogue": "nowhere.toml"}, "nowhere.toml"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong_and_writes_nothing(
+    change: dict[str, str], message: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.command_line import main
+
+    arguments = {"--source": str(source), "--store": str(tmp_path / "store"), "--date": DATE} | change
+    monkeypatch.setattr(sys, "argv", ["icu_features", *(word for pair in arguments.items() for word in pair)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert message in str(stopped.value)
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_command_line_says_where_the_results_are(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows.command_line import main
+
+    monkeypatch.setattr(
+        sys, "argv", ["icu_features", "--source", str(source), "--store", str(tmp_path), "--date", DATE]
+    )
+    main()
+    said = capsys.readouterr().out
+    page = next(line.strip() for line in said.splitlines() if line.strip().endswith("quality.html"))
+    assert Path(page.removeprefix("file://")).read_text().startswith("<!doctype html")
+    assert f'store.list_artifacts("icu/{DATE}")' in said

@@ -1,0 +1,434 @@
+"""Deploy, execute, wait, stop, redrive and history, on a Step Functions that really runs the states."""
+
+import json
+import pickle
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+from clinops_prefect.definition import MapStep, PipelineStep, S3Items, S3Results
+from clinops_prefect.errors import (
+    ExecutionFailedError,
+    ExecutionNotFoundError,
+    ExecutionTimeoutError,
+    InvalidExecutionError,
+    InvalidPipelineError,
+    StateMachineNotFoundError,
+)
+from clinops_prefect.step_functions import StepFunctionsPipeline
+from tests.step_functions_emulator import Emulator
+
+
+@pytest.fixture
+def pipeline(aws: Emulator, name: str, monkeypatch: pytest.MonkeyPatch) -> StepFunctionsPipeline:
+    """A pipeline without steps yet, that finds the emulator as a user's process finds AWS: by its environment."""
+    for key, value in aws.environment.items():
+        monkeypatch.setenv(key, value)
+    aws.forget_calls()
+    return StepFunctionsPipeline(name=name, role_arn=aws.role_arn)
+
+
+def test_the_documented_example_works_as_written(capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline = StepFunctionsPipeline(
+        name="clinops-daily-ingest",
+        role_arn="arn:aws:iam::123456789:role/StepFunctionsRole",
+        region="us-east-1",
+    )
+    ingest = PipelineStep(
+        name="Ingest",
+        resource="arn:aws:lambda:us-east-1:123456789:function:clinops-ingest",
+        parameters={"source": "mimic-iv", "date": "2024-01-01"},
+        timeout_seconds=1800,
+    )
+    assert pipeline.add_step(ingest) is pipeline
+    pipeline.add_step(
+        PipelineStep(
+            name="Preprocess",
+            resource="arn:aws:lambda:us-east-1:123456789:function:clinops-preprocess",
+            retry_attempts=2,
+        )
+    )
+    made = json.loads(pipeline.definition_json())
+    assert list(made) == ["Comment", "StartAt", "States"]
+    assert pipeline.definition() == made
+    assert pipeline.check() == []
+
+
+def test_a_block_survives_pickling_and_prefects_hydration(aws: Emulator, name: str) -> None:
+    pipeline = StepFunctionsPipeline(name, aws.role_arn, region="us-east-1", endpoint_url=aws.url)
+    pipeline.add_step(PipelineStep("A", "arn:aws:lambda:::function:f", {"x": {"y": [1]}}))
+    pipeline.add_step(MapStep("M", [PipelineStep("B", "arn:aws:lambda:::function:f")], S3Items("b", "k.csv")))
+    pipeline.client()
+    assert cloudpickle.loads(cloudpickle.dumps(pipeline)).definition() == pipeline.definition()
+    assert pickle.loads(pickle.dumps(pipeline)).definition() == pipeline.definition()
+    stored = json.loads(pipeline.model_dump_json())
+    stored["_block_document_id"] = None
+    stored["_block_document_name"] = "prod"
+    again = StepFunctionsPipeline(**stored)
+    assert again.definition() == pipeline.definition()
+    assert again._block_document_name == "prod"
+
+
+def test_a_misspelt_keyword_names_the_field_that_was_meant() -> None:
+    with pytest.raises(TypeError, match="did you mean 'role_arn'"):
+        StepFunctionsPipeline(name="n", rolearn="r")
+
+
+def test_all_problems_come_in_one_error() -> None:
+    pipeline = StepFunctionsPipeline(
+        name="a name?",
+        role_arn="role",
+        tags={"aws:x": "y"},
+        logging_configuration={"level": "ALL"},
+        steps=[PipelineStep("s", "nothing")],
+    )
+    with pytest.raises(InvalidPipelineError) as caught:
+        pipeline.deploy()
+    assert len(caught.value.problems) == 5
+    assert all(problem in str(caught.value) for problem in caught.value.problems)
+    with pytest.raises(InvalidPipelineError, match="already"):
+        pipeline.add_step(PipelineStep("s", "other"))
+
+
+def test_deploy_creates_then_does_nothing_then_updates(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str]
+) -> None:
+    pipeline.add_step(PipelineStep("A", function("count")))
+    pipeline.tags = {"team": "icu"}
+    arn = pipeline.deploy()
+    assert pipeline.deploy() == arn
+    assert aws.calls() == {"DescribeStateMachine": 2, "CreateStateMachine": 1, "ListTagsForResource": 1}
+
+    pipeline.add_step(PipelineStep("B", function("count")))
+    pipeline.tags = {"team": "icu", "data": "phi"}
+    pipeline.tracing_configuration = {"enabled": True}
+    assert pipeline.deploy() == arn
+    client = aws.client("stepfunctions")
+    found = client.describe_state_machine(stateMachineArn=arn)
+    assert list(json.loads(found["definition"])["States"]) == ["A", "B"]
+    assert found["tracingConfiguration"] == {"enabled": True}
+    tags = {tag["key"]: tag["value"] for tag in client.list_tags_for_resource(resourceArn=arn)["tags"]}
+    assert tags == {"team": "icu", "data": "phi"}
+
+
+def test_publish_gives_one_version_per_definition(
+    pipeline: StepFunctionsPipeline, function: Callable[[str], str]
+) -> None:
+    pipeline.add_step(PipelineStep("A", function("count")))
+    first = pipeline.deploy(publish=True)
+    assert first == f"{pipeline.state_machine_arn}:1"
+    assert pipeline.deploy(publish=True) == first
+    pipeline.add_step(PipelineStep("B", function("count")))
+    second = pipeline.deploy(publish=True)
+    assert second == f"{pipeline.state_machine_arn}:2"
+    assert pipeline.wait(pipeline.execute({}, state_machine_arn=first)) == {"n": 1}
+    assert pipeline.wait(pipeline.execute({}, state_machine_arn=second)) == {"n": 2}
+
+
+def test_deploys_that_race_all_end_well(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str]
+) -> None:
+    others = [pipeline.model_copy(update={"steps": [PipelineStep(f"S{i}", function("count"))]}) for i in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(lambda other: other.deploy(), others)) == {pipeline.state_machine_arn}
+    found = aws.client("stepfunctions").describe_state_machine(stateMachineArn=pipeline.state_machine_arn)
+    assert json.loads(found["definition"]) in [other.definition() for other in others]
+
+
+def test_each_steps_output_is_the_next_ones_input(
+    pipeline: StepFunctionsPipeline, function: Callable[[str], str]
+) -> None:
+    pipeline.add_step(PipelineStep("One", function("count"), {"date": "2024-01-01", "source": "mimic-iv"}))
+    pipeline.add_step(PipelineStep("Two", function("count")))
+    invoke = PipelineStep(
+        "Three", "arn:aws:states:::lambda:invoke", {"FunctionName": "count", "Payload": {"more": [1]}}
+    )
+    pipeline.add_step(invoke)
+    pipeline.deploy()
+    output = pipeline.wait(pipeline.execute(input_data={"date": "2024-01-15"}, execution_name="daily-2024-01-15"))
+    assert output == {"n": 3, "date": "2024-01-15", "source": "mimic-iv", "more": [1]}
+
+
+def test_execute_refuses_before_anything_starts(pipeline: StepFunctionsPipeline, aws: Emulator) -> None:
+    for value in (float("nan"), {1: 2}, {"a": {1}}, "x" * 262_144):
+        with pytest.raises(InvalidExecutionError):
+            pipeline.execute(value)
+    for bad in ("a b", "x" * 81, "a/b", "a\x07"):
+        with pytest.raises(InvalidExecutionError):
+            pipeline.execute({}, bad)
+    assert aws.calls() == {}
+    with pytest.raises(StateMachineNotFoundError, match="deploy"):
+        pipeline.execute({})
+
+
+def test_a_name_is_one_execution(pipeline: StepFunctionsPipeline, function: Callable[[str], str]) -> None:
+    pipeline.add_step(PipelineStep("A", function("sleep")))
+    pipeline.deploy()
+    running = pipeline.execute({"seconds": 1}, "same")
+    assert pipeline.execute({"seconds": 1}, "same") == running
+    with pytest.raises(InvalidExecutionError, match="'same' is taken"):
+        pipeline.execute({"seconds": 2}, "same")
+    pipeline.wait(running)
+    with pytest.raises(InvalidExecutionError, match="'same' is taken"):
+        pipeline.execute({"seconds": 1}, "same")
+    assert len({pipeline.execute({"seconds": 0}) for _ in range(5)}) == 5
+
+
+def test_a_failure_names_the_state_and_keeps_the_cause_out_of_sight(
+    pipeline: StepFunctionsPipeline, function: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline.add_step(PipelineStep("Fine", function("count")))
+    pipeline.add_step(PipelineStep("Broken", function("fail"), retry_attempts=1))
+    pipeline.deploy()
+    arn = pipeline.execute({})
+    with caplog.at_level("DEBUG", "clinops_prefect"), pytest.raises(ExecutionFailedError) as caught:
+        pipeline.wait(arn)
+    error = caught.value
+    assert (error.status, error.error, error.failed_state, error.execution_arn) == (
+        "FAILED",
+        "ValueError",
+        "Broken",
+        arn,
+    )
+    assert "Jane" in error.cause
+    assert "'Broken'" in str(error)
+    assert "ValueError" in str(error)
+    assert "Jane" not in str(error) + repr(error) + caplog.text
+    events = [(event.state, event.event) for event in pipeline.history(arn)]
+    # One retry: two failures of one state.
+    assert events == [
+        ("", "started"),
+        ("Fine", "entered"),
+        ("Fine", "exited"),
+        ("Broken", "entered"),
+        ("Broken", "failed"),
+        ("Broken", "failed"),
+        ("", "ended"),
+    ]
+    pipeline.show_cause = True
+    with pytest.raises(ExecutionFailedError, match="Jane"):
+        pipeline.wait(arn)
+
+
+def test_a_retry_can_succeed(pipeline: StepFunctionsPipeline, function: Callable[[str], str], tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    pipeline.add_step(PipelineStep("A", function("gate"), retry_attempts=5))
+    pipeline.deploy()
+    arn = pipeline.execute({"gate": str(gate)})
+    time.sleep(0.5)
+    gate.touch()
+    assert pipeline.wait(arn)["passed"]
+    assert next(event.error for event in pipeline.history(arn) if event.event == "failed") == "RuntimeError"
+
+
+def test_a_caught_error_reaches_its_handler(pipeline: StepFunctionsPipeline, function: Callable[[str], str]) -> None:
+    catch = [{"ErrorEquals": ["States.ALL"], "Next": "Handler", "ResultPath": "$.error"}]
+    pipeline.add_step(PipelineStep("Broken", function("fail"), {"p": 1}, retry_attempts=0, catch=catch))
+    pipeline.add_step(PipelineStep("Skipped", function("count")))
+    pipeline.add_step(PipelineStep("Handler", function("echo")))
+    pipeline.deploy()
+    output = pipeline.wait(pipeline.execute({"kept": 1}))
+    assert output["kept"] == 1
+    assert "n" not in output
+    assert output["error"]["Error"] == "ValueError"
+
+
+def test_the_time_out_of_a_state_and_of_the_machine(
+    pipeline: StepFunctionsPipeline, function: Callable[[str], str]
+) -> None:
+    pipeline.add_step(PipelineStep("Slow", function("sleep"), {"seconds": 3}, timeout_seconds=1, retry_attempts=0))
+    pipeline.deploy()
+    with pytest.raises(ExecutionFailedError) as caught:
+        pipeline.wait(pipeline.execute({}))
+    assert (caught.value.status, caught.value.error) == ("FAILED", "States.Timeout")
+    assert caught.value.failed_state == "Slow"
+
+    pipeline.steps[0].timeout_seconds = 60
+    pipeline.timeout_seconds = 1
+    pipeline.deploy()
+    with pytest.raises(ExecutionFailedError) as caught:
+        pipeline.wait(pipeline.execute({}))
+    assert (caught.value.status, caught.value.failed_state) == ("TIMED_OUT", "Slow")
+
+
+def test_stop_aborts_and_wait_sees_it(pipeline: StepFunctionsPipeline, function: Callable[[str], str]) -> None:
+    pipeline.add_step(PipelineStep("Slow", function("sleep"), {"seconds": 5}))
+    pipeline.deploy()
+    arn = pipeline.execute({})
+    with pytest.raises(ExecutionTimeoutError):
+        pipeline.wait(arn, timeout=0.5)
+    threading.Timer(0.5, pipeline.stop, (arn, "Enough", "because")).start()
+    with pytest.raises(ExecutionFailedError) as caught:
+        pipeline.wait(arn)
+    error = caught.value
+    assert (error.status, error.error, error.cause, error.failed_state) == ("ABORTED", "Enough", "because", "")
+
+
+def test_redrive_goes_on_at_the_failed_state(
+    pipeline: StepFunctionsPipeline, function: Callable[[str], str], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    pipeline.add_step(PipelineStep("Once", function("count")))
+    pipeline.add_step(PipelineStep("Gate", function("gate"), {"gate": str(gate)}, retry_attempts=0))
+    pipeline.deploy()
+    arn = pipeline.execute({})
+    with pytest.raises(ExecutionFailedError):
+        pipeline.wait(arn)
+    gate.touch()
+    pipeline.redrive(arn)
+    assert pipeline.wait(arn) == {"n": 1, "gate": str(gate), "passed": True}
+    assert [event.state for event in pipeline.history(arn) if event.event == "entered"] == ["Once", "Gate", "Gate"]
+    with pytest.raises(InvalidExecutionError, match="cannot be redriven"):
+        pipeline.redrive(arn)
+
+
+def test_run_attaches_returns_redrives_or_takes_a_new_name(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    pipeline.add_step(PipelineStep("Gate", function("gate"), {"gate": str(gate)}, retry_attempts=0))
+    with pytest.raises(ExecutionFailedError):
+        pipeline.run({"k": 1}, "purpose")
+    # Unchanged: redriven.
+    with pytest.raises(ExecutionFailedError):
+        pipeline.run({"k": 1}, "purpose")
+    assert aws.calls()["RedriveExecution"] == 1
+    # The definition was mended, and a redrive would run the old one: a new name.
+    gate.touch()
+    pipeline.add_step(PipelineStep("Mended", function("count")))
+    assert pipeline.run({"k": 1}, "purpose") == {"k": 1, "gate": str(gate), "passed": True, "n": 1}
+    # It has succeeded: its output, and nothing starts.
+    before = executions_of(aws, pipeline)
+    assert before == ["purpose", "purpose-2"]
+    assert pipeline.run({"k": 1}, "purpose")["n"] == 1
+    assert executions_of(aws, pipeline) == before
+    with pytest.raises(InvalidExecutionError, match="another input"):
+        pipeline.run({"k": 2}, "purpose")
+
+
+def executions_of(aws: Emulator, pipeline: StepFunctionsPipeline) -> list[str]:
+    listed = aws.client("stepfunctions").list_executions(stateMachineArn=pipeline.state_machine_arn)
+    return sorted(execution["name"] for execution in listed["executions"])
+
+
+@pytest.mark.parametrize("action", ["GetExecutionHistory", "DescribeExecution"])
+@pytest.mark.parametrize("error", ["ThrottlingException", "cut", "ExecutionDoesNotExist", "InternalServerError"])
+def test_trouble_in_the_middle_of_polling_is_survived(
+    action: str,
+    error: str,
+    pipeline: StepFunctionsPipeline,
+    aws: Emulator,
+    function: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # boto3's own retries would only make this slow; more trouble than they bear comes anyway.
+    monkeypatch.setattr("clinops_prefect.step_functions.pipeline._CLIENT_CONFIG", {"retries": {"max_attempts": 1}})
+    pipeline.add_step(PipelineStep("A", function("count")))
+    pipeline.deploy()
+    arn = pipeline.execute({})
+    aws.fail(action, error, times=1 if error == "ExecutionDoesNotExist" else 5)
+    assert pipeline.wait(arn) == {"n": 1}
+
+
+def test_a_machine_that_is_not_known_yet_is_started_all_the_same(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str]
+) -> None:
+    pipeline.add_step(PipelineStep("A", function("count")))
+    aws.fail("StartExecution", "StateMachineDoesNotExist")
+    assert pipeline.run({}) == {"n": 1}
+
+
+def test_a_refusal_is_raised_at_once(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str]
+) -> None:
+    pipeline.add_step(PipelineStep("A", function("sleep"), {"seconds": 3}))
+    pipeline.deploy()
+    arn = pipeline.execute({})
+    aws.fail("GetExecutionHistory", "AccessDeniedException", times=100)
+    began = time.monotonic()
+    with pytest.raises(PermissionError, match="GetExecutionHistory"):
+        pipeline.wait(arn)
+    assert time.monotonic() - began < 2
+
+
+def test_an_execution_that_never_was(
+    pipeline: StepFunctionsPipeline, monkeypatch: pytest.MonkeyPatch, function: Callable[[str], str]
+) -> None:
+    pipeline.add_step(PipelineStep("A", function("count")))
+    pipeline.deploy()
+    monkeypatch.setattr("clinops_prefect.step_functions.polling._UNKNOWN_FOR", 2)
+    with pytest.raises(ExecutionNotFoundError):
+        pipeline.wait(pipeline.state_machine_arn.replace(":stateMachine:", ":execution:") + ":nothing")
+
+
+def test_express_machines_are_deployed_and_started_but_not_waited_for(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str]
+) -> None:
+    pipeline.type = "EXPRESS"
+    pipeline.add_step(PipelineStep("A", function("count")))
+    arn = pipeline.deploy()
+    assert aws.client("stepfunctions").describe_state_machine(stateMachineArn=arn)["type"] == "EXPRESS"
+    for refused in (lambda: pipeline.run({}), lambda: pipeline.trigger({}), lambda: pipeline.wait("arn")):
+        with pytest.raises(InvalidExecutionError, match="Express"):
+            refused()
+    assert "StartExecution" not in aws.calls()
+    pipeline.type = "STANDARD"
+    with pytest.raises(InvalidPipelineError, match="is EXPRESS"):
+        pipeline.deploy()
+
+
+def test_a_job_is_triggered_waited_for_and_fetched(
+    pipeline: StepFunctionsPipeline, function: Callable[[str], str]
+) -> None:
+    pipeline.add_step(PipelineStep("A", function("count")))
+    pipeline.deploy()
+    run = pipeline.trigger({"k": 1})
+    run.wait_for_completion()
+    assert run.fetch_result() == {"k": 1, "n": 1}
+
+
+def test_a_map_over_a_thousand_items_in_s3(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str], name: str
+) -> None:
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=name, Key="patients.csv", Body="id\n" + "".join(f"{i}\n" for i in range(1000)))
+    each = PipelineStep("Each", function("count"), {"source": "mimic"})
+    pipeline.add_step(MapStep("All", [each], S3Items(name, "patients.csv"), max_concurrency=40))
+    pipeline.deploy()
+    output = pipeline.wait(pipeline.execute({}))
+    assert len(output) == 1000
+    assert {item["id"] for item in output} == {str(i) for i in range(1000)}
+    assert all(item["source"] == "mimic" and item["n"] == 1 for item in output)
+
+
+def test_a_map_writes_its_results_to_s3(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str], name: str
+) -> None:
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=name, Key="items.json", Body=json.dumps([{"id": i} for i in range(3)]))
+    items, results = S3Items(name, "$.key", input_type="JSON"), S3Results(name, "out")
+    pipeline.add_step(MapStep("All", [PipelineStep("Each", function("count"))], items, results=results))
+    pipeline.deploy()
+    output = pipeline.wait(pipeline.execute({"key": "items.json"}))
+    assert output["ResultWriterDetails"]["Bucket"] == name
+    assert any(entry["Key"].startswith("out") for entry in s3.list_objects_v2(Bucket=name, Prefix="out")["Contents"])
+
+
+def test_the_drawing_needs_no_graphviz(pipeline: StepFunctionsPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    arn = "arn:aws:lambda:::function:f"
+    pipeline.add_step(PipelineStep('A "quoted"', arn, catch=[{"ErrorEquals": ["States.ALL"], "Next": "B"}]))
+    pipeline.add_step(MapStep("M", [PipelineStep("Inner", arn)], "$.p"))
+    pipeline.add_step(PipelineStep("B", arn))
+    diagram = pipeline.visualize()
+    assert '"A \\"quoted\\"" -> "B" [style=dashed' in str(diagram)
+    assert '"M" -> "Inner"' in str(diagram)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ImportError, match="dot"):
+        diagram.save("machine.png")

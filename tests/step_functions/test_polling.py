@@ -1,0 +1,77 @@
+"""The looks at an execution: how many, how far apart, and shared by those who wait on one machine."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import pytest
+
+from clinops_prefect.errors import ExecutionFailedError
+from clinops_prefect.step_functions import StepFunctionsPipeline, polling
+from tests.step_functions_emulator import Emulator
+
+
+def looks(until: float, first: float) -> list[float]:
+    """When an execution is looked at, in seconds since the wait began."""
+    moments = [first]
+    while moments[-1] < until:
+        moments.append(moments[-1] + polling.gap_after(moments[-1]))
+    return moments
+
+
+@pytest.mark.parametrize("first", [0.3, 0.65, 1.0])
+def test_an_hour_costs_at_most_150_calls(first: float) -> None:
+    # Beside the looks: what the task does before and after: deploy (2 calls), start, describe the end.
+    assert len(looks(3600, first)) + 4 <= 150
+
+
+@pytest.mark.parametrize("first", [0.3, 1.0])
+def test_the_end_is_noticed_within_a_tenth_of_the_time_or_half_a_minute(first: float) -> None:
+    moments = looks(24 * 3600, first)
+    for before, after in pairwise(moments):
+        # The end may come right after a look. Under 25 s, two and a half seconds are the bound.
+        assert after - before <= max(2.5, min(0.1 * after, 30.0)) + 1e-9
+
+
+def waiting_machine(aws: Emulator, name: str, seconds: int) -> str:
+    definition = {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": seconds, "End": True}}}
+    created = aws.client("stepfunctions").create_state_machine(
+        name=name, definition=json.dumps(definition), roleArn=aws.role_arn
+    )
+    return str(created["stateMachineArn"])
+
+
+def test_a_crowd_shares_one_list(
+    aws: Emulator, name: str, monkeypatch: pytest.MonkeyPatch, function: Callable[[str], str]
+) -> None:
+    for key, value in aws.environment.items():
+        monkeypatch.setenv(key, value)
+    machine = waiting_machine(aws, name, 12)
+    pipeline = StepFunctionsPipeline(name, aws.role_arn)
+    arns = [pipeline.execute({"i": number}, f"e{number}") for number in range(30)]
+    pipeline.stop(arns[7])
+    aws.forget_calls()
+    barrier = threading.Barrier(len(arns))
+
+    def wait(arn: str) -> object:
+        barrier.wait()
+        try:
+            return pipeline.wait(arn)
+        except ExecutionFailedError as error:
+            return error.status
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(len(arns)) as pool:
+        outputs = list(pool.map(wait, arns))
+    assert outputs == ["ABORTED" if number == 7 else {"i": number} for number in range(30)]
+    assert time.monotonic() - began < 12 + 3 + 30 / 7.5 + 2
+    calls = aws.calls()
+    assert calls["DescribeExecution"] == 30
+    assert calls["ListExecutions"] < 20
+    assert aws.busiest_second() <= 10
+    assert machine
+    # Nothing is kept of a machine that nobody waits on any more.
+    assert not polling._machines

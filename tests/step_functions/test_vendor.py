@@ -1,0 +1,54 @@
+"""Every error that AWS documents for a call made here is one of ours, or is handled where the call is made."""
+
+from itertools import chain
+
+import botocore.exceptions
+import botocore.session
+import pytest
+
+from clinops_prefect.errors import AccessDeniedError, ClinopsPrefectError, ServiceUnavailableError
+from clinops_prefect.step_functions.vendor import translated
+
+CALLS = (
+    *("CreateStateMachine", "DescribeExecution", "DescribeStateMachine", "DescribeStateMachineForExecution"),
+    *("GetExecutionHistory", "ListExecutions", "ListTagsForResource", "PublishStateMachineVersion"),
+    *("RedriveExecution", "StartExecution", "StopExecution", "TagResource", "UpdateStateMachine"),
+)
+HANDLED = {"ExecutionAlreadyExists", "ExecutionNotRedrivable", "StateMachineAlreadyExists"}
+# Of parameters that are not used here: revision ids, and KMS keys of their own.
+NEVER = {"InvalidToken", "KmsInvalidStateException"}
+
+model = botocore.session.get_session().get_service_model("stepfunctions")
+documented = [
+    (call, shape.metadata.get("error", {}).get("code") or shape.name)
+    for call in CALLS
+    for shape in model.operation_model(call).error_shapes
+]
+
+
+@pytest.mark.parametrize(("call", "code"), documented)
+def test_every_documented_error_is_ours(call: str, code: str) -> None:
+    error = botocore.exceptions.ClientError({"Error": {"Code": code, "Message": "Jane"}}, call)
+    expected = botocore.exceptions.ClientError if code in HANDLED | NEVER else ClinopsPrefectError
+    with pytest.raises(expected) as caught, translated("arn:x"):
+        raise error
+    if expected is ClinopsPrefectError:
+        assert caught.value.uri == "arn:x"  # type: ignore[attr-defined]
+        assert caught.value.__cause__ is error
+
+
+def test_every_error_of_the_connection_is_ours() -> None:
+    bases = (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError)
+    kinds = list(chain.from_iterable(base.__subclasses__() for base in bases))
+    assert len(kinds) > 5
+    for kind in kinds:
+        error = kind.__new__(kind)
+        with pytest.raises(ServiceUnavailableError), translated("arn:x"):
+            raise error
+
+
+@pytest.mark.parametrize("name", ["NoCredentialsError", "UnauthorizedSSOTokenError", "CredentialRetrievalError"])
+def test_missing_credentials_are_a_refusal(name: str) -> None:
+    kind = getattr(botocore.exceptions, name)
+    with pytest.raises(AccessDeniedError), translated("arn:x"):
+        raise kind(provider="x", error_msg="y")

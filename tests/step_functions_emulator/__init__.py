@@ -1,0 +1,117 @@
+"""AWS Step Functions on this machine: moto's server in a process of its own, with Lambda code that really runs.
+
+```python
+with emulator() as aws:
+    arn = aws.function("double", "def handler(event, context): return {'n': 2 * event['n']}")
+    pipeline = StepFunctionsPipeline(name="p", role_arn=aws.role_arn, region=aws.region, endpoint_url=aws.url)
+```
+"""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """A running emulator, and the second door to it: plain boto3, and what it counted."""
+
+    url: str
+    process: subprocess.Popen[str]
+    region: str = "us-east-1"
+    account: str = "123456789012"
+
+    @property
+    def role_arn(self) -> str:
+        return f"arn:aws:iam::{self.account}:role/StepFunctionsRole"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What lets a process, its Lambda functions included, find the emulator and nothing else."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "emulator",
+            "AWS_SECRET_ACCESS_KEY": "emulator",
+            "AWS_DEFAULT_REGION": self.region,
+        }
+
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=self.region,
+            aws_access_key_id="emulator",
+            aws_secret_access_key="emulator",
+        )
+
+    def function(
+        self, name: str, source: str, *, handler: str = "function.handler", timeout: int = 60, **variables: str
+    ) -> str:
+        """Create a Lambda function of one file; without a source, `handler` names a function of an installed module."""
+        code = io.BytesIO()
+        with zipfile.ZipFile(code, "w") as archive:
+            archive.writestr("function.py" if source else "empty", source)
+        response = self.client("lambda").create_function(
+            FunctionName=name,
+            Runtime="python3.11",
+            Role=self.role_arn,
+            Handler=handler,
+            Code={"ZipFile": code.getvalue()},
+            Timeout=timeout,
+            Environment={"Variables": variables},
+        )
+        return str(response["FunctionArn"])
+
+    def calls(self) -> dict[str, int]:
+        """How often each Step Functions call was made since `forget_calls`."""
+        return dict(self._door("calls")["calls"])
+
+    def busiest_second(self) -> int:
+        return int(self._door("calls")["busiest"])
+
+    def forget_calls(self) -> None:
+        """Forget the calls counted, and the faults still to come."""
+        self._door("calls", method="DELETE")
+
+    def fail(self, action: str, error: str, times: int = 1) -> None:
+        """Let the next calls of `action` fail: with an AWS error's name, or `cut` for a dropped connection."""
+        self._door("faults", method="POST", body={"action": action, "error": error, "times": times})
+
+    def _door(self, name: str, method: str = "GET", body: Any = None) -> Any:
+        data = json.dumps(body).encode() if body else None
+        request = urllib.request.Request(f"{self.url}/_emulator/{name}", data=data, method=method)
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
+
+
+@contextlib.contextmanager
+def emulator() -> Iterator[Emulator]:
+    """A running emulator, on a free port, gone at the end."""
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.step_functions_emulator", "--port", "0"],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        first = process.stdout.readline()
+        assert first, "the emulator did not start: run python -m tests.step_functions_emulator to see why"
+        yield Emulator(f"http://127.0.0.1:{json.loads(first)['port']}", process)
+    finally:
+        process.terminate()
+        process.wait(10)

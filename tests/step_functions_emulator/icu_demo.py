@@ -1,0 +1,69 @@
+"""The ICU chain on an emulated Step Functions, with one command: `make demo-step-functions`.
+
+python -m tests.step_functions_emulator.icu_demo --source DIR --date 2024-01-15
+"""
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from clinops_prefect import PipelineStore
+from tests.step_functions_emulator import Emulator, emulator
+
+BUCKET = "icu-demo"
+
+
+@contextmanager
+def icu_cloud(source: Path) -> Iterator[tuple[Emulator, dict[str, Any]]]:
+    """An emulator with the raw tables in a bucket and the three functions, and the flow's parameters for it."""
+    with emulator() as aws:
+        before = {name: os.environ.get(name) for name in aws.environment}
+        os.environ |= aws.environment
+        try:
+            aws.client("s3").create_bucket(Bucket=BUCKET)
+            raw = PipelineStore.from_uri(f"s3://{BUCKET}/raw")
+            for path in sorted(source.glob("*/*.*")):
+                raw.write_bytes(path.relative_to(source).as_posix(), path.read_bytes())
+            for step in ("ingest", "preprocess", "features"):
+                aws.function(f"icu-{step}", "", handler=f"flows.lambda_handlers.{step}", timeout=600, **aws.environment)
+            yield (
+                aws,
+                {
+                    "source": f"s3://{BUCKET}/raw",
+                    "store": f"s3://{BUCKET}/clinops",
+                    "role_arn": aws.role_arn,
+                    "functions": f"arn:aws:lambda:{aws.region}:{aws.account}:function:icu-",
+                },
+            )
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+def main() -> None:
+    """Run the chain, and say what it wrote and how it went."""
+    from flows.icu_features_on_step_functions import icu_features_on_step_functions
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--date", default="2024-01-01")
+    arguments = parser.parse_args()
+    with icu_cloud(arguments.source.resolve()) as (_, parameters):
+        output = icu_features_on_step_functions(date=arguments.date, **parameters)
+        store = PipelineStore.from_uri(output["store"])
+        print(
+            f"\n{output['windows']:,} windows, made by three Lambda functions of a state machine, in {output['store']}:"
+        )
+        for name in output["artifacts"]:
+            print(f"  {name}  {store.stat(name).rows:,} rows")
+        print("The emulator, and all of this with it, is gone when this command ends.")
+
+
+if __name__ == "__main__":
+    main()

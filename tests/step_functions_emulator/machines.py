@@ -1,0 +1,181 @@
+"""What moto's Step Functions lacks or does otherwise than AWS, mended from outside.
+
+JSONata; a stop that takes effect at once, with its error and cause; history that can be read backwards and in pages;
+one definition per name; the definition that an execution was started with; published versions; redrives.
+"""
+
+import datetime
+import json
+from typing import Any
+
+import jsonata
+from moto.core.exceptions import AWSError
+from moto.core.responses import ActionResult
+from moto.stepfunctions import models
+from moto.stepfunctions.parser.api import ExecutionStatus, HistoryEventType
+from moto.stepfunctions.parser.asl.jsonata import jsonata as engine
+from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
+from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
+from moto.stepfunctions.parser.backend.execution_worker import ExecutionWorker
+from moto.stepfunctions.parser.models import StepFunctionsParserBackend
+from moto.stepfunctions.responses import StepFunctionResponse
+
+ENDED = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.ABORTED)
+
+
+class StateMachineAlreadyExists(AWSError):
+    TYPE = "StateMachineAlreadyExists"
+    STATUS = 400
+
+
+class ExecutionNotRedrivable(AWSError):
+    TYPE = "ExecutionNotRedrivable"
+    STATUS = 400
+
+
+def install() -> None:
+    """Mend moto, in this process."""
+    engine._eval_jsonata = lambda expression: jsonata.Jsonata(expression).evaluate(None)
+    StepFunctionResponse.get_execution_history = _history  # type: ignore[method-assign]
+    StepFunctionResponse.stop_execution = _stop  # type: ignore[method-assign]
+    StepFunctionResponse.publish_state_machine_version = _publish
+    StepFunctionResponse.redrive_execution = _redrive
+    StepFunctionResponse.describe_state_machine_for_execution = _describe_machine  # type: ignore[method-assign]
+    _extend_describe()
+    _refuse_second_definition()
+    _share_executions_with_versions()
+    _keep_aborted()
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def _history(response: StepFunctionResponse) -> ActionResult:
+    arn = response._get_param("executionArn")
+    events = list(response.stepfunction_backend.get_execution_history(arn)["events"])
+    if response._get_param("includeExecutionData") is False:
+        events = [{key: _without_data(value) for key, value in event.items()} for event in events]
+    if response._get_param("reverseOrder"):
+        events.reverse()
+    start, size = int(response._get_param("nextToken") or 0), int(response._get_param("maxResults") or 100)
+    page: dict[str, Any] = {"events": events[start : start + size]}
+    if start + size < len(events):
+        page["nextToken"] = str(start + size)
+    return ActionResult(page)
+
+
+def _describe_machine(response: StepFunctionResponse) -> ActionResult:
+    execution: Any = response.stepfunction_backend.describe_execution(response._get_param("executionArn"))
+    machine = execution.state_machine
+    described = {"stateMachineArn": machine.arn, "name": machine.name, "definition": machine.definition}
+    return ActionResult(described | {"roleArn": machine.roleArn, "updateDate": machine.creation_date})
+
+
+def _without_data(details: Any) -> Any:
+    if not isinstance(details, dict):
+        return details
+    return {key: value for key, value in details.items() if not key.startswith(("input", "output"))}
+
+
+def _stop(response: StepFunctionResponse) -> ActionResult:
+    execution: Any = response.stepfunction_backend.describe_execution(response._get_param("executionArn"))
+    if execution.exec_status == ExecutionStatus.RUNNING:
+        error, cause = response._get_param("error"), response._get_param("cause")
+        execution.stop_date = _now()
+        execution.exec_status, execution.error, execution.cause = ExecutionStatus.ABORTED, error, cause
+        execution.exec_worker.stop(stop_date=execution.stop_date, error=error, cause=cause)
+    return ActionResult({"stopDate": execution.stop_date})
+
+
+def _keep_aborted() -> None:
+    reflect = BaseExecutionWorkerCommunication._reflect_execution_status
+
+    def reflect_unless_aborted(communication: Any) -> None:
+        # The worker goes on until its state ends, and would overwrite what the stop has set.
+        if communication.execution.exec_status != ExecutionStatus.ABORTED:
+            reflect(communication)
+
+    BaseExecutionWorkerCommunication._reflect_execution_status = reflect_unless_aborted  # type: ignore[method-assign]
+
+
+def _publish(response: StepFunctionResponse) -> ActionResult:
+    machine: Any = response.stepfunction_backend.describe_state_machine(response._get_param("stateMachineArn"))
+    latest = machine.latest_version
+    # AWS makes no second version of one revision.
+    if latest is None or (latest.definition, latest.roleArn) != (machine.definition, machine.roleArn):
+        machine.publish(description=None)
+    return ActionResult({"creationDate": _now(), "stateMachineVersionArn": machine.latest_version.arn})
+
+
+def _share_executions_with_versions() -> None:
+    make = models.StateMachineVersion.__init__
+
+    def make_sharing(self: Any, **options: Any) -> None:
+        make(self, **options)
+        self.executions, self.backend = options["source"].executions, options["source"].backend
+
+    models.StateMachineVersion.__init__ = make_sharing  # type: ignore[method-assign]
+    models.StateMachineVersion._handle_name_input_idempotency = (  # type: ignore[attr-defined]
+        models.StateMachine._handle_name_input_idempotency
+    )
+
+
+def _refuse_second_definition() -> None:
+    create = StepFunctionsParserBackend.create_state_machine
+
+    def create_once(backend: Any, name: str, definition: str, roleArn: str, **options: Any) -> Any:
+        for machine in backend.state_machines:
+            if machine.name == name and (machine.definition, machine.roleArn) != (definition, roleArn):
+                raise StateMachineAlreadyExists(f"State Machine Already Exists: '{machine.arn}'")
+        return create(backend, name, definition, roleArn, **options)
+
+    StepFunctionsParserBackend.create_state_machine = create_once  # type: ignore[method-assign]
+
+
+def _extend_describe() -> None:
+    describe = StepFunctionResponse.describe_execution
+
+    def describe_with_redrive(response: StepFunctionResponse) -> ActionResult:
+        execution: Any = response.stepfunction_backend.describe_execution(response._get_param("executionArn"))
+        result = describe(response)
+        result._result["redriveCount"] = getattr(execution, "redrive_count", 0)
+        result._result["redriveStatus"] = "REDRIVABLE" if execution.exec_status in ENDED else "NOT_REDRIVABLE"
+        return result
+
+    StepFunctionResponse.describe_execution = describe_with_redrive  # type: ignore[method-assign]
+
+
+def _redrive(response: StepFunctionResponse) -> ActionResult:
+    execution: Any = response.stepfunction_backend.describe_execution(response._get_param("executionArn"))
+    if execution.exec_status not in ENDED:
+        raise ExecutionNotRedrivable(f"Execution is {execution.exec_status}: '{execution.exec_arn}'")
+    old = execution.exec_worker.env.event_manager
+    entered = [event for event in old.get_event_history() if event["type"].endswith("StateEntered")][-1]
+    execution.error = execution.cause = execution.stop_date = None
+    execution.redrive_count = getattr(execution, "redrive_count", 0) + 1
+    execution.exec_worker = _Redriven(execution, old, entered["stateEnteredEventDetails"])
+    execution.exec_status = ExecutionStatus.RUNNING
+    execution.exec_worker.start()
+    return ActionResult({"redriveDate": _now()})
+
+
+class _Redriven(ExecutionWorker):
+    """Goes on at the state that failed, with that state's input, and in the same history."""
+
+    def __init__(self, execution: Execution, events: Any, state: dict[str, Any]) -> None:
+        first = execution._get_start_execution_worker()
+        super().__init__(first._evaluation_details, first._execution_communication, None, first._activity_store)
+        self.events, self.state = events, state
+        self.env = None
+
+    def _execution_logic(self) -> None:
+        definition = json.loads(self._evaluation_details.state_machine_details.definition)
+        program = AmazonStateLanguageParser.parse(json.dumps(definition | {"StartAt": self.state["name"]}))[0]
+        env = self._get_evaluation_environment()
+        env.event_manager = self.events
+        env.states.reset(json.loads(self.state["input"]))
+        self.env = env
+        self.events.add_event(context=env.event_history_context, event_type=HistoryEventType.ExecutionRedriven)
+        program.eval(env)
+        self._execution_communication.terminated()

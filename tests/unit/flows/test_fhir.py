@@ -1,0 +1,324 @@
+"""FHIR R4: the rows are those of an independent reader, and a source told in FHIR has the features of the source told
+in tables."""
+
+import datetime as dt
+import json
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import pytest
+from fhir.resources.R4B.observation import Observation
+
+from flows.catalogue import load_catalogue
+from flows.events import clean
+from flows.fhir import ingest_observations
+from flows.fhir_table import DEFAULT_FHIR_TABLE, FhirTableError, fhir_id, load_fhir_table
+from flows.ingest import EVENT_TABLES, ingest
+from flows.sources import find_source, ingest_events, read_stays
+from flows.synthetic import generate
+from flows.tables import TableError, TableNotFoundError
+from flows.windows import window_features
+from tests.fhir_source import MIMIC, encounter, to_fhir, write
+
+LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"
+CATALOGUE, TABLE = load_catalogue(), load_fhir_table()
+
+
+def quantity(value: float | None, unit: str | None) -> dict[str, Any]:
+    parts = {"value": value, "code": unit, "system": UCUM if unit else None}
+    return {"valueQuantity": {key: part for key, part in parts.items() if part is not None}}
+
+
+def observation(code: str = "8867-4", **elements: Any) -> dict[str, Any]:
+    """A heart rate of 80, final, unless told otherwise; an element that is None is left out."""
+    resource = {
+        "resourceType": "Observation",
+        "status": "final",
+        "code": {"coding": [{"system": LOINC, "code": code}]},
+        "subject": {"reference": "Patient/7"},
+        "encounter": {"reference": "Encounter/70"},
+        "effectiveDateTime": "2150-01-01T12:00:00Z",
+        **({} if "component" in elements else quantity(80, "/min")),
+        **elements,
+    }
+    return {key: element for key, element in resource.items() if element is not None}
+
+
+def read(path: Path, table: Any = TABLE) -> tuple[pd.DataFrame, dict[str, int]]:
+    frames, counts = zip(*ingest_observations(path, CATALOGUE, table), strict=True)
+    total = {key: sum(count["observations"][key] for count in counts) for key in counts[0]["observations"]}
+    return pd.concat(frames, ignore_index=True), total
+
+
+def one(tmp_path: Path, **elements: Any) -> pd.Series:
+    frame, counts = read(write(tmp_path / "Observation.ndjson", [observation(**elements)]))
+    assert counts["passed_on"] == 1
+    return frame.iloc[0]
+
+
+# --- the same as an independent reader ---
+
+
+def random_observation(rng: random.Random) -> dict[str, Any]:
+    """Anything that FHIR allows of what is read."""
+
+    def time() -> str:
+        day = f"2150-0{rng.randint(1, 9)}-{rng.randint(10, 28)}"
+        second = rng.choice(["00", "59", "07.5", "07.123456"])
+        return f"{day}T{rng.randint(0, 23):02}:{rng.randint(0, 59):02}:{second}{rng.choice(['Z', '-05:00', '+09:30'])}"
+
+    def code() -> dict[str, Any]:
+        known = {"system": LOINC, "code": rng.choice(["8867-4", "8480-6", "8310-5", "2345-7"])}
+        others = [{"system": LOINC, "code": "4548-4"}, {"system": MIMIC, "code": "220045"}, {"code": "8867-4"}]
+        return {"coding": rng.choices([known, *others], [6, 2, 1, 1], k=rng.randint(1, 2)), "text": "measured"}
+
+    def value() -> dict[str, Any]:
+        number, unit = round(rng.uniform(1, 200), 1), rng.choice(["/min", "mm[Hg]", "Cel", "[degF]", "mg/dL"])
+        compared = quantity(number, unit)
+        compared["valueQuantity"]["comparator"] = "<"
+        choices = [quantity(number, unit), compared, {"valueInteger": 88}, {"valueString": "88"}, quantity(None, unit)]
+        choices += [{"valueQuantity": {"value": number, "unit": "bpm"}}, {}]
+        return rng.choices(choices, [8, 1, 1, 1, 1, 1, 1])[0]
+
+    effective = [{"effectiveDateTime": time()}, {"effectiveDateTime": "2150-01-01"}, {"effectiveInstant": time()}]
+    effective += [{"effectivePeriod": {"start": "2149-12-31T00:00:00Z", "end": time()}}, {}]
+    number = rng.choice([0, 0, 0, 1, 2, 3])
+    return {
+        "resourceType": "Observation",
+        "status": rng.choices(["final", "preliminary", "corrected", "cancelled", "entered-in-error"], [9, 1, 1, 1, 1])[
+            0
+        ],
+        "code": code(),
+        "subject": {"reference": rng.choice(["Patient/7", "https://host/fhir/Patient/a-b.c/_history/2", "Group/7"])},
+        **rng.choice([{}, {"encounter": {"reference": rng.choice(["Encounter/70", "urn:uuid:0a-b"])}}]),
+        **rng.choices(effective, [6, 1, 1, 1, 1])[0],
+        **rng.choice([{"issued": time()}, {}]),
+        **(value() if not number or rng.random() < 0.3 else {}),
+        **({"component": [{"code": code(), **value()} for _ in range(number)]} if number else {}),
+    }
+
+
+def expected_rows(line: str) -> tuple[str, list[tuple[Any, ...]]]:
+    """What becomes of an observation and its rows, by the models of fhir.resources."""
+    found = Observation.model_validate_json(line)
+    own = any(getattr(found, f"value{kind}") is not None for kind in ("Quantity", "Integer", "String"))
+    parts = [*([found] if own or not found.component else []), *(found.component or [])]
+    if found.status in ("entered-in-error", "cancelled"):
+        return {"entered-in-error": "entered_in_error", "cancelled": "no_result"}[found.status], [()] * len(parts)
+
+    def item(part: Any) -> int | None:
+        for coding in part.code.coding:
+            if coding.system == LOINC and coding.code != "4548-4":
+                return 1_000_000_000 + int(coding.code.replace("-", ""))
+            if coding.system == MIMIC:
+                return int(coding.code)
+        return None
+
+    def naive(time: dt.datetime | dt.date | None) -> Any:
+        is_time = isinstance(time, dt.datetime)
+        return pd.Timestamp(time.astimezone(dt.UTC).replace(tzinfo=None)) if is_time else pd.NaT
+
+    def measured(part: Any) -> tuple[float, str | None]:
+        if part.valueInteger is not None:
+            return float(part.valueInteger), None
+        q = part.valueQuantity
+        if q is None:
+            return float("nan"), None
+        return float("nan" if q.comparator or q.value is None else q.value), q.code if q.system else q.unit
+
+    subject = {"Patient/7": 7, "Group/7": None}.get(found.subject.reference, fhir_id("a-b.c"))
+    stay = None if found.encounter is None else {"Encounter/70": 70}.get(found.encounter.reference, fhir_id("0a-b"))
+    end = found.effectivePeriod.end if found.effectivePeriod else None
+    times = naive(found.effectiveDateTime or found.effectiveInstant or end), naive(found.issued)
+    rows = [(subject, stay, item(part), *times, *measured(part)) for part in parts]
+    return "", rows
+
+
+@pytest.mark.parametrize("name", ["Observation.ndjson", "Observation.ndjson.gz"])
+def test_the_rows_are_those_of_an_independent_reader(name: str, tmp_path: Path) -> None:
+    rng = random.Random(5)
+    resources = [random_observation(rng) for _ in range(1500)]
+    frame, counts = read(write(tmp_path / name, resources))
+    expected, tally = [], dict.fromkeys(counts, 0)
+    for resource in resources:
+        dropped, rows = expected_rows(json.dumps(resource))
+        tally["rows_in"] += len(rows)
+        if dropped:
+            tally[dropped] += len(rows)
+            continue
+        expected += [row for row in rows if row[2] is not None]
+        tally["not_in_catalogue"] += sum(row[2] is None for row in rows)
+    tally["passed_on"] = len(expected)
+    assert counts == tally
+    assert counts["rows_in"] == sum(number for key, number in counts.items() if key != "rows_in")
+    assert min(counts.values()) > 50
+    columns = list(frame.columns[1:])
+    cells = dict(zip(columns, zip(*expected, strict=True), strict=True))
+    wanted = pd.DataFrame({name: pd.Series(list(cells[name]), dtype=frame.dtypes[name]) for name in columns})
+    pd.testing.assert_frame_equal(frame[columns], wanted)
+
+
+# --- each rule ---
+
+
+def test_a_blood_pressure_is_two_rows_and_each_has_its_own_unit(tmp_path: Path) -> None:
+    parts = [
+        {"code": {"coding": [{"system": LOINC, "code": code}]}, **quantity(value, "mm[Hg]")}
+        for code, value in (("8480-6", 120.0), ("8462-4", 70.0))
+    ]
+    frame, counts = read(write(tmp_path / "Observation.ndjson", [observation("85354-9", component=parts)]))
+    assert counts["rows_in"] == counts["passed_on"] == 2
+    stays = pd.DataFrame({"subject_id": [7], "stay_id": [70]})
+    stays[["intime", "outtime"]] = pd.to_datetime("2150-01-01"), pd.NaT
+    events = clean([frame], stays.astype({"outtime": "datetime64[us]"}), CATALOGUE).events
+    assert dict(zip(events["variable"], events["value"], strict=True)) == {"sbp": 120, "dbp": 70}
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "canonical"),
+    [("Cel", 37.0, 37.0), ("[degF]", 98.6, 37.0), ("K", 310.15, 37.0), ("mg/dL", 37.0, None), (None, 37.0, None)],
+)
+def test_the_ucum_unit_decides(unit: str | None, value: float, canonical: float | None, tmp_path: Path) -> None:
+    resource = observation("8310-5", **quantity(value, unit))
+    frame, _ = read(write(tmp_path / "Observation.ndjson", [resource]))
+    stays = pd.DataFrame({"subject_id": [7], "stay_id": [70]})
+    stays[["intime", "outtime"]] = pd.to_datetime("2150-01-01"), pd.NaT
+    cleaned = clean([frame], stays.astype({"outtime": "datetime64[us]"}), CATALOGUE)
+    assert cleaned.counts["variables"]["temperature"]["unknown_unit"] == (canonical is None)
+    assert cleaned.events["value"].tolist() == pytest.approx([canonical or float("nan")], nan_ok=True)
+
+
+def test_times_are_the_wall_clock_of_the_tables_zone(tmp_path: Path) -> None:
+    path = tmp_path / "fhir.toml"
+    path.write_text(DEFAULT_FHIR_TABLE.read_text().replace('timezone = "UTC"', 'timezone = "America/New_York"'))
+    times = ["2150-07-01T12:00:00Z", "2150-01-01T12:00:00+01:00", "2150-01-01T12:00:00"]
+    source = write(tmp_path / "Observation.ndjson", [observation(effectiveDateTime=time) for time in times])
+    found = read(source, load_fhir_table(path))[0]["charttime"]
+    zone = ZoneInfo("America/New_York")
+    wanted = [dt.datetime.fromisoformat(time) for time in times]
+    assert found.tolist() == [t.astimezone(zone).replace(tzinfo=None) if t.tzinfo else t for t in wanted]
+
+
+def test_a_date_alone_is_no_time_and_issued_is_when_a_value_was_known(tmp_path: Path) -> None:
+    row = one(tmp_path, effectiveDateTime="2150-01-01", issued="2150-01-02T00:00:00Z")
+    assert row["charttime"] is pd.NaT
+    assert row["storetime"] == pd.Timestamp("2150-01-02")
+
+
+def test_a_large_or_textual_id_becomes_a_whole_number_that_stays_the_same() -> None:
+    # Changing this moves every patient to another split.
+    assert fhir_id("30000001") == 30000001
+    assert fhir_id("0a8f2b1e-93d1-5d46-8f0e-0c7b1e5ab0f1") == 7620037906142607226
+    assert fhir_id("007") != fhir_id("7")
+    assert all(2**62 <= fhir_id(text) < 2**63 for text in ("007", "a", "9" * 19))
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"resourceType": "Observation", "secret', "not JSON of a FHIR Observation"),
+        ('{"resourceType": "Patient", "id": "secret"}', "not JSON of a FHIR Observation"),
+        (json.dumps(observation(effectiveDateTime="1.1.2150 secret")), "a time or an element"),
+        (json.dumps(observation(issued="2150-01-01")), "a time or an element"),
+        (json.dumps(observation(effectiveDateTime="2150-02-30T00:00:00Z")), "a time or an element"),
+        (json.dumps(observation(valueQuantity={"value": "secret"})), "a time or an element"),
+    ],
+)
+def test_a_line_that_is_not_fhir_is_named_and_not_quoted(line: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "Observation.ndjson"
+    path.write_text(json.dumps(observation()) + "\n" + line + "\n")
+    with pytest.raises(TableError, match=f"line 2 .*{problem}") as raised:
+        read(path)
+    assert "secret" not in str(raised.value)
+    assert raised.value.__context__ is None
+
+
+def test_a_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "Observation.ndjson.gz", [observation()] * 500)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(TableError, match="cut short"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('timezone = "UTC"', 'timezone = "Mars/Base"', "no time zone"),
+        ('timezone = "UTC"', "", "missing key timezone"),
+        ("stay_codes = []", "stay_codes = [1]", "stay_codes has the wrong type"),
+        ("1_000_088_674", '"x"', "has no item id"),
+        ("stay_codes", "stay_code", "stay_code"),
+    ],
+)
+def test_a_table_that_is_wrong_says_where(old: str, new: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "fhir.toml"
+    path.write_text(DEFAULT_FHIR_TABLE.read_text().replace(old, new))
+    with pytest.raises(FhirTableError, match=message):
+        load_fhir_table(path)
+
+
+# --- sources ---
+
+
+@pytest.mark.parametrize("encounters", [True, False])
+def test_a_source_told_in_fhir_has_the_features_of_the_one_told_in_tables(encounters: bool, tmp_path: Path) -> None:
+    generate(tmp_path / "tables", 30, seed=3)
+    to_fhir(tmp_path / "tables", tmp_path / "fhir", encounters=encounters)
+
+    def features(frames: Any, stays: pd.DataFrame) -> tuple[pd.DataFrame, Any]:
+        cleaned = clean(frames, stays, CATALOGUE)
+        return window_features(cleaned.events, stays, CATALOGUE), cleaned.counts
+
+    root = tmp_path / "tables"
+    stays = read_stays(root, TABLE).stays
+    frames = [frame for frame, _ in ingest(root, "chartevents", CATALOGUE)]
+    wanted, counted = features(frames, stays)
+    source = find_source(tmp_path / "fhir", TABLE)
+    assert [events.table for events in source.events] == ["observations"] * 2
+    told = [pair for events in source.events for pair in ingest_events(events, source.root, CATALOGUE, TABLE)]
+    found, recounted = features((frame for frame, _ in told), read_stays(source.root, TABLE).stays)
+    pd.testing.assert_frame_equal(found, wanted, check_exact=True)
+    assert recounted["tables"]["observations"] == counted["tables"]["chartevents"]
+    assert recounted["variables"] == counted["variables"]
+    assert wanted["heart_rate_count"].sum() > 100
+
+
+def test_encounters_that_are_no_stays_are_left_out_and_counted(tmp_path: Path) -> None:
+    times = {"intime": dt.datetime(2150, 1, 1), "outtime": pd.NaT}
+    stays = [SimpleNamespace(stay_id=n, subject_id=7, hadm_id=1, first_careunit="MICU", **times) for n in range(1, 6)]
+    resources = [encounter(stay) for stay in stays]
+    resources[0]["status"] = "entered-in-error"
+    resources[1]["status"] = "planned"
+    resources[2]["class"] = {"system": "s", "code": "AMB"}
+    resources[3]["period"] = {"start": "2150-01-01"}
+    resources[4]["id"] = "0a8f2b1e-93d1-5d46-8f0e-0c7b1e5ab0f1"
+    resources.append(resources[4] | {"id": "6", "partOf": {}})
+    write(tmp_path / "Encounter.ndjson", resources)
+    patient = {"resourceType": "Patient", "id": "7", "gender": "female", "birthDate": "2100-06-01"}
+    write(tmp_path / "Patient.ndjson", [patient])
+    write(tmp_path / "Observation.ndjson", [observation()])
+    path = tmp_path / "fhir.toml"
+    code = "http://terminology.hl7.org/CodeSystem/v3-ActCode|ACUTE"
+    path.write_text(DEFAULT_FHIR_TABLE.read_text().replace("stay_codes = []", f'stay_codes = ["{code}"]'))
+    cohort = read_stays(tmp_path, load_fhir_table(path))
+    assert cohort.stays["stay_id"].tolist() == [6, 7620037906142607226]
+    assert cohort.stays["hadm_id"].tolist() == [pd.NA, 1]
+    assert cohort.stays[["gender", "age"]].drop_duplicates().to_numpy().tolist() == [["F", 49.0]]
+    counts = cohort.counts
+    assert (counts["rows_in"], counts["entered_in_error"], counts["not_a_stay"], counts["no_intime"]) == (6, 1, 2, 1)
+
+
+def test_a_source_without_stays_or_with_its_events_twice_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "Observation.ndjson", [observation()])
+    with pytest.raises(TableNotFoundError, match="no stays"):
+        find_source(tmp_path, TABLE)
+    generate(tmp_path / "twice", 20)
+    write(tmp_path / "twice/Observation.ndjson", [observation()])
+    with pytest.raises(TableError, match="would count twice"):
+        find_source(tmp_path / "twice", TABLE)
+    (tmp_path / "twice/Observation.ndjson").unlink()
+    assert set(EVENT_TABLES) == {events.table for events in find_source(tmp_path / "twice", TABLE).events}

@@ -1,0 +1,178 @@
+"""The error tree, and that every vendor's error has its place in it."""
+
+import builtins
+import copy
+import inspect
+import pickle
+import re
+from contextlib import suppress
+
+import botocore.exceptions
+import google.api_core.exceptions
+import google.auth.exceptions
+import google.cloud.storage.exceptions
+import pytest
+import requests
+
+from clinops_prefect import GCSPipelineStore, S3PipelineStore, errors
+from clinops_prefect.errors import (
+    AccessDeniedError,
+    ArtifactNotFoundError,
+    BucketNotFoundError,
+    ClinopsPrefectError,
+    ExecutionFailedError,
+    InvalidPipelineError,
+    ServiceUnavailableError,
+)
+from clinops_prefect.stores.gcs import GCSBackend
+from clinops_prefect.stores.s3 import S3Backend
+
+ALL = [getattr(errors, name) for name in errors.__all__]
+# As design.md draws them.
+BUILTINS = {
+    "InvalidArtifactNameError": ValueError, "InvalidMetadataError": ValueError,
+    "ArtifactNotFoundError": FileNotFoundError, "BucketNotFoundError": FileNotFoundError,
+    "ArtifactExistsError": FileExistsError, "ArtifactDecodeError": ValueError, "ArtifactColumnError": KeyError,
+    "UnsupportedFrameError": ValueError, "UntrustedResultError": PermissionError, "AccessDeniedError": PermissionError,
+    "ServiceUnavailableError": ConnectionError, "InvalidPipelineError": ValueError, "InvalidExecutionError": ValueError,
+    "StateMachineNotFoundError": (LookupError, RuntimeError), "ExecutionNotFoundError": LookupError,
+    "ExecutionFailedError": RuntimeError, "ExecutionTimeoutError": TimeoutError, "ClinopsPrefectError": Exception,
+}  # fmt: skip
+
+
+def test_the_tree_is_the_one_that_is_drawn() -> None:
+    assert {error.__name__ for error in ALL} == set(BUILTINS)
+    drawn = set(re.findall(r"── (\w+)", errors.__doc__ or ""))
+    assert drawn == set(BUILTINS) - {"ClinopsPrefectError"}
+
+
+@pytest.mark.parametrize("error", ALL)
+def test_each_error_is_ours_and_the_builtin_one_would_catch(error: type[ClinopsPrefectError]) -> None:
+    wanted = BUILTINS[error.__name__]
+    for builtin in wanted if isinstance(wanted, tuple) else (wanted,):
+        assert issubclass(error, builtin)
+    assert issubclass(error, ClinopsPrefectError)
+    assert not hasattr(builtins, error.__name__)
+    # Two errors of ours are never caught by one another's name.
+    assert [other for other in ALL if issubclass(error, other) and other is not error] in ([ClinopsPrefectError], [])
+
+
+@pytest.mark.parametrize("error", ALL)
+def test_each_error_says_its_message_and_survives_a_process_border(error: type[ClinopsPrefectError]) -> None:
+    made = error("no gs://b/x: 'quoted' {braces}")
+    made.uri = "gs://b/x"
+    for twin in (made, pickle.loads(pickle.dumps(made)), copy.copy(made), copy.deepcopy(made)):
+        assert type(twin) is error
+        assert str(twin) == "no gs://b/x: 'quoted' {braces}"
+        assert twin.uri == "gs://b/x"
+        assert twin.args == ("no gs://b/x: 'quoted' {braces}",)
+
+
+def test_details_survive_a_process_border() -> None:
+    failed = ExecutionFailedError("m", status="ABORTED", error="E", cause="C", execution_arn="arn:x", failed_state="S")
+    twin = pickle.loads(pickle.dumps(failed))
+    assert (twin.status, twin.error, twin.cause, twin.execution_arn, twin.failed_state, twin.uri) == (
+        "ABORTED", "E", "C", "arn:x", "S", "arn:x",
+    )  # fmt: skip
+    assert pickle.loads(pickle.dumps(InvalidPipelineError("m", problems=["a", "b"]))).problems == ["a", "b"]
+
+
+def _classes(module: object) -> list[type[Exception]]:
+    return [
+        found
+        for _, found in inspect.getmembers(module, inspect.isclass)
+        if issubclass(found, Exception) and found.__module__ == module.__name__  # type: ignore[attr-defined]
+    ]
+
+
+def _boto(kind: type[Exception]) -> Exception:
+    """An instance of any of botocore's classes, whatever its format wants."""
+    if issubclass(kind, botocore.exceptions.ClientError):
+        return kind({"Error": {"Code": "Whatever"}}, "PutObject")  # type: ignore[call-arg]
+    words = re.findall(r"{(\w+)", getattr(kind, "fmt", ""))
+    for arguments in (dict.fromkeys(words, "x"), {"name": "x", "reason": "y", "last_response": {}}):
+        with suppress(TypeError):
+            return kind(**arguments)
+    return kind("x")
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in _classes(botocore.exceptions) if not issubclass(kind, Warning)], ids=lambda k: k.__name__
+)
+def test_every_error_of_botocore_is_translated(kind: type[Exception]) -> None:
+    translated = S3Backend(S3PipelineStore("b"))._translate(_boto(kind), "s3://b/x")
+    assert isinstance(translated, ClinopsPrefectError)
+    assert translated.uri.startswith("s3://b")
+    assert kind.__name__ in str(translated) or "Whatever" in str(translated)
+
+
+def _google(kind: type[Exception]) -> Exception:
+    for arguments in (("x",), ("x", ValueError("y")), (requests.Response(), "x"), ("x", "y", 0)):
+        try:
+            return kind(*arguments)
+        except (TypeError, AttributeError):
+            continue
+    raise AssertionError(f"cannot make a {kind}")
+
+
+_GOOGLE = [
+    *_classes(google.api_core.exceptions),
+    *_classes(google.auth.exceptions),
+    *_classes(google.cloud.storage.exceptions),
+    *_classes(requests.exceptions),
+]
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in _GOOGLE if not issubclass(kind, Warning)], ids=lambda k: f"{k.__module__}.{k.__name__}"
+)
+def test_every_error_of_googles_clients_is_translated(kind: type[Exception]) -> None:
+    translated = GCSBackend(GCSPipelineStore("b"))._translate(_google(kind), "gs://b/x")
+    assert isinstance(translated, ClinopsPrefectError)
+    assert translated.uri.startswith("gs://b")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "ours"),
+    [
+        ("NoSuchBucket", 404, BucketNotFoundError), ("NoSuchKey", 404, ArtifactNotFoundError),
+        ("AccessDenied", 403, AccessDeniedError), ("ExpiredToken", 400, AccessDeniedError),
+        ("InvalidAccessKeyId", 403, AccessDeniedError), ("SignatureDoesNotMatch", 403, AccessDeniedError),
+        ("SomethingNew", 403, AccessDeniedError), ("SomethingNew", 401, AccessDeniedError),
+        ("SlowDown", 503, ServiceUnavailableError), ("InternalError", 500, ServiceUnavailableError),
+        ("SomethingNew", 502, ServiceUnavailableError), ("SomethingNew", 429, ServiceUnavailableError),
+        ("RequestTimeout", 400, ServiceUnavailableError), ("SomethingNew", 400, ClinopsPrefectError),
+        ("PermanentRedirect", 301, BucketNotFoundError), ("KMS.DisabledException", 400, AccessDeniedError),
+        ("EntityTooLarge", 400, ClinopsPrefectError),
+    ],
+)  # fmt: skip
+def test_s3s_codes_have_their_places(code: str, status: int, ours: type[ClinopsPrefectError]) -> None:
+    answer = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    error = botocore.exceptions.ClientError(answer, "PutObject")  # type: ignore[arg-type]
+    assert type(S3Backend(S3PipelineStore("b"))._translate(error, "s3://b/x")) is ours
+
+
+@pytest.mark.parametrize(
+    ("status", "ours"),
+    [
+        (400, ClinopsPrefectError), (401, AccessDeniedError), (403, AccessDeniedError), (404, BucketNotFoundError),
+        (408, ServiceUnavailableError), (409, ClinopsPrefectError), (429, ServiceUnavailableError),
+        (500, ServiceUnavailableError), (502, ServiceUnavailableError), (503, ServiceUnavailableError),
+        (504, ServiceUnavailableError),
+    ],
+)  # fmt: skip
+def test_cloud_storages_statuses_have_their_places(status: int, ours: type[ClinopsPrefectError]) -> None:
+    backend = GCSBackend(GCSPipelineStore("b"))
+    response = requests.Response()
+    response.status_code = status
+    for error in (
+        google.api_core.exceptions.from_http_status(status, "m"),  # type: ignore[no-untyped-call]
+        google.cloud.storage.exceptions.InvalidResponse(response, "m"),
+    ):
+        assert type(backend._translate(error, "gs://b/x")) is ours
+
+
+@pytest.mark.parametrize("error", [ValueError("theirs"), KeyError("x"), MemoryError(), AssertionError()])
+def test_what_is_no_vendors_error_is_left_alone(error: Exception) -> None:
+    assert S3Backend(S3PipelineStore("b"))._translate(error, "s3://b/x") is None
+    assert GCSBackend(GCSPipelineStore("b"))._translate(error, "gs://b/x") is None

@@ -1,0 +1,98 @@
+"""Parts and threads."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clinops_prefect import transfer
+from clinops_prefect.transfer import each_in_flight, in_parts, together
+
+
+def test_together_keeps_the_order_and_works_at_once() -> None:
+    barrier = threading.Barrier(4)
+
+    def work(number: int) -> bytes:
+        barrier.wait(5)
+        return bytes([number])
+
+    assert together(work, [3, 1, 2, 0]) == [b"\x03", b"\x01", b"\x02", b"\x00"]
+    assert together(lambda n: bytes(n), []) == []
+    assert together(lambda n: bytes(n), [2]) == [b"\x00\x00"]
+
+
+def test_together_raises_what_a_work_raised() -> None:
+    def work(number: int) -> bytes:
+        raise KeyError(number)
+
+    with pytest.raises(KeyError):
+        together(work, range(5))
+
+
+@given(st.lists(st.binary(max_size=40), max_size=30), st.integers(1, 16))
+def test_parts_are_the_same_bytes_none_short_but_the_last_none_empty(chunks: list[bytes], size: int) -> None:
+    whole = transfer.PART_BYTES
+    transfer.PART_BYTES = size
+    try:
+        parts = list(in_parts(chunks))
+    finally:
+        transfer.PART_BYTES = whole
+    assert b"".join(parts) == b"".join(chunks)
+    assert all(len(part) >= size for part in parts[:-1])
+    assert all(parts)
+
+
+def test_parts_grow_so_that_ten_thousand_hold_eighty_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "PART_BYTES", 8)
+    sizes = [len(part) for part in in_parts(bytes(8 * 1000) for _ in range(20))]
+    assert sizes[:1000] == [8] * 1000
+    assert sizes[1000:2000] == [16] * 1000
+    assert sum(8 * 2**thousand * 1000 for thousand in range(10)) * (1 << 20) > 80e9
+
+
+def test_only_a_few_parts_are_in_memory_at_once() -> None:
+    alive, most, lock = 0, 0, threading.Lock()
+
+    def parts() -> Iterator[bytes]:
+        nonlocal alive, most
+        for number in range(40):
+            with lock:
+                alive += 1
+                most = max(most, alive)
+            yield bytes([number])
+
+    def work(number: int, part: bytes) -> int:
+        nonlocal alive
+        time.sleep(0.005)
+        with lock:
+            alive -= 1
+        return number * 100 + part[0]
+
+    assert each_in_flight(work, parts()) == [(number + 1) * 100 + number for number in range(40)]
+    assert 2 <= most <= 6
+
+
+class _Lost(Exception):
+    pass
+
+
+def test_a_failed_part_ends_the_upload_and_no_part_is_on_its_way_after() -> None:
+    running, lock = 0, threading.Lock()
+
+    def work(number: int, part: bytes) -> int:
+        nonlocal running
+        with lock:
+            running += 1
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+        if number == 3:
+            raise _Lost
+        return number
+
+    with pytest.raises(_Lost):
+        each_in_flight(work, (b"x" for _ in range(1_000)))
+    assert running == 0
