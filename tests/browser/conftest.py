@@ -55,7 +55,7 @@ def opened_page() -> Iterator[Page]:
     assert chromium, "there is no chromium: apt-get install chromium"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 1100})
+        page = browser.new_page(viewport={"width": 1280, "height": 1500})
         page.set_default_timeout(30_000)
         yield page
         browser.close()

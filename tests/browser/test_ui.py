@@ -19,6 +19,15 @@ from tests.prefect.server import PrefectServer
 SECRET = "hunter2-in-the-browser"
 
 
+# Of each artifact of the run, something that can be read on its page.
+SAYS = {
+    "icu-quality-2024-01-01": "chartevents",
+    "icu-variables-2024-01-01": "windows without a value",
+    "icu-artifacts-2024-01-01": "features/shard-000",
+    "icu-features-2024-01-01-progress": "100%",
+}
+
+
 def field(page: Page, label: str) -> Locator:
     """The form's field of that label."""
     return page.locator(".p-label", has=page.get_by_text(label, exact=True)).first
@@ -35,21 +44,20 @@ def store(server: PrefectServer, bucket: S3Door) -> S3PipelineStore:
     with opened_page() as page:
         page.goto(f"{server.ui_url}/blocks/catalog/s3-pipeline-store")
         expect(page.get_by_text("Hand DataFrames from step to step")).to_be_visible()
-        shoot(page, "1-block-type")
+        shoot(page, "01-block-type")
         page.get_by_role("link", name="Create").click()
         fill(page, "Block Name", "prod")
         fill(page, "Bucket", bucket.bucket)
         fill(page, "Prefix (Optional)", "clinops/prod")
         fill(page, "Region (Optional)", "us-east-1")
         fill(page, "Endpoint URL (Optional)", bucket.endpoint)
-        page.locator(".p-select-button__control").nth(1).click()
-        page.get_by_role("option", name="login").or_(page.locator(".p-select-option", has_text="login")).first.click()
-        page.get_by_text("Block Name", exact=True).scroll_into_view_if_needed()
-        shoot(page, "2-form")
+        page.locator(".block-documents-select .p-select-button__icon").click()
+        page.locator(".p-select-option", has_text="login").click()
+        shoot(page, "02-form")
         page.get_by_role("button", name="Create").click()
         page.wait_for_url("**/blocks/block/**")
         expect(page.get_by_text("Paste this snippet")).to_be_visible()
-        shoot(page, "3-saved-block")
+        shoot(page, "03-saved-block")
     loaded = S3PipelineStore.load("prod", _sync=True)
     assert isinstance(loaded, S3PipelineStore)
     return loaded
@@ -87,26 +95,19 @@ def test_the_run_its_artifacts_and_its_assets_can_be_read(icu_run: str, server: 
         page.goto(f"{server.ui_url}/runs/flow-run/{icu_run}")
         expect(page.get_by_text("icu-features-2024-01-01").first).to_be_visible()
         page.wait_for_timeout(2_000)
-        shoot(page, "4-flow-run")
+        shoot(page, "04-flow-run")
         page.get_by_text("Artifacts", exact=True).click()
         expect(page.get_by_text("icu-quality-2024-01-01").first).to_be_visible()
         page.wait_for_timeout(1_000)
-        shoot(page, "5-artifacts-of-the-run")
-        for number, (key, said) in enumerate(
-            {
-                "icu-quality-2024-01-01": "chartevents",
-                "icu-variables-2024-01-01": "windows without a value",
-                "icu-artifacts-2024-01-01": "features/shard-000",
-                "icu-features-2024-01-01-progress": "100",
-            }.items(),
-            start=6,
-        ):
-            page.goto(f"{server.ui_url}/artifacts/key/{key}")
+        shoot(page, "05-artifacts-of-the-run")
+        artifacts = server.post("artifacts/filter", artifacts={"flow_run_id": {"any_": [icu_run]}})
+        ids = {artifact["key"]: artifact["id"] for artifact in artifacts}
+        for number, (key, said) in enumerate(SAYS.items(), start=6):
+            page.goto(f"{server.ui_url}/artifacts/artifact/{ids[key]}")
             expect(page.get_by_text(said).first).to_be_visible()
-            page.wait_for_timeout(500)
-            shoot(page, f"{number}-{key}")
-        page.goto(f"{server.ui_url}/events?resource=s3")
-        page.wait_for_timeout(1_500)
+            shoot(page, f"{number:02d}-{key}")
+        page.goto(f"{server.ui_url}/events")
+        expect(page.get_by_text("Asset materialization").or_(page.get_by_text("materialization")).first).to_be_visible()
         shoot(page, "10-events")
 
 
