@@ -14,7 +14,7 @@ SHARDS ?= 4
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-step-functions test lint node e2e real-data clean
+.PHONY: help demo demo-step-functions test lint node prefect browser e2e real-data clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,10 +42,7 @@ demo-step-functions: $(VENV)/.dev  ## The same chain as three Lambda steps of a 
 	@$(BIN)/python -m tests.step_functions_emulator.icu_demo --source "$(SOURCE)" --date $(DATE)
 
 test: $(VENV)/.dev  ## Run the tests, against real emulators (about ten minutes on two cores).
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/e2e
-
-e2e: $(VENV)/.dev  ## Run what takes real workers: Dask, pools, deployments, a killed backfill (about five minutes).
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev  ## Check style, types and the direction of imports.
 	@$(BIN)/ruff format --check .
@@ -60,7 +57,13 @@ lint: $(VENV)/.dev  ## Check style, types and the direction of imports.
 node: $(VENV)/.dev .node/.ready  ## Check state machine definitions with asl-validator and the JavaScript JSONata (needs npm).
 	@$(BIN)/python -m pytest tests/node
 
-e2e: $(VENV)/.dev  ## Run flows under a real server and worker: cancelled, killed, a thousand executions.
+prefect: $(VENV)/.dev  ## Run blocks, results, tasks, lineage and the guides on a real Prefect server.
+	@$(BIN)/python -m pytest tests/prefect
+
+browser: $(VENV)/.dev  ## Make a store in the Prefect UI's form, in a real browser (needs chromium).
+	@$(BIN)/python -m pytest tests/browser
+
+e2e: $(VENV)/.dev  ## Run what takes real workers: cancelled and killed runs, Dask, a thousand executions.
 	@$(BIN)/python -m pytest tests/e2e
 
 real-data: $(VENV)/.dev  ## Check every published figure on MIMIC=…, the MIMIC demo in MIMIC-IV layout.

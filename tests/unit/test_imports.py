@@ -136,7 +136,5 @@ def test_a_cloud_store_outside_a_flow_speaks_to_its_endpoint_alone(cloud: str, r
         host, _, port = endpoint.removeprefix("http://").partition(":")
         assert {address for address in reached} == {(host, int(port))}, reached
     """
-    done = subprocess.run(
-        [sys.executable, "-c", code, cloud, endpoint], capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", code, cloud, endpoint], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
