@@ -1,6 +1,7 @@
 """The ICU feature flow: its features are those of the pure steps, and a date is replaced whole or not at all."""
 
 import json
+import os
 import re
 import shutil
 import signal
