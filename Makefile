@@ -67,7 +67,7 @@ e2e: $(VENV)/.dev  ## Run what takes real workers: cancelled and killed runs, Da
 	@$(BIN)/python -m pytest tests/e2e
 
 real-data: $(VENV)/.dev  ## Check every published figure on MIMIC=…, the MIMIC demo in MIMIC-IV layout.
-	@CLINOPS_MIMIC_DEMO="$(abspath $(MIMIC))" $(BIN)/python -m pytest tests/real_data
+	@CLINOPS_MIMIC_DEMO="$(abspath $(MIMIC))" $(BIN)/python -m pytest tests/real_data/mimic_demo.py
 
 clean:  ## Remove the environment, the demo's results and the caches.
 	rm -rf $(VENV) .node demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
