@@ -17,7 +17,7 @@ from prefect.task_runners import TaskRunner
 
 from clinops_prefect import PipelineStore, __version__
 from clinops_prefect.tasks import open_store
-from flows import report
+from flows import report, scheduling
 from flows.catalogue import DEFAULT_CATALOGUE, Catalogue, load_catalogue
 from flows.counts import add_counts
 from flows.engines import DEFAULT_ENGINE, task_runner
@@ -42,14 +42,14 @@ _POOLS = 3
 
 @flow(
     name="icu-features",
-    flow_run_name="icu-features-{date}",
+    flow_run_name=scheduling.run_name,
     description="From raw MIMIC-IV tables or FHIR to one row of features per ICU stay and window.",
     validate_parameters=True,
 )
 def icu_features(
     source: str,
     store: str,
-    date: dt.date,
+    date: dt.date | None = None,
     shards: int = 4,
     window_hours: int = 6,
     horizon_hours: int = 48,
@@ -64,7 +64,7 @@ def icu_features(
         source: The folder that holds `icu/` and `hosp/` in MIMIC-IV layout, or FHIR R4 NDJSON; see `flows.sources`.
         store: Where the artifacts go: `s3://…`, `gs://…`, `file:///…`, a folder, or a block such as
             `s3-pipeline-store/prod`.
-        date: The partition's date. It names the partition; it filters nothing.
+        date: The partition's date; without, the day for which the run is scheduled. It filters nothing.
         shards: Into how many parts the subjects are split.
         window_hours: The length of a window, in whole hours.
         horizon_hours: How far from ICU admission windows reach, in whole hours; a multiple of `window_hours`.
@@ -82,7 +82,7 @@ def icu_features(
         TableError: A source table is missing or cannot be read.
         ClinopsPrefectError: The store cannot be used.
     """
-    logger = get_run_logger()
+    logger, date = get_run_logger(), scheduling.date_of_run(date)
     check_window(window_hours, horizon_hours)
     if shards < 1:
         raise ValueError(f"shards must be 1 or more, not {shards}")

@@ -12,7 +12,7 @@ from prefect.futures import as_completed
 
 from clinops_prefect import PipelineStore
 from clinops_prefect.tasks import open_store
-from flows import report
+from flows import report, scheduling
 from flows.catalogue import DEFAULT_CATALOGUE, Catalogue, load_catalogue
 from flows.counts import Counts, add_counts
 from flows.drift import drift_document
@@ -41,14 +41,14 @@ def count_shard(store: str, name: str, catalogue: str) -> Counts:
 
 @flow(
     name="icu-quality-report",
-    flow_run_name="icu-quality-report-{date}",
+    flow_run_name=scheduling.run_name,
     description="Drift of a date's ICU features from a reference date's.",
     validate_parameters=True,
 )
 def quality_report(
     store: str,
-    date: dt.date,
     reference: dt.date,
+    date: dt.date | None = None,
     max_psi: float | None = None,
     max_missing_change: float | None = None,
     catalogue: str = "",
@@ -58,8 +58,8 @@ def quality_report(
 
     Args:
         store: As `icu_features`.
-        date: The date to look at.
         reference: The date to compare with.
+        date: The date to look at; without, the day for which the run is scheduled.
         max_psi: Fail where a variable's population stability index is above it; 0.25 is customary.
         max_missing_change: Fail where a variable's missing rate has changed by more, either way; 0.1 is ten percent of
             the windows.
@@ -74,7 +74,7 @@ def quality_report(
         NotComparableError: The two were made with different catalogues or windows.
         ArtifactNotFoundError: There are no features of one of the dates.
     """
-    logger, target = get_run_logger(), open_store(store)
+    logger, target, date = get_run_logger(), open_store(store), scheduling.date_of_run(date)
     catalogue = catalogue or str(DEFAULT_CATALOGUE)
     known = load_catalogue(catalogue)
     manifests = {day: _manifest(target, day, known) for day in (reference, date)}

@@ -43,7 +43,7 @@ def test_a_date_that_fails_stops_no_other_and_the_next_try_does_only_that(source
 
 
 def test_a_report_writes_a_page_and_fails_only_when_asked(store: Path) -> None:
-    document = quality_report(str(store), "2024-05-03", "2024-05-01")
+    document = quality_report(str(store), "2024-05-01", "2024-05-03")
     opened = PipelineStore.from_uri(store)
     assert json.loads(opened.read_bytes("icu/2024-05-03/drift/2024-05-01.json")) == document
     assert b"<svg" in opened.read_bytes("icu/2024-05-03/drift/2024-05-01.html")
@@ -51,9 +51,9 @@ def test_a_report_writes_a_page_and_fails_only_when_asked(store: Path) -> None:
     # Two draws of one distribution.
     assert len(indexes) > 4
     assert max(indexes) < 0.25
-    quality_report(str(store), "2024-05-03", "2024-05-01", max_psi=0.25, max_missing_change=0.2)
+    quality_report(str(store), "2024-05-01", "2024-05-03", max_psi=0.25, max_missing_change=0.2)
     with pytest.raises(DriftError, match=r"beyond the limits: .*\(psi\).*2024-05-01\.html"):
-        quality_report(str(store), "2024-05-03", "2024-05-01", max_psi=1e-9)
+        quality_report(str(store), "2024-05-01", "2024-05-03", max_psi=1e-9)
 
 
 def test_a_date_has_not_drifted_from_itself(store: Path) -> None:
@@ -63,10 +63,10 @@ def test_a_date_has_not_drifted_from_itself(store: Path) -> None:
 
 def test_what_was_made_otherwise_is_not_compared(sources: Path, store: Path) -> None:
     with pytest.raises(ArtifactNotFoundError):
-        quality_report(str(store), "2024-05-01", "1999-01-01")
+        quality_report(str(store), "1999-01-01", "2024-05-01")
     icu_features(f"{sources}/2024-05-01", str(store), "2024-05-09", shards=1, window_hours=12)
     with pytest.raises(NotComparableError, match="window_hours 12"):
-        quality_report(str(store), "2024-05-01", "2024-05-09")
+        quality_report(str(store), "2024-05-09", "2024-05-01")
 
 
 def test_the_command_lines_say_what_they_did(

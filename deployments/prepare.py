@@ -1,0 +1,59 @@
+"""Make the work pools and variables that `prefect.yaml` names: `python deployments/prepare.py`. Safe to repeat.
+
+What is there already stays as it is. The worker packages of the pools have to be installed:
+`pip install --group deploy '.[aws,gcp]'`.
+"""
+
+import asyncio
+
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import VariableCreate, WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
+
+# Name: type, and how many flow runs at a time.
+POOLS = {
+    "clinops-local": ("process", 2),
+    "clinops-docker": ("docker", 2),
+    "clinops-ecs": ("ecs", 20),
+    "clinops-cloud-run": ("cloud-run-v2", 20),
+    "clinops-kubernetes": ("kubernetes", 20),
+}
+# Placeholders, of the right form. Set your own: prefect variable set NAME VALUE --overwrite
+VARIABLES = {
+    "clinops_image": "registry.example.com/clinops-prefect:0.1.0",
+    "clinops_source": "/srv/mimic-iv",
+    "clinops_vpc": "vpc-00000000000000000",
+    "clinops_task_role": "arn:aws:iam::123456789012:role/clinops-task",
+    "clinops_execution_role": "arn:aws:iam::123456789012:role/clinops-execution",
+    "clinops_region": "europe-west4",
+    "clinops_service_account": "clinops-job@my-project.iam.gserviceaccount.com",
+}
+
+
+async def prepare(client: PrefectClient) -> None:
+    """Make what is not there."""
+    for name, (kind, limit) in POOLS.items():
+        template = await get_default_base_job_template_for_infrastructure_type(kind)
+        if template is None:
+            raise SystemExit(f"the worker package of {kind} is not installed: pip install --group deploy '.[aws,gcp]'")
+        pool = WorkPoolCreate(name=name, type=kind, base_job_template=template, concurrency_limit=limit)
+        try:
+            await client.create_work_pool(pool)
+            print(f"pool {name} ({kind}), {limit} flow runs at a time")
+        except ObjectAlreadyExists:
+            print(f"pool {name} is there")
+    for name, value in VARIABLES.items():
+        if await client.read_variable_by_name(name) is None:
+            await client.create_variable(VariableCreate(name=name, value=value))
+            print(f"variable {name} = {value}")
+
+
+async def main() -> None:
+    """Prepare the server that Prefect's settings name."""
+    async with get_client() as client:
+        await prepare(client)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
