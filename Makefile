@@ -11,7 +11,7 @@ DATE ?= 2024-01-01
 SHARDS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-step-functions test lint node e2e real-data clean
+.PHONY: help demo demo-step-functions test lint node browser e2e real-data clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ node: $(VENV)/.dev .node/.ready  ## Check state machine definitions with asl-val
 
 e2e: $(VENV)/.dev  ## Run flows under a real server and worker: cancelled, killed, a thousand executions.
 	@$(BIN)/python -m pytest tests/e2e
+
+browser: $(VENV)/.dev  ## Use the real UI in headless Chromium (needs Debian's chromium; about two minutes).
+	@$(BIN)/python -m pytest tests/browser
 
 real-data: $(VENV)/.dev  ## Check every published figure on MIMIC=…, the MIMIC demo in MIMIC-IV layout.
 	@CLINOPS_MIMIC_DEMO="$(abspath $(MIMIC))" $(BIN)/python -m pytest tests/real_data

@@ -44,9 +44,7 @@ def test_every_example_runs(guide: Path, server: PrefectServer, clouds: dict[str
     program = tmp_path / f"{guide.stem}_{uuid4().hex[:6]}.py"
     program.write_text(blocks(page, "python"))
     for command in (["bash", "-euc", blocks(page, "bash")], [sys.executable, str(program)]):
-        done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240
-        )
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
