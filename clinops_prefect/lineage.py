@@ -17,10 +17,10 @@ def wrote(info: ArtifactInfo) -> None:
     """Tell the task run, if there is one, that it made this artifact."""
     metadata: dict[str, Any] = {
         "uri": info.uri,
-        "bytes": info.bytes,
         "rows": info.rows,
-        "columns": list(info.schema)[:_MOST_COLUMNS],
+        "bytes": info.bytes,
         "number of columns": len(info.schema),
+        "columns": list(info.schema)[:_MOST_COLUMNS],
     }
     wrote_object(info.uri, metadata)
 

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import (
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -46,11 +47,14 @@ def quality_artifacts(document: dict[str, Any], date: str, page: str) -> None:
     total = document["splits"]["total"]
     lines.append(" · ".join(f"**{_cell(total[group])}** {group}" for group in ("subjects", "stays", "windows")))
     for table, account in document["tables"].items():
-        lines += ["", f"## {table}", "", "| rows | |", "|---|---:|", f"| in | {_cell(account['rows_in'])} |"]
+        lines += ["", f"## {table}", "", "| | rows |", "|---|---:|", f"| in | {_cell(account['rows_in'])} |"]
         lines.append(f"| kept | {_cell(account['kept'])} |")
         dropped = account["dropped"].items()
         lines += [f"| dropped: {reason.replace('_', ' ')} | {_cell(rows)} |" for reason, rows in dropped]
     create_markdown_artifact("\n".join(lines), key=f"icu-quality-{date}", description=f"Data quality of {date}")
+    create_link_artifact(
+        page, key=f"icu-report-{date}", link_text=page, description=f"Data quality of {date}, with plots"
+    )
     rows = [
         {
             "variable": name,
@@ -66,7 +70,15 @@ def quality_artifacts(document: dict[str, Any], date: str, page: str) -> None:
 
 def written_artifacts(published: list[dict[str, Any]], date: str) -> None:
     """What a run wrote, as a table."""
-    rows = [{key: artifact[key] for key in ("name", "rows", "bytes", "uri")} for artifact in published]
+    rows = [
+        {
+            "name": artifact["name"],
+            "rows": _cell(artifact["rows"]),
+            "bytes": _cell(artifact["bytes"]),
+            "uri": artifact["uri"],
+        }
+        for artifact in published
+    ]
     create_table_artifact(rows, key=f"icu-artifacts-{date}", description=f"Artifacts of {date}")
 
 

@@ -64,4 +64,5 @@ def opened_page() -> Iterator[Page]:
 def shoot(page: Page, name: str) -> None:
     """Keep what the page looks like, for people."""
     SHOTS.mkdir(exist_ok=True)
+    page.wait_for_timeout(800)  # a page fades in
     page.screenshot(path=SHOTS / f"{name}.png")

@@ -14,6 +14,7 @@ from clinops_prefect import S3PipelineStore, StorageFormat
 from tests.browser.conftest import opened_page, run, shoot
 from tests.doors import S3Door
 from tests.prefect.server import PrefectServer
+from tests.prefect.test_tasks import assets
 
 # Moto looks at no key; what matters is that this one is used and shown nowhere.
 SECRET = "hunter2-in-the-browser"
@@ -23,6 +24,7 @@ SECRET = "hunter2-in-the-browser"
 SAYS = {
     "icu-quality-2024-01-01": "chartevents",
     "icu-variables-2024-01-01": "windows without a value",
+    "icu-report-2024-01-01": "quality.html",
     "icu-artifacts-2024-01-01": "features/shard-000",
     "icu-features-2024-01-01-progress": "100%",
 }
@@ -94,11 +96,9 @@ def test_the_run_its_artifacts_and_its_assets_can_be_read(icu_run: str, server: 
     with opened_page() as page:
         page.goto(f"{server.ui_url}/runs/flow-run/{icu_run}")
         expect(page.get_by_text("icu-features-2024-01-01").first).to_be_visible()
-        page.wait_for_timeout(2_000)
         shoot(page, "04-flow-run")
         page.get_by_text("Artifacts", exact=True).click()
         expect(page.get_by_text("icu-quality-2024-01-01").first).to_be_visible()
-        page.wait_for_timeout(1_000)
         shoot(page, "05-artifacts-of-the-run")
         artifacts = server.post("artifacts/filter", artifacts={"flow_run_id": {"any_": [icu_run]}})
         ids = {artifact["key"]: artifact["id"] for artifact in artifacts}
@@ -106,9 +106,14 @@ def test_the_run_its_artifacts_and_its_assets_can_be_read(icu_run: str, server: 
             page.goto(f"{server.ui_url}/artifacts/artifact/{ids[key]}")
             expect(page.get_by_text(said).first).to_be_visible()
             shoot(page, f"{number:02d}-{key}")
-        page.goto(f"{server.ui_url}/events")
-        expect(page.get_by_text("Asset materialization").or_(page.get_by_text("materialization")).first).to_be_visible()
-        shoot(page, "10-events")
+        (made, *_) = assets(server, icu_run, "materialization.succeeded", 5)
+        page.goto(f"{server.ui_url}/events/event/{made['occurred'][:10]}/{made['id']}")
+        expect(page.get_by_text("materialization").first).to_be_visible()
+        expect(page.get_by_text(made["resource"]["prefect.resource.id"]).first).to_be_visible()
+        shoot(page, "11-asset")
+        page.get_by_text("Raw", exact=True).click()
+        expect(page.get_by_text("number of columns").first).to_be_visible()
+        shoot(page, "12-asset-as-the-server-keeps-it")
 
 
 def test_no_page_says_the_secret(icu_run: str, server: PrefectServer) -> None:

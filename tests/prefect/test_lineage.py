@@ -88,6 +88,7 @@ def test_the_run_leaves_progress_quality_and_what_it_wrote(run: str, server: Pre
     assert {key: artifact["type"] for key, artifact in found.items()} == {
         "icu-features-2024-01-01-progress": "progress",
         "icu-quality-2024-01-01": "markdown",
+        "icu-report-2024-01-01": "markdown",  # a link is one, to Prefect
         "icu-variables-2024-01-01": "table",
         "icu-artifacts-2024-01-01": "table",
     }
@@ -96,7 +97,8 @@ def test_the_run_leaves_progress_quality_and_what_it_wrote(run: str, server: Pre
     assert len(rows) == MADE
     for row in rows:
         info = target.store.stat(row["name"])
-        assert (row["uri"], row["rows"], row["bytes"]) == (info.uri, info.rows, info.bytes)
+        assert (row["uri"], row["rows"], row["bytes"]) == (info.uri, f"{info.rows:,}", f"{info.bytes:,}")
+    assert target.store.uri("icu/2024-01-01/quality")[:-8] in found["icu-report-2024-01-01"]["data"]
     assert "## chartevents" in found["icu-quality-2024-01-01"]["data"]
 
 

@@ -17,7 +17,9 @@ import pytest
 from pandas.testing import assert_frame_equal
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
+from prefect.deployments import run_deployment
 from prefect.futures import wait
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from prefect_dask import DaskTaskRunner
@@ -25,6 +27,8 @@ from prefect_dask import DaskTaskRunner
 from tests.prefect.conftest import Saved
 from tests.prefect.sample_flows import amake, awhole, frame, make, said, whole
 from tests.prefect.server import PrefectServer
+
+ROOT = Path(__file__).parents[2]
 
 
 def flow_result(saved: Saved) -> State[Any]:
@@ -164,3 +168,28 @@ def test_another_process_finds_the_results_also_after_the_server_was_restarted(
     assert done.returncode == 0, done.stderr.decode()
     for result in pickle.loads(done.stdout):
         assert_frame_equal(result, frame())
+
+
+def test_a_deployment_run_by_a_worker_stores_by_the_block_that_its_environment_names(
+    server: PrefectServer, saved: Saved
+) -> None:
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=f"pool-{saved.reference[-12:]}", type="process"))
+    source = flow.from_source(str(ROOT), "tests/prefect/sample_flows.py:whole")
+    pool = f"pool-{saved.reference[-12:]}"
+    environment = {"PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": saved.reference, "PYTHONPATH": str(ROOT)}
+    deployment = source.deploy(
+        pool, work_pool_name=pool, job_variables={"env": environment}, build=False, push=False, print_next_steps=False
+    )
+    run = run_deployment(deployment, parameters={"rows": 3}, timeout=0)
+    worker = ["worker", "start", "--pool", pool, "--type", "process", "--run-once"]
+    subprocess.run(
+        [sys.executable, "-m", "prefect", *worker], env=server.environment, check=True, capture_output=True, timeout=200
+    )
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run.id).state
+    assert state is not None
+    assert state.is_completed(), state
+    assert_frame_equal(state.result(), frame())
+    (key,) = saved.door.keys()
+    assert key.startswith("results/here/")
