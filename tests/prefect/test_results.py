@@ -171,13 +171,13 @@ def test_another_process_finds_the_results_also_after_the_server_was_restarted(
 
 
 def test_a_deployment_run_by_a_worker_stores_by_the_block_that_its_environment_names(
-    server: PrefectServer, saved: Saved
+    server: PrefectServer, local: Saved
 ) -> None:
     with get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name=f"pool-{saved.reference[-12:]}", type="process"))
+        client.create_work_pool(WorkPoolCreate(name=f"pool-{local.reference[-12:]}", type="process"))
     source = flow.from_source(str(ROOT), "tests/prefect/sample_flows.py:whole")
-    pool = f"pool-{saved.reference[-12:]}"
-    environment = {"PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": saved.reference, "PYTHONPATH": str(ROOT)}
+    pool = f"pool-{local.reference[-12:]}"
+    environment = {"PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": local.reference, "PYTHONPATH": str(ROOT)}
     deployment = source.deploy(
         pool, work_pool_name=pool, job_variables={"env": environment}, build=False, push=False, print_next_steps=False
     )
@@ -191,5 +191,5 @@ def test_a_deployment_run_by_a_worker_stores_by_the_block_that_its_environment_n
     assert state is not None
     assert state.is_completed(), state
     assert_frame_equal(state.result(), frame())
-    (key,) = saved.door.keys()
+    (key,) = local.door.keys()
     assert key.startswith("results/here/")
