@@ -126,6 +126,7 @@ def test_the_run_shows_progress_quality_and_artifacts_and_no_identifier(
     assert set(artifacts) == {
         "icu-features-2024-03-01-progress",
         "icu-quality-2024-03-01",
+        "icu-report-2024-03-01",
         "icu-variables-2024-03-01",
         "icu-artifacts-2024-03-01",
     }
