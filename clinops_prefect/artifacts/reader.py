@@ -1,9 +1,10 @@
 """One stored object, read in as many requests as help, all of them of the same version."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 
 from clinops_prefect.backend import Backend, ObjectChangedError, ObjectInfo
-from clinops_prefect.transfer import PART_BYTES, together
+from clinops_prefect.transfer import PART_BYTES, begin, together
 
 
 class ObjectReader:
@@ -61,9 +62,9 @@ class ObjectReader:
         for span in self._spans(len(first)):
             yield self._range(span)
 
-    def fetch(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """These ranges, in the order asked, at once."""
-        return together(self._range, ranges) if ranges else []
+    def fetch(self, ranges: Sequence[tuple[int, int]], use: Callable[[int, bytes], None]) -> "list[Future[None]]":
+        """Begin to get these ranges, all at once; each is handed to `use`, in the thread that got it."""
+        return begin(lambda span: use(span[0], self._range(span)), ranges)
 
     def _spans(self, start: int) -> list[tuple[int, int]]:
         size = self.info.size
