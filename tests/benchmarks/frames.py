@@ -28,7 +28,7 @@ def size_of(df: pd.DataFrame) -> int:
 
 def small() -> pd.DataFrame:
     """A frame whose Parquet file has about 20 kB."""
-    return _floats(480, 8)
+    return _floats(540, 8)
 
 
 def batches() -> Iterator[pd.DataFrame]:
