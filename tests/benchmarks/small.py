@@ -109,7 +109,9 @@ def _listing(bench: Bench) -> Outcome:
         bench.s3,
     )
     took = 1 / results[OURS].times_faster(results[paginator])
-    return Outcome(f"Listing {_LISTED:,} artifacts", bench.s3.name, results, [at_most("the paginator's time", 1.1, took)])
+    return Outcome(
+        f"Listing {_LISTED:,} artifacts", bench.s3.name, results, [at_most("the paginator's time", 1.1, took)]
+    )
 
 
 def _up(bench: Bench) -> Outcome:
