@@ -1,5 +1,6 @@
 """One stored object, read in as many requests as help, all of them of the same version."""
 
+import io
 from collections.abc import Iterator, Sequence
 
 from clinops_prefect.backend import Backend, ObjectChangedError, ObjectInfo
@@ -45,14 +46,21 @@ class ObjectReader:
         if len(first) == size:
             return first
         data = bytearray(size)
-        data[: len(first)] = first
-
-        def fill(span: tuple[int, int]) -> bytes:
-            data[span[0] : span[1]] = self._range(span)
-            return b""
-
-        together(fill, self._spans(len(first)))
+        self._fill(memoryview(data), first)
         return data
+
+    def whole_bytes(self) -> bytes:
+        """All bytes, as `whole` fetches them, for whoever needs them immutable: without a second copy of them."""
+        first, self._info = self.backend.open(self.key, 0, PART_BYTES, version=self.version)
+        if len(first) == self._info.size:
+            return bytes(first)
+        file = io.BytesIO()
+        file.seek(self._info.size - 1)
+        file.write(b"\0")
+        with file.getbuffer() as data:
+            self._fill(data, first)
+        # CPython hands out the buffer itself here.
+        return file.getvalue()
 
     def pieces(self) -> Iterator[bytes]:
         """All bytes, a bounded piece at a time."""
@@ -64,6 +72,15 @@ class ObjectReader:
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """These ranges, in the order asked, at once."""
         return together(self._range, ranges) if ranges else []
+
+    def _fill(self, data: memoryview, first: bytes) -> None:
+        data[: len(first)] = first
+
+        def fill(span: tuple[int, int]) -> bytes:
+            data[span[0] : span[1]] = self._range(span)
+            return b""
+
+        together(fill, self._spans(len(first)))
 
     def _spans(self, start: int) -> list[tuple[int, int]]:
         size = self.info.size
