@@ -10,11 +10,17 @@ STORE ?= demo/store
 DATE ?= 2024-01-01
 SHARDS ?= 4
 
+# Of `make bench`: which cases (all), how often, and the source of a fast S3 stub (without, moto's server).
+CASES ?=
+ROUNDS ?= 5
+NULL_S3 ?=
+CLINOPS_PYTHON ?=
+
 # Prefect gives its temporary server 30 s to start, which a busy machine exceeds.
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-step-functions test lint node prefect browser e2e real-data clean
+.PHONY: help demo demo-step-functions test lint node prefect browser e2e bench real-data clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,8 +72,19 @@ browser: $(VENV)/.dev  ## Make a store in the Prefect UI's form, in a real brows
 e2e: $(VENV)/.dev  ## Run what takes real workers: cancelled and killed runs, Dask, a thousand executions.
 	@$(BIN)/python -m pytest tests/e2e
 
+# What the benchmarks compare with and what will not go into our environment: awswrangler wants an older pyarrow, and
+# clinops (CLINOPS_PYTHON=…, an interpreter that has it) Python 3.12.
+.bench/peers/.ready: tests/benchmarks/peers.txt
+	@$(PYTHON) -m venv .bench/peers
+	@.bench/peers/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+bench: $(VENV)/.dev .bench/peers/.ready  ## Compare with what one would use instead: docs/benchmarks.md (CASES=… ROUNDS=5 NULL_S3=…).
+	@$(BIN)/python -m tests.benchmarks --cases "$(CASES)" --rounds $(ROUNDS) --null-s3 "$(NULL_S3)" \
+		--peers-python "$(abspath .bench/peers/bin/python)" --clinops-python "$(CLINOPS_PYTHON)"
+
 real-data: $(VENV)/.dev  ## Check every published figure on MIMIC=…, the MIMIC demo in MIMIC-IV layout.
 	@CLINOPS_MIMIC_DEMO="$(abspath $(MIMIC))" $(BIN)/python -m pytest tests/real_data/mimic_demo.py
 
 clean:  ## Remove the environment, the demo's results and the caches.
-	rm -rf $(VENV) .node demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .node .bench demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

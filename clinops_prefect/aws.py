@@ -1,13 +1,16 @@
 """boto3 clients for the S3 store and the Step Functions pipeline, from the same four settings."""
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
+from botocore.utils import parse_timestamp
 from prefect_aws import AwsCredentials, MinIOCredentials
 
 from clinops_prefect.clients import cached_client, fingerprint
@@ -81,6 +84,9 @@ def aws_client(
 
     def make() -> Any:
         session = boto3.Session(profile_name=profile or None) if credentials is None else _session(credentials)
+        # boto3 has no way of its own to the session's components; the AWS CLI sets this one like this.
+        factory = session._session.get_component("response_parser_factory")
+        factory.set_parser_defaults(timestamp_parser=_timestamp)
         parameters = {} if credentials is None else credentials.aws_client_parameters.get_params_override()
         parameters["config"] = Config(**(config or {})).merge(parameters.get("config", Config()))
         if endpoint_url:
@@ -90,6 +96,18 @@ def aws_client(
         return session.client(service, **parameters)
 
     return cached_client(key, make)
+
+
+def _timestamp(value: Any) -> datetime:
+    """The time in an answer. botocore's own way, by guessing at the format, is most of what a long listing takes."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            if value[10:11] == "T":
+                return datetime.fromisoformat(value)
+            if value.endswith(" GMT"):
+                return parsedate_to_datetime(value)
+    parsed: datetime = parse_timestamp(value)
+    return parsed
 
 
 def _session(credentials: AwsLogin) -> boto3.Session:

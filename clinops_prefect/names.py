@@ -70,10 +70,13 @@ def nearest(word: str, words: Iterable[str]) -> str:
 def _problem(name: str) -> str:
     if not name:
         return "is empty"
+    # Nearly every name is plain, and a listing checks twenty thousand of them.
+    plain = name.isascii() and name.isprintable()
+    if plain and "//" not in name and "/." not in name and name[0] not in "/." and name[-1] != "/":
+        return ""
     if name.startswith("/"):
         return "starts with a slash: names are relative to the store's prefix"
-    # Nearly every name is plain ASCII, and a listing checks twenty thousand of them.
-    for character in "" if name.isascii() and name.isprintable() else name:
+    for character in "" if plain else name:
         if unicodedata.category(character) in _REFUSED_CATEGORIES or character in _BIDI_MARKS:
             return f"contains the character U+{ord(character):04X}, which is not allowed"
     for segment in name.split("/"):

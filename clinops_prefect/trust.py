@@ -9,6 +9,8 @@ JSON and raw Parquet, and nothing else.
 import json
 from typing import Any
 
+from pydantic_core import from_json
+
 from clinops_prefect.errors import UntrustedResultError
 
 OURS = "clinops/dataframe"
@@ -32,7 +34,7 @@ def check_result(content: bytes, uri: str) -> None:
     if content[:4] == _PARQUET or not content:
         return
     try:
-        document = json.loads(content)
+        document = _parsed(content)
     except (ValueError, RecursionError):
         raise _refused(uri, "it is neither JSON nor Parquet, as a pickle is") from None
     if _imports(document):
@@ -47,6 +49,15 @@ def result_block(content: bytes) -> str:
         return ""
     metadata = json.loads(content)
     return "" if "result" in metadata else str(metadata.get("storage_block_id") or "")
+
+
+def _parsed(content: bytes) -> Any:
+    # What Prefect reads envelopes with, and with a frame in them three times as fast as the standard library's; which
+    # still reads what nests deeper.
+    try:
+        return from_json(content)
+    except ValueError:
+        return json.loads(content)
 
 
 def _check_envelope(envelope: dict[str, Any], uri: str) -> None:

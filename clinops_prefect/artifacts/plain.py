@@ -24,7 +24,7 @@ def write(backend: Backend, key: str, data: bytes, content_type: str) -> None:
 
 def read(reader: ObjectReader) -> bytes:
     """The bytes, checked."""
-    data = bytes(reader.whole())
+    data = reader.whole_bytes()
     check(reader, hashlib.sha256(data).hexdigest())
     return data
 

@@ -1,0 +1,59 @@
+"""Runs the cases and writes docs/benchmarks.md: `make bench`."""
+
+import argparse
+import json
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.benchmarks import partial_reads, prefect_results, report, small, transfer
+from tests.benchmarks.case import Bench
+
+CASES = {case.name: case for family in (transfer, partial_reads, small, prefect_results) for case in family.CASES}
+
+
+def main() -> None:
+    """Run what is asked for; cases that are not keep what an earlier run measured."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--cases", default="", help=f"some of them, with commas: {', '.join(CASES)}")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--null-s3", default="", help="the source of the S3 stub; empty: moto's server")
+    parser.add_argument("--peers-python", default="", help="a Python with peers.txt; empty: awswrangler is left out")
+    parser.add_argument("--clinops-python", default="", help="a Python with clinops 0.6.1 (3.12 or later)")
+    parser.add_argument("--scratch", default=".bench", help="frames, data and measurements are kept here")
+    parser.add_argument("--out", default="docs/benchmarks.md")
+    options = parser.parse_args()
+    names = [name for name in options.cases.split(",") if name] or list(CASES)
+    if unknown := [name for name in names if name not in CASES]:
+        parser.error(f"no case {', '.join(unknown)}; there are {', '.join(CASES)}")
+    scratch = Path(options.scratch).absolute()
+    scratch.mkdir(parents=True, exist_ok=True)
+    kept = scratch / "measured.json"
+    measured = json.loads(kept.read_text()) if kept.exists() else {}
+    failed = []
+    with ExitStack() as servers:
+        bench = Bench(options.rounds, scratch, options.null_s3, options.peers_python, options.clinops_python, servers)
+        for name in names:
+            print(f"{name} …", file=sys.stderr, flush=True)
+            began = time.monotonic()
+            try:
+                measured[name] = CASES[name].run(bench).document()
+            except RuntimeError as error:
+                failed.append(name)
+                print(f"  failed: {error}", file=sys.stderr, flush=True)
+                continue
+            kept.write_text(json.dumps(measured))
+            for goal in measured[name]["goals"]:
+                verdict = "yes" if goal["reached"] else "NO"
+                print(f"  {goal['reach']}: {goal['measured']}: {verdict}", file=sys.stderr, flush=True)
+            print(f"  ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+    ordered = {name: measured[name] for name in CASES if name in measured}
+    if ordered:
+        Path(options.out).write_text(report.render(ordered))
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

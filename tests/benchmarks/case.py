@@ -1,0 +1,93 @@
+"""What a case is, and what it runs in."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.processes import Contestant, Measured, compare
+from tests.benchmarks.servers import Server, gcs_server, s3_server
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a case is to reach, and what it did."""
+
+    reach: str
+    measured: str
+    reached: bool
+
+
+def at_least(what: str, wanted: float, got: float) -> Goal:
+    """A ratio that should not be lower."""
+    return Goal(f"≥ {wanted:g}× {what}", f"{got:.2f}×", got >= wanted)
+
+
+def at_most(what: str, wanted: float, got: float, unit: str = "×") -> Goal:
+    """A ratio, or an amount, that should not be higher."""
+    return Goal(f"≤ {wanted:g}{unit} {what}", f"{got:.2f}{unit}", got <= wanted)
+
+
+@dataclass
+class Outcome:
+    """What came of a case, as it is kept and rendered.
+
+    Attributes:
+        title: Its heading.
+        server: What it ran against.
+        results: Contestant -> each round's measurements.
+        goals: Reached or not.
+        notes: What a reader has to know.
+        frame_bytes: The frame's memory, for `memory` as a share of it; 0 where there is no frame.
+    """
+
+    title: str
+    server: str
+    results: dict[str, Measured]
+    goals: list[Goal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    frame_bytes: int = 0
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**asdict(self), "results": {name: measured.rounds for name, measured in self.results.items()}}
+
+
+@dataclass
+class Bench:
+    """What cases run in: the servers, started when first asked for, the rounds, and a folder for scratch files."""
+
+    rounds: int
+    scratch: Path
+    null_s3: str
+    peers_python: str
+    clinops_python: str
+    servers: ExitStack
+    stored: set[str] = field(default_factory=set)
+
+    @cached_property
+    def s3(self) -> Server:
+        """The S3 server."""
+        return self.servers.enter_context(s3_server(self.null_s3, self.scratch))
+
+    @cached_property
+    def gcs(self) -> Server:
+        """The Cloud Storage server."""
+        return self.servers.enter_context(gcs_server())
+
+    def compare(
+        self, contestants: Sequence[Contestant], server: Server | None = None, rounds: int = 0
+    ) -> dict[str, Measured]:
+        """Measure contestants in turn; see `processes.compare`."""
+        environment = {"PREFECT_HOME": str(self.scratch / "prefect"), "PREFECT_LOGGING_LEVEL": "ERROR"}
+        return compare(contestants, rounds or self.rounds, {**environment, **(server.environment if server else {})})
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of the suite."""
+
+    name: str
+    run: Callable[[Bench], Outcome]

@@ -1,0 +1,138 @@
+"""Whole frames to S3 and back, a wide one and a narrow one; and a frame larger than memory."""
+
+import sys
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from tests.benchmarks.case import Bench, Case, Goal, Outcome, at_least, at_most
+from tests.benchmarks.frames import batches, frame, size_of, small
+from tests.benchmarks.meter import Meter
+from tests.benchmarks.processes import Contestant
+from tests.benchmarks.ways_s3 import OURS, REFERENCE, WAYS
+
+_UPLOAD, _DOWNLOAD = f"{__name__}:upload", f"{__name__}:download"
+LATENCY_MS, MB_PER_S = 25, 80
+# Machines differ, and so does the same one from minute to minute.
+NOISE = 1.1
+
+
+def ready(way: str, endpoint: str) -> Any:
+    """The way, warm: packages imported, connections made."""
+    made = WAYS[way](endpoint)
+    made.upload(small(), f"warm/{way}")
+    made.download(f"warm/{way}")
+    return made
+
+
+def upload(meter: Meter, way: str, endpoint: str, scratch: str, name: str) -> None:
+    """Upload a frame."""
+    made, df = ready(way, endpoint), frame(name, scratch)
+    with meter():
+        made.upload(df, f"{name}/{way}")
+    meter.note(frame=size_of(df))
+
+
+def download(meter: Meter, way: str, endpoint: str, scratch: str, name: str) -> None:
+    """Download the whole of a frame that the same way has uploaded."""
+    made = ready(way, endpoint)
+    with meter():
+        found = made.download(f"{name}/{way}")
+    expected = frame(name, scratch)
+    if way == OURS:
+        pd.testing.assert_frame_equal(found, expected)
+    elif found.shape != expected.shape:
+        raise AssertionError(f"{way} gave {found.shape}")
+    meter.note(frame=size_of(expected))
+
+
+def upload_batches(meter: Meter, endpoint: str) -> None:
+    """Upload four gigabytes, batch by batch."""
+    store = ready(OURS, endpoint).store
+    generated = batches()
+    with meter():
+        store.upload_batches(generated, "batches")
+    meter.note(rows=store.stat("batches").rows)
+
+
+def contestants(function: str, bench: Bench, ways: list[str], name: str) -> list[Contestant]:
+    """The ways, each with the arguments that all of these functions take."""
+    arguments = {"endpoint": bench.s3.url, "scratch": str(bench.scratch), "name": name}
+    # awswrangler wants an older pyarrow than ours: it has an environment of its own.
+    python = {"awswrangler": bench.peers_python}
+    return [Contestant(way, function, {"way": way, **arguments}, python.get(way, sys.executable)) for way in ways]
+
+
+def all_ways(bench: Bench) -> list[str]:
+    """What there is to compare with on this machine."""
+    return [way for way in WAYS if way != "awswrangler" or bench.peers_python]
+
+
+def store_once(bench: Bench, name: str, ways: list[str]) -> None:
+    """Have each way's object of a frame in the bucket."""
+    frame(name, bench.scratch)
+    missing = [way for way in ways if f"{name}/{way}" not in bench.stored]
+    if missing:
+        bench.compare(contestants(_UPLOAD, bench, missing, name), bench.s3, rounds=1)
+        bench.stored |= {f"{name}/{way}" for way in missing}
+
+
+def _upload(name: str, faster: float, memory: float, bench: Bench) -> Outcome:
+    ways = all_ways(bench)
+    frame(name, bench.scratch)
+    results = bench.compare(contestants(_UPLOAD, bench, ways, name), bench.s3)
+    bench.stored |= {f"{name}/{way}" for way in ways}
+    ours = results[OURS]
+    size = int(ours.median("frame"))
+    goals = [
+        at_least("the reference's speed", faster, ours.times_faster(results[REFERENCE])),
+        at_most("the frame in extra memory", memory, ours.memory / size),
+        _no_slower("polars' own cloud writer", ours.times_faster(results["polars"])),
+    ]
+    return Outcome(f"Upload, {name} frame", bench.s3.name, results, goals, frame_bytes=size)
+
+
+def _download(name: str, networked: bool, bench: Bench) -> Outcome:
+    ways = all_ways(bench)
+    store_once(bench, name, ways)
+    if networked:
+        bench.s3.network(LATENCY_MS, MB_PER_S)
+    try:
+        results = bench.compare(contestants(_DOWNLOAD, bench, ways, name), bench.s3)
+    finally:
+        if networked:
+            bench.s3.network()
+    ours = results[OURS]
+    size = int(ours.median("frame"))
+    others = {way: ours.times_faster(measured) for way, measured in results.items() if way != OURS}
+    fastest = min(others, key=lambda way: others[way])
+    goals = [
+        _no_slower(f"the fastest of the others ({fastest})", others[fastest]),
+        at_most("the frame in memory, the frame included", 1.6, ours.memory / size),
+    ]
+    network = f", {LATENCY_MS} ms away, {MB_PER_S} MB/s a connection" if networked else ""
+    return Outcome(f"Download, {name} frame{network}", bench.s3.name, results, goals, frame_bytes=size)
+
+
+def _batches(bench: Bench) -> Outcome:
+    results = bench.compare([Contestant(OURS, f"{__name__}:upload_batches", {"endpoint": bench.s3.url})], bench.s3, 1)
+    memory = results[OURS].memory / 2**20
+    goals = [at_most("of extra memory", 256, memory, " MiB")]
+    note = "50 batches of 80 MB; the memory is that of the batch in work and of the parts on their way."
+    return Outcome("`upload_batches`, 4 GB", bench.s3.name, results, goals, [note])
+
+
+def _no_slower(than: str, ratio: float) -> Goal:
+    return Goal(f"no slower than {than}", f"{ratio:.2f}× its speed", ratio * NOISE >= 1)
+
+
+CASES = [
+    Case("upload-wide", partial(_upload, "wide", 2.5, 0.35)),
+    Case("upload-narrow", partial(_upload, "narrow", 2.0, 0.5)),
+    Case("upload-batches", _batches),
+    Case("download-wide", partial(_download, "wide", False)),
+    Case("download-narrow", partial(_download, "narrow", False)),
+    Case("download-wide-network", partial(_download, "wide", True)),
+    Case("download-narrow-network", partial(_download, "narrow", True)),
+]
