@@ -14,7 +14,7 @@ SHARDS ?= 4
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-step-functions test lint node prefect browser e2e real-data clean
+.PHONY: help demo demo-step-functions test lint node prefect browser e2e e2e-full real-data clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,8 +63,11 @@ prefect: $(VENV)/.dev  ## Run blocks, results, tasks, lineage and the guides on 
 browser: $(VENV)/.dev  ## Make a store in the Prefect UI's form, in a real browser (needs chromium).
 	@$(BIN)/python -m pytest tests/browser
 
-e2e: $(VENV)/.dev  ## Run what takes real workers: cancelled and killed runs, Dask, a thousand executions.
+e2e: $(VENV)/.dev  ## Run what takes real workers: cancelled and killed runs, Dask, deployments, a hundred executions.
 	@$(BIN)/python -m pytest tests/e2e
+
+e2e-full: export CLINOPS_E2E_EXECUTIONS = 1000
+e2e-full: e2e  ## The same, with a thousand executions at once: some minutes more.
 
 real-data: $(VENV)/.dev  ## Check every published figure on MIMIC=…, the MIMIC demo in MIMIC-IV layout.
 	@CLINOPS_MIMIC_DEMO="$(abspath $(MIMIC))" $(BIN)/python -m pytest tests/real_data/mimic_demo.py

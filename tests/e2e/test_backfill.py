@@ -9,11 +9,14 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from clinops_prefect import PipelineStore
 from flows.backfill import backfill
 from flows.synthetic import generate
 from tests.flows.expected import expected_features, stored_features
+
+pytestmark = pytest.mark.usefixtures("server")
 
 DAYS = [dt.date(2024, 1, day) for day in range(1, 11)]
 

@@ -17,6 +17,8 @@ from clinops_prefect import PipelineStore
 from flows.icu_features import icu_features
 from tests.flows.expected import DATE, expected_features, stored_features
 
+pytestmark = pytest.mark.usefixtures("server")
+
 
 @pytest.fixture
 def cluster() -> Iterator[LocalCluster]:

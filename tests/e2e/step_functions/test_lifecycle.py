@@ -53,7 +53,7 @@ def running(statuses: dict[str, str]) -> bool:
     return "RUNNING" in statuses.values()
 
 
-@pytest.mark.parametrize("name", ["direct", "awaited", "submitted", "unwatched"])
+@pytest.mark.parametrize("name", ["direct", "awaited", "submitted", "unwatched", "nested"])
 def test_cancelling_the_flow_run_stops_the_execution(
     name: str,
     start: Callable[..., UUID],
@@ -140,7 +140,9 @@ def test_eviction_leaves_the_execution_running(
     eventually(lambda: executions(machine) == {f"prefect-{run}-0": "SUCCEEDED"}, 30)
 
 
+@pytest.mark.parametrize("name", ["direct", "nested"])
 def test_the_hook_stops_what_a_process_that_is_gone_has_started(
+    name: str,
     start: Callable[..., UUID],
     environment: dict[str, str],
     prefect: SyncPrefectClient,
@@ -148,10 +150,12 @@ def test_the_hook_stops_what_a_process_that_is_gone_has_started(
     executions: Callable[[str], dict[str, str]],
     tmp_path: Path,
 ) -> None:
-    run = start("direct", pool=False, machine=machine, seconds=50)
+    run = start(name, pool=False, machine=machine, seconds=50)
     with by_hand(run, environment, tmp_path / "gone.log") as gone:
         eventually(lambda: running(executions(machine)))
         os.killpg(gone.pid, signal.SIGKILL)
         gone.wait()
-    stop_executions_on_cancellation(flows_under_test.direct, prefect.read_flow_run(run), Cancelling())
-    assert executions(machine) == {f"prefect-{run}-0": "ABORTED"}
+    stop_executions_on_cancellation(getattr(flows_under_test, name), prefect.read_flow_run(run), Cancelling())
+    ((execution, status),) = executions(machine).items()
+    assert status == "ABORTED"
+    assert execution.startswith(f"prefect-{run}-")
