@@ -214,7 +214,7 @@ def _publish(
 def _finished(futures: list[PrefectFuture[Any]], progress: report.Progress | None = None) -> None:
     """Wait for all, so that what can be done is done and kept, then raise what failed.
 
-    A pool that broke comes first: what depends on its tasks fails with other errors, and is to be tried again with them.
+    A pool that broke comes first: what depends on its tasks fails with other errors, and is tried again with them.
     """
     if progress is not None:
         progress.follow(futures)
