@@ -11,10 +11,12 @@
 import argparse
 import datetime as dt
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, runtime
 
 from clinops_prefect import PipelineStep, StepFunctionsPipeline
+from clinops_prefect.step_functions.flow_runs import lasting_name
 from clinops_prefect.tasks import run_step_functions_pipeline, stop_executions_on_cancellation
 from flows.windows import check_window
 
@@ -78,8 +80,8 @@ def icu_features_on_step_functions(
         "source": source,
         "store": store,
         "date": date.isoformat(),
-        # A retry of the flow run is the same run: it finds its execution, and its artifacts, again.
-        "run": str(runtime.flow_run.id),
+        # A retry of the flow run, or of one that calls it, is the same run: it finds its execution and its artifacts.
+        "run": lasting_name(UUID(runtime.flow_run.id)),
         "shards": shards,
         "window_hours": window_hours,
         "horizon_hours": horizon_hours,
