@@ -51,8 +51,8 @@ def quality_artifacts(document: dict[str, Any], date: str, page: str) -> None:
     for table, account in document["tables"].items():
         lines += ["", f"## {table}", "", "| | rows |", "|---|---:|", f"| in | {_cell(account['rows_in'])} |"]
         lines.append(f"| kept | {_cell(account['kept'])} |")
-        dropped = account["dropped"].items()
-        lines += [f"| dropped: {reason.replace('_', ' ')} | {_cell(rows)} |" for reason, rows in dropped]
+        dropped = [(reason.replace("_", " "), rows) for reason, rows in account["dropped"].items() if rows != 0]
+        lines += [f"| dropped: {reason} | {_cell(rows)} |" for reason, rows in dropped]
         if account["hidden"]:
             lines.append(f"| hidden, together | {_cell(account['hidden'])} |")
     lines += ["", f"Hidden are numbers under {SMALL}, and those by which one of them could be worked out."]
@@ -64,13 +64,20 @@ def quality_artifacts(document: dict[str, Any], date: str, page: str) -> None:
         {
             "variable": name,
             "unit": variable["unit"],
-            **{key: _cell(variable[key]) for key in ("usable", "converted", "unknown_unit", "implausible")},
-            "windows without a value": _share(variable["missing_rate"]),
-            "and without an older one": _share(variable["unfilled_rate"]),
+            **{
+                key.replace("_", " "): _cell(variable[key])
+                for key in ("usable", "converted", "unknown_unit", "implausible")
+            },
+            "missing": _share(variable["missing_rate"]),
+            "unfilled": _share(variable["unfilled_rate"]),
         }
         for name, variable in document["variables"].items()
     ]
-    create_table_artifact(rows, key=f"icu-variables-{date}", description=f"Variables of {date}")
+    text = (
+        f"Variables of {date}: values; windows without one (missing), and without one in the 24 hours "
+        "before their end either (unfilled)"
+    )
+    create_table_artifact(rows, key=f"icu-variables-{date}", description=text)
 
 
 def written_artifacts(published: list[dict[str, Any]], date: str) -> None:

@@ -23,7 +23,7 @@ SECRET = "hunter2-in-the-browser"
 # Of each artifact of the run, something that can be read on its page.
 SAYS = {
     "icu-quality-2024-01-01": "chartevents",
-    "icu-variables-2024-01-01": "windows without a value",
+    "icu-variables-2024-01-01": "unknown unit",
     "icu-report-2024-01-01": "quality.html",
     "icu-artifacts-2024-01-01": "features/shard-000",
     "icu-features-2024-01-01-progress": "100%",
