@@ -65,7 +65,9 @@ def render_page(template: str, **values: Any) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters.update(count=_count, number=_number, label=label)
+    environment.filters.update(
+        count=_count, number=_number, percent=_percent, points=_points, index=_index, label=label
+    )
     return environment.get_template(template).render(**values)
 
 
@@ -101,3 +103,15 @@ def _count(number: int | None) -> str:
 def _number(number: float | None) -> str:
     # Four figures are more than the bins resolve.
     return _NOT_SHOWN if number is None else f"{number:.4g}"
+
+
+def _percent(share: float | None) -> str:
+    return _NOT_SHOWN if share is None else f"{share:.1%}"
+
+
+def _points(change: float | None) -> str:
+    return _NOT_SHOWN if change is None else f"{100 * change:+.1f}"
+
+
+def _index(index: float | None) -> str:
+    return _NOT_SHOWN if index is None else f"{index:.3f}"
