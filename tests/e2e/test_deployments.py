@@ -28,7 +28,8 @@ from tests.flows.expected import expected_features, stored_features
 
 YAML = ROOT / "deployments/prefect.yaml"
 CLOUDS = ["docker", "ecs", "cloud-run", "kubernetes"]
-FLOWS = {"icu-features", "icu-backfill", "icu-quality-report"}
+SCHEDULED = {"icu-features", "icu-quality-report"}
+FLOWS = {*SCHEDULED, "icu-backfill", "icu-features-on-step-functions"}
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +93,13 @@ def deployment(environment: dict[str, str], flow: str, name: str) -> dict[str, A
 
 def test_every_deployment_is_made_and_only_local_ones_start_by_themselves(environment: dict[str, str]) -> None:
     made = api(environment, "POST", "deployments/filter", {"limit": 200})
-    assert len(made) == len(yaml.safe_load(YAML.read_text())["deployments"]) == 3 * (1 + len(CLOUDS))
+    assert len(made) == len(yaml.safe_load(YAML.read_text())["deployments"]) == len(FLOWS) * (1 + len(CLOUDS))
     for name in ("local", *CLOUDS):
         for flow in FLOWS:
             found = deployment(environment, flow, name)
             assert found["work_pool_name"] == f"clinops-{name}"
             assert found["global_concurrency_limit"]["limit"] in (1, 3)
-            assert any(schedule["active"] for schedule in found["schedules"]) == (
-                name == "local" and flow != "icu-backfill"
-            )
+            assert any(schedule["active"] for schedule in found["schedules"]) == (name == "local" and flow in SCHEDULED)
 
 
 @pytest.fixture
@@ -144,7 +143,7 @@ def test_a_cloud_deployment_renders_into_a_job(cloud: str, flow: str, environmen
     assert not variables.keys() - schema["properties"].keys() - {"env"}
     validate(variables, schema, raise_on_error=True, preprocess=False)
     # No placeholder is left, and the same image everywhere.
-    assert "{{" not in json.dumps(variables)
+    assert "{{" not in json.dumps([variables, found["parameters"]])
     assert variables["image"] == "registry.example.com/clinops-prefect:0.1.0"
     job = asyncio.run(worker.job_configuration.from_template_and_values(pool["base_job_template"], variables))
     flow_run = FlowRun.model_validate({"flow_id": found["flow_id"], "name": "a-run", "parameters": {}})
