@@ -58,13 +58,13 @@ node: $(VENV)/.dev .node/.ready  ## Check state machine definitions with asl-val
 	@$(BIN)/python -m pytest tests/node
 
 prefect: $(VENV)/.dev  ## Run blocks, results, tasks, lineage and the guides on a real Prefect server.
-	@$(BIN)/python -m pytest tests/prefect
+	@$(BIN)/python -m pytest tests/prefect --timeout 600
 
 browser: $(VENV)/.dev  ## Make a store in the Prefect UI's form, in a real browser (needs chromium).
-	@$(BIN)/python -m pytest tests/browser
+	@$(BIN)/python -m pytest tests/browser --timeout 600
 
 e2e: $(VENV)/.dev  ## Run what takes real workers: cancelled and killed runs, Dask, deployments, a hundred executions.
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest tests/e2e --timeout 900
 
 e2e-full: export CLINOPS_E2E_EXECUTIONS = 1000
 e2e-full: e2e  ## The same, with a thousand executions at once: some minutes more.

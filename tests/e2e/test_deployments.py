@@ -46,7 +46,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     environment.pop("PREFECT_SERVER_DATABASE_CONNECTION_URL", None)
     server = start(environment, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not _answers(environment):
             assert server.poll() is None
             assert time.monotonic() < deadline
@@ -56,7 +56,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         yield environment
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(120)
 
 
 def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
@@ -176,12 +176,12 @@ def test_a_worker_completes_a_triggered_run_and_a_scheduled_one(environment: dic
         assert stored_features(PipelineStore.from_uri(tmp_path / "store"), day).equals(expected)
     finally:
         worker.terminate()
-        worker.wait(60)
+        worker.wait(120)
 
 
 def finished(environment: dict[str, str], which: dict[str, Any]) -> dict[str, Any]:
     """The first of such flow runs to be completed."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     flow = {"flows": {"name": {"any_": ["icu-features"]}}, "flow_runs": which}
     while time.monotonic() < deadline:
         for found in api(environment, "POST", "flow_runs/filter", flow):
@@ -189,4 +189,4 @@ def finished(environment: dict[str, str], which: dict[str, Any]) -> dict[str, An
             if found["state_type"] == "COMPLETED":
                 return found
         time.sleep(0.5)
-    raise AssertionError("no run has completed in two minutes")
+    raise AssertionError("no run has completed in five minutes")

@@ -71,7 +71,7 @@ def killing(store: Path, victim: Callable[[], int]) -> Iterator[list[int]]:
     killed: list[int] = []
 
     def kill() -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400
         while time.monotonic() < deadline and not killed:
             if list((store / "icu").glob(f"_staging/{DATE}/*/notes/events-*")):
                 killed.append(victim())

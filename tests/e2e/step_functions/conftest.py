@@ -25,7 +25,9 @@ _numbers = itertools.count()
 def aws() -> Iterator[Emulator]:
     with emulator() as running:
         running.function(
-            "sleep", "import time\n\ndef handler(event, context):\n    time.sleep(event['seconds'])\n    return event\n"
+            "sleep",
+            "import time\n\ndef handler(event, context):\n    time.sleep(event['seconds'])\n    return event\n",
+            timeout=120,
         )
         running.function("count", "def handler(event, context):\n    return event | {'n': event.get('n', 0) + 1}\n")
         running.function(
@@ -103,7 +105,7 @@ def executions(aws: Emulator) -> Callable[[str], dict[str, str]]:
     return statuses
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 90) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 180) -> Any:
     """What `condition` gives once it is true."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -81,7 +81,7 @@ def test_the_run_shows_states_progress_and_the_console(
     def lines() -> list[str]:
         return [log.message for log in prefect.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run])))]
 
-    eventually(lambda: any("'Second' exited" in line for line in lines()), 30)
+    eventually(lambda: any("'Second' exited" in line for line in lines()))
     assert any("'First' entered" in line for line in lines())
     assert not any("Jane" in line for line in lines())
 
