@@ -17,6 +17,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.schema_tools import validate
 from prefect.workers.base import BaseWorker
 
@@ -79,7 +80,7 @@ def _answers(environment: dict[str, str]) -> bool:
 def api(environment: dict[str, str], method: str, path: str, body: Any = None) -> Any:
     """Call the server; as Prefect's own client does, again where SQLite was locked."""
     for _ in range(5):
-        response = httpx.request(method, f"{environment['PREFECT_API_URL']}/{path}", json=body, timeout=60)
+        response = httpx.request(method, f"{environment['PREFECT_API_URL']}/{path}", json=body, timeout=180)
         if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             break
         time.sleep(1)
@@ -145,7 +146,8 @@ def test_a_cloud_deployment_renders_into_a_job(cloud: str, flow: str, environmen
     # No placeholder is left, and the same image everywhere.
     assert "{{" not in json.dumps([variables, found["parameters"]])
     assert variables["image"] == "registry.example.com/clinops-prefect:0.1.0"
-    job = asyncio.run(worker.job_configuration.from_template_and_values(pool["base_job_template"], variables))
+    with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
+        job = asyncio.run(worker.job_configuration.from_template_and_values(pool["base_job_template"], variables))
     flow_run = FlowRun.model_validate({"flow_id": found["flow_id"], "name": "a-run", "parameters": {}})
     job.prepare_for_flow_run(flow_run)
     rendered = job.model_dump_json()
