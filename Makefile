@@ -20,7 +20,7 @@ CLINOPS_PYTHON ?=
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-step-functions test lint node prefect browser e2e bench real-data clean
+.PHONY: help demo demo-step-functions test lint node prefect browser e2e e2e-full bench real-data clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,13 +64,16 @@ node: $(VENV)/.dev .node/.ready  ## Check state machine definitions with asl-val
 	@$(BIN)/python -m pytest tests/node
 
 prefect: $(VENV)/.dev  ## Run blocks, results, tasks, lineage and the guides on a real Prefect server.
-	@$(BIN)/python -m pytest tests/prefect
+	@$(BIN)/python -m pytest tests/prefect --timeout 600
 
 browser: $(VENV)/.dev  ## Make a store in the Prefect UI's form, in a real browser (needs chromium).
-	@$(BIN)/python -m pytest tests/browser
+	@$(BIN)/python -m pytest tests/browser --timeout 600
 
-e2e: $(VENV)/.dev  ## Run what takes real workers: cancelled and killed runs, Dask, a thousand executions.
-	@$(BIN)/python -m pytest tests/e2e
+e2e: $(VENV)/.dev  ## Run what takes real workers: cancelled and killed runs, Dask, deployments, a hundred executions.
+	@$(BIN)/python -m pytest tests/e2e --timeout 900
+
+e2e-full: export CLINOPS_E2E_EXECUTIONS = 1000
+e2e-full: e2e  ## The same, with a thousand executions at once: some minutes more.
 
 # What the benchmarks compare with and what will not go into our environment: awswrangler wants an older pyarrow, and
 # clinops (CLINOPS_PYTHON=…, an interpreter that has it) Python 3.12.

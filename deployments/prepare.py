@@ -26,6 +26,11 @@ VARIABLES = {
     "clinops_vpc": "vpc-00000000000000000",
     "clinops_task_role": "arn:aws:iam::123456789012:role/clinops-task",
     "clinops_execution_role": "arn:aws:iam::123456789012:role/clinops-execution",
+    # Of the flow on Step Functions: raw tables, artifacts, the machine's role, what the functions' ARNs begin with.
+    "clinops_raw": "s3://my-clinical-bucket/raw",
+    "clinops_store": "s3://my-clinical-bucket/clinops",
+    "clinops_machine_role": "arn:aws:iam::123456789012:role/clinops-machine",
+    "clinops_functions": "arn:aws:lambda:eu-central-1:123456789012:function:icu-",
     "clinops_region": "europe-west4",
     "clinops_service_account": "clinops-job@my-project.iam.gserviceaccount.com",
 }

@@ -55,7 +55,9 @@ def quality_report_main() -> None:
     parser.add_argument("--catalogue", default="", help="the catalogue that both were made with")
     parser.add_argument("--engine", default="threads", help=_ENGINE)
     arguments = parser.parse_args()
-    document = _run(lambda: quality_report(**vars(arguments)), "No limit is known to hold.")
+    document = _run(
+        lambda: quality_report(**vars(arguments)), "A limit is exceeded, or the two dates could not be compared."
+    )
     for name, variable in document["variables"].items():
         psi, change = variable["psi"], variable["missing_change"]
         print(f"{name:<16} PSI {_number(psi)}   missing rate changed by {_number(change)}")
@@ -89,7 +91,7 @@ def _run(flow: Callable[[], Any], otherwise: str) -> Any:
         return flow()
     except Exception as error:
         # Prefect has logged the traceback already.
-        sys.exit(f"\nThe flow failed; {otherwise}\n{type(error).__name__}: {error}")
+        sys.exit(f"\nThe flow failed. {otherwise}\n{type(error).__name__}: {error}")
 
 
 def _number(number: float | None) -> str:

@@ -42,7 +42,7 @@ def _psi_plot(document: dict[str, Any]) -> str:
         text = "\u2013" if number is None else f"{number:.3f}"
         axes.annotate(text, (number or 0, row), xytext=(5, 0), textcoords="offset points", va="center")
     for line in (_SOME, _MUCH, *([] if limit is None else [limit])):
-        axes.axvline(line, color=RED if line == limit else GRID, linewidth=1)
+        axes.axvline(line, color=RED if line == limit else GRID, linewidth=1, zorder=0.5)
     axes.set_xlim(0, 1.15 * max([_MUCH, limit or 0, *(number or 0 for number in numbers)]))
     return svg(figure, "Population stability index of each variable")
 

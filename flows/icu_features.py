@@ -12,7 +12,7 @@ from concurrent.futures import BrokenExecutor
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime
-from prefect.futures import PrefectFuture, wait
+from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
 from clinops_prefect import PipelineStore, __version__
@@ -212,12 +212,20 @@ def _publish(
 
 
 def _finished(futures: list[PrefectFuture[Any]], progress: report.Progress | None = None) -> None:
-    """Wait for all, so that what can be done is done and kept, then raise the first failure."""
+    """Wait for all, so that what can be done is done and kept, then raise what failed.
+
+    A pool that broke comes first: what depends on its tasks fails with other errors, and is tried again with them.
+    """
     if progress is not None:
         progress.follow(futures)
-    wait(futures)
+    failures: list[Exception] = []
     for future in futures:
-        future.result()
+        try:
+            future.result()
+        except Exception as failure:
+            failures.append(failure)
+    if failures:
+        raise next((failure for failure in failures if isinstance(failure, BrokenExecutor)), failures[0])
 
 
 if __name__ == "__main__":

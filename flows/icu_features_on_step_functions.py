@@ -11,11 +11,14 @@
 import argparse
 import datetime as dt
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, runtime
 
 from clinops_prefect import PipelineStep, StepFunctionsPipeline
+from clinops_prefect.step_functions.flow_runs import lasting_name
 from clinops_prefect.tasks import run_step_functions_pipeline, stop_executions_on_cancellation
+from flows import scheduling
 from flows.windows import check_window
 
 STEPS = ("ingest", "preprocess", "features")
@@ -40,16 +43,16 @@ def icu_pipeline(role_arn: str, functions: str, **fields: Any) -> StepFunctionsP
 
 @flow(
     name="icu-features-on-step-functions",
-    flow_run_name="icu-features-on-step-functions-{date}",
+    flow_run_name=scheduling.run_name,
     description="The ICU feature chain as three Lambda steps of a state machine.",
     on_cancellation=[stop_executions_on_cancellation],
 )
 def icu_features_on_step_functions(
     source: str,
     store: str,
-    date: dt.date,
     role_arn: str,
     functions: str,
+    date: dt.date | None = None,
     shards: int = 4,
     window_hours: int = 6,
     horizon_hours: int = 48,
@@ -59,9 +62,9 @@ def icu_features_on_step_functions(
     Args:
         source: Where the raw tables are, in MIMIC-IV layout: `s3://…`.
         store: Where the artifacts go: `s3://…`.
-        date: The partition's date.
         role_arn: The state machine's role.
         functions: What the three functions' ARNs begin with.
+        date: The partition's date; without, the day for which the run is scheduled.
         shards: Into how many parts the subjects are split.
         window_hours: The length of a window, in whole hours.
         horizon_hours: How far from ICU admission windows reach; a multiple of `window_hours`.
@@ -77,9 +80,9 @@ def icu_features_on_step_functions(
     given = {
         "source": source,
         "store": store,
-        "date": date.isoformat(),
-        # A retry of the flow run is the same run: it finds its execution, and its artifacts, again.
-        "run": str(runtime.flow_run.id),
+        "date": scheduling.date_of_run(date).isoformat(),
+        # A retry of the flow run, or of one that calls it, is the same run: it finds its execution and its artifacts.
+        "run": lasting_name(UUID(runtime.flow_run.id)),
         "shards": shards,
         "window_hours": window_hours,
         "horizon_hours": horizon_hours,

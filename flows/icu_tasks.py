@@ -16,6 +16,7 @@ from clinops_prefect.tasks import open_store, worth_retrying
 from flows import report
 from flows.catalogue import load_catalogue
 from flows.counts import Counts, add_counts
+from flows.disclosure import about, told
 from flows.events import clean
 from flows.fhir_table import load_fhir_table
 from flows.hashing import shard_of
@@ -45,7 +46,7 @@ def make_cohort(source: str, store: str, partition: Partition, fhir: str) -> str
     cohort = read_stays(source, load_fhir_table(fhir))
     target.upload(cohort.stays, name, metadata={"run": partition.run})
     partition.write_note(target, "cohort", cohort.counts)
-    get_run_logger().info("cohort: %s stays", f"{len(cohort.stays):,}")
+    get_run_logger().info("cohort: %s stays", told(len(cohort.stays)))
     return name
 
 
@@ -84,11 +85,11 @@ def ingest_file(
         if (read := counts[table]["rows_in"]) // _SAY_EVERY_ROWS > said:
             said = read // _SAY_EVERY_ROWS
             logger.info(
-                "%s: %s rows read, %s of the catalogue", events.name, f"{read:,}", f"{counts[table]['passed_on']:,}"
+                "%s: %s rows read, %s of the catalogue", events.name, about(read), about(counts[table]["passed_on"])
             )
     store_held()
     partition.write_note(target, step, {"counts": counts, "parts": parts})
-    logger.info("%s: %s rows ingested", events.name, f"{counts[table]['rows_in']:,}")
+    logger.info("%s: %s rows ingested", events.name, about(counts[table]["rows_in"]))
     return events.name
 
 
@@ -106,7 +107,7 @@ def preprocess_shard(store: str, partition: Partition, shard: int, files: list[s
     cleaned = clean((target.download(part) for part in parts), stays, load_catalogue(catalogue))
     target.upload(cleaned.events, name, metadata={"run": partition.run})
     partition.write_note(target, step, cleaned.counts)
-    get_run_logger().info("shard %d: %s events", shard, f"{len(cleaned.events):,}")
+    get_run_logger().info("shard %d: %s events", shard, told(len(cleaned.events)))
     return name
 
 
@@ -135,7 +136,7 @@ def features_shard(
     )
     target.upload(frame, name, metadata={"run": partition.run})
     partition.write_note(target, step, count_features(frame, known))
-    get_run_logger().info("shard %d: %s windows", shard, f"{len(frame):,}")
+    get_run_logger().info("shard %d: %s windows", shard, told(len(frame)))
     return name
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from flows.catalogue import Catalogue, Variable
 from flows.counts import Counts, add_counts
-from flows.disclosure import SMALL, hidden_cells, share, suppress, suppress_cells
+from flows.disclosure import SMALL, Account, hidden_cells, share, suppress, suppress_cells, suppress_part, told_account
 from flows.hashing import SPLITS
 
 BINS = 400
@@ -23,6 +23,10 @@ _BINS_PER_BAR = 4
 DISTRIBUTED_FEATURES = ("mean", "min", "max", "last", "filled")
 QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
 _GROUPS = ("subjects", "stays", "windows")
+# Of the stays, where all other counts of the cohort are of rows that became none.
+_ODD_STAYS = ("no_outtime", "outtime_before_intime")
+# These make up the rows that were kept, all variables together.
+_VALUES = ("usable", "implausible", "unknown_unit")
 
 
 class UnaccountedRowsError(ValueError):
@@ -73,7 +77,6 @@ def quality_document(
     features: Counts,
     catalogue: Catalogue,
     parameters: dict[str, Any],
-    exact_rows: bool = True,
 ) -> dict[str, Any]:
     """Put the counts of all shards together.
 
@@ -84,31 +87,26 @@ def quality_document(
         features: The sum of what `count_features` counted.
         catalogue: What was measured.
         parameters: What the run was called with, as JSON; taken over as it is.
-        exact_rows: Tell the accounts of rows to the row. They count rows of a table, not people, and only exact ones
-            can be checked to add up; False holds them to the rule for small cells as well.
 
     Returns:
-        The document, all JSON; None stands for a suppressed number.
+        The document, all JSON; None stands for a suppressed number. That all rows are accounted for is checked here, on
+        the exact counts; in the document, rows in = kept + dropped + `hidden`, which is the sum of the hidden ones.
 
     Raises:
         UnaccountedRowsError: What one step passed on is not what the next one saw.
     """
-    stays = {key: number for key, number in cohort.items() if key != "rows_in"}
     return {
         "parameters": parameters,
         "catalogue_sha256": catalogue.sha256,
         "suppressed_below": SMALL,
-        "tables": _tables(ingested, cleaned, exact_rows),
-        "cohort": {"rows_in": cohort["rows_in"], **{key: suppress(number) for key, number in stays.items()}},
+        "tables": _tables(ingested, cleaned),
+        "cohort": _cohort(cohort),
         "splits": _splits(features["splits"]),
-        "variables": {
-            variable.name: _variable(variable, cleaned["variables"][variable.name], features, exact_rows)
-            for variable in catalogue.variables
-        },
+        "variables": _variables(cleaned["variables"], features, catalogue),
     }
 
 
-def _tables(ingested: Counts, cleaned: Counts, exact: bool) -> dict[str, Any]:
+def _tables(ingested: Counts, cleaned: Counts) -> dict[str, Any]:
     tables = {}
     for table, before in ingested.items():
         after = cleaned["tables"][table]
@@ -121,12 +119,20 @@ def _tables(ingested: Counts, cleaned: Counts, exact: bool) -> dict[str, Any]:
         dropped = add_counts(reasons, after["dropped"])
         if before["rows_in"] != after["kept"] + sum(dropped.values()):
             raise UnaccountedRowsError(f"{table}: {before['rows_in']} rows in are not the rows kept and dropped")
-        cells: dict[str, int | None] = {"kept": after["kept"], **dropped}
-        if not exact:
-            cells = suppress_cells({"kept": after["kept"], **dropped})
-        kept = cells.pop("kept")
-        tables[table] = {"rows_in": before["rows_in"], "kept": kept, "dropped": cells}
+        tables[table] = _told(told_account(after["kept"], dropped), "kept")
     return tables
+
+
+def _told(account: Account, kept: str) -> dict[str, Any]:
+    return {"rows_in": account.total, kept: account.kept, "dropped": account.dropped, "hidden": account.hidden}
+
+
+def _cohort(counts: Counts) -> dict[str, Any]:
+    dropped = {key: number for key, number in counts.items() if key not in ("rows_in", "stays", *_ODD_STAYS)}
+    if counts["rows_in"] != counts["stays"] + sum(dropped.values()):
+        raise UnaccountedRowsError(f"stays: {counts['rows_in']} rows in are not the stays and what was left out")
+    odd = {key: suppress_part(counts.get(key, 0), counts["stays"]) for key in _ODD_STAYS}
+    return {**_told(told_account(counts["stays"], dropped), "stays"), **odd}
 
 
 def _splits(splits: Counts) -> dict[str, Any]:
@@ -140,13 +146,25 @@ def _splits(splits: Counts) -> dict[str, Any]:
     return {"total": dict.fromkeys(_GROUPS) if few else total, **document}
 
 
-def _variable(variable: Variable, rows: Counts, features: Counts, exact: bool) -> dict[str, Any]:
+def _variables(rows: Counts, features: Counts, catalogue: Catalogue) -> dict[str, Any]:
+    cells = suppress_cells({f"{v} {key}": rows[v][key] for v in catalogue.names for key in _VALUES})
+    told = {
+        v: {
+            "converted": suppress_part(rows[v]["converted"], rows[v]["usable"]),
+            **{key: cells[f"{v} {key}"] for key in _VALUES},
+        }
+        for v in catalogue.names
+    }
+    return {variable.name: _variable(variable, told[variable.name], features) for variable in catalogue.variables}
+
+
+def _variable(variable: Variable, rows: dict[str, int | None], features: Counts) -> dict[str, Any]:
     counted = features["features"][variable.name]
     windows = sum(split["windows"] for split in features["splits"].values())
     return {
         "unit": variable.unit,
         "plausible": [variable.low, variable.high],
-        **{key: number if exact else suppress(number) for key, number in rows.items()},
+        **rows,
         "missing_rate": share(counted["missing"], windows),
         "unfilled_rate": share(counted["unfilled"], windows),
         "quantiles": {name: _quantiles(counted["bins"][name], variable) for name in DISTRIBUTED_FEATURES},

@@ -37,13 +37,13 @@ def quality_page(document: dict[str, Any], title: str = "ICU features: data qual
     """Render a quality document.
 
     Args:
-        document: As `quality.quality_document` returns it; a number that it suppresses shows as "<10", or as a dash.
+        document: As `quality.quality_document` returns it; a number that it suppresses shows as "hidden", or as a dash.
         title: The page's heading.
 
     Returns:
         The HTML. Texts from the document and the catalogue are escaped.
     """
-    tables = {name: table for name, table in document["tables"].items() if table["rows_in"]}
+    tables = {name: table for name, table in document["tables"].items() if table["rows_in"] != 0}
     return render_page(
         "quality_page.html.j2",
         title=title,
@@ -65,7 +65,9 @@ def render_page(template: str, **values: Any) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters.update(count=_count, hidden=_hidden, number=_number, label=label)
+    environment.filters.update(
+        count=_count, number=_number, percent=_percent, points=_points, index=_index, label=label
+    )
     return environment.get_template(template).render(**values)
 
 
@@ -78,25 +80,38 @@ def _others(table: dict[str, Any]) -> bool:
     return any(number != 0 for key, number in table["dropped"].items() if key != "not_in_catalogue")
 
 
-def _headline(document: dict[str, Any]) -> dict[str, int]:
-    # A suppressed number is too small to show in a sum of these sizes.
+def _headline(document: dict[str, Any]) -> dict[str, int | None]:
     tables, variables = document["tables"].values(), document["variables"].values()
     return {
-        "rows_in": sum(table["rows_in"] for table in tables),
-        "kept": sum(table["kept"] or 0 for table in tables),
-        "usable": sum(variable["usable"] or 0 for variable in variables),
+        "rows_in": _sum([table["rows_in"] for table in tables]),
+        "kept": _sum([table["kept"] for table in tables]),
+        "usable": _sum([variable["usable"] for variable in variables]),
     }
 
 
+def _sum(numbers: list[int | None]) -> int | None:
+    # Without the ones that are hidden it would be wrong, and with them give them away.
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
+
+
 def _count(number: int | None) -> str:
-    return "<10" if number is None else f"{number:,}"
-
-
-def _hidden(number: int | None) -> str:
     # A cell may be hidden to protect another one, and not be small itself.
-    return _NOT_SHOWN if number is None else f"{number:,}"
+    return "hidden" if number is None else f"{number:,}"
 
 
 def _number(number: float | None) -> str:
     # Four figures are more than the bins resolve.
     return _NOT_SHOWN if number is None else f"{number:.4g}"
+
+
+def _percent(share: float | None) -> str:
+    return _NOT_SHOWN if share is None else f"{share:.1%}"
+
+
+def _points(change: float | None) -> str:
+    return _NOT_SHOWN if change is None else f"{100 * change:+.1f}"
+
+
+def _index(index: float | None) -> str:
+    return _NOT_SHOWN if index is None else f"{index:.3f}"

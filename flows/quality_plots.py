@@ -14,7 +14,7 @@ BLUE, PALE, RED = "#1f6f9f", "#a9cce3", "#b4552d"
 
 
 def dropped_plot(dropped: dict[str, int | None], labels: dict[str, str]) -> str:
-    """Draw rows dropped by reason as bars; a suppressed number as the text "under 10".
+    """Draw rows dropped by reason as bars; a suppressed number as the text "hidden".
 
     Args:
         dropped: Reason to rows.
@@ -24,7 +24,7 @@ def dropped_plot(dropped: dict[str, int | None], labels: dict[str, str]) -> str:
     numbers = list(dropped.values())
     axes.barh(range(len(dropped)), [number or 0 for number in numbers], color=RED, height=0.62)
     for row, number in enumerate(numbers):
-        text = "under 10" if number is None else f"{number:,}"
+        text = "hidden" if number is None else f"{number:,}"
         axes.annotate(text, (number or 0, row), xytext=(5, 0), textcoords="offset points", va="center", color=_INK)
     axes.set_yticks(range(len(dropped)), [labels[reason] for reason in dropped])
     axes.invert_yaxis()

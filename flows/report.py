@@ -14,6 +14,8 @@ from prefect.artifacts import (
 )
 from prefect.futures import PrefectFuture, as_completed
 
+from flows.disclosure import SMALL, suppress
+
 
 class Progress:
     """A progress artifact of the run that is under way."""
@@ -49,8 +51,11 @@ def quality_artifacts(document: dict[str, Any], date: str, page: str) -> None:
     for table, account in document["tables"].items():
         lines += ["", f"## {table}", "", "| | rows |", "|---|---:|", f"| in | {_cell(account['rows_in'])} |"]
         lines.append(f"| kept | {_cell(account['kept'])} |")
-        dropped = account["dropped"].items()
-        lines += [f"| dropped: {reason.replace('_', ' ')} | {_cell(rows)} |" for reason, rows in dropped]
+        dropped = [(reason.replace("_", " "), rows) for reason, rows in account["dropped"].items() if rows != 0]
+        lines += [f"| dropped: {reason} | {_cell(rows)} |" for reason, rows in dropped]
+        if account["hidden"]:
+            lines.append(f"| hidden, together | {_cell(account['hidden'])} |")
+    lines += ["", f"Hidden are numbers under {SMALL}, and those by which one of them could be worked out."]
     create_markdown_artifact("\n".join(lines), key=f"icu-quality-{date}", description=f"Data quality of {date}")
     create_link_artifact(
         page, key=f"icu-report-{date}", link_text=page, description=f"Data quality of {date}, with plots"
@@ -59,13 +64,20 @@ def quality_artifacts(document: dict[str, Any], date: str, page: str) -> None:
         {
             "variable": name,
             "unit": variable["unit"],
-            **{key: _cell(variable[key]) for key in ("usable", "converted", "unknown_unit", "implausible")},
-            "windows without a value": _share(variable["missing_rate"]),
-            "and without an older one": _share(variable["unfilled_rate"]),
+            **{
+                key.replace("_", " "): _cell(variable[key])
+                for key in ("usable", "converted", "unknown_unit", "implausible")
+            },
+            "missing": _share(variable["missing_rate"]),
+            "unfilled": _share(variable["unfilled_rate"]),
         }
         for name, variable in document["variables"].items()
     ]
-    create_table_artifact(rows, key=f"icu-variables-{date}", description=f"Variables of {date}")
+    text = (
+        f"Variables of {date}: values; windows without one (missing), and without one in the 24 hours "
+        "before their end either (unfilled)"
+    )
+    create_table_artifact(rows, key=f"icu-variables-{date}", description=text)
 
 
 def written_artifacts(published: list[dict[str, Any]], date: str) -> None:
@@ -73,7 +85,7 @@ def written_artifacts(published: list[dict[str, Any]], date: str) -> None:
     rows = [
         {
             "name": artifact["name"],
-            "rows": _cell(artifact["rows"]),
+            "rows": _cell(suppress(artifact["rows"])),
             "bytes": _cell(artifact["bytes"]),
             "uri": artifact["uri"],
         }
@@ -84,7 +96,8 @@ def written_artifacts(published: list[dict[str, Any]], date: str) -> None:
 
 def backfill_artifact(done: list[dict[str, Any]]) -> None:
     """The dates of a backfill, as a table."""
-    create_table_artifact(done, key="icu-backfill", description="Dates that are complete")
+    rows = [row | {"windows": _cell(suppress(row["windows"]))} for row in done]
+    create_table_artifact(rows, key="icu-backfill", description="Dates that are complete")
 
 
 def drift_artifact(document: dict[str, Any], page: str) -> None:
@@ -109,7 +122,7 @@ def drift_artifact(document: dict[str, Any], page: str) -> None:
 
 
 def _cell(number: int | None) -> str:
-    return "<10" if number is None else f"{number:,}"
+    return "hidden" if number is None else f"{number:,}"
 
 
 def _share(share: float | None) -> str:

@@ -20,7 +20,8 @@ from prefect_aws import AwsCredentials
 from clinops_prefect.aws import aws_client
 from clinops_prefect.errors import ExecutionNotFoundError
 from clinops_prefect.step_functions import executions
-from clinops_prefect.step_functions.observer import artifact, run_ids
+from clinops_prefect.step_functions.flow_runs import run_ids, with_subflows
+from clinops_prefect.step_functions.observer import artifact
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -73,7 +74,8 @@ def console_url(execution_arn: str) -> str:
 def stop_executions_on_cancellation(flow: "Flow[Any, Any]", flow_run: FlowRun, state: "State[Any]") -> None:  # noqa: ARG001
     """Stop every execution of a flow run that is cancelled: `@flow(on_cancellation=[stop_executions_on_cancellation])`.
 
-    A run that waits stops its execution itself. This hook is for one whose process is gone.
+    A run that waits stops its execution itself. This hook is for one whose process is gone; it also stops those of the
+    flows that the flow called.
     """
     for metadata in _trail(flow_run.id):
         arn = metadata["execution_arn"]
@@ -88,11 +90,12 @@ def stop_executions_on_cancellation(flow: "Flow[Any, Any]", flow_run: FlowRun, s
 
 
 def _trail(flow_run_id: UUID) -> list[dict[str, str]]:
-    wanted = ArtifactFilter(
-        flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]), type=ArtifactFilterType(any_=["link"])
-    )
     found: dict[str, dict[str, str]] = {}
     with get_client(sync_client=True) as client:
+        wanted = ArtifactFilter(
+            flow_run_id=ArtifactFilterFlowRunId(any_=with_subflows(client, flow_run_id)),
+            type=ArtifactFilterType(any_=["link"]),
+        )
         offset = 0
         while page := client.read_artifacts(artifact_filter=wanted, limit=_PAGE, offset=offset):
             for shown in page:

@@ -1,6 +1,5 @@
 """An execution as a Prefect job run."""
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from prefect.blocks.abstract import JobRun
@@ -37,8 +36,10 @@ class StepFunctionsRun(JobRun[Any]):
 
     async def await_for_completion(self) -> None:
         """Like `wait_for_completion`, for async code."""
-        await asyncio.to_thread(self.wait_for_completion)
+        await self.afetch_result()
 
     async def afetch_result(self) -> Any:
         """Like `fetch_result`, for async code."""
-        return await asyncio.to_thread(self.fetch_result)
+        if self._output is None:
+            self._output = (await self._pipeline.await_(self.execution_arn),)
+        return self._output[0]

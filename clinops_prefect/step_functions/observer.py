@@ -6,8 +6,6 @@ gets the same one as a run that is cancelled, and a submitted task gets none.
 
 import logging
 import re
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,47 +14,14 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
 from clinops_prefect.errors import ServiceUnavailableError
+from clinops_prefect.step_functions.flow_runs import forget, is_cancelled, run_ids
 from clinops_prefect.step_functions.history import StateEvent
 
 logger = logging.getLogger(__name__)
-
-_LOOK_EVERY = 5.0
-
-_cancelled: dict[UUID, tuple[float, bool]] = {}
-_cancelled_lock = threading.Lock()
-
-
-def run_ids() -> tuple[UUID | None, UUID | None]:
-    """The ids of the flow run and the task run that this code is part of."""
-    task, flow = TaskRunContext.get(), FlowRunContext.get()
-    flow_run_id = flow.flow_run.id if flow and flow.flow_run else None
-    return (task.task_run.flow_run_id if task else None) or flow_run_id, task.task_run.id if task else None
-
-
-def is_cancelled(flow_run_id: UUID) -> bool:
-    """Whether somebody cancels the flow run; asked every few seconds, however many threads want to know."""
-    with _cancelled_lock:
-        asked, answer = _cancelled.get(flow_run_id, (float("-inf"), False))
-        if time.monotonic() - asked > _LOOK_EVERY:
-            answer = _ask(flow_run_id)
-            _cancelled[flow_run_id] = (time.monotonic(), answer)
-        return answer
-
-
-def _ask(flow_run_id: UUID) -> bool:
-    try:
-        with get_client(sync_client=True) as client:
-            state = client.read_flow_run(flow_run_id).state
-    except Exception as error:
-        # Without an answer nothing is stopped: the execution may be needed, and the hook comes after.
-        logger.warning("cannot ask Prefect whether flow run %s is cancelled: %s", flow_run_id, error)
-        return False
-    return state is not None and (state.is_cancelling() or state.is_cancelled())
 
 
 class Interrupted(BaseException):
@@ -111,7 +76,7 @@ class Observer:
 
     def interrupted(self, error: BaseException) -> None:
         """Something ended the wait from outside: a cancellation stops the execution, all else leaves it running."""
-        _forget(self.flow_run_id)
+        forget(self.flow_run_id)
         self.check()
         if not self.stopped:
             self.log.warning("no longer waiting (%s); the execution goes on: %s", type(error).__name__, self.arn)
@@ -146,11 +111,6 @@ def artifact(
         flow_run_id=flow_run_id,
         task_run_id=task_run_id,
     )
-
-
-def _forget(flow_run_id: UUID | None) -> None:
-    if flow_run_id:
-        _cancelled.pop(flow_run_id, None)
 
 
 @contextmanager

@@ -1,35 +1,26 @@
 """StepFunctionsPipeline: a pipeline of steps on AWS Step Functions, as a Prefect block."""
 
 import asyncio
-import json
-import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from prefect.blocks.abstract import JobBlock
-from prefect_aws import AwsCredentials
-from pydantic import Field, HttpUrl
+from pydantic import HttpUrl
 
 from clinops_prefect.aws import aws_client
-from clinops_prefect.definition import MapStep, PipelineStep, Step, refuse_unknown
-from clinops_prefect.definition_check import DEFINITION_BYTES, definition_problems, name_problems
-from clinops_prefect.errors import InvalidExecutionError, InvalidPipelineError
+from clinops_prefect.errors import InvalidExecutionError
 from clinops_prefect.links import LOGO, UI_GUIDE
-from clinops_prefect.machine_check import logging_problems, tag_problems
-from clinops_prefect.states_language import states_language
-from clinops_prefect.step_functions import deployment, executions, history, running
+from clinops_prefect.step_functions import deployment, executions, running
+from clinops_prefect.step_functions import history as state_history
 from clinops_prefect.step_functions.cancellation import announce
-from clinops_prefect.step_functions.diagram import Diagram
 from clinops_prefect.step_functions.job import StepFunctionsRun
+from clinops_prefect.step_functions.state_machine import StateMachine
+from clinops_prefect.twins import asynchronous, asynchronous_iterator
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
     from clinops_prefect.step_functions.tasks import PipelineTask
 
-_ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d+):role/.+")
-# What Prefect puts into the data of a block that it hydrates; context hydration would lose them.
-_PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
 _CLIENT_CONFIG = {
     "retries": {"mode": "adaptive", "max_attempts": 5},
     "connect_timeout": 10,
@@ -39,7 +30,7 @@ _CLIENT_CONFIG = {
 }
 
 
-class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
+class StepFunctionsPipeline(StateMachine):
     """Build, deploy and run a pipeline of steps on AWS Step Functions.
 
     The steps run one after the other, and each step's output is the next step's input. Nothing here needs a Prefect
@@ -78,97 +69,12 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
     _logo_url: ClassVar[HttpUrl | None] = HttpUrl(LOGO)
     _documentation_url: ClassVar[HttpUrl | None] = HttpUrl(UI_GUIDE)
 
-    name: str = Field(description="The state machine's name.")
-    role_arn: str = Field(description="The ARN of the role that Step Functions assumes.")
-    region: str = Field(default="", description="The AWS region; empty, as the environment says.")
-    steps: list[PipelineStep | MapStep] = Field(default_factory=list, description="The steps, in order.")
-    comment: str = Field(default="", description="The machine's comment.")
-    profile: str = Field(default="", description="A named AWS profile; empty, the default credential chain.")
-    credentials: AwsCredentials | None = Field(default=None, description="AWS credentials, instead of a profile.")
-    endpoint_url: str = Field(
-        default="", description="Another endpoint than AWS's own; empty, as the environment says."
-    )
-    timeout_seconds: int = Field(default=0, description="How long one execution may take, in seconds; 0, a year.")
-    type: Literal["STANDARD", "EXPRESS"] = Field(default="STANDARD", description="What kind of state machine it is.")
-    tags: dict[str, str] = Field(default_factory=dict, description="Tags of the state machine.")
-    logging_configuration: dict[str, Any] = Field(
-        default_factory=dict, description="What AWS logs, as in CreateStateMachine; empty, left as it is."
-    )
-    tracing_configuration: dict[str, Any] = Field(
-        default_factory=dict, description="Whether AWS X-Ray traces, as in CreateStateMachine; empty, left as it is."
-    )
-    show_cause: bool = Field(
-        default=False, description="Show the cause of a failure, which your functions write, in messages and logs."
-    )
-
-    def __new__(cls, *_args: Any, **data: Any) -> Self:
-        # Block's own __new__ takes keywords only.
-        return super().__new__(cls, **data)
-
-    def __init__(self, name: str = "", role_arn: str = "", /, **data: Any) -> None:
-        prefect = {key: data.pop(key) for key in _PREFECT_KEYS if key in data}
-        data.pop("block_type_slug", None)
-        refuse_unknown(type(self), list(data))
-        given = {"name": name, "role_arn": role_arn}
-        super().__init__(**{key: value for key, value in given.items() if value}, **data)
-        for key, value in prefect.items():
-            setattr(self, key, value)
-
-    def add_step(self, step: Step) -> Self:
-        """Add a step at the end, and return the pipeline.
-
-        Raises:
-            InvalidPipelineError: A step of that name is there already.
-        """
-        if step.name in {other.name for other in self.steps}:
-            problem = f"step {step.name!r}: a step of this name is already in the pipeline"
-            raise InvalidPipelineError(problem, problems=[problem])
-        self.steps.append(step)
-        return self
-
-    def check(self) -> list[str]:
-        """Everything that AWS would refuse and that can be known without asking it; empty when there is nothing."""
-        problems = name_problems(self.name, "the pipeline's name")
-        if not _ROLE.fullmatch(self.role_arn):
-            problems.append("role_arn is not the ARN of an IAM role, such as arn:aws:iam::123456789012:role/Name")
-        problems += definition_problems(
-            self.steps, express=self.type == "EXPRESS", timeout_seconds=self.timeout_seconds
-        )
-        problems += logging_problems(self.logging_configuration) + tag_problems(self.tags)
-        if not problems and (size := len(json.dumps(self._language(), ensure_ascii=False).encode())) > DEFINITION_BYTES:
-            problems.append(f"the definition has {size:,} bytes, and may have {DEFINITION_BYTES:,}")
-        return problems
-
-    def definition(self) -> dict[str, Any]:
-        """The state machine in the Amazon States Language.
-
-        Raises:
-            InvalidPipelineError: With every problem that `check` finds.
-        """
-        if problems := self.check():
-            raise InvalidPipelineError("AWS would refuse this pipeline:\n- " + "\n- ".join(problems), problems=problems)
-        return self._language()
-
-    def definition_json(self, indent: int | None = 2) -> str:
-        """`definition()` as text."""
-        return json.dumps(self.definition(), indent=indent, ensure_ascii=False)
-
-    def _language(self) -> dict[str, Any]:
-        comment = self.comment or f"{self.name} — built by clinops_prefect"
-        return states_language(self.steps, comment, self.timeout_seconds, self._partition)
-
-    @property
-    def _partition(self) -> str:
-        match = _ROLE.fullmatch(self.role_arn)
-        return match[1] if match else "aws"
-
     @property
     def state_machine_arn(self) -> str:
         """The ARN that the machine has, or will have: in the role's account, since AWS takes no other's role."""
-        match = _ROLE.fullmatch(self.role_arn)
-        if not match:
-            raise InvalidPipelineError("the state machine's account is unknown: role_arn is not the ARN of a role")
-        return f"arn:{match[1]}:states:{self.client().meta.region_name}:{match[2]}:stateMachine:{self.name}"
+        # First the account: without it, the ARN is wrong before any client is made.
+        account = self._account
+        return f"arn:{self._partition}:states:{self.client().meta.region_name}:{account}:stateMachine:{self.name}"
 
     def client(self) -> "SFNClient":
         """The boto3 client, made once per process; none is kept on the block."""
@@ -280,27 +186,9 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         """
         executions.redrive(self.client(), execution_arn)
 
-    def history(self, execution_arn: str) -> Iterator[history.StateEvent]:
+    def history(self, execution_arn: str) -> Iterator[state_history.StateEvent]:
         """What the states of an execution did so far, oldest first; without inputs and outputs."""
-        return history.read(self.client(), execution_arn)
-
-    def visualize(self, file: str = "") -> Diagram:
-        """Draw the state machine.
-
-        Args:
-            file: A file to draw it to, such as `machine.png` or `machine.svg`; empty, none.
-
-        Returns:
-            The drawing: shown as an image in notebooks, `view()` opens it, and `str()` is its DOT text, which needs no
-            Graphviz.
-
-        Raises:
-            ImportError: Drawing to a file, and Graphviz is not installed.
-        """
-        diagram = Diagram(self.name, self.definition())
-        if file:
-            diagram.save(file)
-        return diagram
+        return state_history.read(self.client(), execution_arn)
 
     def run(
         self, input_data: Any = None, execution_name: str = "", *, deploy: bool = True, timeout: float | None = None
@@ -323,7 +211,9 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         self, input_data: Any = None, execution_name: str = "", *, deploy: bool = True, timeout: float | None = None
     ) -> Any:
         """Like `run`, for async code."""
-        return await running.arun(self, input_data, execution_name, deploy=deploy, timeout=timeout)
+        return await running.interruptible(
+            running.run, self, input_data, execution_name, deploy=deploy, timeout=timeout
+        )
 
     def as_task(self, **task_options: Any) -> "PipelineTask":
         """A Prefect task that runs this pipeline: `task(input_data=None, execution_name="")`.
@@ -341,6 +231,16 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         self.refuse_express()
         return StepFunctionsRun(self, self.execute(input_data, execution_name))
 
-    async def atrigger(self, input_data: Any = None, execution_name: str = "") -> StepFunctionsRun:
-        """Like `trigger`, for async code."""
-        return await asyncio.to_thread(self.trigger, input_data, execution_name)
+    adeploy = asynchronous(deploy)
+    aexecute = asynchronous(execute)
+    astop = asynchronous(stop)
+    aredrive = asynchronous(redrive)
+    ahistory = asynchronous_iterator(history)
+    atrigger = asynchronous(trigger)
+
+    # `await` is a keyword.
+    async def await_(self, execution_arn: str, timeout: float | None = None) -> Any:
+        """Like `wait`, for async code."""
+        self.refuse_express(execution_arn)
+        await asyncio.to_thread(announce, self, execution_arn)
+        return await running.interruptible(running.wait, self, execution_arn, timeout)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -40,15 +41,11 @@ def run(
     return wait(pipeline, execution_arn, timeout, interrupt)
 
 
-async def arun(
-    pipeline: "StepFunctionsPipeline", input_data: Any, execution_name: str, *, deploy: bool, timeout: float | None
-) -> Any:
-    """`run` in a thread, which ends its wait when the coroutine is cancelled."""
+async def interruptible(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """`run` or `wait` in a thread, which ends its wait when the coroutine is cancelled."""
     interrupt = threading.Event()
     try:
-        return await asyncio.to_thread(
-            run, pipeline, input_data, execution_name, deploy=deploy, timeout=timeout, interrupt=interrupt
-        )
+        return await asyncio.to_thread(function, *args, interrupt=interrupt, **kwargs)
     finally:
         # Else the thread would wait on, and with it the process that wants to end.
         interrupt.set()

@@ -11,7 +11,7 @@ from prefect.futures import PrefectFutureList
 from prefect.utilities.callables import expand_mapping_parameters, get_call_parameters
 
 from clinops_prefect.errors import InvalidExecutionError, ServiceUnavailableError
-from clinops_prefect.step_functions.observer import run_ids
+from clinops_prefect.step_functions.flow_runs import lasting_name, run_ids
 from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline
 
 _COUNTER = "clinops_prefect.step_functions"
@@ -80,7 +80,7 @@ def _name(execution_name: str, call: int | None) -> str:
             "a pipeline that another task calls has no place in the flow run, by which a repeated run would find its "
             "execution: give it an execution_name, such as f'{flow_run.id}-{patient}'"
         )
-    return f"prefect-{flow_run_id}-{call}"
+    return f"prefect-{lasting_name(flow_run_id)}-{call}"
 
 
 def _loaded(pipeline: StepFunctionsPipeline | str) -> StepFunctionsPipeline:
@@ -105,7 +105,9 @@ def _run(
 
     In a flow run, the execution's name comes from the run's id and the place of the call in it. A run that is retried,
     or killed and started again, so attaches to the execution that runs, returns the output of the one that succeeded,
-    or redrives the one that failed. It never starts a second.
+    or redrives the one that failed. It never starts a second. In a flow that another flow calls, the outer run's id
+    counts, and the place in it: Prefect gives a subflow a new id when its caller is retried. What `run_deployment`
+    starts is a run of its own.
 
     Args:
         pipeline: The pipeline, or the name of a saved one, such as `step-functions-pipeline/prod`.

@@ -23,7 +23,7 @@ SECRET = "hunter2-in-the-browser"
 # Of each artifact of the run, something that can be read on its page.
 SAYS = {
     "icu-quality-2024-01-01": "chartevents",
-    "icu-variables-2024-01-01": "windows without a value",
+    "icu-variables-2024-01-01": "unknown unit",
     "icu-report-2024-01-01": "quality.html",
     "icu-artifacts-2024-01-01": "features/shard-000",
     "icu-features-2024-01-01-progress": "100%",
@@ -114,6 +114,23 @@ def test_the_run_its_artifacts_and_its_assets_can_be_read(icu_run: str, server: 
         page.get_by_text("Raw", exact=True).click()
         expect(page.get_by_text("number of columns").first).to_be_visible()
         shoot(page, "12-asset-as-the-server-keeps-it")
+
+
+def test_the_reports_can_be_read(icu_run: str, server: PrefectServer, store: S3PipelineStore) -> None:
+    compared = ["--store", "s3-pipeline-store/prod", "--date", "2024-01-01", "--reference", "2024-01-01"]
+    run(server, "flows.quality_report", *compared, "--max-psi", "0.25")
+    drift = store.read_bytes("icu/2024-01-01/drift/2024-01-01.html").decode()
+    quality = store.read_bytes("icu/2024-01-01/quality.html").decode()
+    with opened_page() as page:
+        for name, content in (("13-drift-page", drift), ("14-quality-page", quality)):
+            # Whatever the page asks of the network fails, and shows here.
+            asked: list[str] = []
+            page.on("request", lambda request, asked=asked: asked.append(request.url))
+            page.set_content(content)
+            expect(page.get_by_role("img")).to_have_count(3 if name == "13-drift-page" else content.count("<svg"))
+            expect(page.locator("tbody tr", has_text="Heart rate").first).to_be_visible()
+            assert asked == []
+            shoot(page, name)
 
 
 def test_no_page_says_the_secret(icu_run: str, server: PrefectServer) -> None:

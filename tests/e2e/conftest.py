@@ -5,24 +5,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.synthetic import generate
+from tests.prefect.server import PrefectServer, prefect_server
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def prefect_server() -> Iterator[str]:
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """Started once; workers and command lines find it, and these flows, in the environment."""
-    with prefect_test_harness(server_startup_timeout=120):
-        url = PREFECT_API_URL.value()
-        before = dict(os.environ)
-        os.environ |= {"PREFECT_API_URL": url, "PYTHONPATH": str(ROOT)}
-        yield url
-        os.environ.clear()
-        os.environ |= before
+    before = dict(os.environ)
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
+        os.environ |= {**running.environment, "PYTHONPATH": str(ROOT)}
+        yield running
+    os.environ.clear()
+    os.environ |= before
 
 
 @pytest.fixture(scope="session")

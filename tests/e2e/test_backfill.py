@@ -9,11 +9,14 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from clinops_prefect import PipelineStore
 from flows.backfill import backfill
 from flows.synthetic import generate
 from tests.flows.expected import expected_features, stored_features
+
+pytestmark = pytest.mark.usefixtures("server")
 
 DAYS = [dt.date(2024, 1, day) for day in range(1, 11)]
 
@@ -30,7 +33,7 @@ def test_a_killed_backfill_finishes_and_redoes_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flows.backfill", *arguments]
     # A session of its own, so that everything it has started dies with it.
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 400
     while len(list(store.glob("icu/*/manifest.json"))) < 5:
         assert run.poll() is None, "the backfill ended before it could be killed"
         assert time.monotonic() < deadline

@@ -17,6 +17,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.schema_tools import validate
 from prefect.workers.base import BaseWorker
 
@@ -28,7 +29,8 @@ from tests.flows.expected import expected_features, stored_features
 
 YAML = ROOT / "deployments/prefect.yaml"
 CLOUDS = ["docker", "ecs", "cloud-run", "kubernetes"]
-FLOWS = {"icu-features", "icu-backfill", "icu-quality-report"}
+SCHEDULED = {"icu-features", "icu-quality-report"}
+FLOWS = {*SCHEDULED, "icu-backfill", "icu-features-on-step-functions"}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     environment.pop("PREFECT_SERVER_DATABASE_CONNECTION_URL", None)
     server = start(environment, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not _answers(environment):
             assert server.poll() is None
             assert time.monotonic() < deadline
@@ -55,7 +57,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         yield environment
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(120)
 
 
 def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
@@ -78,7 +80,7 @@ def _answers(environment: dict[str, str]) -> bool:
 def api(environment: dict[str, str], method: str, path: str, body: Any = None) -> Any:
     """Call the server; as Prefect's own client does, again where SQLite was locked."""
     for _ in range(5):
-        response = httpx.request(method, f"{environment['PREFECT_API_URL']}/{path}", json=body, timeout=60)
+        response = httpx.request(method, f"{environment['PREFECT_API_URL']}/{path}", json=body, timeout=180)
         if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             break
         time.sleep(1)
@@ -92,15 +94,13 @@ def deployment(environment: dict[str, str], flow: str, name: str) -> dict[str, A
 
 def test_every_deployment_is_made_and_only_local_ones_start_by_themselves(environment: dict[str, str]) -> None:
     made = api(environment, "POST", "deployments/filter", {"limit": 200})
-    assert len(made) == len(yaml.safe_load(YAML.read_text())["deployments"]) == 3 * (1 + len(CLOUDS))
+    assert len(made) == len(yaml.safe_load(YAML.read_text())["deployments"]) == len(FLOWS) * (1 + len(CLOUDS))
     for name in ("local", *CLOUDS):
         for flow in FLOWS:
             found = deployment(environment, flow, name)
             assert found["work_pool_name"] == f"clinops-{name}"
             assert found["global_concurrency_limit"]["limit"] in (1, 3)
-            assert any(schedule["active"] for schedule in found["schedules"]) == (
-                name == "local" and flow != "icu-backfill"
-            )
+            assert any(schedule["active"] for schedule in found["schedules"]) == (name == "local" and flow in SCHEDULED)
 
 
 @pytest.fixture
@@ -144,9 +144,10 @@ def test_a_cloud_deployment_renders_into_a_job(cloud: str, flow: str, environmen
     assert not variables.keys() - schema["properties"].keys() - {"env"}
     validate(variables, schema, raise_on_error=True, preprocess=False)
     # No placeholder is left, and the same image everywhere.
-    assert "{{" not in json.dumps(variables)
+    assert "{{" not in json.dumps([variables, found["parameters"]])
     assert variables["image"] == "registry.example.com/clinops-prefect:0.1.0"
-    job = asyncio.run(worker.job_configuration.from_template_and_values(pool["base_job_template"], variables))
+    with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
+        job = asyncio.run(worker.job_configuration.from_template_and_values(pool["base_job_template"], variables))
     flow_run = FlowRun.model_validate({"flow_id": found["flow_id"], "name": "a-run", "parameters": {}})
     job.prepare_for_flow_run(flow_run)
     rendered = job.model_dump_json()
@@ -177,12 +178,12 @@ def test_a_worker_completes_a_triggered_run_and_a_scheduled_one(environment: dic
         assert stored_features(PipelineStore.from_uri(tmp_path / "store"), day).equals(expected)
     finally:
         worker.terminate()
-        worker.wait(60)
+        worker.wait(120)
 
 
 def finished(environment: dict[str, str], which: dict[str, Any]) -> dict[str, Any]:
     """The first of such flow runs to be completed."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     flow = {"flows": {"name": {"any_": ["icu-features"]}}, "flow_runs": which}
     while time.monotonic() < deadline:
         for found in api(environment, "POST", "flow_runs/filter", flow):
@@ -190,4 +191,4 @@ def finished(environment: dict[str, str], which: dict[str, Any]) -> dict[str, An
             if found["state_type"] == "COMPLETED":
                 return found
         time.sleep(0.5)
-    raise AssertionError("no run has completed in two minutes")
+    raise AssertionError("no run has completed in five minutes")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -25,6 +26,14 @@ def expected_features(source: Path, tables: Iterable[str] = tuple(EVENT_TABLES))
 def stored_features(store: PipelineStore, date: str = DATE) -> pd.DataFrame:
     names = store.list_artifacts(f"icu/{date}/features")
     return pd.concat([store.download(name) for name in names]).sort_values(["stay_id", "window"], ignore_index=True)
+
+
+def assert_adds_up(account: dict[str, Any]) -> None:
+    """Of an account in a quality document: to the row where its total is told, and no cell is small."""
+    cells = [account["kept"], *account["dropped"].values()]
+    assert [number for number in cells if number and number < 10] == []
+    if account["rows_in"] is not None:
+        assert account["rows_in"] == sum(number or 0 for number in cells) + account["hidden"]
 
 
 def snapshot(root: Path) -> dict[str, bytes]:

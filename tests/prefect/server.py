@@ -61,7 +61,7 @@ class PrefectServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_for(self._process, f"{self.api_url}/health", seconds=120)
+        wait_for(self._process, f"{self.api_url}/health", seconds=300)
 
     def stop(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)

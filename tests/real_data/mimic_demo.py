@@ -62,12 +62,13 @@ def document(raw, cohort, cleaned):
     )
 
 
-def test_the_chart_rows(document):
-    assert document["tables"]["chartevents"] == {
-        "rows_in": 758_355,
+def test_the_chart_rows(raw, cleaned):
+    assert (raw[1]["chartevents"]["rows_in"], raw[1]["chartevents"]["not_in_catalogue"]) == (758_355, 655_796)
+    assert cleaned.counts["tables"]["chartevents"] == {
+        "rows_in": 102_559,
         "kept": 102_073,
         "dropped": {
-            "not_in_catalogue": 655_796,
+            "not_in_catalogue": 0,
             "no_stay": 0,
             "unknown_stay": 0,
             "other_subject": 0,
@@ -78,6 +79,15 @@ def test_the_chart_rows(document):
             "duplicate": 1,
         },
     }
+
+
+def test_the_document_hides_the_small_numbers_and_adds_up(document):
+    table = document["tables"]["chartevents"]
+    assert (table["rows_in"], table["kept"], table["hidden"]) == (758_355, 102_073, 112 + 5 + 1)
+    assert [reason for reason, rows in table["dropped"].items() if rows is None] == [
+        *("no_number", "after_stay", "duplicate")
+    ]
+    assert table["dropped"]["before_stay"] == 368
 
 
 def test_the_lab_rows(document):

@@ -1,5 +1,6 @@
 """Deploy, execute, wait, stop, redrive and history, on a Step Functions that really runs the states."""
 
+import asyncio
 import json
 import pickle
 import threading
@@ -432,3 +433,43 @@ def test_the_drawing_needs_no_graphviz(pipeline: StepFunctionsPipeline, monkeypa
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ImportError, match="dot"):
         diagram.save("machine.png")
+
+
+def test_async_code_has_a_twin_of_each_method_that_asks_aws(
+    pipeline: StepFunctionsPipeline, function: Callable[[str], str], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    pipeline.add_step(PipelineStep("Gate", function("gate"), {"gate": str(gate)}, retry_attempts=0))
+
+    async def steps() -> None:
+        assert (await pipeline.adeploy()).endswith(f":stateMachine:{pipeline.name}")
+        arn = await pipeline.aexecute({"k": 1}, "first")
+        with pytest.raises(ExecutionFailedError):
+            await pipeline.await_(arn)
+        gate.touch()
+        await pipeline.aredrive(arn)
+        assert (await pipeline.await_(arn, timeout=60))["passed"]
+        assert [event.event async for event in pipeline.ahistory(arn)][-1] == "ended"
+        await pipeline.astop(arn)  # it has ended: nothing happens
+        job = await pipeline.atrigger({"k": 2})
+        await job.await_for_completion()
+        assert (await job.afetch_result())["k"] == 2
+
+    asyncio.run(steps())
+
+
+def test_a_coroutine_that_is_cancelled_leaves_no_thread_that_waits(
+    pipeline: StepFunctionsPipeline, function: Callable[[str], str]
+) -> None:
+    pipeline.add_step(PipelineStep("Sleep", function("sleep")))
+    pipeline.deploy()
+
+    async def give_up() -> None:
+        job = await pipeline.atrigger({"seconds": 30})
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(job.afetch_result(), 1)
+
+    began = time.monotonic()
+    # The end of the loop joins its threads.
+    asyncio.run(give_up())
+    assert time.monotonic() - began < 25

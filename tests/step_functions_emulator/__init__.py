@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -106,6 +107,7 @@ def emulator() -> Iterator[Emulator]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     try:
@@ -113,5 +115,7 @@ def emulator() -> Iterator[Emulator]:
         assert first, "the emulator did not start: run python -m tests.step_functions_emulator to see why"
         yield Emulator(f"http://127.0.0.1:{json.loads(first)['port']}", process)
     finally:
-        process.terminate()
-        process.wait(10)
+        # A session of its own, so that the functions that still run end with it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)

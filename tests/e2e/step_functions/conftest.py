@@ -1,22 +1,20 @@
-"""A real Prefect server and a real emulator of Step Functions, for the session; processes that belong to a test."""
+"""A real emulator of Step Functions beside the Prefect server; processes that belong to a test."""
 
 import contextlib
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
+from tests.prefect.server import PrefectServer
 from tests.step_functions_emulator import Emulator, emulator
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +25,9 @@ _numbers = itertools.count()
 def aws() -> Iterator[Emulator]:
     with emulator() as running:
         running.function(
-            "sleep", "import time\n\ndef handler(event, context):\n    time.sleep(event['seconds'])\n    return event\n"
+            "sleep",
+            "import time\n\ndef handler(event, context):\n    time.sleep(event['seconds'])\n    return event\n",
+            timeout=120,
         )
         running.function("count", "def handler(event, context):\n    return event | {'n': event.get('n', 0) + 1}\n")
         running.function(
@@ -39,32 +39,15 @@ def aws() -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="session")
-def environment(aws: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of every process of the session, the server's included."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ,
+def environment(server: PrefectServer, aws: Emulator) -> dict[str, str]:
+    """The environment of every process of the session."""
+    return {
+        **server.environment,
         **aws.environment,
         "PYTHONPATH": str(ROOT),
-        "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
     }
-    with process(
-        ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"], environment
-    ):
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{environment['PREFECT_API_URL']}/health"):
-                break
-            time.sleep(0.5)
-        else:
-            pytest.fail("the Prefect server did not start")
-        yield environment
 
 
 @contextlib.contextmanager
@@ -96,8 +79,7 @@ def prefect(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ite
     for key, value in environment.items():
         if key.startswith("AWS_"):
             monkeypatch.setenv(key, value)
-    updates = {PREFECT_API_URL: environment["PREFECT_API_URL"], PREFECT_HOME: environment["PREFECT_HOME"]}
-    with temporary_settings(updates), get_client(sync_client=True) as client:
+    with get_client(sync_client=True) as client:
         yield client
 
 
@@ -123,7 +105,7 @@ def executions(aws: Emulator) -> Callable[[str], dict[str, str]]:
     return statuses
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 90) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 180) -> Any:
     """What `condition` gives once it is true."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

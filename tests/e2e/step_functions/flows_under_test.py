@@ -44,6 +44,11 @@ def submitted(machine: str, seconds: float) -> None:
     run_step_functions_pipeline.submit(pipeline_named(machine), {"seconds": seconds}).result()
 
 
+@flow(persist_result=False, on_cancellation=[stop_executions_on_cancellation])
+def nested(machine: str, seconds: float) -> None:
+    direct(machine, seconds)
+
+
 @flow(persist_result=False)
 def then_waits(machine: str, seconds: float, report: str) -> None:
     """Runs the pipeline, reports its output, and waits until the report is gone."""

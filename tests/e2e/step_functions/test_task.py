@@ -81,7 +81,7 @@ def test_the_run_shows_states_progress_and_the_console(
     def lines() -> list[str]:
         return [log.message for log in prefect.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run])))]
 
-    eventually(lambda: any("'Second' exited" in line for line in lines()), 30)
+    eventually(lambda: any("'Second' exited" in line for line in lines()))
     assert any("'First' entered" in line for line in lines())
     assert not any("Jane" in line for line in lines())
 
@@ -106,6 +106,72 @@ def test_a_failed_execution_is_redriven_by_the_flow_runs_retry(
     assert twice() == {"k": 1, "n": 1, "gate": str(gate), "passed": True}
     assert errors[0].failed_state == "Gate"
     assert list(executions(machine).values()) == ["SUCCEEDED"]
+
+
+def test_a_subflow_that_a_retried_caller_runs_anew_finds_its_execution(
+    pipeline: StepFunctionsPipeline, machine: str, executions: Callable[[str], dict[str, str]], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    pipeline.add_step(PipelineStep("Once", function("count")))
+    pipeline.add_step(PipelineStep("Gate", function("gate"), {"gate": str(gate)}, retry_attempts=0))
+    inner_runs: list[str] = []
+
+    @flow(persist_result=False)
+    def inner(k: int) -> Any:
+        inner_runs.append(this_run())
+        return run_step_functions_pipeline(pipeline, {"k": k})
+
+    @flow(persist_result=False)
+    def middle(k: int) -> Any:
+        return inner(k)
+
+    @flow(retries=1)
+    def outer() -> Any:
+        gate.touch()
+        # Completed, but Prefect keeps no result of it: the retry runs it anew.
+        done = inner(1)
+        if len(inner_runs) == 1:
+            gate.unlink()
+        return this_run(), [done, middle(2)]
+
+    run, outputs = outer()
+    assert [output["k"] for output in outputs] == [1, 2]
+    assert all(output["n"] == 1 for output in outputs)
+    # Four runs of the inner flow, two executions: one succeeded at once, one failed and was redriven.
+    assert len(set(inner_runs)) == 4
+    assert list(executions(machine).values()) == ["SUCCEEDED", "SUCCEEDED"]
+    assert all(name.startswith(f"prefect-{run}-") for name in executions(machine))
+
+
+def test_each_call_of_a_subflow_has_an_execution(
+    pipeline: StepFunctionsPipeline, machine: str, executions: Callable[[str], dict[str, str]]
+) -> None:
+    pipeline.add_step(PipelineStep("A", function("count")))
+
+    @flow(persist_result=False)
+    def inner() -> Any:
+        return run_step_functions_pipeline(pipeline, {})
+
+    @flow(persist_result=False)
+    def outer() -> None:
+        inner()
+        inner()
+        run_step_functions_pipeline(pipeline, {})
+
+    @task
+    def caller() -> Any:
+        return inner()
+
+    @flow(persist_result=False)
+    def by_task() -> None:
+        caller()
+
+    outer()
+    assert len(executions(machine)) == 3
+    # A task that is tried again would call another subflow, and that start another execution.
+    with pytest.raises(InvalidExecutionError, match="execution_name"):
+        by_task()
+    assert len(executions(machine)) == 3
 
 
 def test_a_run_that_comes_back_with_another_input_is_refused(

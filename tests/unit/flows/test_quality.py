@@ -6,10 +6,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flows.catalogue import load_catalogue
 from flows.counts import add_counts
-from flows.disclosure import hidden_cells, share, suppress_cells
+from flows.disclosure import about, hidden_cells, share, suppress_cells, suppress_part, told, told_account
 from flows.events import REASONS
 from flows.hashing import split_of
 from flows.quality import UnaccountedRowsError, count_features, quality_document
@@ -48,16 +50,15 @@ def row_counts(rows_in=1000, kept=600, **dropped):
     return ingested, cleaned
 
 
-def make_document(features=None, exact_rows=True, **rows):
+def make_document(features=None, cohort=None, **rows):
     ingested, cleaned = row_counts(**rows)
     return quality_document(
         ingested=ingested,
-        cohort={"rows_in": 200, "no_intime": 3, "stays": 197},
+        cohort=cohort or {"rows_in": 200, "no_intime": 0, "stays": 200},
         cleaned=cleaned,
         features=count_features(make_features(200) if features is None else features, CATALOGUE),
         catalogue=CATALOGUE,
         parameters={"date": "2024-01-01"},
-        exact_rows=exact_rows,
     )
 
 
@@ -86,10 +87,11 @@ def test_counts_and_document_are_json():
 
 
 def test_rows_in_are_rows_kept_and_dropped():
-    table = make_document(kept=600, no_number=7, duplicate=1)["tables"]["chartevents"]
-    assert table["dropped"]["no_number"] == 7
-    assert table["dropped"]["not_in_catalogue"] == 392
+    table = make_document(kept=600, no_number=70, duplicate=10)["tables"]["chartevents"]
+    assert table["dropped"]["no_number"] == 70
+    assert table["dropped"]["not_in_catalogue"] == 320
     assert table["rows_in"] == table["kept"] + sum(table["dropped"].values()) == 1000
+    assert table["hidden"] == 0
 
 
 def test_rows_lost_between_two_steps_are_an_error():
@@ -99,7 +101,7 @@ def test_rows_lost_between_two_steps_are_an_error():
     with pytest.raises(UnaccountedRowsError, match="passed on 601 rows and cleaning saw 600"):
         quality_document(
             ingested=ingested,
-            cohort={"rows_in": 1},
+            cohort={"rows_in": 1, "stays": 1},
             cleaned=cleaned,
             features=features,
             catalogue=CATALOGUE,
@@ -127,6 +129,8 @@ def test_missing_rates():
         ([9, 20, 30], [True, True, False]),  # the next smallest, or 9 could be had by subtraction
         ([10, 20, 30], [False, False, False]),
         ([9, 3, 30], [True, True, False]),
+        ([1, 2, 30, 40], [True, True, True, False]),  # or it would be known that three are in one of two cells
+        ([9, 0, 20, 30], [True, False, True, False]),  # nobody is in an empty cell
         ([9, 0, 0], [True, False, False]),
     ],
 )
@@ -148,7 +152,6 @@ def test_nothing_of_few_patients_is_told():
     heart = document["variables"]["heart_rate"]
     assert set(heart["quantiles"]["mean"].values()) == {None}
     assert not any(heart["distribution_of_mean"]["windows"])
-    assert document["cohort"]["no_intime"] is None
 
 
 def test_a_quantile_with_few_patients_beyond_is_hidden():
@@ -161,11 +164,89 @@ def test_a_quantile_with_few_patients_beyond_is_hidden():
     assert quantiles["p95"] is None
 
 
-def test_the_accounts_of_rows_can_be_held_to_the_rule_too():
-    document = make_document(exact_rows=False, kept=600, no_number=7)
-    assert document["tables"]["chartevents"]["dropped"]["no_number"] is None
-    assert document["variables"]["heart_rate"]["implausible"] is None
-    assert "&lt;10" in quality_page(document)
+def test_an_account_hides_small_reasons_and_still_adds_up():
+    table = make_document(rows_in=10_000, kept=6000, no_number=70, after_stay=5, duplicate=1)["tables"]["chartevents"]
+    # Five and one would be six together: the next smallest goes with them.
+    assert [reason for reason, rows in table["dropped"].items() if rows is None] == [
+        *("no_number", "after_stay", "duplicate")
+    ]
+    assert table["hidden"] == 76
+    told = sum(rows for rows in table["dropped"].values() if rows is not None)
+    assert table["rows_in"] == table["kept"] + told + table["hidden"] == 10_000
+
+
+@pytest.mark.parametrize(
+    ("kept", "dropped", "total", "kept_is_told", "hidden"),
+    [
+        (900, {"a": 0, "b": 50}, 950, True, 0),
+        (900, {"a": 7, "b": 0}, None, True, None),  # only the total can protect it
+        (900, {"a": 4, "b": 5}, None, True, None),
+        (900, {"a": 4, "b": 6}, 910, True, 10),
+        (3, {"a": 8, "b": 50}, 61, False, 11),
+        (3, {"a": 0, "b": 50}, 53, False, 53),
+        (0, {"a": 0, "b": 0}, 0, True, 0),
+        (5, {"a": 0, "b": 0}, None, False, None),
+    ],
+)
+def test_nothing_small_can_be_subtracted_from_an_account(kept, dropped, total, kept_is_told, hidden):
+    account = told_account(kept, dropped)
+    assert (account.total, account.kept is not None, account.hidden) == (total, kept_is_told, hidden)
+    assert not [rows for rows in (account.total, account.kept, *account.dropped.values()) if rows and rows < 10]
+
+
+@given(st.integers(0, 40), st.lists(st.integers(0, 40), max_size=6))
+def test_what_a_reader_can_work_out_is_no_small_number(kept, reasons):
+    account = told_account(kept, {str(index): rows for index, rows in enumerate(reasons)})
+    told = [account.kept, *account.dropped.values()]
+    assert all(rows is None or rows == 0 or rows >= 10 for rows in told)
+    hidden = [rows for rows, shown in zip([kept, *reasons], told, strict=True) if shown is None]
+    if account.total is None:
+        assert account.hidden is None
+    else:
+        assert account.total - sum(rows for rows in told if rows is not None) == account.hidden == sum(hidden)
+        assert not hidden or (len(hidden) > 1 and sum(hidden) >= 10)
+
+
+def test_a_small_cell_of_the_cohort_is_not_the_difference_of_two_numbers():
+    told = make_document(cohort={"rows_in": 200, "no_intime": 3, "stays": 197, "no_outtime": 190})["cohort"]
+    assert told["stays"] == 197
+    assert told["dropped"]["no_intime"] is None
+    assert told["rows_in"] is None
+    assert told["no_outtime"] is None  # seven have one
+
+
+def test_values_are_hidden_together_since_the_rows_kept_are_their_sum():
+    ingested, cleaned = row_counts()
+    for variable in cleaned["variables"].values():
+        variable |= {"usable": 500, "implausible": 20, "unknown_unit": 0, "converted": 0}
+    cleaned["variables"]["spo2"]["implausible"] = 3
+    cleaned["variables"]["temperature"]["converted"] = 497
+    told = quality_document(
+        ingested=ingested,
+        cohort={"rows_in": 200, "stays": 200},
+        cleaned=cleaned,
+        features=count_features(make_features(200), CATALOGUE),
+        catalogue=CATALOGUE,
+        parameters={},
+    )["variables"]
+    assert told["spo2"]["implausible"] is None
+    assert sum(variable["implausible"] is None for variable in told.values()) == 2
+    assert all(variable["usable"] == 500 for variable in told.values())
+    # Three were in the canonical unit already.
+    assert told["temperature"]["converted"] is None
+    assert suppress_part(100, 500) == 100
+
+
+def test_a_page_hides_what_the_document_hides():
+    page = quality_page(make_document(rows_in=600, kept=593, no_number=7))
+    assert "hidden of hidden rows" not in page
+    assert re.search(r"<b>hidden</b>\s*rows read", page)
+    assert ">7<" not in page
+
+
+def test_log_lines_tell_no_small_number():
+    assert (told(9), told(0), told(1234)) == ("under 10", "0", "1,234")
+    assert (about(758_355), about(612)) == ("about 758,000", "under 1,000")
 
 
 def test_an_empty_cohort_has_a_report():

@@ -1,7 +1,8 @@
-"""One process waits for a thousand executions."""
+"""One process waits for many executions: a thousand in `make e2e-full`, a hundred otherwise."""
 
 import json
 import logging
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +14,13 @@ from tests.step_functions_emulator import Emulator
 
 logger = logging.getLogger(__name__)
 
-NUMBER = 1000
+NUMBER = int(os.environ.get("CLINOPS_E2E_EXECUTIONS", "100"))
 # Long enough that all have begun before the first ends; then all of them end within seconds.
-SECONDS = 60
+SECONDS = 10 + NUMBER // 20
 
 
-@pytest.mark.timeout(600)
-def test_a_thousand_executions_cost_ten_calls_a_second_and_none_is_lost(
+@pytest.mark.timeout(900)
+def test_many_executions_cost_ten_calls_a_second_and_none_is_lost(
     aws: Emulator, machine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key, value in aws.environment.items():

@@ -1,0 +1,115 @@
+"""The flow run that code is part of: what a repeated one would find again, and whether somebody cancels it.
+
+A flow that another flow calls is a run of its own, but not a purpose of its own: when the caller is retried, Prefect
+gives the subflow a new id. What stays is the caller's id and the subflow's place in it.
+"""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.context import FlowRunContext, TaskRunContext
+
+from clinops_prefect.errors import InvalidExecutionError
+
+logger = logging.getLogger(__name__)
+
+_LOOK_EVERY = 5.0
+_PAGE = 200
+
+_cancelled: dict[UUID, tuple[float, bool]] = {}
+_cancelled_lock = threading.Lock()
+
+
+def run_ids() -> tuple[UUID | None, UUID | None]:
+    """The ids of the flow run and the task run that this code is part of."""
+    task, flow = TaskRunContext.get(), FlowRunContext.get()
+    flow_run_id = flow.flow_run.id if flow and flow.flow_run else None
+    return (task.task_run.flow_run_id if task else None) or flow_run_id, task.task_run.id if task else None
+
+
+@lru_cache(maxsize=1024)
+def lasting_name(flow_run_id: UUID) -> str:
+    """A name of the flow run that it has in every attempt, of its own or of the flows that call it.
+
+    Raises:
+        InvalidExecutionError: A task calls the flow, so that it has no place which a repeated task would find again.
+    """
+    places, root = [], flow_run_id
+    with get_client(sync_client=True) as client:
+        for run, caller in _callers(client, flow_run_id):
+            root = run.id
+            if caller is not None:
+                # Prefect counts the calls that a flow makes, and draws a random key for one that a task makes.
+                if not str(caller.dynamic_key).isdecimal():
+                    raise InvalidExecutionError(
+                        "a pipeline in a flow that a task calls has no place which a repeated run would find again: "
+                        "give it an execution_name, such as f'{date}-{patient}', or call the flow from a flow"
+                    )
+                places.append(f"{caller.task_key} {caller.dynamic_key}")
+    return f"{root}-{hashlib.sha256('/'.join(places).encode()).hexdigest()[:12]}" if places else str(root)
+
+
+def is_cancelled(flow_run_id: UUID) -> bool:
+    """Whether somebody cancels the flow run or one that calls it.
+
+    The server is asked every few seconds, however many threads want to know.
+    """
+    with _cancelled_lock:
+        asked, answer = _cancelled.get(flow_run_id, (float("-inf"), False))
+        if time.monotonic() - asked > _LOOK_EVERY:
+            answer = _ask(flow_run_id)
+            _cancelled[flow_run_id] = (time.monotonic(), answer)
+        return answer
+
+
+def forget(flow_run_id: UUID | None) -> None:
+    """Ask the server anew, whenever it was asked last."""
+    if flow_run_id:
+        _cancelled.pop(flow_run_id, None)
+
+
+def with_subflows(client: SyncPrefectClient, flow_run_id: UUID) -> list[UUID]:
+    """The flow run, those of the flows that it called, and of those that they called."""
+    found, callers = [flow_run_id], [flow_run_id]
+    while callers:
+        wanted = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=callers))
+        runs: list[FlowRun] = []
+        while page := client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE, offset=len(runs)):
+            runs += page
+        callers = [run.id for run in runs if run.deployment_id is None]
+        found += callers
+    return found
+
+
+def _callers(client: SyncPrefectClient, flow_run_id: UUID) -> Iterator[tuple[FlowRun, TaskRun | None]]:
+    """The flow run, and those that call it, outwards; each with the task run that stands for it in its caller."""
+    while True:
+        run = client.read_flow_run(flow_run_id)
+        # What runs a deployment starts a run of its own, which may outlive it.
+        if run.parent_task_run_id is None or run.deployment_id is not None:
+            yield run, None
+            return
+        caller = client.read_task_run(run.parent_task_run_id)
+        yield run, caller
+        if caller.flow_run_id is None:
+            return
+        flow_run_id = caller.flow_run_id
+
+
+def _ask(flow_run_id: UUID) -> bool:
+    try:
+        with get_client(sync_client=True) as client:
+            states = [run.state for run, _ in _callers(client, flow_run_id)]
+    except Exception as error:
+        # Without an answer nothing is stopped: the execution may be needed, and the hook comes after.
+        logger.warning("cannot ask Prefect whether flow run %s is cancelled: %s", flow_run_id, error)
+        return False
+    return any(state is not None and (state.is_cancelling() or state.is_cancelled()) for state in states)

@@ -1,0 +1,134 @@
+"""What a state machine is, as a Prefect block keeps it: fields, steps, definition. Nothing here asks AWS."""
+
+import json
+import re
+from abc import ABC
+from typing import Any, Literal, Self
+
+from prefect.blocks.abstract import JobBlock
+from prefect_aws import AwsCredentials
+from pydantic import Field
+
+from clinops_prefect.definition import MapStep, PipelineStep, Step, refuse_unknown
+from clinops_prefect.definition_check import DEFINITION_BYTES, definition_problems, name_problems
+from clinops_prefect.errors import InvalidPipelineError
+from clinops_prefect.machine_check import logging_problems, tag_problems
+from clinops_prefect.states_language import states_language
+from clinops_prefect.step_functions.diagram import Diagram
+
+_ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d+):role/.+")
+# What Prefect puts into the data of a block that it hydrates; context hydration would lose them.
+_PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
+
+
+class StateMachine(JobBlock, ABC):  # type: ignore[type-arg]
+    """A state machine of steps that run one after the other; `StepFunctionsPipeline` deploys and runs it."""
+
+    name: str = Field(description="The state machine's name.")
+    role_arn: str = Field(description="The ARN of the role that Step Functions assumes.")
+    region: str = Field(default="", description="The AWS region; empty, as the environment says.")
+    steps: list[PipelineStep | MapStep] = Field(default_factory=list, description="The steps, in order.")
+    comment: str = Field(default="", description="The machine's comment.")
+    profile: str = Field(default="", description="A named AWS profile; empty, the default credential chain.")
+    credentials: AwsCredentials | None = Field(default=None, description="AWS credentials, instead of a profile.")
+    endpoint_url: str = Field(
+        default="", description="Another endpoint than AWS's own; empty, as the environment says."
+    )
+    timeout_seconds: int = Field(default=0, description="How long one execution may take, in seconds; 0, a year.")
+    type: Literal["STANDARD", "EXPRESS"] = Field(default="STANDARD", description="What kind of state machine it is.")
+    tags: dict[str, str] = Field(default_factory=dict, description="Tags of the state machine.")
+    logging_configuration: dict[str, Any] = Field(
+        default_factory=dict, description="What AWS logs, as in CreateStateMachine; empty, left as it is."
+    )
+    tracing_configuration: dict[str, Any] = Field(
+        default_factory=dict, description="Whether AWS X-Ray traces, as in CreateStateMachine; empty, left as it is."
+    )
+    show_cause: bool = Field(
+        default=False, description="Show the cause of a failure, which your functions write, in messages and logs."
+    )
+
+    def __new__(cls, *_args: Any, **data: Any) -> Self:
+        # Block's own __new__ takes keywords only.
+        return super().__new__(cls, **data)
+
+    def __init__(self, name: str = "", role_arn: str = "", /, **data: Any) -> None:
+        prefect = {key: data.pop(key) for key in _PREFECT_KEYS if key in data}
+        data.pop("block_type_slug", None)
+        refuse_unknown(type(self), list(data))
+        given = {"name": name, "role_arn": role_arn}
+        super().__init__(**{key: value for key, value in given.items() if value}, **data)
+        for key, value in prefect.items():
+            setattr(self, key, value)
+
+    def add_step(self, step: Step) -> Self:
+        """Add a step at the end, and return the pipeline.
+
+        Raises:
+            InvalidPipelineError: A step of that name is there already.
+        """
+        if step.name in {other.name for other in self.steps}:
+            problem = f"step {step.name!r}: a step of this name is already in the pipeline"
+            raise InvalidPipelineError(problem, problems=[problem])
+        self.steps.append(step)
+        return self
+
+    def check(self) -> list[str]:
+        """Everything that AWS would refuse and that can be known without asking it; empty when there is nothing."""
+        problems = name_problems(self.name, "the pipeline's name")
+        if not _ROLE.fullmatch(self.role_arn):
+            problems.append("role_arn is not the ARN of an IAM role, such as arn:aws:iam::123456789012:role/Name")
+        problems += definition_problems(
+            self.steps, express=self.type == "EXPRESS", timeout_seconds=self.timeout_seconds
+        )
+        problems += logging_problems(self.logging_configuration) + tag_problems(self.tags)
+        if not problems and (size := len(json.dumps(self._language(), ensure_ascii=False).encode())) > DEFINITION_BYTES:
+            problems.append(f"the definition has {size:,} bytes, and may have {DEFINITION_BYTES:,}")
+        return problems
+
+    def definition(self) -> dict[str, Any]:
+        """The state machine in the Amazon States Language.
+
+        Raises:
+            InvalidPipelineError: With every problem that `check` finds.
+        """
+        if problems := self.check():
+            raise InvalidPipelineError("AWS would refuse this pipeline:\n- " + "\n- ".join(problems), problems=problems)
+        return self._language()
+
+    def definition_json(self, indent: int | None = 2) -> str:
+        """`definition()` as text."""
+        return json.dumps(self.definition(), indent=indent, ensure_ascii=False)
+
+    def _language(self) -> dict[str, Any]:
+        comment = self.comment or f"{self.name} — built by clinops_prefect"
+        return states_language(self.steps, comment, self.timeout_seconds, self._partition)
+
+    @property
+    def _partition(self) -> str:
+        match = _ROLE.fullmatch(self.role_arn)
+        return match[1] if match else "aws"
+
+    @property
+    def _account(self) -> str:
+        match = _ROLE.fullmatch(self.role_arn)
+        if not match:
+            raise InvalidPipelineError("the state machine's account is unknown: role_arn is not the ARN of a role")
+        return match[2]
+
+    def visualize(self, file: str = "") -> Diagram:
+        """Draw the state machine.
+
+        Args:
+            file: A file to draw it to, such as `machine.png` or `machine.svg`; empty, none.
+
+        Returns:
+            The drawing: shown as an image in notebooks, `view()` opens it, and `str()` is its DOT text, which needs no
+            Graphviz.
+
+        Raises:
+            ImportError: Drawing to a file, and Graphviz is not installed.
+        """
+        diagram = Diagram(self.name, self.definition())
+        if file:
+            diagram.save(file)
+        return diagram

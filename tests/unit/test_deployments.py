@@ -1,0 +1,55 @@
+"""What is written beside the deployments is what the code does: permissions and plan."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deployments import plan
+
+ROOT = Path(__file__).parents[2]
+PERMISSIONS = ROOT / "deployments/permissions"
+
+
+def allowed(name: str) -> set[str]:
+    statements = json.loads((PERMISSIONS / name).read_text())["Statement"]
+    return {action for statement in statements for action in statement["Action"]}
+
+
+def called(client: str, *modules: str) -> set[str]:
+    """The operations that modules call on a boto3 client of that name, as AWS spells them."""
+    code = "".join(path.read_text() for module in modules for path in sorted((ROOT / module).glob("*.py")))
+    names = re.findall(rf"\b{client}\.([a-z_]+)\(", code)
+    return {"".join(word.capitalize() for word in name.split("_")) for name in names}
+
+
+def test_who_runs_a_state_machine_may_call_what_the_pipeline_calls_and_no_more() -> None:
+    # In these modules a client is AWS's, or Prefect's, which has none of these operations.
+    prefects = {"CreateArtifact", "ReadArtifacts", "ReadFlowRun", "ReadFlowRuns", "ReadTaskRun", "UpdateArtifact"}
+    wanted = {f"states:{name}" for name in called("client", "clinops_prefect/step_functions") - prefects}
+    assert allowed("aws-step-functions.json") == wanted | {"iam:PassRole"}
+
+
+@pytest.mark.parametrize("path", sorted(PERMISSIONS.glob("*.json")), ids=lambda path: path.stem)
+def test_no_policy_has_a_wildcard_action_and_few_resources_are_open(path: Path) -> None:
+    for statement in json.loads(path.read_text())["Statement"]:
+        assert not [action for action in statement["Action"] if "*" in action]
+        if statement["Resource"] == "*":
+            # AWS knows no narrower resource for these.
+            assert re.match("ecr:GetAuthorizationToken|ec2:Describe|ecs:.*TaskDefinition", statement["Action"][0])
+
+
+@pytest.mark.parametrize("path", sorted(PERMISSIONS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_role_has_a_wildcard(path: Path) -> None:
+    for document in yaml.safe_load_all(path.read_text()):
+        rules = document.get("rules", [{"verbs": document.get("includedPermissions", [])}])
+        assert not [word for rule in rules for words in rule.values() for word in words if "*" in word]
+
+
+def test_the_readme_has_the_plan_that_is_computed(capsys: pytest.CaptureFixture[str]) -> None:
+    plan.main()
+    readme = (ROOT / "deployments/README.md").read_text()
+    for line in capsys.readouterr().out.splitlines():
+        assert line in readme
