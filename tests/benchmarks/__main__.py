@@ -7,10 +7,12 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.benchmarks import partial_reads, prefect_results, report, small, transfer
+from tests.benchmarks import flow, gcs, partial_reads, prefect_results, report, small, transfer
 from tests.benchmarks.case import Bench
 
-CASES = {case.name: case for family in (transfer, partial_reads, small, prefect_results) for case in family.CASES}
+CASES = {
+    case.name: case for family in (transfer, partial_reads, small, prefect_results, gcs, flow) for case in family.CASES
+}
 
 
 def main() -> None:
