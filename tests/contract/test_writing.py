@@ -164,6 +164,18 @@ def test_stat_and_exists_do_not_fetch_the_body(door: Door, format: str, proxy: P
     assert len(proxy.seen) == 1
 
 
+@clouds
+def test_a_small_artifact_is_one_request_each_way(door: Door, proxy: Proxy) -> None:
+    store = door.store(endpoint_url=proxy.url)
+    frame = pd.DataFrame({"a": range(1000)})
+    proxy.clear()
+    store.upload(frame, "x")
+    assert len(proxy.seen) == 1
+    proxy.clear()
+    assert_same(store.download("x"), frame)
+    assert len(proxy.seen) == 1
+
+
 def test_exists_download_and_delete_agree_on_what_is_there(door: Door, format: str) -> None:
     store = door.store(prefix="p", format=format)
     other = door.store(prefix="p", format={"parquet": "csv", "csv": "parquet"}[format])
