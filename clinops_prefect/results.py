@@ -22,9 +22,8 @@ from prefect.serializers import Serializer
 from pydantic import Field
 from pydantic_core import SchemaSerializer, core_schema
 
-from clinops_prefect.frames import parquet
 from clinops_prefect.frames.encoding import StorageFormat, encode_frame
-from clinops_prefect.frames.layout import to_frame
+from clinops_prefect.frames.parquet_reader import ParquetReader
 from clinops_prefect.trust import OURS
 
 _MAGIC = b"PAR1"
@@ -84,7 +83,7 @@ def _to_parquet(frame: pd.DataFrame) -> bytes:
 
 
 def _from_parquet(blob: bytes) -> pd.DataFrame:
-    return to_frame(parquet.decode(blob, "the stored result"))
+    return ParquetReader.of(blob, "the stored result").frame()
 
 
 def _series_from(frame: pd.DataFrame) -> "pd.Series[Any]":

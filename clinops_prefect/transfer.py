@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 # One connection is slow on a network with latency (a single GET of a large object takes three times as long as ten).
 PART_BYTES = 8 << 20
@@ -18,11 +19,18 @@ _pool: ThreadPoolExecutor | None = None
 _lock = threading.Lock()
 
 
-def together(work: Callable[[T], bytes], items: Sequence[T]) -> list[bytes]:
-    """`[work(item) for item in items]`, in parallel; the first error is raised once all are done."""
+def begin(work: Callable[[T], R], items: Sequence[T]) -> "list[Future[R]]":
+    """`work(item)` for each, in parallel; a single one at once, here."""
     if len(items) == 1:
-        return [work(items[0])]
-    futures = [_executor().submit(work, item) for item in items]
+        done: Future[R] = Future()
+        done.set_result(work(items[0]))
+        return [done]
+    return [_executor().submit(work, item) for item in items]
+
+
+def together(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """`[work(item) for item in items]`, in parallel; the first error ends it."""
+    futures = begin(work, items)
     try:
         return [future.result() for future in futures]
     finally:

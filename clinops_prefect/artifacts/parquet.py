@@ -8,7 +8,7 @@ import pyarrow as pa
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.backend import Backend
-from clinops_prefect.frames import parquet
+from clinops_prefect.frames import parquet_reader
 from clinops_prefect.frames.encoding import Encoded, StorageFormat, dtypes_of, metadata_of
 from clinops_prefect.frames.layout import row_count, to_frame
 from clinops_prefect.frames.selection import Filters, Selection
@@ -27,10 +27,10 @@ def download(
 ) -> pd.DataFrame:
     """The frame, or the part of it that is asked for, fetching only the bytes of that part."""
     if columns is None and filters is None:
-        return to_frame(parquet.decode(reader.whole(), reader.uri))
-    ranged = _open(reader)
-    chosen = Selection(ranged.schema, columns, filters, reader.uri)
-    table = ranged.read(ranged.groups(chosen.expression), chosen.read)
+        return _open(reader, parquet_reader.WHOLE_BYTES).frame()
+    stored = _open(reader)
+    chosen = Selection(stored.schema, columns, filters, reader.uri)
+    table = stored.read(stored.groups(chosen.expression), chosen.read)
     return to_frame(chosen.apply(table), whole=chosen.whole)
 
 
@@ -38,24 +38,24 @@ def iter_tables(
     reader: ObjectReader, columns: Sequence[Hashable] | None, filters: Filters | None
 ) -> Iterator[tuple[pa.Table, bool]]:
     """The row groups, each as soon as it is there, and whether they are all the stored rows."""
-    ranged = _open(reader)
-    chosen = Selection(ranged.schema, columns, filters, reader.uri)
-    groups = ranged.groups(chosen.expression)
+    stored = _open(reader)
+    chosen = Selection(stored.schema, columns, filters, reader.uri)
+    groups = stored.groups(chosen.expression)
     # Without rows there is still a table: its columns are part of the answer.
     for wanted in [[group] for group in groups] or [[]]:
-        yield chosen.apply(ranged.read(wanted, chosen.read)), chosen.whole
+        yield chosen.apply(stored.read(wanted, chosen.read)), chosen.whole
 
 
 def info(reader: ObjectReader) -> ArtifactInfo:
     """What the footer and the object's head say."""
-    ranged = _open(reader, parquet.STAT_BYTES)
+    stored = _open(reader, parquet_reader.STAT_BYTES, footer_only=True)
     return ArtifactInfo(
         uri=reader.uri,
         bytes=reader.info.size,
-        rows=row_count(ranged.schema, ranged.rows),
-        schema=dtypes_of(ranged.schema),
+        rows=row_count(stored.schema, stored.rows),
+        schema=dtypes_of(stored.schema),
         created=reader.info.created,
-        metadata=metadata_of(ranged.schema) or without_reserved(reader.info.metadata),
+        metadata=metadata_of(stored.schema) or without_reserved(reader.info.metadata),
         version=reader.info.version,
     )
 
@@ -70,6 +70,8 @@ def copy(backend: Backend, source: str, target: str) -> None:
     backend.copy(source, target)
 
 
-def _open(reader: ObjectReader, tail: int = parquet.TAIL_BYTES) -> parquet.RangedParquet:
+def _open(
+    reader: ObjectReader, tail: int = parquet_reader.TAIL_BYTES, *, footer_only: bool = False
+) -> parquet_reader.ParquetReader:
     end = reader.tail(tail)
-    return parquet.RangedParquet(reader.fetch, end, reader.info.size, reader.uri)
+    return parquet_reader.ParquetReader(reader.fetch, end, reader.size, reader.uri, footer_only=footer_only)

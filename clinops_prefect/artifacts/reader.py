@@ -1,10 +1,11 @@
 """One stored object, read in as many requests as help, all of them of the same version."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 
 from clinops_prefect.backend import Backend, ObjectChangedError, ObjectInfo, PinnedObject
-from clinops_prefect.transfer import PART_BYTES, together
+from clinops_prefect.transfer import PART_BYTES, begin, together
 
 
 class ObjectReader:
@@ -37,6 +38,11 @@ class ObjectReader:
             raise ObjectChangedError
         self._seen = found
         return found
+
+    @property
+    def size(self) -> int:
+        """Of the version that is read, in bytes; known once anything of it has been read."""
+        return self._pinned.size
 
     @property
     def _pinned(self) -> ObjectInfo | PinnedObject:
@@ -77,21 +83,20 @@ class ObjectReader:
         for span in self._spans(len(first)):
             yield self._range(span)
 
-    def fetch(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """These ranges, in the order asked, at once."""
-        return together(self._range, ranges) if ranges else []
+    def fetch(self, ranges: Sequence[tuple[int, int]], use: Callable[[int, bytes], None]) -> "list[Future[None]]":
+        """Begin to get these ranges, all at once; each is handed to `use`, in the thread that got it."""
+        return begin(lambda span: use(span[0], self._range(span)), ranges)
 
     def _fill(self, data: memoryview, first: bytes) -> None:
         data[: len(first)] = first
 
-        def fill(span: tuple[int, int]) -> bytes:
+        def fill(span: tuple[int, int]) -> None:
             data[span[0] : span[1]] = self._range(span)
-            return b""
 
         together(fill, self._spans(len(first)))
 
     def _spans(self, start: int) -> list[tuple[int, int]]:
-        size = self._pinned.size
+        size = self.size
         return [(begin, min(begin + PART_BYTES, size)) for begin in range(start, size, PART_BYTES)]
 
     def _range(self, span: tuple[int, int]) -> bytes:

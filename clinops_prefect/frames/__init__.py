@@ -1,7 +1,8 @@
 """DataFrame <-> bytes, exactly or not at all: the only package that touches Parquet and CSV.
 
 layout      DataFrame <-> Arrow table, over columns and objects
-parquet     Arrow table <-> Parquet, whole or by ranges; seal is the checksum inside
+parquet_writer, parquet_reader     Arrow table <-> Parquet, whole or by ranges; seal has the checksums inside
+builder     a large frame, filled from Parquet part by part
 table_csv   Arrow table <-> CSV and its Table Schema sidecar
 selection   columns= and filters=
 encoding    a frame, or a stream of frames, as an encoded artifact: what a store writes

@@ -15,8 +15,9 @@ import pandas as pd
 import pyarrow as pa
 
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
-from clinops_prefect.frames import columns, objects, parquet, table_csv
+from clinops_prefect.frames import columns, objects, parquet_writer, table_csv
 from clinops_prefect.frames.layout import LAYOUT_KEY, index_fields, layout_of, to_arrow, to_frame
+from clinops_prefect.frames.parquet_reader import ParquetReader
 
 METADATA_KEY = b"clinops.metadata"
 # A CSV must be complete before the first byte of it is stored, because its checksum names its sidecar.
@@ -73,7 +74,7 @@ def encode_frame(df: pd.DataFrame, format: StorageFormat, metadata: dict[str, st
         spool.add(df, table)
         return spool.encoded(table.schema, metadata)
     _prove(df, table, _through_parquet)
-    return Encoded(parquet.encode([table], _with_metadata(table.schema, metadata), table))
+    return Encoded(parquet_writer.encode(table, _with_metadata(table.schema, metadata)))
 
 
 def encode_batches(batches: Iterable[pd.DataFrame], format: StorageFormat, metadata: dict[str, str]) -> Encoded:
@@ -105,7 +106,7 @@ def encode_batches(batches: Iterable[pd.DataFrame], format: StorageFormat, metad
         for df, batch in checked:
             spool.add(df, batch)
         return spool.encoded(schema, metadata)
-    return Encoded(parquet.encode(_row_groups(_proven(checked)), _with_metadata(schema, metadata), table))
+    return Encoded(parquet_writer.encode_each(_row_groups(_proven(checked)), _with_metadata(schema, metadata), table))
 
 
 def metadata_of(schema: pa.Schema) -> dict[str, str]:
@@ -202,7 +203,7 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
     for table in tables:
         held.append(table)
-        if sum(part.num_rows for part in held) >= parquet.group_rows(table):
+        if sum(part.num_rows for part in held) >= parquet_writer.group_rows(table):
             yield pa.concat_tables(held)
             held = []
     if held:
@@ -254,7 +255,7 @@ def _equal(before: "pd.Series", after: "pd.Series") -> bool:
 
 
 def _through_parquet(table: pa.Table) -> pa.Table:
-    return parquet.decode(b"".join(parquet.encode([table], table.schema, table)), "")
+    return ParquetReader.of(b"".join(parquet_writer.encode(table, table.schema)), "").table()
 
 
 def _through_csv(table: pa.Table) -> pa.Table:

@@ -132,6 +132,33 @@ def fields_by_label(schema: pa.Schema) -> dict[Hashable, str]:
     return dict(zip(labels, fields, strict=True))
 
 
+def dressed(
+    frame: pd.DataFrame,
+    layout: dict[str, Any],
+    fields: list[str],
+    index: list[Any],
+    rows: int,
+    *,
+    whole: bool = True,
+    offset: int = 0,
+) -> pd.DataFrame:
+    """The frame with its index, labels, attrs and flags.
+
+    Args:
+        frame: The columns, in the order of `fields`; index and labels do not matter.
+        layout: The stored layout.
+        fields: The fields that the columns are of.
+        index: The arrays of the index, one a level; none for an index that is not stored.
+        rows: How many rows the frame has; one without columns does not know.
+        whole: As in `to_frame`.
+        offset: As in `to_frame`.
+    """
+    frame.index = _index(layout, index, rows, whole, offset)
+    frame.columns = _labels(layout["labels"], fields)
+    frame.attrs = layout["attrs"]
+    return frame.set_flags(allows_duplicate_labels=layout["duplicates"])
+
+
 def _assemble(held: list[pa.Table], layout: dict[str, Any], whole: bool, offset: int) -> pd.DataFrame:
     table = held.pop()
     notes, index_columns, names = layout["columns"], layout["index"]["fields"], table.column_names
@@ -150,10 +177,7 @@ def _assemble(held: list[pa.Table], layout: dict[str, Any], whole: bool, offset:
         # With the dtype said, or pandas would make `str` of objects that are all text.
         series = {i: pd.Series(arrays[n], dtype=arrays[n].dtype, copy=False) for i, n in enumerate(fields)}
         frame = pd.DataFrame(series, index=range(rows), copy=False)
-    frame.index = _index(layout, [arrays[name] for name in index_columns], rows, whole, offset)
-    frame.columns = _labels(layout["labels"], fields)
-    frame.attrs = layout["attrs"]
-    return frame.set_flags(allows_duplicate_labels=layout["duplicates"])
+    return dressed(frame, layout, fields, [arrays[name] for name in index_columns], rows, whole=whole, offset=offset)
 
 
 def _index_note(index: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:

@@ -88,7 +88,8 @@ class GCSBackend(Backend):
                 raise ObjectExistsError from None
 
     def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo | PinnedObject]:
-        if start == 0 and end is not None and (opened := self._open_first(key, end, version)):
+        whole_if_shorter = end if start == 0 else -start if start < 0 and end is None else None
+        if whole_if_shorter and (opened := self._open_small(key, start, whole_if_shorter, version)):
             return opened
         for last_try in (*[False] * (_OPEN_TRIES - 1), True):
             info = self._head(key, version)
@@ -104,21 +105,23 @@ class GCSBackend(Backend):
                     raise
         raise AssertionError("unreachable")
 
-    def _open_first(self, key: str, end: int, version: str) -> tuple[bytes, ObjectInfo | PinnedObject] | None:
-        """The first bytes, in one request where they are all; None where there are none, or the object is changing."""
+    def _open_small(
+        self, key: str, start: int, size: int, version: str
+    ) -> tuple[bytes, ObjectInfo | PinnedObject] | None:
+        """The first or last `size` bytes, in one request where that is all; None where the other way has to tell."""
         if version and not version.isdigit():
             return None
         blob = self._blob(key, generation=int(version)) if version else self._blob(key)
         try:
-            data = self._download(blob, 0, end)
+            data = self._download(blob, start, size if start == 0 else None)
         except (api.NotFound, api.RequestRangeNotSatisfiable):
             return None  # missing, or empty: `_head` tells
         # The answer says which generation it is of, but of a part not how long the whole is.
         pin = str(blob.generation or "")
-        if pin and len(data) < end:
+        if pin and len(data) < size:
             return data, PinnedObject(len(data), pin)
         info = self._head(key, version)
-        return (data, info) if info.pin == pin else None
+        return (data, info) if info.pin == pin and len(data) == min(size, info.size) else None
 
     def _read(self, key: str, start: int, end: int, version: str, pin: str) -> bytes:
         # By its generation: what has been overwritten since is missing then, or still there where versions are kept.
@@ -133,10 +136,15 @@ class GCSBackend(Backend):
             raise ObjectChangedError from None
 
     @staticmethod
-    def _download(blob: storage.Blob, start: int, end: int) -> bytes:
+    def _download(blob: storage.Blob, start: int, end: int | None) -> bytes:
         # Raw: the server would decompress an object that says it is gzip, and the range would be of another text.
         return blob.download_as_bytes(  # type: ignore[no-any-return]
-            start=start, end=end - 1, raw_download=True, checksum=None, retry=_RETRY, timeout=_TIMEOUT
+            start=start,
+            end=None if end is None else end - 1,
+            raw_download=True,
+            checksum=None,
+            retry=_RETRY,
+            timeout=_TIMEOUT,
         )
 
     def _head(self, key: str, version: str) -> ObjectInfo:

@@ -10,19 +10,24 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from clinops_prefect import LocalPipelineStore, StorageFormat, UnsupportedFrameError
+from clinops_prefect.frames import parquet_reader, parquet_writer
 from clinops_prefect.frames.encoding import encode_frame
-from clinops_prefect.frames.layout import to_frame
-from clinops_prefect.frames.parquet import decode
+from clinops_prefect.frames.parquet_reader import ParquetReader
 from tests.gallery import assert_same
 from tests.property.strategies import frames, plain_frames
 
 
 @pytest.fixture
-def store(tmp_path: Path, request: pytest.FixtureRequest) -> LocalPipelineStore:
-    return LocalPipelineStore(str(tmp_path), format=request.param)
+def store(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> LocalPipelineStore:
+    format, _, large = request.param.partition(" ")
+    if large:
+        # What large frames take: Polars' writer, and a frame that is filled part by part.
+        monkeypatch.setattr(parquet_writer, "_POLARS_BYTES", 0)
+        monkeypatch.setattr(parquet_reader, "_LARGE_BYTES", 0)
+    return LocalPipelineStore(str(tmp_path), format=format)
 
 
-both = pytest.mark.parametrize("store", ["parquet", "csv"], indirect=True)
+both = pytest.mark.parametrize("store", ["parquet", "parquet as large", "csv"], indirect=True)
 pytestmark = [both, pytest.mark.filterwarnings("ignore")]
 
 
@@ -158,4 +163,4 @@ def test_the_same_frame_is_the_same_bytes(store: LocalPipelineStore, frame: pd.D
         assert data == b"".join(second.chunks)
     assert first.sidecar == second.sidecar
     if store.format is StorageFormat.PARQUET:
-        assert_same(to_frame(decode(data, "memory")), frame)
+        assert_same(ParquetReader.of(data, "memory").frame(), frame)

@@ -1,0 +1,314 @@
+"""Parquet bytes -> Arrow tables and frames, of which only the needed ranges are fetched, many at once."""
+
+import io
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from clinops_prefect.errors import ArtifactDecodeError
+from clinops_prefect.frames import seal
+from clinops_prefect.frames.builder import FrameBuilder
+from clinops_prefect.frames.layout import layout_of, to_frame
+
+# The end of the file is fetched first, blind: enough for the footer of nearly every artifact.
+TAIL_BYTES = 128 << 10
+# The same for `stat`, of which a flow may do thousands.
+STAT_BYTES = 32 << 10
+# The same for a whole file, of which nothing is in vain: the footer of a thousand columns, or a small artifact.
+WHOLE_BYTES = 1 << 20
+# A connection on a real network carries some 80 MB/s: large parts make the last one late, small ones cost requests.
+_PART_BYTES = 4 << 20
+# A hole smaller than this costs less to read than a request of its own.
+_HOLE_BYTES = 32 << 10
+# From here on a frame is filled row group by row group, instead of converted from a table that is as large again.
+_LARGE_BYTES = 16 << 20
+# What is decoded at once, and then copied into its place in the frame.
+_SLICE_BYTES = 16 << 20
+
+Span = tuple[int, int]
+# Gets `(start, end)` ranges of the file, all at once; hands each to a function, in the thread that got it.
+Fetch = Callable[[Sequence[Span], Callable[[int, bytes], None]], "list[Future[None]]"]
+_READ_ERRORS = (
+    pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError, TypeError, NotImplementedError,
+)  # fmt: skip
+
+
+class ParquetReader:
+    """A Parquet file that is somewhere else.
+
+    Args:
+        fetch: How to get ranges of it.
+        tail: Its last bytes.
+        size: Its length in bytes.
+        where: Its URI, for errors.
+        footer_only: Whether nothing but the footer will be asked for.
+
+    Raises:
+        ArtifactDecodeError: It is damaged, or no Parquet.
+    """
+
+    def __init__(self, fetch: Fetch, tail: bytes, size: int, where: str, *, footer_only: bool = False) -> None:
+        self._fetch = fetch
+        self._where = where
+        self._size = size
+        footer = seal.footer_start(tail, size, where)
+        start = size - len(tail)
+        wanted = max(0, footer - (seal.TRAILER_BYTES if footer_only else seal.most_bytes(size)))
+        if wanted < start:
+            missing: list[bytes] = []
+            _wait(fetch([(wanted, start)], lambda _, data: missing.append(data)))
+            tail, start = missing[0] + tail, wanted
+        self._tail, self._tail_start = tail, start
+        self._seal = seal.open_seal(tail, start, footer, where)
+        self._file = _SparseFile(size)
+        self._file.add(start, tail)
+        try:
+            # Of the footer alone: pyarrow would read the last 64 KiB of the file to find it.
+            metadata = pq.read_metadata(pa.BufferReader(memoryview(tail)[footer - start :]))
+            self._parquet = self._opened(pa.PythonFile(self._file, mode="r"), metadata)
+            self.schema: pa.Schema = self._parquet.schema_arrow
+        except _READ_ERRORS as error:
+            raise _undecodable(where, error) from None
+        if self._seal is None and seal.SEAL_KEY in (self.schema.metadata or {}):
+            raise seal.damaged(where)
+        self.rows: int = self._parquet.metadata.num_rows
+
+    @classmethod
+    def of(cls, data: bytes, where: str) -> "ParquetReader":
+        """A file that is all there."""
+        return cls(_nothing_to_fetch, data, len(data), where)
+
+    def frame(self) -> pd.DataFrame:
+        """The whole frame; every byte of a sealed file is checked.
+
+        Raises:
+            ArtifactDecodeError: The file is damaged.
+        """
+        layout = layout_of(self.schema)
+        data, arriving = self._arriving()
+        try:
+            if layout is None or self._decoded_bytes() < _LARGE_BYTES:
+                return to_frame(self._table(data, arriving))
+            return self._filled(layout, data, arriving)
+        except _READ_ERRORS as error:
+            raise error if isinstance(error, ArtifactDecodeError) else _undecodable(self._where, error) from None
+        finally:
+            for future in arriving:
+                future.cancel()
+
+    def table(self) -> pa.Table:
+        """The whole table.
+
+        Raises:
+            ArtifactDecodeError: The file is damaged.
+        """
+        return self._table(*self._arriving())
+
+    def groups(self, expression: pc.Expression | None) -> list[int]:
+        """The row groups that may hold rows of `expression`, judged by the statistics in the footer."""
+        if expression is None:
+            return list(range(self._parquet.num_row_groups))
+        fragment = ds.ParquetFileFormat().make_fragment(pa.PythonFile(self._file, mode="r"))
+        return [info.id for info in fragment.subset(expression, schema=self.schema).row_groups]
+
+    def read(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:
+        """These fields of these row groups.
+
+        Raises:
+            ArtifactDecodeError: What was read is damaged.
+        """
+        spans = self._wanted(groups, fields)
+        try:
+            _wait(self._fetch(spans, self._take))
+            table = self._parquet.read_row_groups(list(groups), columns=list(fields))
+            return table.select(list(fields))
+        except _READ_ERRORS as error:
+            raise error if isinstance(error, ArtifactDecodeError) else _undecodable(self._where, error) from None
+        finally:
+            self._file.forget(spans)
+
+    # --- the whole ---
+
+    def _arriving(self) -> "tuple[bytes | np.ndarray[Any, Any], list[Future[None]]]":
+        """The file's bytes, and what becomes done as each part of them is there."""
+        sealed, tail, start = self._seal, self._tail, self._tail_start
+        end = start
+        if sealed is not None:
+            # The tail begins in the middle of a block.
+            end = sealed.aligned(0, start)[1]
+            sealed.check(end, memoryview(tail)[end - start : sealed.length - start])
+        if not start:
+            return tail, []
+        # Not zeroed: memory that nothing was written to yet takes none.
+        data = np.empty(self._size, dtype=np.uint8)
+        data[start:] = np.frombuffer(tail, dtype=np.uint8)
+
+        def put(at: int, part: bytes) -> None:
+            if sealed is not None:
+                sealed.check(at, part)
+            data[at : at + len(part)] = np.frombuffer(part, dtype=np.uint8)
+
+        spans = [(at, min(at + _PART_BYTES, end)) for at in range(0, end, _PART_BYTES)]
+        return data, self._fetch(spans, put)
+
+    def _table(self, data: Any, arriving: "list[Future[None]]") -> pa.Table:
+        _wait(arriving)
+        try:
+            return self._opened(pa.py_buffer(data), self._parquet.metadata).read()
+        except _READ_ERRORS as error:
+            raise _undecodable(self._where, error) from None
+
+    def _filled(self, layout: dict[str, Any], data: Any, arriving: "list[Future[None]]") -> pd.DataFrame:
+        metadata = self._parquet.metadata
+        builder = FrameBuilder(self.schema, layout, self.rows)
+        buffer = pa.py_buffer(data)
+        local = threading.local()  # one reader of the file is for one thread
+
+        def fill(group: int, at: int, names: list[str]) -> None:
+            begin, end = self._extent(group)
+            _wait(arriving[begin // _PART_BYTES : -(-end // _PART_BYTES)])
+            if not hasattr(local, "file"):
+                local.file = self._opened(buffer, metadata)
+            table = local.file.read_row_groups([group], columns=names, use_threads=False).select(names)
+            builder.put(at, table)
+
+        slices = []
+        at = 0
+        for group in range(metadata.num_row_groups):
+            row_group = metadata.row_group(group)
+            width = max(1, _SLICE_BYTES * len(self.schema.names) // max(1, row_group.total_byte_size))
+            names = self.schema.names
+            slices += [(group, at, names[i : i + width]) for i in range(0, len(names), width)]
+            at += row_group.num_rows
+        with ThreadPoolExecutor(pa.cpu_count(), thread_name_prefix="clinops-decode") as workers:
+            work = [workers.submit(fill, *slice) for slice in slices]
+            try:
+                _wait(work)
+            finally:
+                for future in work:
+                    future.cancel()
+        return builder.frame()
+
+    def _extent(self, group: int) -> Span:
+        row_group = self._parquet.metadata.row_group(group)
+        first, last = row_group.column(0), row_group.column(row_group.num_columns - 1)
+        return _chunk(first)[0], _chunk(last)[1]
+
+    def _decoded_bytes(self) -> int:
+        metadata = self._parquet.metadata
+        return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+
+    def _opened(self, source: Any, metadata: Any) -> pq.ParquetFile:
+        return pq.ParquetFile(source, metadata=metadata, page_checksum_verification=self._seal is None)
+
+    # --- a part ---
+
+    def _take(self, start: int, data: bytes) -> None:
+        if self._seal is not None:
+            self._seal.check(start, data)
+        self._file.add(start, data)
+
+    def _wanted(self, groups: Sequence[int], fields: Sequence[str]) -> list[Span]:
+        """The ranges to fetch for these; what the tail has of them is checked."""
+        spans = _coalesced(self._chunks(groups, set(fields)))
+        if self._seal is not None:
+            spans = _coalesced([self._seal.aligned(*span) for span in spans])
+        wanted = []
+        for begin, end in spans:
+            if begin < self._tail_start:
+                wanted.append((begin, end))
+            elif self._seal is not None:
+                self._seal.check(begin, memoryview(self._tail)[begin - self._tail_start : end - self._tail_start])
+        return wanted
+
+    def _chunks(self, groups: Sequence[int], wanted: set[str]) -> Iterator[Span]:
+        metadata = self._parquet.metadata
+        for group in groups:
+            row_group = metadata.row_group(group)
+            for position in range(metadata.num_columns):
+                column = row_group.column(position)
+                # A nested field's leaves are called `field.item.element`; a plain name may have dots too.
+                path = column.path_in_schema
+                if path in wanted or any(path.startswith(f"{name}.") for name in wanted if name and "." in path):
+                    yield _chunk(column)
+
+
+class _SparseFile(io.RawIOBase):
+    """A file of which some ranges are in memory; nobody reads the others."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._position = 0
+        self._parts: dict[int, bytes] = {}
+
+    def add(self, start: int, data: bytes) -> None:
+        self._parts[start] = data
+
+    def forget(self, spans: Sequence[Span]) -> None:
+        for start, _ in spans:
+            self._parts.pop(start, None)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        end = self._size if size < 0 else min(self._size, self._position + size)
+        start, self._position = self._position, max(self._position, end)
+        if start >= end:
+            return b""
+        for first, data in self._parts.items():
+            if first <= start and end <= first + len(data):
+                return bytes(memoryview(data)[start - first : end - first])
+        raise OSError("the footer points to where no column is")
+
+
+def _chunk(column: Any) -> Span:
+    first = column.dictionary_page_offset or column.data_page_offset
+    start = min(first, column.data_page_offset)
+    return start, start + column.total_compressed_size
+
+
+def _coalesced(spans: "Iterator[Span] | list[Span]") -> list[Span]:
+    ranges: list[Span] = []
+    for start, end in sorted(spans):
+        if ranges and start - ranges[-1][1] <= _HOLE_BYTES:
+            ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
+        else:
+            ranges.append((start, end))
+    return ranges
+
+
+def _nothing_to_fetch(spans: Sequence[Span], _: Callable[[int, bytes], None]) -> "list[Future[None]]":
+    if spans:
+        raise ValueError("the footer points to before the file")
+    return []
+
+
+def _wait(futures: "Sequence[Future[None]]") -> None:
+    for future in futures:
+        future.result()
+
+
+def _undecodable(where: str, error: Exception) -> ArtifactDecodeError:
+    # Not the reader's own words: they may quote what the file holds.
+    return ArtifactDecodeError(
+        f"{where} cannot be read as Parquet ({type(error).__name__}): damaged, or not Parquet", uri=where
+    )

@@ -1,0 +1,179 @@
+"""Arrow tables -> Parquet bytes, sealed, in pieces as they are encoded.
+
+Two writers make the same file. Polars' uses all cores, and half the processor time on a wide frame; pyarrow's takes
+every type, and tables that come one by one. Polars' is used for the types that it was seen to keep exactly (the
+property tests read them all back); a table with any other type goes to pyarrow's.
+"""
+
+import base64
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clinops_prefect.frames.pieces import pieces_of
+from clinops_prefect.frames.seal import SEAL_KEY, SealingSink
+
+# A row group is what a filter can skip and what a writer holds in memory. 128 Ki rows of a narrow table are some 3 MB
+# of Parquet, 2.6 % of a 5M-row table; a wide row would make that a gigabyte, so bytes bound it too, down to 16 Ki rows.
+_GROUP_ROWS = 131_072
+_GROUP_ROWS_LEAST = 16_384
+_GROUP_BYTES = 64 << 20
+# Zstandard's higher levels gain nothing on measured values. Every reader of Parquet has it.
+_COMPRESSION: Literal["zstd"] = "zstd"
+_LEVEL = 1
+# Below this, importing Polars and waking its threads costs more than it saves.
+_POLARS_BYTES = 16 << 20
+# Values looked at to tell a measured column (few distinct values: dictionary) from a computed one (byte streams).
+_SAMPLE = 2_000
+
+# A forked child of a process that used Polars has its locks and not its threads: it would wait for ever.
+_forked_with_polars = False
+
+
+def group_rows(table: pa.Table) -> int:
+    """How many rows of tables like this one make a row group."""
+    if not table.num_rows:
+        return _GROUP_ROWS
+    by_bytes: int = _GROUP_BYTES * table.num_rows // max(1, table.nbytes)
+    return max(_GROUP_ROWS_LEAST, min(_GROUP_ROWS, by_bytes))
+
+
+def encode(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
+    """One table as Parquet.
+
+    Args:
+        table: The table.
+        schema: Its schema, with all metadata that the file is to carry.
+    """
+    if table.nbytes >= _POLARS_BYTES and _polars_keeps(schema):
+        return _with_polars(table, _marked(schema))
+    return encode_each([table], schema, table)
+
+
+def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table) -> Iterator[bytes]:
+    """Tables as one Parquet file; each is written in row groups of its own.
+
+    Args:
+        tables: Tables of `schema`.
+        schema: With all metadata that the file is to carry.
+        sample: The first table, to choose encodings by.
+    """
+    sink = SealingSink()
+    schema = _marked(schema)
+    streams = _computed_floats(sample)
+    rows = group_rows(sample)
+    writer = pq.ParquetWriter(
+        sink,
+        schema,
+        compression=_COMPRESSION,
+        compression_level=_LEVEL,
+        use_dictionary=[name for name in schema.names if name not in streams] if streams else True,
+        column_encoding=dict.fromkeys(streams, "BYTE_STREAM_SPLIT") or None,
+        store_schema=True,
+    )
+    try:
+        for table in tables:
+            # An empty table still makes an empty row group, and one file without any is the same file.
+            if table.num_rows:
+                writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=rows)
+            yield from sink.drain()
+    finally:
+        writer.close()
+    yield from sink.finish()
+
+
+def _with_polars(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
+    sink = SealingSink()
+    rows = group_rows(table)
+    # Polars knows no fixed offsets. Parquet keeps UTC in any case; the zone is in the schema.
+    in_utc = table.cast(pa.schema([_in_utc(field) for field in table.schema]))
+    # Polars keeps no metadata of a table. With these, pyarrow and pandas find what their own writer would have left.
+    metadata = {key.decode(): value.decode() for key, value in schema.metadata.items()}
+    metadata["ARROW:schema"] = base64.b64encode(schema.serialize().to_pybytes()).decode()
+
+    def write(file: io.RawIOBase) -> None:
+        import polars as pl  # half as long to import as pandas; only here, for those who never come here
+
+        frame = pl.from_arrow(in_utc, rechunk=False)
+        assert isinstance(frame, pl.DataFrame)
+        frame.write_parquet(
+            file,  # type: ignore[arg-type]
+            compression=_COMPRESSION,
+            compression_level=_LEVEL,
+            row_group_size=rows,
+            metadata=metadata,
+        )
+
+    footer = _most_footer_bytes(table, -(-table.num_rows // rows), metadata)
+    for piece in pieces_of(write):
+        sink.write(piece)
+        yield from sink.drain(keep=footer)
+    yield from sink.finish()
+
+
+def _most_footer_bytes(table: pa.Table, groups: int, metadata: dict[str, str]) -> int:
+    """More than the footer takes: the bytes that can only be sealed once the end is known."""
+    total = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
+    for field in table.schema:
+        longest = 0
+        if _is_text(field.type):
+            longest = pc.max(pc.binary_length(table.column(field.name))).as_py() or 0
+        elif pa.types.is_dictionary(field.type):
+            for chunk in table.column(field.name).chunks:
+                longest = max(longest, pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0)
+        # The statistics have the least and the greatest value, each twice; the rest is some 100 bytes.
+        total += (groups + 1) * (2 * len(field.name.encode()) + 4 * longest + 512)
+    return total + 4096
+
+
+def _marked(schema: pa.Schema) -> pa.Schema:
+    return schema.with_metadata({**(schema.metadata or {}), SEAL_KEY: b"2"})
+
+
+def _polars_keeps(schema: pa.Schema) -> bool:
+    # A column without a name would get one.
+    return not _forked_with_polars and all(field.name and _kept(field.type) for field in schema)
+
+
+def _kept(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
+        return bool(kind.unit != "s")
+    is_number = pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)
+    return bool(is_number or pa.types.is_boolean(kind)) or _is_text(kind)
+
+
+def _in_utc(field: pa.Field) -> pa.Field:
+    is_zoned = pa.types.is_timestamp(field.type) and field.type.tz
+    return field.with_type(pa.timestamp(field.type.unit, "UTC")) if is_zoned else field
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _computed_floats(sample: pa.Table) -> set[str]:
+    """The float columns whose values hardly repeat: byte streams compress these faster and better."""
+    found = set()
+    for field in sample.schema:
+        if pa.types.is_float32(field.type) or pa.types.is_float64(field.type):
+            values = sample.column(field.name).slice(0, _SAMPLE).drop_null()
+            if len(values) and pc.count_distinct(values).as_py() > len(values) / 2:
+                found.add(field.name)
+    return found
+
+
+def _forked() -> None:
+    global _forked_with_polars
+    _forked_with_polars = "polars" in sys.modules
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,152 @@
+"""Large frames take faster ways in and out than small ones; what comes back must not tell which."""
+
+import io
+import multiprocessing
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from clinops_prefect import ArtifactDecodeError, LocalPipelineStore
+from clinops_prefect.frames import parquet_writer
+from clinops_prefect.frames.layout import to_arrow
+from clinops_prefect.frames.parquet_reader import ParquetReader
+from clinops_prefect.frames.seal import BLOCK_BYTES
+
+ROWS = 150_000
+
+
+def _large() -> pd.DataFrame:
+    """Every kind of column that Polars' writer is trusted with, in more than one row group."""
+    random = np.random.default_rng(7)
+    missing = random.random(ROWS) < 0.6
+    columns: dict[str, object] = {
+        f"f{i}": np.where(missing, np.nan, random.standard_normal(ROWS).round(i % 6)) for i in range(24)
+    }
+    text = random.choice(["007", "", "ä", "long " * 60], ROWS)
+    columns |= {
+        "flag": random.random(ROWS) < 0.5,
+        "i8": random.integers(-128, 127, ROWS, "int8"),
+        "u64": random.integers(0, 2**64 - 1, ROWS, "uint64"),
+        "f32": random.random(ROWS, "float32"),
+        "text": pd.Series(text, dtype="str").where(~missing),
+        "string": pd.Series(text, dtype="string").where(~missing),
+        "object": pd.Series(text, dtype="object").where(~missing, None),
+        "kind": pd.Categorical(np.where(missing, None, text), categories=["z", "007", "", "ä", "long " * 60]),
+        "Int64": pd.Series(random.integers(0, 9, ROWS), dtype="Int64").mask(missing),
+        "boolean": pd.Series(missing, dtype="boolean").mask(~missing),
+        "at": pd.Series(pd.date_range("2110-01-01", periods=ROWS, freq="s").as_unit("us")).where(~missing),
+        "zoned": pd.Series(pd.date_range("2110-01-01", periods=ROWS, freq="s", tz="America/St_Johns")),
+        "offset": pd.Series(pd.date_range("2110-01-01", periods=ROWS, freq="s", tz="+05:30").as_unit("ms")),
+        "delta": pd.Series(pd.to_timedelta(np.arange(ROWS), unit="s")).where(~missing),
+        "g0": random.random(ROWS),
+        "g1": random.random(ROWS),
+    }
+    frame = pd.DataFrame(columns)
+    frame.index = pd.Index(np.arange(ROWS)[::-1] * 3, name="stay_id")
+    frame.attrs = {"unit": "mmHg"}
+    return frame
+
+
+@pytest.fixture(scope="module")
+def large() -> pd.DataFrame:
+    return _large()
+
+
+@pytest.fixture(scope="module")
+def path(large: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("large")
+    LocalPipelineStore(str(directory)).upload(large, "x", metadata={"a": "b"})
+    return directory / "x.parquet"
+
+
+def test_a_large_frame_comes_back_equal_whichever_way_it_took(large: pd.DataFrame, path: Path) -> None:
+    file = pq.ParquetFile(path)
+    assert file.metadata.created_by.startswith("Polars")
+    assert file.num_row_groups > 1
+    store = LocalPipelineStore(str(path.parent))
+    found = store.download("x")
+    pd.testing.assert_frame_equal(found, large, check_exact=True)
+    assert found.attrs == large.attrs
+    # Columns that stand side by side are one block, as in a frame of pandas' own making.
+    assert len(found._mgr.blocks) <= len(large._mgr.blocks) + 2
+    pd.testing.assert_frame_equal(ParquetReader.of(path.read_bytes(), "x").frame(), large, check_exact=True)
+    batches = pd.concat(store.iter_batches("x", rows=7_000))
+    pd.testing.assert_frame_equal(batches, large, check_exact=True)
+    assert store.stat("x").metadata == {"a": "b"}
+
+
+def test_pandas_reads_it(large: pd.DataFrame, path: Path) -> None:
+    plain = large.drop(columns=["object", "string", "kind", "offset"])
+    found = pd.read_parquet(path)[list(plain.columns)]
+    pd.testing.assert_frame_equal(found, plain, check_exact=True)
+
+
+def test_a_part_is_that_of_the_whole(large: pd.DataFrame, path: Path) -> None:
+    store = LocalPipelineStore(str(path.parent))
+    columns = ["kind", "zoned", "f3", "text"]
+    pd.testing.assert_frame_equal(store.download("x", columns=columns), large[columns])
+    wanted = [("f3", ">", 1.0), ("text", "==", "007")]
+    expected = large[(large["f3"] > 1.0) & (large["text"] == "007")]
+    pd.testing.assert_frame_equal(store.download("x", filters=wanted), expected)
+
+
+def test_a_flipped_bit_is_found_in_what_is_read(large: pd.DataFrame, path: Path, tmp_path: Path) -> None:
+    """Polars writes no page checksums: the seal is what finds it, also when a few columns are read."""
+    data = bytearray(path.read_bytes())
+    file = pq.ParquetFile(path)
+    position = {name: i for i, name in enumerate(file.schema_arrow.names)}
+    chunk = file.metadata.row_group(1).column(position["g1"])
+    at = chunk.data_page_offset + chunk.total_compressed_size // 2
+    data[at] ^= 4
+    (tmp_path / "x.parquet").write_bytes(data)
+    store = LocalPipelineStore(str(tmp_path))
+    for read in (
+        lambda: store.download("x"),
+        lambda: store.download("x", columns=["g1"]),
+        lambda: list(store.iter_batches("x")),
+        lambda: store.download("x", filters=[("g1", ">", 0.5)], columns=["f0"]),
+    ):
+        with pytest.raises(ArtifactDecodeError, match="checksum differs"):
+            read()
+    # What is far from it is not touched by it.
+    pd.testing.assert_frame_equal(store.download("x", columns=["f0"]), large[["f0"]])
+
+
+def test_every_byte_of_a_large_file_is_covered(path: Path) -> None:
+    data = path.read_bytes()
+    random = np.random.default_rng(3)
+    for at in [0, 3, BLOCK_BYTES - 1, BLOCK_BYTES, *random.integers(0, len(data), 60)]:
+        damaged = bytearray(data)
+        damaged[at] ^= 1 << int(random.integers(8))
+        with pytest.raises(ArtifactDecodeError):
+            ParquetReader.of(bytes(damaged), "x").frame()
+
+
+def test_an_upload_that_fails_stops_the_writer(large: pd.DataFrame) -> None:
+    table = to_arrow(large)
+    pieces = parquet_writer.encode(table, table.schema)
+    next(pieces)
+    assert any(thread.name == "clinops-encode" for thread in threading.enumerate())
+    pieces.close()  # type: ignore[attr-defined]
+    assert not any(thread.name == "clinops-encode" for thread in threading.enumerate())
+
+
+def test_a_forked_child_does_not_wait_for_threads_it_does_not_have(large: pd.DataFrame, path: Path) -> None:
+    store = LocalPipelineStore(str(path.parent))
+    child = multiprocessing.get_context("fork").Process(target=store.upload, args=(large, "child"))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    pd.testing.assert_frame_equal(store.download("child"), large)
+
+
+def test_a_column_without_a_name_keeps_having_none() -> None:
+    frame = pd.DataFrame({"": np.random.default_rng(0).random(3_000_000)})
+    table = to_arrow(frame)
+    data = b"".join(parquet_writer.encode(table, table.schema))
+    pd.testing.assert_frame_equal(ParquetReader.of(data, "x").frame(), frame)
+    assert pd.read_parquet(io.BytesIO(data)).columns.tolist() == [""]
