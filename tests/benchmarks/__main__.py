@@ -46,13 +46,13 @@ def main() -> None:
                 print(f"  failed: {error}", file=sys.stderr, flush=True)
                 continue
             kept.write_text(json.dumps(measured))
+            # After each: a run that is cut short leaves what it has.
+            ordered = {name: measured[name] for name in CASES if name in measured}
+            Path(options.out).write_text(report.render(ordered))
             for goal in measured[name]["goals"]:
                 verdict = "yes" if goal["reached"] else "NO"
                 print(f"  {goal['reach']}: {goal['measured']}: {verdict}", file=sys.stderr, flush=True)
             print(f"  ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
-    ordered = {name: measured[name] for name in CASES if name in measured}
-    if ordered:
-        Path(options.out).write_text(report.render(ordered))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
