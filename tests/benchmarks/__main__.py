@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from contextlib import ExitStack
@@ -41,6 +42,8 @@ def main() -> None:
             began = time.monotonic()
             try:
                 measured[name] = CASES[name].run(bench).document()
+                # What else the machine was doing, and this suite itself.
+                measured[name]["load"] = os.getloadavg()[1]
             except RuntimeError as error:
                 failed.append(name)
                 print(f"  failed: {error}", file=sys.stderr, flush=True)
