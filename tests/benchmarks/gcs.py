@@ -63,6 +63,9 @@ class _Block:
         class Anonymous(GcpCredentials):
             """The emulator asks for no login, and the block would look for one."""
 
+            def block_initialization(self) -> None:
+                pass
+
             def get_cloud_storage_client(self, *_: Any, **__: Any) -> storage.Client:
                 return storage.Client(project="p", credentials=AnonymousCredentials())
 
