@@ -32,6 +32,19 @@ class ObjectInfo:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class PinnedObject:
+    """What an opened object's first bytes say about it, where the rest would take another request.
+
+    Attributes:
+        size: Bytes.
+        pin: As in `ObjectInfo`.
+    """
+
+    size: int
+    pin: str
+
+
 class ObjectChangedError(Exception):
     """The object is no longer the one that was pinned. Never leaves the package: the read begins again."""
 
@@ -71,7 +84,9 @@ class Backend(abc.ABC):
         except _ChunksFailed as failed:
             raise failed.error from failed.error.__cause__
 
-    def open(self, key: str, start: int, end: int | None, *, version: str = "") -> tuple[bytes, ObjectInfo]:
+    def open(
+        self, key: str, start: int, end: int | None, *, version: str = ""
+    ) -> tuple[bytes, ObjectInfo | PinnedObject]:
         """The bytes from `start` to before `end`, as far as there are any, and what they are part of.
 
         A negative `start` counts from the end.
@@ -123,7 +138,7 @@ class Backend(abc.ABC):
     ) -> None: ...
 
     @abc.abstractmethod
-    def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo]: ...
+    def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo | PinnedObject]: ...
 
     @abc.abstractmethod
     def _read(self, key: str, start: int, end: int, version: str, pin: str) -> bytes: ...

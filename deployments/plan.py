@@ -12,7 +12,7 @@ SHARDS = 4  # of each date
 
 ROW_BYTES, COMPRESSED = 86, 0.23  # measured on synthetic rows: CSV, and what is left of it as csv.gz
 CATALOGUE_SHARE = 0.14  # measured on the MIMIC-III demo
-# Seconds of one slow core for ten million rows (tests/benchmarks/flows_rows.py); reading a file is one core's work.
+# Seconds of one slow core for ten million rows (tests/benchmarks/flow.py); reading a file is one core's work.
 INGEST_S, SHARDS_S, HASH_S = 3.6, 1.5, 0.4
 START_S = 40.0  # assumed: a container with its imports, and the flow's own steps
 SHARD_ROW_BYTES = 300  # estimated: peak memory for each kept row of a shard, with the arrays made of it

@@ -74,4 +74,4 @@ def _open(
     reader: ObjectReader, tail: int = parquet_reader.TAIL_BYTES, *, footer_only: bool = False
 ) -> parquet_reader.ParquetReader:
     end = reader.tail(tail)
-    return parquet_reader.ParquetReader(reader.fetch, end, reader.info.size, reader.uri, footer_only=footer_only)
+    return parquet_reader.ParquetReader(reader.fetch, end, reader.size, reader.uri, footer_only=footer_only)

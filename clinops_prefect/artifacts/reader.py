@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
-from clinops_prefect.backend import Backend, ObjectChangedError, ObjectInfo
+from clinops_prefect.backend import Backend, ObjectChangedError, ObjectInfo, PinnedObject
 from clinops_prefect.transfer import PART_BYTES, begin, together
 
 
@@ -21,7 +21,7 @@ class ObjectReader:
         self.backend = backend
         self.key = key
         self.version = version
-        self._info: ObjectInfo | None = None
+        self._seen: ObjectInfo | PinnedObject | None = None
 
     @property
     def uri(self) -> str:
@@ -31,19 +31,32 @@ class ObjectReader:
     @property
     def info(self) -> ObjectInfo:
         """Of the version that is read."""
-        if self._info is None:
-            self._info = self.backend.head(self.key, version=self.version)
-        return self._info
+        if isinstance(self._seen, ObjectInfo):
+            return self._seen
+        found = self.backend.head(self.key, version=self.version)
+        if self._seen is not None and self._seen.pin != found.pin:
+            raise ObjectChangedError
+        self._seen = found
+        return found
+
+    @property
+    def size(self) -> int:
+        """Of the version that is read, in bytes; known once anything of it has been read."""
+        return self._pinned.size
+
+    @property
+    def _pinned(self) -> ObjectInfo | PinnedObject:
+        return self._seen or self.info
 
     def tail(self, size: int) -> bytes:
         """The last bytes, or all where there are fewer."""
-        data, self._info = self.backend.open(self.key, -size, None, version=self.version)
+        data, self._seen = self.backend.open(self.key, -size, None, version=self.version)
         return data
 
     def whole(self) -> bytearray | bytes:
         """All bytes: a small object in one request, a large one in parallel ranges."""
-        first, self._info = self.backend.open(self.key, 0, PART_BYTES, version=self.version)
-        size = self._info.size
+        first, self._seen = self.backend.open(self.key, 0, PART_BYTES, version=self.version)
+        size = self._seen.size
         if len(first) == size:
             return first
         data = bytearray(size)
@@ -52,11 +65,11 @@ class ObjectReader:
 
     def whole_bytes(self) -> bytes:
         """All bytes, as `whole` fetches them, for whoever needs them immutable: without a second copy of them."""
-        first, self._info = self.backend.open(self.key, 0, PART_BYTES, version=self.version)
-        if len(first) == self._info.size:
+        first, self._seen = self.backend.open(self.key, 0, PART_BYTES, version=self.version)
+        if len(first) == self._seen.size:
             return bytes(first)
         file = io.BytesIO()
-        file.seek(self._info.size - 1)
+        file.seek(self._seen.size - 1)
         file.write(b"\0")
         with file.getbuffer() as data:
             self._fill(data, first)
@@ -65,7 +78,7 @@ class ObjectReader:
 
     def pieces(self) -> Iterator[bytes]:
         """All bytes, a bounded piece at a time."""
-        first, self._info = self.backend.open(self.key, 0, PART_BYTES, version=self.version)
+        first, self._seen = self.backend.open(self.key, 0, PART_BYTES, version=self.version)
         yield first
         for span in self._spans(len(first)):
             yield self._range(span)
@@ -83,11 +96,11 @@ class ObjectReader:
         together(fill, self._spans(len(first)))
 
     def _spans(self, start: int) -> list[tuple[int, int]]:
-        size = self.info.size
+        size = self.size
         return [(begin, min(begin + PART_BYTES, size)) for begin in range(start, size, PART_BYTES)]
 
     def _range(self, span: tuple[int, int]) -> bytes:
-        data = self.backend.read(self.key, *span, version=self.version, pin=self.info.pin)
+        data = self.backend.read(self.key, *span, version=self.version, pin=self._pinned.pin)
         if len(data) != span[1] - span[0]:
             raise ObjectChangedError  # cut short on its way, or another object after all: either way, again
         return data

@@ -18,7 +18,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from prefect_gcp import GcpCredentials
 from pydantic import Field
 
-from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo
+from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo, PinnedObject
 from clinops_prefect.clients import cached_client, fingerprint
 from clinops_prefect.errors import (
     AccessDeniedError,
@@ -87,7 +87,10 @@ class GCSBackend(Backend):
             if self._head(key, "").metadata.get(_WRITE_ID) != write_id:
                 raise ObjectExistsError from None
 
-    def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo]:
+    def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo | PinnedObject]:
+        whole_if_shorter = end if start == 0 else -start if start < 0 and end is None else None
+        if whole_if_shorter and (opened := self._open_small(key, start, whole_if_shorter, version)):
+            return opened
         for last_try in (*[False] * (_OPEN_TRIES - 1), True):
             info = self._head(key, version)
             first = max(0, info.size + start) if start < 0 else start
@@ -102,25 +105,47 @@ class GCSBackend(Backend):
                     raise
         raise AssertionError("unreachable")
 
+    def _open_small(
+        self, key: str, start: int, size: int, version: str
+    ) -> tuple[bytes, ObjectInfo | PinnedObject] | None:
+        """The first or last `size` bytes, in one request where that is all; None where the other way has to tell."""
+        if version and not version.isdigit():
+            return None
+        blob = self._blob(key, generation=int(version)) if version else self._blob(key)
+        try:
+            data = self._download(blob, start, size if start == 0 else None)
+        except (api.NotFound, api.RequestRangeNotSatisfiable):
+            return None  # missing, or empty: `_head` tells
+        # The answer says which generation it is of, but of a part not how long the whole is.
+        pin = str(blob.generation or "")
+        if pin and len(data) < size:
+            return data, PinnedObject(len(data), pin)
+        info = self._head(key, version)
+        return (data, info) if info.pin == pin and len(data) == min(size, info.size) else None
+
     def _read(self, key: str, start: int, end: int, version: str, pin: str) -> bytes:
         # By its generation: what has been overwritten since is missing then, or still there where versions are kept.
         blob = self._blob(key, generation=int(pin))
         try:
-            # Raw: the server would decompress an object that says it is gzip, and the range would be of another text.
-            return blob.download_as_bytes(  # type: ignore[no-any-return]
-                start=start,
-                end=end - 1,
-                raw_download=True,
-                checksum=None,
-                retry=_RETRY,
-                timeout=_TIMEOUT,
-            )
+            return self._download(blob, start, end)
         except (api.RequestRangeNotSatisfiable, storage_errors.DataCorruption):
             raise ObjectChangedError from None
         except api.NotFound:
             # Removed or overwritten since it was opened: that says nothing about the bucket.
             self._head(key, version)
             raise ObjectChangedError from None
+
+    @staticmethod
+    def _download(blob: storage.Blob, start: int, end: int | None) -> bytes:
+        # Raw: the server would decompress an object that says it is gzip, and the range would be of another text.
+        return blob.download_as_bytes(  # type: ignore[no-any-return]
+            start=start,
+            end=None if end is None else end - 1,
+            raw_download=True,
+            checksum=None,
+            retry=_RETRY,
+            timeout=_TIMEOUT,
+        )
 
     def _head(self, key: str, version: str) -> ObjectInfo:
         if version and not version.isdigit():

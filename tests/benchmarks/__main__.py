@@ -2,15 +2,18 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.benchmarks import partial_reads, prefect_results, report, small, transfer
+from tests.benchmarks import flow, gcs, partial_reads, prefect_results, report, small, transfer
 from tests.benchmarks.case import Bench
 
-CASES = {case.name: case for family in (transfer, partial_reads, small, prefect_results) for case in family.CASES}
+CASES = {
+    case.name: case for family in (transfer, partial_reads, small, prefect_results, gcs, flow) for case in family.CASES
+}
 
 
 def main() -> None:
@@ -39,18 +42,20 @@ def main() -> None:
             began = time.monotonic()
             try:
                 measured[name] = CASES[name].run(bench).document()
+                # What else the machine was doing, and this suite itself.
+                measured[name]["load"] = os.getloadavg()[1]
             except RuntimeError as error:
                 failed.append(name)
                 print(f"  failed: {error}", file=sys.stderr, flush=True)
                 continue
             kept.write_text(json.dumps(measured))
+            # After each: a run that is cut short leaves what it has.
+            ordered = {name: measured[name] for name in CASES if name in measured}
+            Path(options.out).write_text(report.render(ordered))
             for goal in measured[name]["goals"]:
                 verdict = "yes" if goal["reached"] else "NO"
                 print(f"  {goal['reach']}: {goal['measured']}: {verdict}", file=sys.stderr, flush=True)
             print(f"  ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
-    ordered = {name: measured[name] for name in CASES if name in measured}
-    if ordered:
-        Path(options.out).write_text(report.render(ordered))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

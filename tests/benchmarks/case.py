@@ -81,7 +81,11 @@ class Bench:
         self, contestants: Sequence[Contestant], server: Server | None = None, rounds: int = 0
     ) -> dict[str, Measured]:
         """Measure contestants in turn; see `processes.compare`."""
-        environment = {"PREFECT_HOME": str(self.scratch / "prefect"), "PREFECT_LOGGING_LEVEL": "ERROR"}
+        environment = {
+            "PREFECT_HOME": str(self.scratch / "prefect"),
+            "PREFECT_LOGGING_LEVEL": "ERROR",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        }
         return compare(contestants, rounds or self.rounds, {**environment, **(server.environment if server else {})})
 
 

@@ -67,7 +67,10 @@ def _case(name: str, outcome: dict[str, Any]) -> str:
             row.append(f"{measured.median('requests'):,.0f}")
         rows.append(row)
     notes = "".join(f"\n{note}\n" for note in outcome["notes"])
-    heading = f"### {outcome['title']}\n\n`CASES={name}`, against {outcome['server']}, {len(first.rounds)} rounds.\n"
+    rounds = f"{len(first.rounds)} rounds" if len(first.rounds) > 1 else "one round"
+    if "load" in outcome:
+        rounds += f", load average {outcome['load']:.1f}"
+    heading = f"### {outcome['title']}\n\n`CASES={name}`, against {outcome['server']}, {rounds}.\n"
     return f"{heading}\n{_table(header, rows)}{notes}"
 
 

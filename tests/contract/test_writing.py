@@ -164,6 +164,22 @@ def test_stat_and_exists_do_not_fetch_the_body(door: Door, format: str, proxy: P
     assert len(proxy.seen) == 1
 
 
+@clouds
+def test_a_small_artifact_is_one_request_each_way(door: Door, proxy: Proxy) -> None:
+    def requests() -> int:
+        # Google's client looks up each bucket once, at some time.
+        lookup = f"/storage/v1/b/{door.bucket}"
+        return sum(seen.path.partition("?")[0] != lookup for seen in proxy.seen)
+
+    store = door.store(endpoint_url=proxy.url)
+    frame = pd.DataFrame({"a": range(1000)})
+    store.upload(frame, "x")
+    assert requests() == 1
+    proxy.clear()
+    assert_same(store.download("x"), frame)
+    assert requests() == 1
+
+
 def test_exists_download_and_delete_agree_on_what_is_there(door: Door, format: str) -> None:
     store = door.store(prefix="p", format=format)
     other = door.store(prefix="p", format={"parquet": "csv", "csv": "parquet"}[format])

@@ -1,0 +1,141 @@
+"""The same frames to Cloud Storage: against prefect-gcp's `GcsBucket` and google-cloud-storage itself."""
+
+import io
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from tests.benchmarks.case import Bench, Case, Outcome, at_least, at_most
+from tests.benchmarks.frames import frame, size_of, small
+from tests.benchmarks.meter import Meter
+from tests.benchmarks.processes import Contestant
+from tests.benchmarks.servers import BUCKET
+
+OURS, BLOCK, SDK = "clinops_prefect", "prefect-gcp `GcsBucket`", "pandas + google-cloud-storage"
+_NOTE = (
+    "fake-gcs-server keeps objects in memory and checksums them, on the same cores as the contestants: it takes "
+    "a large part of the time of each, so ratios are nearer to 1 than on Cloud Storage."
+)
+
+
+class _Ours:
+    def __init__(self, endpoint: str) -> None:
+        from clinops_prefect import GCSPipelineStore
+
+        self.store = GCSPipelineStore(BUCKET, endpoint_url=endpoint, project="p")
+
+    def upload(self, df: pd.DataFrame, name: str) -> None:
+        self.store.upload(df, name)
+
+    def download(self, name: str) -> pd.DataFrame:
+        return self.store.download(name)
+
+
+class _Sdk:
+    def __init__(self, endpoint: str) -> None:
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud import storage
+
+        options = {"api_endpoint": endpoint}
+        client = storage.Client(project="p", credentials=AnonymousCredentials(), client_options=options)
+        self.bucket = client.bucket(BUCKET)
+
+    def upload(self, df: pd.DataFrame, name: str) -> None:
+        buffer = io.BytesIO()
+        df.to_parquet(buffer)
+        buffer.seek(0)
+        self.bucket.blob(f"{name}.parquet").upload_from_file(buffer)
+
+    def download(self, name: str) -> pd.DataFrame:
+        return pd.read_parquet(io.BytesIO(self.bucket.blob(f"{name}.parquet").download_as_bytes()))
+
+
+class _Block:
+    """Writes frames, and has no reader for them: what is downloaded is read with pandas."""
+
+    def __init__(self, _: str) -> None:
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud import storage
+        from prefect_gcp import GcpCredentials
+        from prefect_gcp.cloud_storage import GcsBucket
+
+        class Anonymous(GcpCredentials):
+            """The emulator asks for no login, and the block would look for one."""
+
+            def block_initialization(self) -> None:
+                pass
+
+            def get_cloud_storage_client(self, *_: Any, **__: Any) -> storage.Client:
+                return storage.Client(project="p", credentials=AnonymousCredentials())
+
+        self.block = GcsBucket(bucket=BUCKET, gcp_credentials=Anonymous(project="p"))
+
+    def upload(self, df: pd.DataFrame, name: str) -> None:
+        self.block.upload_from_dataframe(df, name, serialization_format="parquet_snappy")
+
+    def download(self, name: str) -> pd.DataFrame:
+        buffer = io.BytesIO()
+        self.block.download_object_to_file_object(f"{name}.snappy.parquet", buffer)
+        buffer.seek(0)
+        return pd.read_parquet(buffer)
+
+
+_WAYS = {OURS: _Ours, BLOCK: _Block, SDK: _Sdk}
+
+
+def _ready(way: str, endpoint: str) -> Any:
+    made = _WAYS[way](endpoint)
+    made.upload(small(), f"warm/{_folder(way)}")
+    made.download(f"warm/{_folder(way)}")
+    return made
+
+
+def upload(meter: Meter, way: str, endpoint: str, scratch: str, name: str) -> None:
+    """Upload a frame."""
+    made, df = _ready(way, endpoint), frame(name, scratch)
+    with meter():
+        made.upload(df, f"{name}/{_folder(way)}")
+    meter.note(frame=size_of(df))
+
+
+def download(meter: Meter, way: str, endpoint: str, scratch: str, name: str) -> None:
+    """Download what the same way has uploaded."""
+    made = _ready(way, endpoint)
+    with meter():
+        found = made.download(f"{name}/{_folder(way)}")
+    expected = frame(name, scratch)
+    if found.shape != expected.shape:
+        raise AssertionError(f"{way} gave {found.shape}")
+    meter.note(frame=size_of(expected))
+
+
+def _folder(way: str) -> str:
+    return str(list(_WAYS).index(way))
+
+
+def _case(operation: str, name: str, faster: float, memory: float, bench: Bench) -> Outcome:
+    frame(name, bench.scratch)
+
+    def contestants(function: str) -> list[Contestant]:
+        common = {"endpoint": bench.gcs.url, "scratch": str(bench.scratch), "name": name}
+        return [Contestant(way, f"{__name__}:{function}", {"way": way, **common}) for way in _WAYS]
+
+    if operation == "download" and f"gcs/{name}" not in bench.stored:
+        bench.compare(contestants("upload"), bench.gcs, rounds=1)
+    results = bench.compare(contestants(operation), bench.gcs)
+    bench.stored.add(f"gcs/{name}")
+    ours = results[OURS]
+    size = int(ours.median("frame"))
+    goals = [at_least(f"the speed of {way}", faster, ours.times_faster(results[way])) for way in (BLOCK, SDK)]
+    goals.append(at_most("the frame in extra memory", memory, ours.memory / size))
+    title = f"Cloud Storage: {operation}, {name} frame"
+    return Outcome(title, bench.gcs.name, results, goals, [_NOTE], frame_bytes=size)
+
+
+CASES = [
+    Case("gcs-upload-wide", partial(_case, "upload", "wide", 2.5, 0.35)),
+    Case("gcs-upload-narrow", partial(_case, "upload", "narrow", 2.0, 0.5)),
+    Case("gcs-download-wide", partial(_case, "download", "wide", 1.0, 1.6)),
+    Case("gcs-download-narrow", partial(_case, "download", "narrow", 1.0, 1.6)),
+]
