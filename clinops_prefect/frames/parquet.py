@@ -130,7 +130,9 @@ class RangedParquet:
         Raises:
             ArtifactDecodeError: The pages are damaged.
         """
-        for (start, _), data in zip(ranges := self._ranges(groups, fields), self._fetch(ranges), strict=True):
+        # A small file came whole with its end.
+        ranges = [span for span in self._ranges(groups, fields) if self._file.held(*span) is None]
+        for (start, _), data in zip(ranges, self._fetch(ranges), strict=True):
             self._file.add(start, data)
         try:
             table = self._parquet.read_row_groups(list(groups), columns=list(fields))
@@ -172,6 +174,12 @@ class _SparseFile(io.RawIOBase):
         for start, _ in ranges:
             self._parts.pop(start, None)
 
+    def held(self, start: int, end: int) -> bytes | None:
+        for first, data in self._parts.items():
+            if first <= start and end <= first + len(data):
+                return data[start - first : end - first]
+        return None
+
     def readable(self) -> bool:
         return True
 
@@ -188,9 +196,8 @@ class _SparseFile(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         end = self._size if size < 0 else min(self._size, self._position + size)
         start, self._position = self._position, max(self._position, end)
-        for first, data in self._parts.items():
-            if first <= start and end <= first + len(data):
-                return data[start - first : end - first]
+        if (data := self.held(start, end)) is not None:
+            return data
         return self._fetch([(start, end)])[0] if start < end else b""
 
 
