@@ -34,10 +34,12 @@ from clinops_prefect.transfer import PART_BYTES
 _SCOPES = ["https://www.googleapis.com/auth/devstorage.read_write"]
 _WRITE_ID = f"{RESERVED}write-id"
 # Retried for this long in all, with back-off; the client's default of two minutes is long for a task that is retried.
-_RETRY = DEFAULT_RETRY.with_timeout(45.0).with_delay(initial=0.5, multiplier=2.0, maximum=8.0)
-_TIMEOUT = (5.0, 60.0)
+_RETRY = DEFAULT_RETRY.with_timeout(25.0).with_delay(initial=0.5, multiplier=2.0, maximum=8.0)
+# Short enough that one answer that never comes leaves time for another try.
+_TIMEOUT = (5.0, 20.0)
 # A read takes two requests, between which the object may be overwritten.
 _OPEN_TRIES = 5
+_BODY_TRIES = 3
 _READ_FROM_ENVIRONMENT = ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT")
 
 
@@ -106,21 +108,27 @@ class GCSBackend(Backend):
         # By its generation: what has been overwritten since is missing then, or still there where versions are kept.
         blob = self._blob(key, generation=int(pin))
         try:
-            # Raw: the server would decompress an object that says it is gzip, and the range would be of another text.
-            return blob.download_as_bytes(  # type: ignore[no-any-return]
-                start=start,
-                end=end - 1,
-                raw_download=True,
-                checksum=None,
-                retry=_RETRY,
-                timeout=_TIMEOUT,
-            )
+            for _ in range(_BODY_TRIES):
+                # Raw: the server would decompress what says it is gzip, and the range would be of another text.
+                data: bytes = blob.download_as_bytes(
+                    start=start,
+                    end=end - 1,
+                    raw_download=True,
+                    checksum=None,
+                    retry=_RETRY,
+                    timeout=_TIMEOUT,
+                )
+                # A proxy that passes on a part as if it were all is not noticed by the client.
+                if len(data) == end - start:
+                    return data
         except (api.RequestRangeNotSatisfiable, storage_errors.DataCorruption):
             raise ObjectChangedError from None
         except api.NotFound:
             # Removed or overwritten since it was opened: that says nothing about the bucket.
             self._head(key, version)
             raise ObjectChangedError from None
+        uri = self.uri(key)
+        raise ServiceUnavailableError(f"{uri}: Cloud Storage answered with fewer bytes than were asked for", uri=uri)
 
     def _head(self, key: str, version: str) -> ObjectInfo:
         if version and not version.isdigit():
