@@ -90,6 +90,8 @@ class Strike:
         self._lock = threading.Lock()
 
     def __call__(self, seen: Seen) -> Outcome:
+        if is_aside(seen):
+            return Outcome.FORWARD
         with self._lock:
             mine = next(self._count) == self.number
         return self.outcome if mine and (self.outcome not in DATA or is_data(seen)) else Outcome.FORWARD
@@ -98,6 +100,11 @@ class Strike:
 def is_data(seen: Seen) -> bool:
     """Whether a request asks for an object's bytes."""
     return seen.method == "GET" and ("range" in seen.headers or seen.query.get("alt") == ["media"])
+
+
+def is_aside(seen: Seen) -> bool:
+    """Whether Google's client asks, in a thread of its own and for its own traces, where the bucket is."""
+    return seen.query.get("projection") == ["noAcl"] and "/o" not in seen.path
 
 
 @clouds
@@ -128,7 +135,7 @@ def test_any_request_of_an_operation_may_fail_once(door: Door, name: str, chance
                 assert_same(returned, operation.returns)
             elif operation.returns is not None:
                 assert returned == operation.returns, what
-            requests = len(proxy.seen)
+            requests = sum(not is_aside(seen) for seen in proxy.seen)
         for artifact, frame in operation.leaves:
             assert_same(direct.download(artifact), frame)
         return requests
