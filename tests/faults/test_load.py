@@ -21,11 +21,11 @@ from tests.faults.conftest import FULL
 from tests.gallery import assert_same
 
 WORKERS = 200
-NAMES = 40 if FULL else 4
-OVERWRITES = 30 if FULL else 3
+NAMES = 40 if FULL else 3
+OVERWRITES = 30 if FULL else 2
 # Operations of a batch, by 32 threads, and batches after the first, which opens what stays open.
-BATCH = 128
-BATCHES = 80 if FULL else 3
+BATCH = 96
+BATCHES = 100 if FULL else 2
 # What an operation may leave in memory, and what the allocators may keep beside that.
 BYTES_AN_OPERATION, BYTES_KEPT = 1_000, 24 << 20
 
@@ -77,7 +77,7 @@ def test_of_200_workers_one_wins_each_name_and_every_read_is_whole(
                 else:
                     assert_same(found, of(int(found["writer"].iloc[0])))
                 reads += 1
-                time.sleep(0.02)  # or the readers would leave nothing of the emulator for the writers
+                time.sleep(0.1)  # or the readers would leave nothing of the emulator for the writers
                 if writing.acquire(blocking=False):
                     writing.release()
                     return won, reads
