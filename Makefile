@@ -20,7 +20,7 @@ CLINOPS_PYTHON ?=
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-step-functions test lint node prefect browser e2e e2e-full bench real-data clean
+.PHONY: help demo demo-step-functions test lint node prefect browser e2e e2e-full faults faults-full bench real-data clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,12 @@ prefect: $(VENV)/.dev  ## Run blocks, results, tasks, lineage and the guides on 
 
 browser: $(VENV)/.dev  ## Make a store in the Prefect UI's form, in a real browser (needs chromium).
 	@$(BIN)/python -m pytest tests/browser --timeout 600
+
+faults: $(VENV)/.dev  ## Run faults on the wire, killed processes, full disks and load, against the emulators (minutes).
+	@$(BIN)/python -m pytest tests/faults -n 4
+
+faults-full: $(VENV)/.dev  ## The same with every fault at every request, 200 killed writes, 10,000 operations (about an hour).
+	@CLINOPS_FAULTS=full $(BIN)/python -m pytest tests/faults -n 2 --timeout 3600
 
 e2e: $(VENV)/.dev  ## Run what takes real workers: cancelled and killed runs, Dask, deployments, a hundred executions.
 	@$(BIN)/python -m pytest tests/e2e --timeout 900

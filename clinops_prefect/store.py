@@ -19,6 +19,7 @@ from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError
 from clinops_prefect.errors import (
+    ArtifactDecodeError,
     ArtifactExistsError,
     ArtifactNotFoundError,
     ClinopsPrefectError,
@@ -508,16 +509,19 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         return backend.uri(key)
 
     def _again(self, read: Callable[[], T]) -> T:
-        """A read, begun again when the object was overwritten in the middle of it."""
-        for _ in range(_TRIES - 1):
+        """A read, begun again when the object was overwritten in the middle of it, and once when it looks damaged."""
+        damaged = False
+        for _ in range(_TRIES):
             try:
                 return read()
             except ObjectChangedError:
                 continue
-        try:
-            return read()
-        except ObjectChangedError:
-            raise ServiceUnavailableError("the artifact is overwritten faster than it can be read") from None
+            except ArtifactDecodeError:
+                # Damage on the way looks like damage at rest, and only the latter is there the next time.
+                if damaged:
+                    raise
+                damaged = True
+        raise ServiceUnavailableError("the artifact is overwritten faster than it can be read")
 
 
 def _logger() -> Any:

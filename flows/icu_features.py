@@ -196,6 +196,7 @@ def _publish(
 ) -> list[dict[str, Any]]:
     """Put the artifacts in place, each with its lineage: tables → cohort and events → features."""
     target = open_store(store)
+    partition.withdraw(target)
     cohort = target.uri(partition.final("cohort"))
     made_from = {"cohort": sources}
     for shard in range(shards):

@@ -77,6 +77,18 @@ class Partition:
             return None
         return manifest
 
+    def withdraw(self, store: PipelineStore) -> None:
+        """Say, before the first artifact is replaced, that the date is not what its manifest says any more.
+
+        Each artifact is replaced in one step, but not all of them in one: a run that is killed in between would leave
+        some of two runs, under the manifest of the first.
+        """
+        try:
+            store.read_bytes(self.final("manifest.json"))
+        except (ArtifactNotFoundError, ArtifactDecodeError):
+            return
+        store.write_bytes(self.final("manifest.json"), json.dumps({"run": "", "replaced_by": self.run}).encode())
+
     def clear(self, store: PipelineStore) -> None:
         """Remove what this and earlier runs of the date have left in staging."""
         for name in store.list_artifacts(f"{_STAGING}/{self.date}"):

@@ -114,6 +114,8 @@ def quality_report(
 
 def _manifest(store: PipelineStore, date: dt.date, catalogue: Catalogue) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads(store.read_bytes(f"icu/{date}/manifest.json"))
+    if not manifest["run"]:
+        raise NotComparableError(f"the features of {date} are being replaced, or were by half: run that date again")
     if manifest["parameters"]["catalogue_sha256"] != catalogue.sha256:
         raise NotComparableError(f"the features of {date} were made with another catalogue; pass that one")
     return manifest

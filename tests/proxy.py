@@ -1,21 +1,26 @@
-"""An HTTP proxy in front of an emulator: sees every request, and misbehaves as a network does.
+"""An HTTP proxy in front of an emulator: sees every request, and misbehaves as a network or a service does.
 
     with Proxy(upstream) as proxy:
         store = door.store(endpoint_url=proxy.url)
         proxy.answers = deny            # 403 to everything
         proxy.seen                      # what was asked, and how many bytes were answered
 
-An answer is a function from a request to an `Outcome`; `first(2, busy)` misbehaves twice and then no more.
+An answer is a function from a request to an `Outcome`; `first(2, busy)` misbehaves twice and then no more. It is ours
+because the faults are of HTTP, not of TCP: which request, before or after it was carried out, which bit of which body.
 """
 
+import base64
 import http.client
 import itertools
+import random
+import select
 import socket
 import struct
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
@@ -26,24 +31,41 @@ class Outcome(Enum):
 
     FORWARD = auto()
     DENY = auto()  # 403, in the words of both clouds
-    BUSY = auto()  # 503
+    BUSY = auto()  # 503, without a word
+    SLOW_DOWN = auto()  # 503, in the words of both clouds
+    ERROR = auto()  # 500
+    EXPIRED = auto()  # the token was good a moment ago
     CUT = auto()  # the answer breaks off in the middle of its body
+    SHORT = auto()  # half of the answer's body, as if that were all
+    FLIP = auto()  # one bit of the answer's body is another
+    FLIP_SENT = auto()  # one bit of the request's body is another when it arrives
+    GONE = auto()  # 404, as S3 may answer to a second completion of an upload
+    SLOW = auto()  # both bodies take some seconds
+    HANG = auto()  # read, and never answered
     LOSE = auto()  # carried out, and the answer never comes
     TOKEN = auto()  # an OAuth token, as Google's token server gives one
-    REFUSE = auto()  # the connection is reset before anything is read
+    REFUSE = auto()  # the connection is reset before the body is read
+    BREAK = auto()  # the connection is reset in the middle of the request's body
 
 
-@dataclass
 class Seen:
-    """One request and its answer."""
+    """One request and its answer; the body is read when somebody looks at it."""
 
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-    status: int = 0
-    answered: int = 0
-    query: dict[str, list[str]] = field(default_factory=dict)
+    def __init__(self, method: str, path: str, headers: dict[str, str], read: Callable[[], bytes]) -> None:
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.query = parse_qs(urlsplit(path).query)
+        # As far as it is known before the body is read.
+        self.length = int(headers.get("x-amz-decoded-content-length", headers.get("content-length", 0)))
+        self.status = 0
+        self.answered = 0
+        self._read = read
+
+    @cached_property
+    def body(self) -> bytes:
+        """What was sent, as far as it was read."""
+        return self._read()
 
 
 Answer = Callable[[Seen], Outcome]
@@ -85,6 +107,35 @@ _DENIED = (
     b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>',
     b'{"error": {"code": 403, "message": "forbidden", "errors": [{"reason": "forbidden"}]}}',
 )
+_SLOW_DOWN = (
+    b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>',
+    b'{"error": {"code": 503, "message": "slow down", "errors": [{"reason": "backendError"}]}}',
+)
+_ERROR = (
+    b'<?xml version="1.0"?><Error><Code>InternalError</Code><Message>We encountered an error.</Message></Error>',
+    b'{"error": {"code": 500, "message": "internal", "errors": [{"reason": "internalError"}]}}',
+)
+_EXPIRED = (
+    b'<?xml version="1.0"?><Error><Code>ExpiredToken</Code><Message>The token has expired.</Message></Error>',
+    b'{"error": {"code": 401, "message": "Invalid Credentials", "errors": [{"reason": "authError"}]}}',
+)
+_GONE = (
+    b'<?xml version="1.0"?><Error><Code>NoSuchUpload</Code><Message>The upload does not exist.</Message></Error>',
+    b'{"error": {"code": 404, "message": "not found", "errors": [{"reason": "notFound"}]}}',
+)
+_BAD_DIGEST = (
+    b'<?xml version="1.0"?><Error><Code>BadDigest</Code><Message>The checksum did not match.</Message></Error>'
+)
+# What is answered without asking anybody: the status on S3 and on Cloud Storage, and the words on each.
+_OWN_ANSWERS = {
+    Outcome.DENY: ((403, 403), _DENIED),
+    Outcome.BUSY: ((503, 503), (b"", b"")),
+    Outcome.SLOW_DOWN: ((503, 503), _SLOW_DOWN),
+    Outcome.ERROR: ((500, 500), _ERROR),
+    Outcome.EXPIRED: ((400, 401), _EXPIRED),
+    Outcome.GONE: ((404, 404), _GONE),
+}
+_SLOW_PIECES, _SLOW_PAUSE_SECONDS = 32, 0.2
 _TOKEN = b'{"access_token": "from-the-proxy", "expires_in": 3600, "token_type": "Bearer"}'
 _DROPPED_HEADERS = {"transfer-encoding", "connection", "content-length", "date", "server"}
 
@@ -96,6 +147,11 @@ class Proxy:
         self.upstream = urlsplit(upstream)
         self.answers: Answer = forward
         self.seen: list[Seen] = []
+        self.chance = random.Random(0)  # for the bits
+        # What was answered to each piece of a resumable upload: Cloud Storage ignores a piece that comes again, and the
+        # emulator would append it.
+        self.pieces: dict[tuple[str, str], tuple[int, list[tuple[str, str]], bytes]] = {}
+        self.closed = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.netloc = f"127.0.0.1:{self._server.server_address[1]}"
         self.url = f"http://{self.netloc}"
@@ -105,6 +161,7 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.closed.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -124,6 +181,11 @@ class _Server(ThreadingHTTPServer):
     # Ending a test must not wait for the connections that clients keep open.
     block_on_close = False
 
+    def server_bind(self) -> None:
+        # What is sent slowly must be felt by the sender, and not vanish into the buffers of the loopback.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+        super().server_bind()
+
     def handle_error(self, *_: object) -> None:
         """A client that hangs up is what some tests are about."""
 
@@ -137,60 +199,92 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             """Quiet."""
 
         def _serve(self) -> None:
-            seen = Seen(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, self._body())
-            seen.query = parse_qs(urlsplit(self.path).query)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            seen = Seen(self.command, self.path, headers, lambda: b"".join(self._body()))
             proxy.seen.append(seen)
             outcome = proxy.answers(seen)
-            if outcome is Outcome.REFUSE:
+            if outcome in (Outcome.REFUSE, Outcome.BREAK):
+                if outcome is Outcome.BREAK and "body" not in vars(seen):
+                    next(self._body(), b"")
+                seen.__dict__.setdefault("body", b"")
                 self._reset()
-            elif outcome is Outcome.DENY:
-                is_json = self.path.startswith(("/storage", "/upload", "/download", "/b/"))
-                self._answer(seen, 403, [], _DENIED[is_json])
+                return
+            if outcome is Outcome.SLOW and "body" not in vars(seen):
+                seen.__dict__["body"] = b"".join(self._body(_SLOW_PAUSE_SECONDS))
+            is_json = self.path.startswith(("/storage", "/upload", "/download", "/b/", "/resumable"))
+            sent = seen.body  # all of it, or the rest would be taken for the next request
+            if outcome in _OWN_ANSWERS:
+                statuses, words = _OWN_ANSWERS[outcome]
+                self._answer(seen, statuses[is_json], [], words[is_json])
             elif outcome is Outcome.TOKEN:
                 self._answer(seen, 200, [("Content-Type", "application/json")], _TOKEN)
-            elif outcome is Outcome.BUSY:
-                self._answer(seen, 503, [], b"")
+            elif outcome is Outcome.HANG:
+                # Until the client has had enough.
+                while not (proxy.closed.wait(0.2) or self._is_left()):
+                    pass
+                self.close_connection = True
             else:
-                status, headers, data = self._forward(seen)
+                if outcome is Outcome.FLIP_SENT:
+                    sent = _flipped(sent, proxy.chance)
+                    if not _is_intact(seen, sent):
+                        self._answer(seen, 400, [], _BAD_DIGEST)
+                        return
+                status, answered, data = self._forward(seen, sent)
                 if outcome is Outcome.LOSE:
                     self._reset()
-                else:
-                    self._answer(seen, status, headers, data, cut=outcome is Outcome.CUT)
+                    return
+                if outcome is Outcome.FLIP:
+                    data = _flipped(data, proxy.chance)
+                if outcome is Outcome.SHORT:
+                    data = data[: len(data) // 2]
+                self._answer(seen, status, answered, data, outcome)
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = do_PATCH = _serve
 
-        def _body(self) -> bytes:
+        def _body(self, pause: float = 0.0) -> Iterator[bytes]:
             if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-                data = b""
                 while size := int(self.rfile.readline().split(b";")[0], 16):
-                    data += self.rfile.read(size)
+                    yield self.rfile.read(size)
                     self.rfile.readline()
                 while self.rfile.readline().strip():
                     pass
-                return data
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                return
+            length = int(self.headers.get("Content-Length", 0))
+            piece = max(1, -(-length // _SLOW_PIECES))
+            for start in range(0, length, piece):
+                yield self.rfile.read(min(piece, length - start))
+                proxy.closed.wait(pause)
 
-        def _forward(self, seen: Seen) -> tuple[int, list[tuple[str, str]], bytes]:
+        def _forward(self, seen: Seen, sent: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+            piece = (seen.path, seen.headers.get("content-range", ""))
+            if piece in proxy.pieces:
+                return proxy.pieces[piece]
             # A connection of its own for each of ours: both are kept alive.
             if self.upstream is None:
                 self.upstream = http.client.HTTPConnection(proxy.upstream.netloc, timeout=60)
             headers = {k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "expect")}
-            if seen.body or seen.method in ("PUT", "POST"):
-                headers["Content-Length"] = str(len(seen.body))
+            if sent or seen.method in ("PUT", "POST"):
+                headers["Content-Length"] = str(len(sent))
             # Google's client writes True, which Cloud Storage takes and the emulator does not.
             path = seen.path.replace("versions=True", "versions=true")
-            self.upstream.request(seen.method, path, body=seen.body or None, headers=headers)
+            self.upstream.request(seen.method, path, body=sent or None, headers=headers)
             answer = self.upstream.getresponse()
             data = answer.read()
             # A resumable upload is told where to go on: through here.
-            return (
-                answer.status,
-                [(name, value.replace(proxy.upstream.netloc, proxy.netloc)) for name, value in answer.getheaders()],
-                data,
-            )
+            passed_on = [
+                (name, value.replace(proxy.upstream.netloc, proxy.netloc)) for name, value in answer.getheaders()
+            ]
+            if seen.method == "PUT" and piece[1]:
+                proxy.pieces[piece] = (answer.status, passed_on, data)
+            return answer.status, passed_on, data
 
         def _answer(
-            self, seen: Seen, status: int, headers: list[tuple[str, str]], data: bytes, *, cut: bool = False
+            self,
+            seen: Seen,
+            status: int,
+            headers: list[tuple[str, str]],
+            data: bytes,
+            outcome: Outcome = Outcome.FORWARD,
         ) -> None:
             seen.status, seen.answered = status, len(data)
             length = next((value for name, value in headers if name.lower() == "content-length"), str(len(data)))
@@ -203,10 +297,21 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if self.command == "HEAD":
                 return
-            self.wfile.write(data[: len(data) // 2] if cut else data)
-            if cut:
+            if outcome is Outcome.SLOW:
+                piece = max(1, -(-len(data) // _SLOW_PIECES))
+                for start in range(0, len(data), piece):
+                    self.wfile.write(data[start : start + piece])
+                    proxy.closed.wait(_SLOW_PAUSE_SECONDS)
+            elif outcome is Outcome.CUT:
+                self.wfile.write(data[: len(data) // 2])
                 self.wfile.flush()
                 self._reset()
+            else:
+                self.wfile.write(data)
+
+        def _is_left(self) -> bool:
+            readable = select.select([self.connection], [], [], 0)[0]
+            return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
 
         def _reset(self) -> None:
             self.close_connection = True
@@ -216,3 +321,17 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             self.connection.close()
 
     return Handler
+
+
+def _flipped(data: bytes, chance: random.Random) -> bytes:
+    if not data:
+        return data
+    damaged = bytearray(data)
+    damaged[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    return bytes(damaged)
+
+
+def _is_intact(seen: Seen, sent: bytes) -> bool:
+    """What S3 finds when it checks the request's checksum; the emulator does not check."""
+    expected = seen.headers.get("x-amz-checksum-crc32")
+    return expected is None or base64.b64decode(expected) == zlib.crc32(sent).to_bytes(4, "big")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,11 @@ TEMPORARY = ".clinops-"
 
 # A file without a name goes with the process that writes it. Linux has them, on nearly every file system.
 _CAN_BE_NAMELESS = hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir()
+# Nobody writes to a file for this long without adding to it: it is what a process that was killed left behind.
+_STALE_SECONDS = 24 * 3600.0
+# Looked for at most this often in a directory, which may have many files.
+_SWEEP_SECONDS = 3600.0
+_swept: dict[Path, float] = {}
 # Whoever removes the last file below a path removes the path too, which may be the one that was just made here.
 _TRIES = 100
 
@@ -38,9 +44,12 @@ class AtomicFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        if self._named is not None:
-            self._named.unlink(missing_ok=True)
+        try:
+            # Writes what is still buffered, for which a full disk has no room.
+            self._file.close()
+        finally:
+            if self._named is not None:
+                self._named.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
         """Add to the file."""
@@ -71,6 +80,7 @@ class AtomicFile:
         # Not there any more: somebody removed the file already, and there is nothing to keep.
         with suppress(FileNotFoundError):
             _sync(self._path.parent)
+        _sweep(self._path.parent)
 
     def _create(self) -> None:
         directory = self._path.parent
@@ -124,3 +134,16 @@ def _sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what processes that were killed have left in the directory."""
+    now = time.time()
+    if now - _swept.get(directory, 0.0) < _SWEEP_SECONDS:
+        return
+    _swept[directory] = now
+    # It is no concern of this write if somebody else removes the same, or may not.
+    with suppress(OSError):
+        for path in directory.glob(f"{TEMPORARY}*.tmp"):
+            if now - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink(missing_ok=True)

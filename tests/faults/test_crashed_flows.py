@@ -1,0 +1,114 @@
+"""The ICU flow and a backfill, killed at any moment: what a manifest names is of one run, and a rerun completes."""
+
+import datetime as dt
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from prefect.settings import PREFECT_API_URL
+from prefect.testing.utilities import prefect_test_harness
+
+from clinops_prefect import LocalPipelineStore
+from flows.backfill import backfill
+from flows.icu_features import icu_features
+from flows.quality_report import NotComparableError, quality_report
+from flows.synthetic import generate
+from tests.faults.conftest import FULL
+from tests.flows.expected import expected_features, stored_features
+
+ROOT = Path(__file__).parents[2]
+DAYS = [dt.date(2024, 3, day) for day in (1, 2)]
+ROUNDS = 20 if FULL else 3
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[dict[str, str]]:
+    """What a process needs to find the server and the flows."""
+    with prefect_test_harness(server_startup_timeout=180):
+        yield {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.timeout(1800)
+def test_a_flow_that_is_killed_at_any_moment_leaves_whole_dates_and_is_completed(
+    server: dict[str, str], tmp_path: Path, chance: random.Random
+) -> None:
+    sources = [tmp_path / "before", tmp_path / "after"]
+    for number, source in enumerate(sources):
+        generate(source, 30, seed=number)
+    expected = [expected_features(source) for source in sources]
+    store = LocalPipelineStore(tmp_path / "store")
+    # The first run is not killed: it tells how long one takes.
+    lasts = _run("icu_features", sources[0], tmp_path / "store", server, None)
+    backfill(str(sources[0]), store.directory, DAYS, shards=2)
+    seen = {"old": 0, "new": 0, "withdrawn": 0}
+    for number in range(ROUNDS):
+        old, new = number % 2, 1 - number % 2
+        flow = "backfill" if number % 3 == 1 else "icu_features"
+        moment = chance.uniform(0, lasts)
+        _run(flow, sources[new], tmp_path / "store", server, moment)
+        what = f"round {number}: {flow}, killed {moment:.2f} of {lasts:.2f} s after its first artifact"
+        for day in DAYS:
+            manifest = json.loads(store.read_bytes(f"icu/{day}/manifest.json"))
+            runs = {_run_of(store, name) for name in store.list_artifacts(f"icu/{day}")}  # each can be read
+            if not manifest["run"]:
+                seen["withdrawn"] += 1
+                with pytest.raises(NotComparableError, match="being replaced"):
+                    quality_report(store.directory, day, day)
+                continue
+            assert runs == {manifest["run"]}, what
+            found = stored_features(store, day.isoformat())
+            is_new = found.equals(expected[new])
+            pd.testing.assert_frame_equal(found, expected[new if is_new else old], check_exact=True)
+            seen["new" if is_new else "old"] += 1
+        if flow == "backfill":
+            backfill(str(sources[new]), store.directory, DAYS, shards=2)
+        else:
+            for day in DAYS:
+                icu_features(str(sources[new]), store.directory, day, shards=2)
+        for day in DAYS:
+            pd.testing.assert_frame_equal(stored_features(store, day.isoformat()), expected[new], check_exact=True)
+        assert not (tmp_path / "store/icu/_staging").exists(), what
+        assert not list((tmp_path / "store").rglob(".clinops-*")), what
+    print(f"{ROUNDS} rounds: {seen}")
+    assert seen["old"]
+
+
+def _run(flow: str, source: Path, store: Path, server: dict[str, str], killed_after: float | None) -> float:
+    """Run the command; the seconds from its first artifact to its end, whatever ended it."""
+    dates = ["--date", str(DAYS[0])] if flow == "icu_features" else ["--dates", *map(str, DAYS)]
+    arguments = ["--source", str(source), "--store", str(store), "--shards", "2", *dates]
+    run = subprocess.Popen(
+        [sys.executable, "-m", f"flows.{flow}", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=server,
+        start_new_session=True,  # what it has started dies with it
+    )
+    deadline = time.monotonic() + 180
+    while not (store / "icu/_staging").exists():
+        assert run.poll() is None, "it ended before it had begun"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    began = time.monotonic()
+    if killed_after is None:
+        assert run.wait(180) == 0
+        return time.monotonic() - began
+    try:
+        run.wait(killed_after)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    return killed_after
+
+
+def _run_of(store: LocalPipelineStore, name: str) -> str:
+    store.download(name)
+    return store.stat(name).metadata["run"]

@@ -1,0 +1,76 @@
+"""A process that is killed in the middle of a write: readers see the old artifact or the new one, whole."""
+
+import multiprocessing
+import random
+import signal
+import time
+
+import pandas as pd
+import pytest
+
+from clinops_prefect import ArtifactNotFoundError
+from tests.doors import Door
+from tests.faults.conftest import FULL
+from tests.faults.victim import WORK, start, version, write
+from tests.gallery import assert_same
+
+# Two parts of an upload, several row groups; and what is sent at once.
+LARGE, SMALL = 90_000, 2_000
+ROUNDS = {"file": (24, 120), "s3": (8, 40), "gs": (8, 40)}
+
+
+@pytest.mark.timeout(1800)
+def test_a_write_that_is_killed_at_any_moment_leaves_old_or_new(door: Door, chance: random.Random) -> None:
+    lasts: dict[tuple[str, str, int], float] = {}
+    old_seen = new_seen = killed = 0
+    rounds = ROUNDS[door.scheme][FULL]
+    for number in range(rounds):
+        format, work, rows = chance.choice(["parquet", "csv"]), chance.choice([*WORK]), chance.choice([SMALL, LARGE])
+        if format == "csv":
+            rows = SMALL * 5  # text is slow to make, and nothing is gained by more of it
+        store = door.store(prefix=f"round-{number}", format=format)
+        old, new = version(number, rows), version(number + 1000, rows)
+        replaces = chance.random() < 0.75
+        if replaces:
+            store.upload(old, "x")
+        kind = (format, work, rows)
+        if kind not in lasts:
+            lasts[kind] = _duration(door.store(prefix="measured", format=format), work, new)
+        here, there = multiprocessing.Pipe()
+        victim = start(write, store, work, new, there)
+        began = here.recv()
+        moment = chance.uniform(0, 1.1 * lasts[kind])
+        time.sleep(max(0.0, began + moment - time.monotonic()))
+        victim.kill()
+        victim.join()
+        killed += victim.exitcode == -signal.SIGKILL
+        what = f"round {number}: {kind}, killed after {moment:.3f} of {lasts[kind]:.3f} s"
+        try:
+            found = store.download("x")
+        except ArtifactNotFoundError:
+            assert not replaces, what
+            assert store.list_artifacts() == [], what
+        else:
+            is_new = int(found["version"].iloc[0]) == number + 1000
+            assert is_new or replaces, what
+            assert_same(found, new if is_new else old)
+            assert_same(pd.concat(store.iter_batches("x", rows=7_000), ignore_index=True), found)
+            assert store.stat("x").rows == rows, what
+            assert store.list_artifacts() == ["x"], what
+            old_seen, new_seen = old_seen + (not is_new), new_seen + is_new
+        WORK[work](store, new)
+        assert_same(store.download("x"), new)
+        assert store.list_artifacts() == ["x"], what
+        mine = [key for key in door.keys() if key.startswith(f"round-{number}/") and "/.clinops-" not in key]
+        assert len(mine) == {"parquet": 1, "csv": 2}[format], what
+    print(f"{door.scheme}: {rounds} rounds, {killed} killed in time; old {old_seen}, new {new_seen} times")
+    assert killed > rounds / 3
+    assert old_seen
+
+
+def _duration(store: object, work: str, frame: pd.DataFrame) -> float:
+    here, there = multiprocessing.Pipe()
+    process = start(write, store, work, frame, there)
+    began, ended = here.recv(), here.recv()
+    process.join()
+    return ended - began

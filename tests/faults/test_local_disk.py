@@ -1,0 +1,181 @@
+"""The local store on a disk that is full or read-only, after a crash at the worst moment, and with two writers."""
+
+import multiprocessing
+import os
+import resource
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from clinops_prefect import AccessDeniedError, LocalPipelineStore, ServiceUnavailableError
+from clinops_prefect.stores import atomic_file
+from tests.doors import LocalDoor
+from tests.faults.victim import start, version, write_again_and_again, write_named
+from tests.gallery import assert_same
+
+SMALL = pd.DataFrame({"v": range(100)})
+# 16 MB that do not compress, for a disk of 8.
+BIG = pd.DataFrame({f"c{i}": np.random.default_rng(i).random(130_000) for i in range(16)})
+DISK_BYTES = 8 << 20
+NOBODY = 65534
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path | None]:
+    """A file system of eight megabytes; None where nobody may mount one."""
+    root = tmp_path / "disk"
+    root.mkdir()
+    options = f"size={DISK_BYTES},mode=0777"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", root], capture_output=True).returncode:
+        yield None
+        return
+    yield root
+    subprocess.run(["umount", "--lazy", root], check=True)
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+@pytest.mark.parametrize("write", ["upload", "upload_batches", "write_bytes", "copy"])
+def test_a_full_disk_is_unavailable_and_keeps_what_was_there(
+    disk: Path | None, write: str, nameless: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic_file, "_CAN_BE_NAMELESS", nameless)
+    root = disk or tmp_path / "limited"
+    store = LocalPipelineStore(root)
+    store.upload(SMALL, "x")
+    store.write_bytes("x.bin", b"old")
+    store.upload(BIG.iloc[:50_000], "half")  # six of the eight megabytes
+    before = {path.name: path.read_bytes() for path in root.iterdir()}
+    calls: dict[str, Callable[[], Any]] = {
+        "upload": lambda: store.upload(BIG, "x"),
+        "upload_batches": lambda: store.upload_batches([BIG.iloc[:9_000], BIG], "x"),
+        "write_bytes": lambda: store.write_bytes("x.bin", bytes(3 << 20)),
+        "copy": lambda: store.copy_artifact("half", "x"),
+    }
+    # Without a mount: no file may grow beyond two megabytes, which the kernel answers with EFBIG.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if disk is None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, limits[1]))
+    try:
+        with pytest.raises(ServiceUnavailableError) as caught:
+            calls[write]()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.uri.startswith(root.as_uri())
+    if disk is not None:
+        assert "Free some space" in str(caught.value)
+    assert {path.name: path.read_bytes() for path in root.iterdir()} == before
+    assert_same(store.download("x"), SMALL)
+    store.delete_artifact("half")
+    store.upload(SMALL[:7], "x")
+    assert_same(store.download("x"), SMALL[:7])
+
+
+def test_a_folder_that_is_read_only_can_be_read_and_refuses_writes() -> None:
+    """By a process without privileges: to root every folder is writable."""
+    # Not in pytest's own folder, into which only its owner may look.
+    with tempfile.TemporaryDirectory() as created:
+        root = Path(created)
+        store = LocalPipelineStore(root)
+        store.upload(SMALL, "x")
+        before = (root / "x.parquet").read_bytes()
+        root.chmod(0o555)
+        context = multiprocessing.get_context("fork")
+        answers = context.Queue()
+        child = context.Process(target=_use_without_privileges, args=(store, answers))
+        child.start()
+        found = answers.get(timeout=60)
+        child.join()
+        assert found == {
+            "upload": "AccessDeniedError",
+            "upload_batches": "AccessDeniedError",
+            "upload below": "AccessDeniedError",
+            "write_bytes": "AccessDeniedError",
+            "delete": "AccessDeniedError",
+            "copy": "AccessDeniedError",
+            "download": SMALL["v"].tolist(),
+            "list": ["x"],
+            "stat": 100,
+        }
+        assert {path.name: path.read_bytes() for path in root.iterdir()} == {"x.parquet": before}
+        root.chmod(0o755)
+
+
+def _use_without_privileges(store: LocalPipelineStore, answers: Any) -> None:
+    if os.getuid() == 0:
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    calls: dict[str, Callable[[], Any]] = {
+        "upload": lambda: store.upload(SMALL[:1], "x"),
+        "upload_batches": lambda: store.upload_batches([SMALL], "y"),
+        "upload below": lambda: store.upload(SMALL, "a/b"),
+        "write_bytes": lambda: store.write_bytes("r.txt", b"1"),
+        "delete": lambda: store.delete_artifact("x"),
+        "copy": lambda: store.copy_artifact("x", "y"),
+        "download": lambda: store.download("x")["v"].tolist(),
+        "list": store.list_artifacts,
+        "stat": lambda: store.stat("x").rows,
+    }
+    found = {}
+    for name, call in calls.items():
+        try:
+            found[name] = call()
+        except AccessDeniedError as error:
+            found[name] = type(error).__name__
+        except Exception as error:
+            found[name] = repr(error)
+    answers.put(found)
+
+
+@pytest.mark.parametrize("killed_at", ["rename", "content"])
+def test_what_a_crash_leaves_is_never_listed_and_is_removed_in_time(tmp_path: Path, killed_at: str) -> None:
+    """A file system without nameless files, such as NFS: a temporary file outlives who wrote it."""
+    store, door = LocalPipelineStore(tmp_path), LocalDoor(tmp_path)
+    store.upload(SMALL, "x")
+    victim = start(write_named, store, BIG, killed_at)
+    victim.join()
+    assert victim.exitcode == -9
+    (left,) = door.unfinished()
+    assert (tmp_path / left).stat().st_size > 0
+    assert store.list_artifacts() == ["x"]
+    assert_same(store.download("x"), SMALL)
+    store.upload(SMALL[:9], "x")
+    assert door.unfinished() == [left]  # somebody may be writing to it still
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(tmp_path / left, (two_days_ago, two_days_ago))
+    # As in a process that has not written here for an hour.
+    atomic_file._swept.clear()
+    store.upload(SMALL[:8], "x")
+    assert door.unfinished() == []
+    assert_same(store.download("x"), SMALL[:8])
+
+
+def test_two_processes_that_write_at_once_leave_one_of_their_versions(tmp_path: Path) -> None:
+    for format in ("parquet", "csv"):
+        store = LocalPipelineStore(tmp_path / format, format=format)
+        store.upload(version(0, 2_000), "x")
+        numbers = [list(range(1, 13)), list(range(101, 113))]
+        pipes = [multiprocessing.Pipe() for _ in numbers]
+        writers = [
+            start(write_again_and_again, store, mine, there) for mine, (_, there) in zip(numbers, pipes, strict=True)
+        ]
+        for here, _ in pipes:
+            here.send("go")
+        reads = 0
+        while any(writer.is_alive() for writer in writers):
+            found = store.download("x")
+            assert_same(found, version(int(found["version"].iloc[0]), 2_000))
+            reads += 1
+        assert [writer.exitcode for writer in writers] == [0, 0]
+        assert reads > 2
+        last = store.download("x")
+        assert int(last["version"].iloc[0]) in (12, 112)
+        assert_same(last, version(int(last["version"].iloc[0]), 2_000))
+        assert len(LocalDoor(tmp_path / format).keys()) == {"parquet": 1, "csv": 2}[format]

@@ -1,0 +1,214 @@
+"""What asking again does not mend: the right error, within a bounded time, and what was there is there still."""
+
+import itertools
+import logging
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pandas as pd
+import pytest
+from prefect_aws import AwsCredentials
+
+from clinops_prefect import AccessDeniedError, ArtifactDecodeError, ClinopsPrefectError, ServiceUnavailableError
+from tests.doors import Door, GCSDoor, S3Door
+from tests.emulators import free_port
+from tests.faults.test_wire import BIG, HALVES, OPERATIONS, SMALL, Strike, clouds, is_data
+from tests.gallery import assert_same
+from tests.proxy import Outcome, Proxy, Seen
+
+WRITES: dict[str, Callable[[Any], Any]] = {
+    "upload": lambda s: s.upload(SMALL[::-1], "x"),
+    "upload in parts": lambda s: s.upload(BIG, "x"),
+    "upload_batches": lambda s: s.upload_batches(HALVES, "x"),
+}
+# A request with a longer body carries data.
+DATA_BYTES = 2_000
+# A dead endpoint is found out by retries alone; one that does not answer takes a time-out for each of them.
+DEAD_SECONDS = {"s3": 30.0, "gs": 35.0}
+SILENT_SECONDS = {"s3": 125.0, "gs": 60.0}
+
+
+@pytest.fixture
+def proxy(door: Door) -> Any:
+    with Proxy(door.endpoint) as proxy:  # type: ignore[attr-defined]
+        yield proxy
+
+
+def timed(call: Callable[[Any], Any], store: Any) -> tuple[Exception | None, float]:
+    began = time.monotonic()
+    try:
+        call(store)
+    except Exception as error:
+        return error, time.monotonic() - began
+    return None, time.monotonic() - began
+
+
+def test_a_service_that_is_not_there_is_unavailable_within_bounds(s3_endpoint: str, gcs_endpoint: str) -> None:
+    """Nobody listens, or somebody who never answers. All operations at once, or this would take an hour."""
+    calls = [operation.do for operation in OPERATIONS.values()]
+    doors: list[Door] = [S3Door(s3_endpoint, "nobody"), GCSDoor(gcs_endpoint, "nobody")]
+    with Proxy(s3_endpoint) as silent, ThreadPoolExecutor(4 * len(calls)) as pool:
+        silent.answers = lambda _: Outcome.HANG
+        running = [
+            (bounds[door.scheme], pool.submit(timed, call, door.store(endpoint_url=url)))
+            for door in doors
+            for url, bounds in ((f"http://127.0.0.1:{free_port()}", DEAD_SECONDS), (silent.url, SILENT_SECONDS))
+            for call in calls
+        ]
+        for bound, future in running:
+            error, seconds = future.result()
+            assert isinstance(error, ServiceUnavailableError), repr(error)
+            assert isinstance(error, ConnectionError)
+            assert error.__cause__ is not None
+            assert seconds < bound
+        assert len(silent.seen) > 2 * len(calls)
+
+
+@clouds
+def test_one_answer_that_never_comes_costs_a_time_out_and_no_more(door: Door, proxy: Proxy) -> None:
+    store = door.store(endpoint_url=proxy.url)
+    proxy.answers = Strike(0, Outcome.HANG)
+    error, seconds = timed(lambda s: s.upload(SMALL, "x"), store)
+    assert error is None
+    assert 15 < seconds < 35
+    assert_same(door.store().download("x"), SMALL)
+
+
+@clouds
+def test_a_service_that_stays_broken_is_unavailable_and_leaves_no_parts(door: Door) -> None:
+    """Only what carries data is refused: an upload in parts can begin, fails, and must be aborted."""
+    calls = [*WRITES.values(), lambda s: s.download("x"), lambda s: s.download("x", columns=["v"])]
+
+    def broken(outcome: Outcome) -> None:
+        prefix = outcome.name.lower()
+        door.store(prefix=prefix).upload(SMALL, "x")
+        with Proxy(door.endpoint) as proxy:  # type: ignore[attr-defined]
+            proxy.answers = lambda seen: outcome if seen.length > DATA_BYTES or is_data(seen) else Outcome.FORWARD
+            store = door.store(prefix=prefix, endpoint_url=proxy.url)
+            with ThreadPoolExecutor(len(calls)) as pool:
+                for error, seconds in pool.map(lambda call: timed(call, store), calls):
+                    assert isinstance(error, ServiceUnavailableError), f"{outcome}: {error!r}"
+                    assert seconds < 40
+
+    outcomes = (Outcome.SLOW_DOWN, Outcome.ERROR, Outcome.REFUSE, Outcome.BREAK)
+    with ThreadPoolExecutor(len(outcomes)) as pool:
+        list(pool.map(broken, outcomes))
+    assert door.unfinished() == []
+    for outcome in outcomes:
+        assert_same(door.store(prefix=outcome.name.lower()).download("x"), SMALL)
+
+
+@clouds
+@pytest.mark.parametrize("outcome", [Outcome.SHORT, Outcome.FLIP], ids=str)
+def test_data_that_always_arrives_damaged_is_never_a_frame(
+    door: Door, outcome: Outcome, format: str, proxy: Proxy, chance: random.Random
+) -> None:
+    door.store(format=format).upload(SMALL, "x")
+    proxy.chance = chance
+    proxy.answers = lambda seen: outcome if is_data(seen) else Outcome.FORWARD
+    store = door.store(endpoint_url=proxy.url, format=format)
+    for _ in range(5):
+        for read in (
+            lambda: store.download("x"),
+            lambda: store.download("x", columns=["v"]),
+            lambda: pd.concat(store.iter_batches("x", columns=["v"])),
+        ):
+            try:
+                found = read()
+            except (ArtifactDecodeError, ServiceUnavailableError):
+                continue
+            # A bit in bytes that this read fetched and did not need.
+            assert outcome is Outcome.FLIP
+            assert_same(found, SMALL[["v"]])
+
+
+@clouds
+@pytest.mark.parametrize("name", WRITES)
+def test_data_that_is_damaged_on_its_way_in_is_refused_or_never_read(
+    door: Door, name: str, proxy: Proxy, chance: random.Random
+) -> None:
+    proxy.chance = chance
+    numbers, struck = itertools.count(), []
+
+    def damage(seen: Seen) -> Outcome:
+        if seen.length > DATA_BYTES and next(numbers) == 0:
+            struck.append(seen)
+            return Outcome.FLIP_SENT
+        return Outcome.FORWARD
+
+    door.store().upload(SMALL, "x")
+    proxy.answers = damage
+    error, _ = timed(WRITES[name], door.store(endpoint_url=proxy.url))
+    assert len(struck) == 1
+    if door.scheme == "s3":
+        assert isinstance(error, ServiceUnavailableError), repr(error)
+        assert_same(door.store().download("x"), SMALL)
+    elif error is None:
+        with pytest.raises(ArtifactDecodeError):
+            door.store().download("x")
+    else:
+        assert isinstance(error, ServiceUnavailableError), repr(error)
+    assert door.unfinished() == []
+
+
+@clouds
+def test_slow_bodies_are_waited_for(door: Door, proxy: Proxy) -> None:
+    """Each body takes more than six seconds, and never pauses for long."""
+    proxy.answers = lambda seen: Outcome.SLOW if seen.length > DATA_BYTES or is_data(seen) else Outcome.FORWARD
+    store = door.store(endpoint_url=proxy.url)
+    began = time.monotonic()
+    store.upload(BIG, "x")
+    assert time.monotonic() - began > 6
+    assert_same(store.download("x"), BIG)
+
+
+@pytest.mark.parametrize("door", ["s3"], indirect=True)
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_completion_that_was_carried_out_and_lost_is_a_success(door: Door, overwrite: bool, proxy: Proxy) -> None:
+    """S3 may not know the upload any more when it is asked to complete it again."""
+    completions: list[Seen] = []
+
+    def lose(seen: Seen) -> Outcome:
+        if seen.method != "POST" or "uploadId" not in seen.query:
+            return Outcome.FORWARD
+        completions.append(seen)
+        return Outcome.LOSE if len(completions) == 1 else Outcome.GONE
+
+    proxy.answers = lose
+    door.store(endpoint_url=proxy.url).upload(BIG, "x", overwrite=overwrite)
+    assert len(completions) == 2
+    assert_same(door.store().download("x"), BIG)
+    proxy.answers = lambda seen: Outcome.GONE if seen.method == "POST" and "uploadId" in seen.query else Outcome.FORWARD
+    with pytest.raises(ClinopsPrefectError, match="NoSuchUpload"):
+        door.store(endpoint_url=proxy.url).upload(BIG, "y")
+    assert door.unfinished() == []
+
+
+@pytest.mark.parametrize("door", ["s3"], indirect=True)
+def test_an_s3_token_that_expires_during_an_upload_is_denied_and_what_is_left_is_told(
+    door: Door, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing can be aborted with a token that is no longer good; somebody has to know."""
+    door.store().upload(SMALL, "x")
+    parts: list[Seen] = []
+
+    def expire(seen: Seen) -> Outcome:
+        assert seen.headers["x-amz-security-token"] == "short-lived"
+        if "partNumber" in seen.query:
+            parts.append(seen)
+        return Outcome.EXPIRED if len(parts) > 1 else Outcome.FORWARD
+
+    proxy.answers = expire
+    login = AwsCredentials(aws_access_key_id="a", aws_secret_access_key="not-logged", aws_session_token="short-lived")
+    with caplog.at_level(logging.WARNING), pytest.raises(AccessDeniedError, match="ExpiredToken"):
+        door.store(endpoint_url=proxy.url, credentials=login).upload(BIG, "x")
+    assert len(parts) > 1
+    assert_same(door.store().download("x"), SMALL)
+    (key,) = door.unfinished()
+    assert f"s3://{door.bucket}/{key}" in caplog.text  # type: ignore[attr-defined]
+    assert "AbortIncompleteMultipartUpload" in caplog.text
+    assert "not-logged" not in caplog.text
+    assert "short-lived" not in caplog.text

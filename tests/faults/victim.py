@@ -1,0 +1,81 @@
+"""What a process does until it is killed; its imports are made once, in the server that the victims are forked from."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+# The stores by name: the package would import them, and their clouds' clients, in each victim anew.
+from clinops_prefect import GCSPipelineStore, LocalPipelineStore, PipelineStore, S3PipelineStore
+from clinops_prefect.stores import atomic_file
+
+STORES = (GCSPipelineStore, LocalPipelineStore, S3PipelineStore)
+
+
+def version(number: int, rows: int) -> pd.DataFrame:
+    """A frame that says of each row which version it is of, and in its type too."""
+    chance = np.random.default_rng(number)
+    frame = pd.DataFrame({f"c{i}": chance.random(rows) for i in range(16)})
+    frame["version"] = number
+    frame["code"] = pd.Series(["007"] * rows, dtype=pd.CategoricalDtype(["007", f"v{number}"]))
+    return frame
+
+
+def halves(frame: pd.DataFrame) -> list[pd.DataFrame]:
+    return [frame.iloc[: len(frame) // 2], frame.iloc[len(frame) // 2 :].reset_index(drop=True)]
+
+
+WORK: dict[str, Callable[[PipelineStore, pd.DataFrame], Any]] = {
+    "upload": lambda store, frame: store.upload(frame, "x"),
+    "upload_batches": lambda store, frame: store.upload_batches(halves(frame), "x"),
+}
+
+
+def write(store: PipelineStore, work: str, frame: pd.DataFrame, begun: Connection) -> None:
+    """One write, and when it begins and ends."""
+    store.exists("x")  # the client and its connection
+    begun.send(time.monotonic())
+    WORK[work](store, frame)
+    begun.send(time.monotonic())
+
+
+def write_named(store: PipelineStore, frame: pd.DataFrame, killed_at: str) -> None:
+    """One write on a file system without nameless files, ended before its rename or in the middle of its content."""
+    atomic_file._CAN_BE_NAMELESS = False
+    if killed_at == "rename":
+        Path.replace = lambda *_: _die()
+        store.upload(frame, "x")
+    else:
+        store.upload_batches(_ended_by_death(frame), "x")
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _ended_by_death(frame: pd.DataFrame) -> Any:
+    yield from [frame] * 20
+    _die()
+
+
+def write_again_and_again(store: PipelineStore, numbers: list[int], begun: Connection) -> None:
+    begun.recv()
+    for number in numbers:
+        store.upload(version(number, 2_000), "x")
+
+
+def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """The work in a process of its own."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.victim"])
+    process = context.Process(target=work, args=arguments, daemon=True)
+    process.start()
+    return process
