@@ -13,6 +13,7 @@ from pydantic import Field, HttpUrl
 from clinops_prefect.aws import aws_client
 from clinops_prefect.definition import MapStep, PipelineStep, Step, refuse_unknown
 from clinops_prefect.definition_check import DEFINITION_BYTES, definition_problems, name_problems
+from clinops_prefect.endpoints import check_endpoint
 from clinops_prefect.errors import InvalidExecutionError, InvalidPipelineError
 from clinops_prefect.links import LOGO, UI_GUIDE
 from clinops_prefect.machine_check import logging_problems, tag_problems
@@ -60,6 +61,7 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         tags: Tags of the state machine; others that it has are left alone.
         logging_configuration: As in the API's CreateStateMachine; empty, left as it is.
         tracing_configuration: As in the API's CreateStateMachine; empty, left as it is.
+        allow_http: Whether a plain http endpoint on a network is acceptable.
         show_cause: Show the cause of a failure in messages and logs. It is your functions' own text, and may name a
             patient; without it, it is an attribute of the error only.
 
@@ -97,6 +99,11 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
     tracing_configuration: dict[str, Any] = Field(
         default_factory=dict, description="Whether AWS X-Ray traces, as in CreateStateMachine; empty, left as it is."
     )
+    allow_http: bool = Field(
+        default=False,
+        title="Allow HTTP",
+        description="Whether an http:// endpoint outside this machine is acceptable. Data travels unencrypted then.",
+    )
     show_cause: bool = Field(
         default=False, description="Show the cause of a failure, which your functions write, in messages and logs."
     )
@@ -111,6 +118,7 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         refuse_unknown(type(self), list(data))
         given = {"name": name, "role_arn": role_arn}
         super().__init__(**{key: value for key, value in given.items() if value}, **data)
+        check_endpoint(self.endpoint_url, allow_http=self.allow_http)
         for key, value in prefect.items():
             setattr(self, key, value)
 
@@ -178,6 +186,7 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
             profile=self.profile,
             credentials=self.credentials,
             endpoint_url=self.endpoint_url,
+            allow_http=self.allow_http,
             config=_CLIENT_CONFIG,
         )
 

@@ -64,17 +64,15 @@ class S3Backend(Backend):
     def client(self) -> "S3Client":
         """The process's client for this configuration."""
         store = self._store
-        client = aws_client(
+        return aws_client(
             "s3",
             region=store.region,
             profile=store.profile,
             credentials=store.credentials,
             endpoint_url=store.endpoint_url,
+            allow_http=store.allow_http,
             config=_CLIENT,
         )
-        # Again, because the environment may have said another endpoint than the store.
-        store._check_endpoint(client.meta.endpoint_url)
-        return client
 
     def uri(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"
