@@ -2,14 +2,15 @@
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from clinops_prefect.errors import ArtifactDecodeError
-from clinops_prefect.frames import seal
+from clinops_prefect.frames import chunks, seal
+from clinops_prefect.frames.decoding import decoding
 
 # A row group is what a filter can skip and what a writer holds in memory. 128 Ki rows of a narrow table are some 3 MB
 # of Parquet, 2.6 % of a 5M-row table; a wide row would make that a gigabyte, so bytes bound it too, down to 16 Ki rows.
@@ -26,7 +27,6 @@ _HOLE_BYTES = 32 << 10
 _SAMPLE = 2_000
 
 Fetch = Callable[[Sequence[tuple[int, int]]], list[bytes]]
-_READ_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError)
 
 
 def group_rows(table: pa.Table) -> int:
@@ -76,17 +76,22 @@ def decode(data: bytes | bytearray | memoryview, where: str) -> pa.Table:
     Raises:
         ArtifactDecodeError: It is damaged, or no Parquet.
     """
-    seal.footer_start(memoryview(data)[-8:], len(data), where)
-    try:
-        file = pq.ParquetFile(pa.py_buffer(data), page_checksum_verification=True, memory_map=False)
+    view = memoryview(data)
+    seal.footer_start(view[-8:], len(view), where)
+
+    def opened(as_dictionaries: list[str]) -> pq.ParquetFile:
+        source = pa.py_buffer(data)
+        return pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=as_dictionaries)
+
+    with _decoding(where):
+        file = opened([])
         schema = file.schema_arrow
-    except _READ_ERRORS as error:
-        raise _undecodable(where, error) from None
     seal.check_whole(data, schema, where)
-    try:
-        return file.read()
-    except _READ_ERRORS as error:
-        raise _undecodable(where, error) from None
+    with _decoding(where):
+        groups = range(file.num_row_groups)
+        found = chunks.find(file, groups, None, len(view), where)
+        texts = chunks.doubtful_texts(schema, found, lambda start, end: view[start:end], where)
+        return chunks.read(opened(texts) if texts else file, schema, groups, None, where)
 
 
 class RangedParquet:
@@ -109,11 +114,10 @@ class RangedParquet:
             tail_start = wanted
         self._file = _SparseFile(size, fetch)
         self._file.add(tail_start, tail)
-        try:
-            self._parquet = pq.ParquetFile(pa.PythonFile(self._file, mode="r"), page_checksum_verification=True)
+        self._size = size
+        with _decoding(where):
+            self._parquet = self._opened([])
             self.schema: pa.Schema = self._parquet.schema_arrow
-        except _READ_ERRORS as error:
-            raise _undecodable(where, error) from None
         seal.check_footer(tail, start - tail_start, self.schema, where)
         self.rows: int = self._parquet.metadata.num_rows
 
@@ -121,8 +125,9 @@ class RangedParquet:
         """The row groups that may hold rows of `expression`, judged by the statistics in the footer."""
         if expression is None:
             return list(range(self._parquet.num_row_groups))
-        fragment = ds.ParquetFileFormat().make_fragment(pa.PythonFile(self._file, mode="r"))
-        return [info.id for info in fragment.subset(expression, schema=self.schema).row_groups]
+        with _decoding(self._where):
+            fragment = ds.ParquetFileFormat().make_fragment(pa.PythonFile(self._file, mode="r"))
+            return [info.id for info in fragment.subset(expression, schema=self.schema).row_groups]
 
     def read(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:
         """These fields of these row groups.
@@ -130,30 +135,22 @@ class RangedParquet:
         Raises:
             ArtifactDecodeError: The pages are damaged.
         """
-        for (start, _), data in zip(ranges := self._ranges(groups, fields), self._fetch(ranges), strict=True):
+        with _decoding(self._where):
+            found = chunks.find(self._parquet, groups, list(fields), self._size, self._where)
+        ranges = _coalesced([chunk.range for chunk in found])
+        for (start, _), data in zip(ranges, self._fetch(ranges), strict=True):
             self._file.add(start, data)
         try:
-            table = self._parquet.read_row_groups(list(groups), columns=list(fields))
-            return table.select(list(fields))
-        except _READ_ERRORS as error:
-            raise _undecodable(self._where, error) from None
+            with _decoding(self._where):
+                texts = chunks.doubtful_texts(self.schema, found, self._file.window, self._where)
+                file = self._opened(texts) if texts else self._parquet
+                return chunks.read(file, self.schema, groups, list(fields), self._where)
         finally:
             self._file.forget(ranges)
 
-    def _ranges(self, groups: Sequence[int], fields: Sequence[str]) -> list[tuple[int, int]]:
-        metadata, wanted = self._parquet.metadata, set(fields)
-        chunks = []
-        for group in groups:
-            row_group = metadata.row_group(group)
-            for position in range(metadata.num_columns):
-                column = row_group.column(position)
-                # A nested field's leaves are called `field.item.element`; a plain name may have dots too.
-                path = column.path_in_schema
-                if path in wanted or any(path.startswith(f"{name}.") for name in wanted if name and "." in path):
-                    first = column.dictionary_page_offset or column.data_page_offset
-                    start = min(first, column.data_page_offset)
-                    chunks.append((start, start + column.total_compressed_size))
-        return _coalesced(chunks)
+    def _opened(self, as_dictionaries: list[str]) -> pq.ParquetFile:
+        source = pa.PythonFile(self._file, mode="r")
+        return pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=as_dictionaries)
 
 
 class _SparseFile(io.RawIOBase):
@@ -171,6 +168,10 @@ class _SparseFile(io.RawIOBase):
     def forget(self, ranges: Sequence[tuple[int, int]]) -> None:
         for start, _ in ranges:
             self._parts.pop(start, None)
+
+    def window(self, start: int, end: int) -> memoryview:
+        self._position = start
+        return memoryview(self.read(end - start))
 
     def readable(self) -> bool:
         return True
@@ -194,9 +195,9 @@ class _SparseFile(io.RawIOBase):
         return self._fetch([(start, end)])[0] if start < end else b""
 
 
-def _coalesced(chunks: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _coalesced(wanted: list[tuple[int, int]]) -> list[tuple[int, int]]:
     ranges: list[tuple[int, int]] = []
-    for start, end in sorted(chunks):
+    for start, end in sorted(wanted):
         if ranges and start - ranges[-1][1] <= _HOLE_BYTES:
             ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
         else:
@@ -215,8 +216,5 @@ def _computed_floats(sample: pa.Table) -> set[str]:
     return found
 
 
-def _undecodable(where: str, error: Exception) -> ArtifactDecodeError:
-    # Not the reader's own words: they may quote what the file holds.
-    return ArtifactDecodeError(
-        f"{where} cannot be read as Parquet ({type(error).__name__}): damaged, or not Parquet", uri=where
-    )
+def _decoding(where: str) -> AbstractContextManager[None]:
+    return decoding(f"{where} cannot be read as Parquet: damaged, or not Parquet", where)
