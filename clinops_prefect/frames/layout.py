@@ -117,7 +117,7 @@ def index_fields(schema: pa.Schema) -> list[str]:
     with decoding(_UNREADABLE):
         if layout is not None:
             fields = list(layout["index"]["fields"])
-            if len(set(fields)) < len(fields):
+            if len(set(fields)) < len(fields) or not set(fields) <= set(schema.names):
                 raise ValueError
             return fields
         stored = schema.pandas_metadata or {}
