@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from prefect.blocks.abstract import JobBlock
 from prefect_aws import AwsCredentials
-from pydantic import Field, HttpUrl
+from pydantic import ConfigDict, Field, HttpUrl
 
 from clinops_prefect.aws import aws_client
 from clinops_prefect.definition import MapStep, PipelineStep, Step, refuse_unknown
@@ -75,6 +75,9 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
         ```
     """
 
+    # pydantic would quote the whole input, secrets included.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     _block_type_name: ClassVar[str | None] = "Step Functions Pipeline"
     _block_type_slug: ClassVar[str | None] = "step-functions-pipeline"
     _logo_url: ClassVar[HttpUrl | None] = HttpUrl(LOGO)
@@ -86,7 +89,11 @@ class StepFunctionsPipeline(JobBlock):  # type: ignore[type-arg]
     steps: list[PipelineStep | MapStep] = Field(default_factory=list, description="The steps, in order.")
     comment: str = Field(default="", description="The machine's comment.")
     profile: str = Field(default="", description="A named AWS profile; empty, the default credential chain.")
-    credentials: AwsCredentials | None = Field(default=None, description="AWS credentials, instead of a profile.")
+    credentials: AwsCredentials | None = Field(
+        default=None,
+        repr=False,  # it shows its session token
+        description="AWS credentials, instead of a profile.",
+    )
     endpoint_url: str = Field(
         default="", description="Another endpoint than AWS's own; empty, as the environment says."
     )

@@ -291,6 +291,7 @@ class GCSPipelineStore(CloudPipelineStore):
     )
     credentials: GcpCredentials | None = Field(
         default=None,
+        repr=False,
         description="A GCP credentials block. Empty: the file, or application default credentials.",
         json_schema_extra={"position": 5},
     )

@@ -344,6 +344,7 @@ class S3PipelineStore(CloudPipelineStore):
     )
     credentials: AwsLogin | None = Field(
         default=None,
+        repr=False,  # AwsCredentials shows its session token
         description="An AWS or MinIO credentials block. Empty: the profile, or the default credential chain.",
         json_schema_extra={"position": 5},
     )
