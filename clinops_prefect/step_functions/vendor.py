@@ -73,8 +73,8 @@ def translated(arn: str) -> Iterator[None]:
         raise AccessDeniedError(f"no usable AWS credentials for {arn}: {error}", uri=arn) from error
     except _UNREACHED as error:
         raise ServiceUnavailableError(f"Step Functions cannot be reached for {arn}: {error}", uri=arn) from error
-    except (ResponseParserError, RecursionError) as error:
-        # `from None`: botocore quotes the answer. A proxy's error page is not AWS's answer either, and passes.
+    except (ResponseParserError, RecursionError, KeyError) as error:
+        # A proxy's page, which botocore takes for an answer without fields. `from None`, because it quotes the page.
         raise ServiceUnavailableError(
             f"what answers for {arn} is not Step Functions ({type(error).__name__}); check endpoint_url",
             uri=arn,

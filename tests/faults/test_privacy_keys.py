@@ -153,10 +153,13 @@ def test_a_profile_that_names_a_plain_endpoint_is_refused_too(
     assert nobody_answers == []
 
 
-def test_allow_http_accepts_it_and_says_so_in_one_place(nobody_answers: list[Any]) -> None:
-    """The request is made then: that nobody answers is another error."""
-    for way in ("s3 block", "s3 block unverified", "pipeline block unverified"):
-        with pytest.raises(ClinopsPrefectError) as caught:
-            INSECURE[way](allow_http=True)
-        assert "allow_http" not in str(caught.value)
-    assert nobody_answers
+def test_allow_http_accepts_it(nobody_answers: list[Any]) -> None:
+    store = S3PipelineStore("b", credentials=aws(**FAKE_TLS), allow_http=True)
+    assert store._backend().client.meta.endpoint_url == FAKE_TLS["endpoint_url"]
+    told = pipeline(credentials=aws(endpoint_url=ON_A_NETWORK), allow_http=True).client()
+    assert told.meta.endpoint_url == ON_A_NETWORK
+    assert GCSPipelineStore("b", endpoint_url=ON_A_NETWORK, allow_http=True).endpoint_url == ON_A_NETWORK
+    # A client that is there already is not had without it either.
+    with pytest.raises(ClinopsPrefectError, match="allow_http"):
+        pipeline(credentials=aws(endpoint_url=ON_A_NETWORK)).client()
+    assert nobody_answers == []
