@@ -20,7 +20,8 @@ CLINOPS_PYTHON ?=
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-step-functions test lint node prefect browser e2e e2e-full faults faults-full bench real-data clean
+.PHONY: help demo demo-step-functions test lint node prefect browser e2e e2e-full faults faults-full bench real-data \
+	supply-chain lowest latest clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,5 +96,28 @@ bench: $(VENV)/.dev .bench/peers/.ready  ## Compare with what one would use inst
 real-data: $(VENV)/.dev  ## Check every published figure on MIMIC=…, the MIMIC demo in MIMIC-IV layout.
 	@CLINOPS_MIMIC_DEMO="$(abspath $(MIMIC))" $(BIN)/python -m pytest tests/real_data/mimic_demo.py
 
+supply-chain: $(VENV)/.dev  ## Check the declared dependencies and the built wheel and sdist; report known vulnerabilities.
+	@$(INSTALL) --group supply-chain
+	@$(BIN)/deptry . --no-ansi
+	@$(BIN)/python -m pytest tests/supply_chain
+	@$(BIN)/python -m tests.supply_chain.audit
+
+# What of the tests needs neither an emulator nor a server.
+LOWEST_TESTS := tests/unit/test_seal.py tests/unit/test_serializer.py tests/unit/test_errors.py \
+	tests/contract/test_round_trips.py tests/contract/test_selection.py tests/faults/test_hostile_csv.py
+
+lowest: $(VENV)/.dev  ## Run the core on the lowest versions that pyproject.toml promises, in an environment of its own.
+	@$(PYTHON) -m venv .lowest
+	@$(BIN)/python -m tests.supply_chain.lowest > .lowest/requirements.txt
+	@.lowest/bin/python -m pip install --quiet --disable-pip-version-check --requirement .lowest/requirements.txt \
+		pytest pytest-timeout hypothesis polars packaging 'fastapi<0.151' 'sqlalchemy<2.1'
+	@.lowest/bin/python -m pytest $(LOWEST_TESTS) -k 'not s3 and not gcs'
+
+latest: $(VENV)/.dev  ## The same on the newest versions that pip finds, past constraints.txt.
+	@$(PYTHON) -m venv .latest
+	@.latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade '.[aws,gcp,flows]' \
+		pytest pytest-timeout hypothesis polars packaging
+	@.latest/bin/python -m pytest $(LOWEST_TESTS) -k 'not s3 and not gcs'
+
 clean:  ## Remove the environment, the demo's results and the caches.
-	rm -rf $(VENV) .node .bench demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .lowest .latest .node .bench demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

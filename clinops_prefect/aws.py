@@ -14,6 +14,7 @@ from botocore.utils import parse_timestamp
 from prefect_aws import AwsCredentials, MinIOCredentials
 
 from clinops_prefect.clients import cached_client, fingerprint
+from clinops_prefect.endpoints import check_endpoint
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -46,6 +47,7 @@ def aws_client(
     profile: str,
     credentials: AwsLogin | None,
     endpoint_url: str,
+    allow_http: bool,
     config: dict[str, Any] | None = None,
 ) -> "S3Client": ...
 @overload
@@ -56,6 +58,7 @@ def aws_client(
     profile: str,
     credentials: AwsLogin | None,
     endpoint_url: str,
+    allow_http: bool,
     config: dict[str, Any] | None = None,
 ) -> "SFNClient": ...
 def aws_client(
@@ -65,6 +68,7 @@ def aws_client(
     profile: str,
     credentials: AwsLogin | None,
     endpoint_url: str,
+    allow_http: bool,
     config: dict[str, Any] | None = None,
 ) -> Any:
     """The process's client for `service`, made on first use.
@@ -75,7 +79,11 @@ def aws_client(
         profile: A named profile of the AWS configuration files; empty, the default credential chain.
         credentials: A Prefect credentials block, used instead of `profile`.
         endpoint_url: Another endpoint than AWS's own; empty, as the environment says.
+        allow_http: Whether it may be one that anybody on the network could listen at.
         config: Settings of `botocore.config.Config`.
+
+    Raises:
+        InsecureEndpointError: The endpoint, whoever said it, is plain http on a network, or is not verified.
     """
     # boto3 reads the environment once, when the client is made: another environment is another client.
     environment = tuple(os.environ.get(name) for name in _READ_FROM_ENVIRONMENT)
@@ -95,7 +103,13 @@ def aws_client(
             parameters["region_name"] = region
         return session.client(service, **parameters)
 
-    return cached_client(key, make)
+    client = cached_client(key, make)
+    # Of the client, and not of the settings: the environment, a profile or the block may have said another endpoint.
+    unverified = (
+        credentials is not None and credentials.aws_client_parameters.get_params_override().get("verify") is False
+    )
+    check_endpoint(client.meta.endpoint_url, allow_http=allow_http, verified=not unverified)
+    return client
 
 
 def _timestamp(value: Any) -> datetime:

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class UnknownKeywordError(TypeError, ValueError):
@@ -33,6 +33,9 @@ def refuse_unknown(cls: type[BaseModel], given: Sequence[str]) -> None:
 
 
 class _Part(BaseModel):
+    # pydantic would quote the whole input, parameters included.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     def __init__(self, *args: Any, **data: Any) -> None:
         fields = list(type(self).model_fields)
         if len(args) > len(fields) or (twice := set(data) & set(fields[: len(args)])):

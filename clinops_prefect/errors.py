@@ -98,7 +98,7 @@ class ArtifactExistsError(ClinopsPrefectError, FileExistsError):
 
 
 class ArtifactDecodeError(ClinopsPrefectError, ValueError):
-    """The stored object is damaged, or is not of the store's format."""
+    """What is stored (an object, a result, an execution's output) is damaged, or is not of its format."""
 
 
 class ArtifactColumnError(ClinopsPrefectError, KeyError):

@@ -14,6 +14,9 @@ from clinops_prefect.errors import InvalidArtifactNameError
 _REFUSED_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
 # Marks that turn the reading direction: two names that look alike in a listing would be different objects.
 _BIDI_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# And those that nothing shows at all. Not the joiners, which Persian and emoji are written with, nor the other
+# characters that merely look alike, composed and decomposed ones among them: a name is what its bytes are, everywhere.
+_INVISIBLE = frozenset("\u00ad\u034f\u180e\u200b\u2060\u2061\u2062\u2063\u2064\u3164\ufeff\uffa0")
 
 
 def check_name(name: str, *, what: str = "artifact name") -> str:
@@ -77,7 +80,7 @@ def _problem(name: str) -> str:
     if name.startswith("/"):
         return "starts with a slash: names are relative to the store's prefix"
     for character in "" if plain else name:
-        if unicodedata.category(character) in _REFUSED_CATEGORIES or character in _BIDI_MARKS:
+        if unicodedata.category(character) in _REFUSED_CATEGORIES or character in _BIDI_MARKS | _INVISIBLE:
             return f"contains the character U+{ord(character):04X}, which is not allowed"
     for segment in name.split("/"):
         if not segment:

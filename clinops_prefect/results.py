@@ -22,6 +22,7 @@ from prefect.serializers import Serializer
 from pydantic import Field
 from pydantic_core import SchemaSerializer, core_schema
 
+from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.encoding import StorageFormat, encode_frame
 from clinops_prefect.frames.parquet_reader import ParquetReader
 from clinops_prefect.trust import OURS
@@ -53,12 +54,17 @@ class DataFrameSerializer(Serializer):
         return json.dumps({OURS: 1, "value": _to_json(obj)}, allow_nan=False).encode()
 
     def loads(self, blob: bytes) -> Any:
-        """Decode a result."""
-        if blob[:4] == _MAGIC:
-            return _from_parquet(blob)
-        if blob[:1] != b"{":
-            return _from_parquet(base64.b64decode(blob, validate=True))
-        return _from_json(json.loads(blob)["value"])
+        """Decode a result.
+
+        Raises:
+            ArtifactDecodeError: It is damaged, or no result of this serializer.
+        """
+        with decoding("the stored result cannot be read: damaged, or not written by DataFrameSerializer"):
+            if blob[:4] == _MAGIC:
+                return _from_parquet(blob)
+            if blob[:1] != b"{":
+                return _from_parquet(base64.b64decode(blob, validate=True))
+            return _from_json(json.loads(blob)["value"])
 
 
 def _as_base64(blob: bytes) -> str:

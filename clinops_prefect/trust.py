@@ -6,7 +6,9 @@ envelope edited to `pickle` runs code, and so does a JSON decoder given by name.
 JSON and raw Parquet, and nothing else.
 """
 
+import base64
 import json
+import pickletools
 from typing import Any
 
 from pydantic_core import from_json
@@ -14,10 +16,13 @@ from pydantic_core import from_json
 from clinops_prefect.errors import UntrustedResultError
 
 OURS = "clinops/dataframe"
+_OUR_KEYS = {OURS, "value"}
 _PARQUET = b"PAR1"
 # Prefect's own decoder is no custom one, but for objects with these keys it imports what they name and calls it.
 _DECODER = "prefect.serializers.prefect_json_object_decoder"
 _IMPORTING_KEYS = {"__class__", "__exc_type__"}
+# All that a pickle can name something to import with; what it then calls, it has by these.
+_IMPORTING_OPCODES = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
 _ENVELOPE_KEYS = {"metadata", "result", "data", "serializer", "storage_key", "expiration", "prefect_version"}
 
 
@@ -39,7 +44,12 @@ def check_result(content: bytes, uri: str) -> None:
         raise _refused(uri, "it is neither JSON nor Parquet, as a pickle is") from None
     if _imports(document):
         raise _refused(uri, "its JSON names a class to import")
-    if isinstance(document, dict) and _ENVELOPE_KEYS & document.keys() and OURS not in document:
+    # With any other key beside these two it is whatever Prefect takes it for.
+    if isinstance(document, dict) and document.keys() == _OUR_KEYS:
+        return
+    if _is_pickle_too(content):
+        raise _refused(uri, "its JSON is also what Prefect's pickle serializer reads")
+    if isinstance(document, dict) and _ENVELOPE_KEYS & document.keys():
         _check_envelope(document, uri)
 
 
@@ -47,7 +57,10 @@ def result_block(content: bytes) -> str:
     """The id of the block with the result that this metadata, kept apart by `key_storage`, is about; or empty."""
     if not content.startswith(b'{"storage_key"'):
         return ""
-    metadata = json.loads(content)
+    try:
+        metadata = json.loads(content)
+    except (ValueError, RecursionError):
+        return ""
     return "" if "result" in metadata else str(metadata.get("storage_block_id") or "")
 
 
@@ -84,6 +97,18 @@ def _check_envelope(envelope: dict[str, Any], uri: str) -> None:
                 raise _refused(uri, "its JSON cannot be read") from None
         if _imports(payload):
             raise _refused(uri, "its JSON names a class to import")
+
+
+def _is_pickle_too(content: bytes) -> bool:
+    """Whether reading the content as a pickle would import something.
+
+    Where a flow or task has kept Prefect's default serializer, that reads what has no envelope. It takes base64, and
+    skips what is none: the quotes of a JSON text, for instance.
+    """
+    try:
+        return any(code.name in _IMPORTING_OPCODES for code, _, _ in pickletools.genops(base64.decodebytes(content)))
+    except ValueError:
+        return False  # it would fail there too, having imported nothing yet
 
 
 def _is_plain_json(serializer: dict[str, Any]) -> bool:

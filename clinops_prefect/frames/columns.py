@@ -59,8 +59,17 @@ def needs_proof(values: "pd.Series[Any]") -> bool:
 
 
 def restore(column: pa.ChunkedArray, note: Note) -> Any:
-    """The column's values as pandas held them: an array of the noted dtype, shape (rows,)."""
+    """The column's values as pandas held them: an array of the noted dtype, shape (rows,).
+
+    Raises:
+        ValueError: `note` did not write this note, or not about such a column.
+    """
+    if pa.types.is_dictionary(column.type) and not {"category", "arrow"} & note.keys():
+        raise ValueError("decoded, a dictionary may take any amount of memory, and its note is another's")
     if "numpy" in note:
+        # Others would be of any width (`V1000000000`), or make other objects of the values.
+        if np.dtype(note["numpy"]).kind not in "mM":
+            raise ValueError("a dtype that is kept otherwise")
         return column.to_pandas().to_numpy().astype(note["numpy"])
     if "string" in note:
         storage, missing = note["string"]

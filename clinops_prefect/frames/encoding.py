@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
 from clinops_prefect.frames import columns, objects, parquet_writer, table_csv
+from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.layout import LAYOUT_KEY, index_fields, layout_of, to_arrow, to_frame
 from clinops_prefect.frames.parquet_reader import ParquetReader
 
@@ -112,7 +113,8 @@ def encode_batches(batches: Iterable[pd.DataFrame], format: StorageFormat, metad
 def metadata_of(schema: pa.Schema) -> dict[str, str]:
     """The metadata that a Parquet artifact was uploaded with."""
     raw = (schema.metadata or {}).get(METADATA_KEY)
-    return dict(json.loads(raw)) if raw else {}
+    with decoding("the metadata stored with the table cannot be read"):
+        return {str(key): str(value) for key, value in json.loads(raw).items()} if raw else {}
 
 
 def dtypes_of(schema: pa.Schema) -> dict[str, str]:

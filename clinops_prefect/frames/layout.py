@@ -12,10 +12,12 @@ from typing import Any, cast
 import pandas as pd
 import pyarrow as pa
 
-from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
+from clinops_prefect.errors import UnsupportedFrameError
 from clinops_prefect.frames import columns, objects
+from clinops_prefect.frames.decoding import decoding
 
 LAYOUT_KEY = b"clinops.layout"
+_UNREADABLE = "the layout stored with the table cannot be read"
 
 _CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError, KeyError)
 
@@ -77,7 +79,7 @@ def to_frame(table: pa.Table, *, whole: bool = True, offset: int = 0) -> pd.Data
         ArtifactDecodeError: The layout contradicts the table.
     """
     layout = layout_of(table.schema)
-    try:
+    with decoding("the stored layout does not fit the stored table"):
         if layout is not None:
             held = [table]
             # Whoever keeps the table keeps its memory, and `self_destruct` could free nothing while it converts.
@@ -87,8 +89,6 @@ def to_frame(table: pa.Table, *, whole: bool = True, offset: int = 0) -> pd.Data
         if isinstance(frame.index, pd.RangeIndex) and (offset or not whole):
             frame.index = pd.RangeIndex(offset, offset + len(frame), name=frame.index.name)
         return frame
-    except _CONVERSION_ERRORS as error:
-        raise ArtifactDecodeError(f"the stored layout does not fit the stored table ({type(error).__name__})") from None
 
 
 def layout_of(schema: pa.Schema) -> dict[str, Any] | None:
@@ -100,21 +100,29 @@ def layout_of(schema: pa.Schema) -> dict[str, Any] | None:
     raw = (schema.metadata or {}).get(LAYOUT_KEY)
     if raw is None:
         return None
-    try:
+    with decoding(_UNREADABLE):
         layout: dict[str, Any] = json.loads(raw)
-        if {"columns", "labels", "index", "rows", "width", "attrs", "duplicates"} <= layout.keys():
-            return layout
-    except (ValueError, AttributeError):
-        pass
-    raise ArtifactDecodeError("the layout stored with the table cannot be read")
+        parts = [layout[part] for part in ("columns", "labels", "index", "attrs")]
+        if not all(isinstance(part, dict) for part in parts) or not isinstance(layout["duplicates"], bool):
+            raise TypeError
+        # -1 are the rows of a stream of batches.
+        if int(layout["rows"]) < -1 or int(layout["width"]) < 0:
+            raise ValueError
+        return layout
 
 
 def index_fields(schema: pa.Schema) -> list[str]:
     """The fields that hold the index, in level order."""
-    if layout := layout_of(schema):
-        return list(layout["index"]["fields"])
-    stored = schema.pandas_metadata or {}
-    return [field for field in stored.get("index_columns") or [] if isinstance(field, str) and field in schema.names]
+    layout = layout_of(schema)
+    with decoding(_UNREADABLE):
+        if layout is not None:
+            fields = list(layout["index"]["fields"])
+            if len(set(fields)) < len(fields) or not set(fields) <= set(schema.names):
+                raise ValueError
+            return fields
+        stored = schema.pandas_metadata or {}
+        names = set(schema.names)
+        return [field for field in stored.get("index_columns") or [] if isinstance(field, str) and field in names]
 
 
 def row_count(schema: pa.Schema, stored: int) -> int:
@@ -128,8 +136,9 @@ def fields_by_label(schema: pa.Schema) -> dict[Hashable, str]:
     index = set(index_fields(schema))
     fields = [name for name in schema.names if name not in index]
     layout = layout_of(schema)
-    labels = fields if layout is None else list(_labels(layout["labels"], fields))
-    return dict(zip(labels, fields, strict=True))
+    with decoding(_UNREADABLE):
+        labels = fields if layout is None else list(_labels(layout["labels"], fields))
+        return dict(zip(labels, fields, strict=True))
 
 
 def dressed(

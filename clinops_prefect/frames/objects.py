@@ -37,8 +37,10 @@ def restore(column: pa.ChunkedArray, kind: dict[str, str]) -> np.ndarray[Any, An
         # Not `np.array(list)`: nested lists would become a second dimension.
         for position, value in enumerate(column.to_pylist()):
             objects[position] = value
-    else:
+    elif kind["as"] == "pandas":
         objects = column.to_pandas().astype(object).to_numpy()
+    else:
+        raise ValueError("no way that a note has")
     marker = _MISSING[kind["missing"]]
     if marker is not None or kind["as"] == "pandas":
         nulls = column.is_null().to_numpy(zero_copy_only=False)

@@ -2,8 +2,9 @@
 
 import io
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from clinops_prefect.errors import ArtifactDecodeError
-from clinops_prefect.frames import seal
+from clinops_prefect.frames import chunks, memory, pages, seal
 from clinops_prefect.frames.builder import FrameBuilder
+from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.layout import layout_of, to_frame
 
 # The end of the file is fetched first, blind: enough for the footer of nearly every artifact.
@@ -36,9 +37,6 @@ _SLICE_BYTES = 16 << 20
 Span = tuple[int, int]
 # Gets `(start, end)` ranges of the file, all at once; hands each to a function, in the thread that got it.
 Fetch = Callable[[Sequence[Span], Callable[[int, bytes], None]], "list[Future[None]]"]
-_READ_ERRORS = (
-    pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError, TypeError, NotImplementedError,
-)  # fmt: skip
 
 
 class ParquetReader:
@@ -70,16 +68,14 @@ class ParquetReader:
         self._seal = seal.open_seal(tail, start, footer, where)
         self._file = _SparseFile(size)
         self._file.add(start, tail)
-        try:
+        with self._decoding():
             # Of the footer alone: pyarrow would read the last 64 KiB of the file to find it.
-            metadata = pq.read_metadata(pa.BufferReader(memoryview(tail)[footer - start :]))
-            self._parquet = self._opened(pa.PythonFile(self._file, mode="r"), metadata)
+            self._metadata = pq.read_metadata(pa.BufferReader(memoryview(tail)[footer - start :]))
+            self._parquet = self._opened(pa.PythonFile(self._file, mode="r"))
             self.schema: pa.Schema = self._parquet.schema_arrow
-        except _READ_ERRORS as error:
-            raise _undecodable(where, error) from None
         if self._seal is None and seal.SEAL_KEY in (self.schema.metadata or {}):
             raise seal.damaged(where)
-        self.rows: int = self._parquet.metadata.num_rows
+        self.rows: int = self._metadata.num_rows
 
     @classmethod
     def of(cls, data: bytes, where: str) -> "ParquetReader":
@@ -93,13 +89,14 @@ class ParquetReader:
             ArtifactDecodeError: The file is damaged.
         """
         layout = layout_of(self.schema)
+        with self._decoding():
+            found = self._found(range(self._metadata.num_row_groups), None)
         data, arriving = self._arriving()
         try:
-            if layout is None or self._decoded_bytes() < _LARGE_BYTES:
-                return to_frame(self._table(data, arriving))
-            return self._filled(layout, data, arriving)
-        except _READ_ERRORS as error:
-            raise error if isinstance(error, ArtifactDecodeError) else _undecodable(self._where, error) from None
+            if layout is not None and self._decoded_bytes() >= _LARGE_BYTES:
+                with self._decoding(), suppress(_TooManyTextsError):
+                    return self._filled(layout, data, arriving, found)
+            return to_frame(self._table(data, arriving, found))
         finally:
             for future in arriving:
                 future.cancel()
@@ -110,14 +107,17 @@ class ParquetReader:
         Raises:
             ArtifactDecodeError: The file is damaged.
         """
-        return self._table(*self._arriving())
+        with self._decoding():
+            found = self._found(range(self._metadata.num_row_groups), None)
+        return self._table(*self._arriving(), found)
 
     def groups(self, expression: pc.Expression | None) -> list[int]:
         """The row groups that may hold rows of `expression`, judged by the statistics in the footer."""
         if expression is None:
             return list(range(self._parquet.num_row_groups))
-        fragment = ds.ParquetFileFormat().make_fragment(pa.PythonFile(self._file, mode="r"))
-        return [info.id for info in fragment.subset(expression, schema=self.schema).row_groups]
+        with self._decoding():
+            fragment = ds.ParquetFileFormat().make_fragment(pa.PythonFile(self._file, mode="r"))
+            return [info.id for info in fragment.subset(expression, schema=self.schema).row_groups]
 
     def read(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:
         """These fields of these row groups.
@@ -125,13 +125,15 @@ class ParquetReader:
         Raises:
             ArtifactDecodeError: What was read is damaged.
         """
-        spans = self._wanted(groups, fields)
+        with self._decoding():
+            found = self._found(groups, list(fields))
+        spans = self._wanted(found)
         try:
             _wait(self._fetch(spans, self._take))
-            table = self._parquet.read_row_groups(list(groups), columns=list(fields))
-            return table.select(list(fields))
-        except _READ_ERRORS as error:
-            raise error if isinstance(error, ArtifactDecodeError) else _undecodable(self._where, error) from None
+            with self._decoding():
+                texts = chunks.doubtful_texts(self.schema, found, self._file.window, self._where)
+                file = self._opened(pa.PythonFile(self._file, mode="r"), texts) if texts else self._parquet
+                return chunks.read(file, self.schema, groups, list(fields), self._where)
         finally:
             self._file.forget(spans)
 
@@ -159,34 +161,39 @@ class ParquetReader:
         spans = [(at, min(at + _PART_BYTES, end)) for at in range(0, end, _PART_BYTES)]
         return data, self._fetch(spans, put)
 
-    def _table(self, data: Any, arriving: "list[Future[None]]") -> pa.Table:
+    def _table(self, data: Any, arriving: "list[Future[None]]", found: list[chunks.Chunk]) -> pa.Table:
         _wait(arriving)
-        try:
-            return self._opened(pa.py_buffer(data), self._parquet.metadata).read()
-        except _READ_ERRORS as error:
-            raise _undecodable(self._where, error) from None
+        view = memoryview(data)
+        with self._decoding():
+            texts = chunks.doubtful_texts(self.schema, found, lambda start, end: view[start:end], self._where)
+            file = self._opened(pa.py_buffer(data), texts)
+            return chunks.read(file, self.schema, range(self._metadata.num_row_groups), None, self._where)
 
-    def _filled(self, layout: dict[str, Any], data: Any, arriving: "list[Future[None]]") -> pd.DataFrame:
-        metadata = self._parquet.metadata
+    def _filled(
+        self, layout: dict[str, Any], data: Any, arriving: "list[Future[None]]", found: list[chunks.Chunk]
+    ) -> pd.DataFrame:
         builder = FrameBuilder(self.schema, layout, self.rows)
-        buffer = pa.py_buffer(data)
+        buffer, width = pa.py_buffer(data), self._metadata.num_columns
+        texts = _Texts(self.schema, memoryview(data))
         local = threading.local()  # one reader of the file is for one thread
 
         def fill(group: int, at: int, names: list[str]) -> None:
-            begin, end = self._extent(group)
+            columns = found[group * width : (group + 1) * width]
+            begin, end = min(chunk.range[0] for chunk in columns), max(chunk.range[1] for chunk in columns)
             _wait(arriving[begin // _PART_BYTES : -(-end // _PART_BYTES)])
+            texts.add(group, columns)
             if not hasattr(local, "file"):
-                local.file = self._opened(buffer, metadata)
+                local.file = self._opened(buffer)
             table = local.file.read_row_groups([group], columns=names, use_threads=False).select(names)
             builder.put(at, table)
 
         slices = []
         at = 0
-        for group in range(metadata.num_row_groups):
-            row_group = metadata.row_group(group)
-            width = max(1, _SLICE_BYTES * len(self.schema.names) // max(1, row_group.total_byte_size))
+        for group in range(self._metadata.num_row_groups):
+            row_group = self._metadata.row_group(group)
+            size = max(1, _SLICE_BYTES * len(self.schema.names) // max(1, row_group.total_byte_size))
             names = self.schema.names
-            slices += [(group, at, names[i : i + width]) for i in range(0, len(names), width)]
+            slices += [(group, at, names[i : i + size]) for i in range(0, len(names), size)]
             at += row_group.num_rows
         with ThreadPoolExecutor(pa.cpu_count(), thread_name_prefix="clinops-decode") as workers:
             work = [workers.submit(fill, *slice) for slice in slices]
@@ -197,17 +204,22 @@ class ParquetReader:
                     future.cancel()
         return builder.frame()
 
-    def _extent(self, group: int) -> Span:
-        row_group = self._parquet.metadata.row_group(group)
-        first, last = row_group.column(0), row_group.column(row_group.num_columns - 1)
-        return _chunk(first)[0], _chunk(last)[1]
+    def _found(self, groups: Sequence[int], fields: list[str] | None) -> list[chunks.Chunk]:
+        return chunks.find(self._parquet, groups, fields, self._size, self._where)
 
     def _decoded_bytes(self) -> int:
-        metadata = self._parquet.metadata
-        return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+        return sum(self._metadata.row_group(group).total_byte_size for group in range(self._metadata.num_row_groups))
 
-    def _opened(self, source: Any, metadata: Any) -> pq.ParquetFile:
-        return pq.ParquetFile(source, metadata=metadata, page_checksum_verification=self._seal is None)
+    def _opened(self, source: Any, as_dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+        return pq.ParquetFile(
+            source,
+            metadata=self._metadata,
+            page_checksum_verification=self._seal is None,
+            read_dictionary=list(as_dictionaries),
+        )
+
+    def _decoding(self) -> AbstractContextManager[None]:
+        return decoding(f"{self._where} cannot be read as Parquet: damaged, or not Parquet", self._where)
 
     # --- a part ---
 
@@ -216,9 +228,9 @@ class ParquetReader:
             self._seal.check(start, data)
         self._file.add(start, data)
 
-    def _wanted(self, groups: Sequence[int], fields: Sequence[str]) -> list[Span]:
+    def _wanted(self, found: list[chunks.Chunk]) -> list[Span]:
         """The ranges to fetch for these; what the tail has of them is checked."""
-        spans = _coalesced(self._chunks(groups, set(fields)))
+        spans = _coalesced([chunk.range for chunk in found])
         if self._seal is not None:
             spans = _coalesced([self._seal.aligned(*span) for span in spans])
         wanted = []
@@ -229,16 +241,30 @@ class ParquetReader:
                 self._seal.check(begin, memoryview(self._tail)[begin - self._tail_start : end - self._tail_start])
         return wanted
 
-    def _chunks(self, groups: Sequence[int], wanted: set[str]) -> Iterator[Span]:
-        metadata = self._parquet.metadata
-        for group in groups:
-            row_group = metadata.row_group(group)
-            for position in range(metadata.num_columns):
-                column = row_group.column(position)
-                # A nested field's leaves are called `field.item.element`; a plain name may have dots too.
-                path = column.path_in_schema
-                if path in wanted or any(path.startswith(f"{name}.") for name in wanted if name and "." in path):
-                    yield _chunk(column)
+
+class _TooManyTextsError(Exception):
+    """Decoded, the texts might not fit into memory."""
+
+
+class _Texts:
+    """Counts what the texts take, before they are decoded."""
+
+    def __init__(self, schema: pa.Schema, data: memoryview) -> None:
+        self._schema = schema
+        self._data = data
+        self._left = memory.available()
+        self._seen: set[int] = set()
+        self._lock = threading.Lock()
+
+    def add(self, group: int, columns: list[chunks.Chunk]) -> None:
+        with self._lock:
+            if group in self._seen:
+                return
+            for chunk in chunks.texts(self._schema, columns):
+                self._left -= pages.decoded_bytes(self._data[slice(*chunk.range)], chunk.values)[1]
+            if self._left < 0:
+                raise _TooManyTextsError
+            self._seen.add(group)
 
 
 class _SparseFile(io.RawIOBase):
@@ -251,6 +277,10 @@ class _SparseFile(io.RawIOBase):
 
     def add(self, start: int, data: bytes) -> None:
         self._parts[start] = data
+
+    def window(self, start: int, end: int) -> memoryview:
+        self._position = start
+        return memoryview(self.read(end - start))
 
     def forget(self, spans: Sequence[Span]) -> None:
         for start, _ in spans:
@@ -280,13 +310,7 @@ class _SparseFile(io.RawIOBase):
         raise OSError("the footer points to where no column is")
 
 
-def _chunk(column: Any) -> Span:
-    first = column.dictionary_page_offset or column.data_page_offset
-    start = min(first, column.data_page_offset)
-    return start, start + column.total_compressed_size
-
-
-def _coalesced(spans: "Iterator[Span] | list[Span]") -> list[Span]:
+def _coalesced(spans: list[Span]) -> list[Span]:
     ranges: list[Span] = []
     for start, end in sorted(spans):
         if ranges and start - ranges[-1][1] <= _HOLE_BYTES:
@@ -305,10 +329,3 @@ def _nothing_to_fetch(spans: Sequence[Span], _: Callable[[int, bytes], None]) ->
 def _wait(futures: "Sequence[Future[None]]") -> None:
     for future in futures:
         future.result()
-
-
-def _undecodable(where: str, error: Exception) -> ArtifactDecodeError:
-    # Not the reader's own words: they may quote what the file holds.
-    return ArtifactDecodeError(
-        f"{where} cannot be read as Parquet ({type(error).__name__}): damaged, or not Parquet", uri=where
-    )

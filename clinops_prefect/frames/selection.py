@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clinops_prefect.errors import ArtifactColumnError
+from clinops_prefect.errors import ArtifactColumnError, ArtifactDecodeError
 from clinops_prefect.frames.layout import fields_by_label, index_fields
 from clinops_prefect.names import nearest
 
@@ -25,12 +25,17 @@ class Selection:
 
     Raises:
         ArtifactColumnError: A column is not in the artifact, or is asked for twice.
+        ArtifactDecodeError: The artifact's own columns cannot be told apart.
     """
 
     def __init__(
         self, schema: pa.Schema, columns: Sequence[Hashable] | None, filters: Filters | None, where: str
     ) -> None:
         self._where = where
+        if len(set(schema.names)) < len(schema.names):
+            raise ArtifactDecodeError(
+                f"{where} has several columns of one name, of which none can be chosen: download it whole", uri=where
+            )
         by_label = fields_by_label(schema)
         index = index_fields(schema)
         if isinstance(columns, str):
@@ -47,7 +52,15 @@ class Selection:
     def apply(self, table: pa.Table) -> pa.Table:
         """The answer, from a table that has the fields of `read`."""
         if self.expression is not None:
-            table = table.filter(self.expression)
+            try:
+                table = table.filter(self.expression)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+                # What fits the types may still fail on a row, and Arrow quotes its cell.
+                raise ArtifactColumnError(
+                    f"the filters cannot be computed for every row of {self._where}: a cast or a calculation in them "
+                    "fails on a value",
+                    uri=self._where,
+                ) from None
         return table.select(self.fields)
 
     def _expression(

@@ -9,6 +9,7 @@ import base64
 import io
 import json
 import zlib
+from contextlib import AbstractContextManager
 from typing import IO, Any
 
 import pandas as pd
@@ -16,10 +17,11 @@ import pyarrow as pa
 import pyarrow.csv as csv
 
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
+from clinops_prefect.frames import memory
+from clinops_prefect.frames.decoding import decoding
 
 # The streaming reader holds some ten of these. A row has to fit into one: what does not is refused at the upload.
 _BLOCK_BYTES = 4 << 20
-_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError, KeyError, AttributeError)
 _PARSE = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
 _FRICTIONLESS: list[tuple[Any, str]] = [
     (pa.types.is_boolean, "boolean"),
@@ -69,25 +71,29 @@ def decode(data: bytes | bytearray | memoryview, schema: pa.Schema, where: str) 
     """
     if not schema.names:
         return schema.empty_table()
-    try:
+    with _decoding(where):
         options = _convert_options(schema)
         text = csv.read_csv(pa.py_buffer(data), csv.ReadOptions(block_size=_BLOCK_BYTES), _PARSE, options)
+        memory.check(memory.least_bytes(schema, text.num_rows), where)
         return _typed(text, schema)
-    except _ERRORS as error:
-        raise _contradiction(where, error) from None
 
 
 def decode_batches(file: IO[bytes], schema: pa.Schema, where: str) -> "Any":
     """Like `decode`, a bounded piece at a time."""
     if not schema.names:
         return
-    try:
+    with _decoding(where):
         options = _convert_options(schema)
         reader = csv.open_csv(file, csv.ReadOptions(block_size=_BLOCK_BYTES), _PARSE, options)
-        for batch in reader:
-            yield _typed(pa.Table.from_batches([batch]), schema)
-    except _ERRORS as error:
-        raise _contradiction(where, error) from None
+    while True:
+        # Not around the yield: what the caller does with the piece is no fault of the file.
+        with _decoding(where):
+            batch = next(reader, None)
+            if batch is None:
+                return
+            memory.check(memory.least_bytes(schema, batch.num_rows), where)
+            table = _typed(pa.Table.from_batches([batch]), schema)
+        yield table
 
 
 def infer(data: bytes | bytearray | memoryview, where: str) -> pd.DataFrame:
@@ -98,12 +104,8 @@ def infer(data: bytes | bytearray | memoryview, where: str) -> pd.DataFrame:
     """
     if not len(data):
         return pd.DataFrame()
-    try:
+    with decoding(f"{where} cannot be read as CSV", where):
         return pd.read_csv(io.BytesIO(data), low_memory=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        # Not pandas' own words: they quote the line.
-        name = type(error).__name__
-        raise ArtifactDecodeError(f"{where} cannot be read as CSV ({name})", uri=where) from None
 
 
 def sidecar(schema: pa.Schema, rows: int, metadata: dict[str, str]) -> bytes:
@@ -128,15 +130,13 @@ def read_sidecar(data: bytes, where: str) -> tuple[pa.Schema, int, dict[str, str
     Raises:
         ArtifactDecodeError: It is damaged.
     """
-    try:
+    with decoding(f"{where} is damaged: upload the artifact again", where):
         document = json.loads(data)
         facts = document["clinops"]
         if facts.pop("crc32") != _checksum(document):
             raise ValueError
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(facts["arrowSchema"])))
-        return schema, int(facts["rows"]), dict(facts["metadata"])
-    except (*_ERRORS, OSError):
-        raise ArtifactDecodeError(f"{where} is damaged: upload the artifact again", uri=where) from None
+        return schema, int(facts["rows"]), {str(key): str(value) for key, value in facts["metadata"].items()}
 
 
 def _checksum(document: dict[str, Any]) -> int:
@@ -215,5 +215,5 @@ def _typed(text: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def _contradiction(where: str, error: Exception) -> ArtifactDecodeError:
-    return ArtifactDecodeError(f"{where} is not the CSV that its schema describes ({type(error).__name__})", uri=where)
+def _decoding(where: str) -> AbstractContextManager[None]:
+    return decoding(f"{where} is not the CSV that its schema describes", where)

@@ -44,6 +44,7 @@ def announce(pipeline: "StepFunctionsPipeline", execution_arn: str) -> None:
         region=execution_arn.split(":")[3],
         profile=pipeline.profile,
         endpoint_url=pipeline.endpoint_url,
+        allow_http="yes" if pipeline.allow_http else "",
         pipeline=str(pipeline._block_document_id or ""),
         credentials=str((credentials and credentials._block_document_id) or ""),
     )
@@ -119,4 +120,5 @@ def _client_of(metadata: dict[str, str]) -> "SFNClient":
         profile=metadata["profile"],
         credentials=credentials,
         endpoint_url=metadata["endpoint_url"],
+        allow_http=bool(metadata["allow_http"]),
     )

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from clinops_prefect.definition_check import data_problems, name_problems
 from clinops_prefect.errors import (
+    ArtifactDecodeError,
     ExecutionFailedError,
     ExecutionNotFoundError,
     InvalidExecutionError,
@@ -104,7 +105,7 @@ def ensure(client: "SFNClient", machine_arn: str, name: str, text: str) -> str:
                     raise
         arn = execution_arn(machine_arn, current)
         found = settled(lambda arn=arn: describe(client, arn))  # type: ignore[misc]
-        if json.loads(found.get("input", "null")) != json.loads(text):
+        if _parsed(found.get("input", "null"), "input", arn) != json.loads(text):
             raise InvalidExecutionError(
                 f"{arn} was started with another input. A flow run that is run again must pass the same input, and its "
                 "calls must come in the same order; or give each call its own execution_name",
@@ -162,11 +163,12 @@ def outcome(client: "SFNClient", description: Any, *, show_cause: bool) -> Any:
     """The output of an execution that succeeded.
 
     Raises:
+        ArtifactDecodeError: It is no JSON.
         ExecutionFailedError: It did not. The cause is an attribute, and in the message only when `show_cause`.
     """
     status, arn = description["status"], description["executionArn"]
     if status == "SUCCEEDED":
-        return json.loads(description.get("output", "null"))
+        return _parsed(description.get("output", "null"), "output", arn)
     # Nobody's state failed when somebody stopped it.
     state = "" if status == "ABORTED" else open_state(client, arn)
     error, cause = description.get("error", ""), description.get("cause", "")
@@ -184,6 +186,18 @@ def outcome(client: "SFNClient", description: Any, *, show_cause: bool) -> Any:
         execution_arn=arn,
         failed_state=state,
     )
+
+
+def _parsed(text: str, what: str, arn: str) -> Any:
+    """What a task wrote, or somebody passed: JSON, unless whoever answers is not Step Functions."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        # `from None`: the error holds the whole text.
+        raise ArtifactDecodeError(
+            f"the {what} of {arn} cannot be read as JSON ({type(error).__name__}): damaged, or nested too deeply",
+            uri=arn,
+        ) from None
 
 
 def stop(client: "SFNClient", arn: str, *, error: str = "", cause: str = "") -> None:

@@ -44,7 +44,8 @@ def read(client: "SFNClient", execution_arn: str) -> Iterator[StateEvent]:
             page = client.get_execution_history(
                 executionArn=execution_arn, maxResults=1000, includeExecutionData=False, **token
             )
-        for raw in page["events"]:
+            events = page["events"]
+        for raw in events:
             if event := _event(raw, where):
                 where = event.state if event.event == "entered" else where
                 yield event
@@ -77,7 +78,7 @@ class Newest:
                     includeExecutionData=False,
                     **token,
                 )
-            new += [raw for raw in page["events"] if raw["id"] > self.seen]
+                new += [raw for raw in page["events"] if raw["id"] > self.seen]
             if not page.get("nextToken") or not page["events"] or page["events"][-1]["id"] <= self.seen + 1:
                 break
             token = {"nextToken": page["nextToken"]}

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import HttpUrl
+from pydantic import ConfigDict, HttpUrl
 
 from clinops_prefect.aws import aws_client
 from clinops_prefect.errors import InvalidExecutionError
@@ -51,6 +51,7 @@ class StepFunctionsPipeline(StateMachine):
         tags: Tags of the state machine; others that it has are left alone.
         logging_configuration: As in the API's CreateStateMachine; empty, left as it is.
         tracing_configuration: As in the API's CreateStateMachine; empty, left as it is.
+        allow_http: Whether a plain http endpoint on a network is acceptable.
         show_cause: Show the cause of a failure in messages and logs. It is your functions' own text, and may name a
             patient; without it, it is an attribute of the error only.
 
@@ -63,6 +64,9 @@ class StepFunctionsPipeline(StateMachine):
         output = pipeline.wait(pipeline.execute({"date": "2024-01-15"}))
         ```
     """
+
+    # pydantic would quote the whole input, secrets included.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     _block_type_name: ClassVar[str | None] = "Step Functions Pipeline"
     _block_type_slug: ClassVar[str | None] = "step-functions-pipeline"
@@ -84,6 +88,7 @@ class StepFunctionsPipeline(StateMachine):
             profile=self.profile,
             credentials=self.credentials,
             endpoint_url=self.endpoint_url,
+            allow_http=self.allow_http,
             config=_CLIENT_CONFIG,
         )
 

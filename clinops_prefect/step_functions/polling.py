@@ -92,7 +92,7 @@ class _Machine:
                 page = self.client.list_executions(
                     stateMachineArn=self.arn, statusFilter="RUNNING", maxResults=1000, **token
                 )
-            running.update(execution["executionArn"] for execution in page["executions"])
+                running.update(execution["executionArn"] for execution in page["executions"])
             self._whole = not page.get("nextToken")
             if self._whole or len(running) >= _LISTED_AT_MOST:
                 break
@@ -137,7 +137,9 @@ def describe(client: "SFNClient", execution_arn: str) -> Any:
     """DescribeExecution, in its turn."""
     _questions.wait()
     with translated(execution_arn):
-        return client.describe_execution(executionArn=execution_arn)
+        description = client.describe_execution(executionArn=execution_arn)
+        _ = description["status"]  # whoever answers without is not Step Functions
+    return description
 
 
 def gap_after(elapsed: float) -> float:

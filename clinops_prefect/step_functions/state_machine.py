@@ -11,6 +11,7 @@ from pydantic import Field
 
 from clinops_prefect.definition import MapStep, PipelineStep, Step, refuse_unknown
 from clinops_prefect.definition_check import DEFINITION_BYTES, definition_problems, name_problems
+from clinops_prefect.endpoints import check_endpoint
 from clinops_prefect.errors import InvalidPipelineError
 from clinops_prefect.machine_check import logging_problems, tag_problems
 from clinops_prefect.states_language import states_language
@@ -30,7 +31,11 @@ class StateMachine(JobBlock, ABC):  # type: ignore[type-arg]
     steps: list[PipelineStep | MapStep] = Field(default_factory=list, description="The steps, in order.")
     comment: str = Field(default="", description="The machine's comment.")
     profile: str = Field(default="", description="A named AWS profile; empty, the default credential chain.")
-    credentials: AwsCredentials | None = Field(default=None, description="AWS credentials, instead of a profile.")
+    credentials: AwsCredentials | None = Field(
+        default=None,
+        repr=False,  # it shows its session token
+        description="AWS credentials, instead of a profile.",
+    )
     endpoint_url: str = Field(
         default="", description="Another endpoint than AWS's own; empty, as the environment says."
     )
@@ -42,6 +47,11 @@ class StateMachine(JobBlock, ABC):  # type: ignore[type-arg]
     )
     tracing_configuration: dict[str, Any] = Field(
         default_factory=dict, description="Whether AWS X-Ray traces, as in CreateStateMachine; empty, left as it is."
+    )
+    allow_http: bool = Field(
+        default=False,
+        title="Allow HTTP",
+        description="Whether an http:// endpoint outside this machine is acceptable. Data travels unencrypted then.",
     )
     show_cause: bool = Field(
         default=False, description="Show the cause of a failure, which your functions write, in messages and logs."
@@ -57,6 +67,7 @@ class StateMachine(JobBlock, ABC):  # type: ignore[type-arg]
         refuse_unknown(type(self), list(data))
         given = {"name": name, "role_arn": role_arn}
         super().__init__(**{key: value for key, value in given.items() if value}, **data)
+        check_endpoint(self.endpoint_url, allow_http=self.allow_http)
         for key, value in prefect.items():
             setattr(self, key, value)
 

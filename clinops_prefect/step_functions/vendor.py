@@ -13,6 +13,7 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
+from botocore.parsers import ResponseParserError
 
 from clinops_prefect.errors import (
     AccessDeniedError,
@@ -72,6 +73,12 @@ def translated(arn: str) -> Iterator[None]:
         raise AccessDeniedError(f"no usable AWS credentials for {arn}: {error}", uri=arn) from error
     except _UNREACHED as error:
         raise ServiceUnavailableError(f"Step Functions cannot be reached for {arn}: {error}", uri=arn) from error
+    except (ResponseParserError, RecursionError, KeyError) as error:
+        # A proxy's page, which botocore takes for an answer without fields. `from None`, because it quotes the page.
+        raise ServiceUnavailableError(
+            f"what answers for {arn} is not Step Functions ({type(error).__name__}); check endpoint_url",
+            uri=arn,
+        ) from None
 
 
 def _translate(error: ClientError, arn: str) -> ClinopsPrefectError | None:

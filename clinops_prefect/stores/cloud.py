@@ -1,13 +1,11 @@
-"""What the cloud stores share: a bucket, an endpoint, and the refusal of clear text on a network."""
+"""What the cloud stores share: a bucket, and an endpoint that does not send clear text over a network."""
 
 import abc
-import ipaddress
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from clinops_prefect.errors import ClinopsPrefectError
+from clinops_prefect.endpoints import check_endpoint
 from clinops_prefect.store import PipelineStore
 
 T = TypeVar("T")
@@ -45,22 +43,4 @@ class CloudPipelineStore(PipelineStore, abc.ABC):
         return cls(bucket, **{"prefix": prefix, **fields})
 
     def _check_endpoint(self, endpoint_url: str) -> None:
-        """Refuse an endpoint that would send clinical data, and credentials, in clear text over a network."""
-        parts = urlsplit(endpoint_url)
-        if parts.scheme == "http" and not self.allow_http and not is_loopback(endpoint_url):
-            raise InsecureEndpointError(
-                f"the endpoint http://{parts.netloc} is not encrypted: use https://, or accept it with allow_http=True"
-            )
-
-
-class InsecureEndpointError(ClinopsPrefectError, ValueError):
-    """The endpoint is plain http on a network, and `allow_http` is not set."""
-
-
-def is_loopback(endpoint_url: str) -> bool:
-    """Whether the endpoint is on this machine."""
-    host = urlsplit(endpoint_url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        check_endpoint(endpoint_url, allow_http=self.allow_http)

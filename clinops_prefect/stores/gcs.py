@@ -20,6 +20,7 @@ from pydantic import Field
 
 from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo, PinnedObject
 from clinops_prefect.clients import cached_client, fingerprint
+from clinops_prefect.endpoints import is_loopback
 from clinops_prefect.errors import (
     AccessDeniedError,
     ArtifactNotFoundError,
@@ -28,7 +29,7 @@ from clinops_prefect.errors import (
     ServiceUnavailableError,
 )
 from clinops_prefect.metadata import RESERVED
-from clinops_prefect.stores.cloud import CloudPipelineStore, is_loopback
+from clinops_prefect.stores.cloud import CloudPipelineStore
 from clinops_prefect.transfer import PART_BYTES
 
 _SCOPES = ["https://www.googleapis.com/auth/devstorage.read_write"]
@@ -323,6 +324,7 @@ class GCSPipelineStore(CloudPipelineStore):
     )
     credentials: GcpCredentials | None = Field(
         default=None,
+        repr=False,
         description="A GCP credentials block. Empty: the file, or application default credentials.",
         json_schema_extra={"position": 5},
     )

@@ -71,17 +71,15 @@ class S3Backend(Backend):
     def client(self) -> "S3Client":
         """The process's client for this configuration."""
         store = self._store
-        client = aws_client(
+        return aws_client(
             "s3",
             region=store.region,
             profile=store.profile,
             credentials=store.credentials,
             endpoint_url=store.endpoint_url,
+            allow_http=store.allow_http,
             config=_CLIENT,
         )
-        # Again, because the environment may have said another endpoint than the store.
-        store._check_endpoint(client.meta.endpoint_url)
-        return client
 
     def uri(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"
@@ -379,6 +377,7 @@ class S3PipelineStore(CloudPipelineStore):
     )
     credentials: AwsLogin | None = Field(
         default=None,
+        repr=False,  # AwsCredentials shows its session token
         description="An AWS or MinIO credentials block. Empty: the profile, or the default credential chain.",
         json_schema_extra={"position": 5},
     )

@@ -1,0 +1,107 @@
+"""The columns of a Parquet file's row groups: where they are, what they take in memory, and reading those that fit."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clinops_prefect.frames import memory, pages
+
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One column of one row group.
+
+    Attributes:
+        path: The column's, `field.list.element` where it is nested.
+        range: Its first byte in the file, and the one after its last.
+        values: How many there are.
+        is_text: Whether they are texts, or bytes of any length.
+    """
+
+    path: str
+    range: tuple[int, int]
+    values: int
+    is_text: bool
+
+
+def find(file: pq.ParquetFile, groups: Sequence[int], fields: list[str] | None, size: int, where: str) -> list[Chunk]:
+    """The chunks of these fields, or of all.
+
+    Raises:
+        ArtifactDecodeError: So many rows do not fit into memory.
+        ValueError: The footer has a chunk outside of the file.
+    """
+    metadata, schema = file.metadata, file.schema_arrow
+    wanted = None if fields is None else set(fields)
+    rows, found = 0, []
+    for group in groups:
+        row_group = metadata.row_group(group)
+        rows += row_group.num_rows
+        for position in range(metadata.num_columns):
+            column = row_group.column(position)
+            # A nested field's leaves are called `field.item.element`; a plain name may have dots too.
+            path = column.path_in_schema
+            if wanted is None or path in wanted or any(path.startswith(f"{n}.") for n in wanted if n and "." in path):
+                first = column.dictionary_page_offset or column.data_page_offset
+                start = min(first, column.data_page_offset)
+                end = start + column.total_compressed_size
+                # What lies outside would be asked of the store, which would take it for another version's.
+                if not 0 <= start <= end <= size:
+                    raise ValueError("a column outside of the file")
+                found.append(Chunk(path, (start, end), column.num_values, column.physical_type == "BYTE_ARRAY"))
+    memory.check(memory.least_bytes(schema if fields is None else map(schema.field, fields), rows), where)
+    return found
+
+
+def doubtful_texts(
+    schema: pa.Schema, chunks: list[Chunk], window: Callable[[int, int], memoryview], where: str
+) -> list[str]:
+    """The columns of texts that must be read as dictionaries first, because decoded they might not fit into memory.
+
+    That takes no longer: it is how the file has them.
+
+    Args:
+        schema: The file's.
+        chunks: Those that are about to be read.
+        window: Gives the bytes of a range.
+        where: The URI, for errors.
+    """
+    least = most = 0
+    found = texts(schema, chunks)
+    for chunk in found:
+        at_least, at_most = pages.decoded_bytes(window(*chunk.range), chunk.values)
+        least, most = least + at_least, most + at_most
+    memory.check(least, where)
+    return sorted({chunk.path for chunk in found}) if most > memory.available() else []
+
+
+def texts(schema: pa.Schema, chunks: list[Chunk]) -> list[Chunk]:
+    """Those that are texts, and no category: a category is read as a dictionary and stays one."""
+    return [chunk for chunk in chunks if chunk.is_text and _may_be_decoded(schema, chunk.path)]
+
+
+def read(
+    file: pq.ParquetFile, schema: pa.Schema, groups: Sequence[int], fields: list[str] | None, where: str
+) -> pa.Table:
+    """These fields of these row groups, in the types of the schema.
+
+    Raises:
+        ArtifactDecodeError: What was read as dictionaries does not fit into memory otherwise.
+    """
+    table = file.read_row_groups(list(groups), columns=fields)
+    if fields is not None:
+        table = table.select(fields)
+        schema = pa.schema([schema.field(name) for name in fields], schema.metadata)
+    if table.schema.types != schema.types:
+        memory.check(sum(memory.decoded_bytes(column) for column in table.columns), where)
+        table = table.cast(schema)
+    return table
+
+
+def _may_be_decoded(schema: pa.Schema, path: str) -> bool:
+    position = schema.get_field_index(path)
+    return position < 0 or any(test(schema.field(position).type) for test in _TEXTS)

@@ -1,0 +1,75 @@
+"""Reads artifacts in a process that may have so much memory and no more, and watches what it does.
+
+python -m tests.faults.bounded MEGABYTES STORE FORMAT NAME…
+
+Prints one JSON object for each way to read each artifact: the error's class and words, whether it is one of the tree,
+the most memory that the process has had until then, and every module or program that reading asked for.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from typing import Any
+
+_ROOT = os.fspath(__import__("pathlib").Path(__file__).parents[2])
+# What runs code that stored bytes bring, whatever way they take. The package's own modules are imported before.
+_EVENTS = ("pickle.find_class", "exec", "compile", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
+
+
+def reads(megabytes: int, store: str, format: str, *names: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """What became of each: artifact -> way to read it -> outcome."""
+    command = [sys.executable, "-m", "tests.faults.bounded", str(megabytes), store, format, *names]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=240, check=False)
+    # A process that was killed, or crashed inside a decoder, has said less than was asked.
+    assert done.returncode == 0, f"the reader ended with {done.returncode}: {done.stderr[-2000:]}"
+    return json.loads(done.stdout)
+
+
+def _main(megabytes: int, store: str, format: str, names: list[str]) -> None:
+    import pandas as pd
+
+    from clinops_prefect import ClinopsPrefectError, PipelineStore
+
+    opened = PipelineStore.from_uri(store, format=format)
+    # So that what a first read imports and allocates is there before the limit is, and before anybody watches.
+    opened.upload(pd.DataFrame({"a": [1], "b": ["x"], "c": pd.Categorical(["y"])}), "warm")
+    ways = {
+        "download": opened.download,
+        "columns": lambda name: opened.download(name, columns=["a"]),
+        "filters": lambda name: opened.download(name, filters=[("a", "==", 1)]),
+        "stat": opened.stat,
+        "batches": lambda name: [len(frame) for frame, _ in zip(opened.iter_batches(name), range(3), strict=False)],
+    }
+    for way in ways.values():
+        way("warm")
+    seen: list[str] = []
+
+    def watch(event: str, details: tuple[Any, ...]) -> None:
+        if event not in _EVENTS:
+            return
+        # A module that is installed, and imported by a decoder only now, is no code that the bytes brought.
+        file = getattr(details[0], "co_filename", "") if event == "exec" else str(details[-1])
+        if not file.startswith((sys.prefix, sys.base_prefix, "<frozen")):
+            seen.append(f"{event} {details!r:.80}")
+
+    sys.addaudithook(watch)
+    resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+    outcomes: dict[str, dict[str, dict[str, Any]]] = {}
+    for name in names:
+        for way, read in ways.items():
+            seen.clear()
+            outcome = {"error": "", "ours": True, "words": ""}
+            try:
+                outcome["words"] = f"{read(name)!r:.200}"
+            except BaseException as error:
+                ours = isinstance(error, ClinopsPrefectError)
+                outcome = {"error": type(error).__name__, "ours": ours, "words": str(error)}
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+            outcomes.setdefault(name, {})[way] = {**outcome, "peak": peak, "ran": list(seen)}
+    print(json.dumps(outcomes))
+
+
+if __name__ == "__main__":
+    _main(int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:])

@@ -1,0 +1,29 @@
+"""Edited files of ours and of others, for as long as CI can wait: the equal frame, or an error of the tree.
+
+CLINOPS_FUZZ_SECONDS makes it longer; `python -m tests.faults.fuzz parquet` goes on until it finds something.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SECONDS = int(os.environ.get("CLINOPS_FUZZ_SECONDS", "15"))
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("target", ["parquet", "csv", "result"])
+@pytest.mark.timeout(SECONDS + 240)
+def test_no_edit_of_a_file_escapes_the_tree(target: str, tmp_path: Path) -> None:
+    options = [f"-max_total_time={SECONDS}", "-max_len=80", "-rss_limit_mb=2500", "-timeout=30", "-print_final_stats=1"]
+    command = [sys.executable, "-m", "tests.faults.fuzz", target, *options, f"-artifact_prefix={tmp_path}/"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    runs = re.search(r"number_of_executed_units: (\d+)", done.stdout + done.stderr)
+    assert runs, done.stderr[-2000:]
+    # Fewer are no fuzzing, but a machine that stands still.
+    assert int(runs[1]) > 20, runs[0]
+    print(f"{target}: {runs[1]} edits in {SECONDS} s")
