@@ -36,7 +36,7 @@ def test_a_text_that_is_no_time_is_refused_as_by_boto3() -> None:
 
 def test_the_client_reads_times_like_that() -> None:
     with moto_server() as url:
-        client = aws_client("s3", region="us-east-1", profile="", credentials=None, endpoint_url=url)
+        client = aws_client("s3", region="us-east-1", profile="", credentials=None, endpoint_url=url, allow_http=False)
         client.create_bucket(Bucket="times")
         client.put_object(Bucket="times", Key="k", Body=b"-")
         (listed,) = client.list_objects_v2(Bucket="times")["Contents"]
