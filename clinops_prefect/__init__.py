@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from clinops_prefect.definition import PipelineStep as PipelineStep
     from clinops_prefect.definition import S3Items as S3Items
     from clinops_prefect.definition import S3Results as S3Results
-    from clinops_prefect.frames.encoding import StorageFormat as StorageFormat
     from clinops_prefect.results import DataFrameSerializer as DataFrameSerializer
     from clinops_prefect.step_functions import StepFunctionsPipeline as StepFunctionsPipeline
+    from clinops_prefect.storage_format import StorageFormat as StorageFormat
     from clinops_prefect.store import PipelineStore as PipelineStore
     from clinops_prefect.stores.gcs import GCSPipelineStore as GCSPipelineStore
     from clinops_prefect.stores.local import LocalPipelineStore as LocalPipelineStore
@@ -36,7 +36,7 @@ _PUBLIC = {
     "S3Items": ("clinops_prefect.definition", ""),
     "S3Results": ("clinops_prefect.definition", ""),
     "StepFunctionsPipeline": ("clinops_prefect.step_functions", "aws"),
-    "StorageFormat": ("clinops_prefect.frames.encoding", ""),
+    "StorageFormat": ("clinops_prefect.storage_format", ""),
 }
 
 # Extra -> the package of it that says whether it is installed.

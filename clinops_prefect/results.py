@@ -23,8 +23,9 @@ from pydantic import Field
 from pydantic_core import SchemaSerializer, core_schema
 
 from clinops_prefect.frames.decoding import decoding
-from clinops_prefect.frames.encoding import StorageFormat, encode_frame
+from clinops_prefect.frames.encoding import encode_frame
 from clinops_prefect.frames.parquet_reader import ParquetReader
+from clinops_prefect.storage_format import StorageFormat
 from clinops_prefect.trust import OURS
 
 _MAGIC = b"PAR1"

@@ -4,17 +4,14 @@ import abc
 import importlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import ModuleType
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-import pandas as pd
-import pyarrow as pa
 from prefect.exceptions import MissingContextError
 from prefect.filesystems import WritableFileSystem
 from prefect.logging import get_logger, get_run_logger
 from pydantic import ConfigDict, Field, HttpUrl
 
-from clinops_prefect.artifacts import csv, parquet, plain
+from clinops_prefect.artifacts import plain
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError
@@ -26,14 +23,17 @@ from clinops_prefect.errors import (
     InvalidArtifactNameError,
     ServiceUnavailableError,
 )
-from clinops_prefect.frames.encoding import StorageFormat, encode_batches, encode_frame
-from clinops_prefect.frames.layout import to_frame
-from clinops_prefect.frames.selection import Filters
 from clinops_prefect.links import LOGO, UI_GUIDE
 from clinops_prefect.metadata import check_metadata
 from clinops_prefect.names import check_name, check_prefix, join, name_of, nearest
+from clinops_prefect.storage_format import StorageFormat
 from clinops_prefect.trust import check_result, result_block
 from clinops_prefect.twins import asynchronous, asynchronous_iterator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from clinops_prefect.frames.selection import Filters
 
 T = TypeVar("T")
 
@@ -43,7 +43,6 @@ _STORES = {
     "s3": ("clinops_prefect.stores.s3", "S3PipelineStore"),
     "gs": ("clinops_prefect.stores.gcs", "GCSPipelineStore"),
 }
-_CODECS: dict[StorageFormat, ModuleType] = {StorageFormat.PARQUET: parquet, StorageFormat.CSV: csv}
 # What Prefect puts among the fields of a block that it hydrates.
 _PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
 # An object that changes under a reader this often is being overwritten in a loop.
@@ -162,7 +161,7 @@ class PipelineStore(WritableFileSystem, abc.ABC):
     # --- frames ---
 
     def upload(
-        self, df: pd.DataFrame, name: str, *, overwrite: bool = True, metadata: dict[str, str] | None = None
+        self, df: "pd.DataFrame", name: str, *, overwrite: bool = True, metadata: dict[str, str] | None = None
     ) -> str:
         """Store a frame so that `download` gives an equal one: values, dtypes, index and column order.
 
@@ -186,13 +185,13 @@ class PipelineStore(WritableFileSystem, abc.ABC):
             ServiceUnavailableError: The service cannot be reached.
         """
         key, texts = self._key(name), check_metadata(metadata)
-        return self._write(key, lambda: encode_frame(df, self.format, texts), texts, overwrite)
+        return self._write(key, lambda: self._codec.encode_frame(df, self.format, texts), texts, overwrite)
 
     aupload = asynchronous(upload)
 
     def upload_batches(
         self,
-        batches: Iterable[pd.DataFrame],
+        batches: "Iterable[pd.DataFrame]",
         name: str,
         *,
         overwrite: bool = True,
@@ -214,7 +213,7 @@ class PipelineStore(WritableFileSystem, abc.ABC):
             Exception: Whatever `batches` raises; nothing was written. Otherwise as `upload`.
         """
         key, texts = self._key(name), check_metadata(metadata)
-        return self._write(key, lambda: encode_batches(batches, self.format, texts), texts, overwrite)
+        return self._write(key, lambda: self._codec.encode_batches(batches, self.format, texts), texts, overwrite)
 
     aupload_batches = asynchronous(upload_batches)
 
@@ -223,9 +222,9 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         name: str,
         *,
         columns: Sequence[Hashable] | None = None,
-        filters: Filters | None = None,
+        filters: "Filters | None" = None,
         version: str = "",
-    ) -> pd.DataFrame:
+    ) -> "pd.DataFrame":
         """The frame that was uploaded, or a part of it.
 
         Args:
@@ -249,7 +248,7 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         """
         key = self._key(name)
         frame: pd.DataFrame = self._again(
-            lambda: self._codec.download(ObjectReader(self._backend(), key, version), columns, filters)
+            lambda: self._codec.download(ObjectReader(self._backend(), key, version), self.format, columns, filters)
         )
         return frame
 
@@ -260,9 +259,9 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         name: str,
         *,
         columns: Sequence[Hashable] | None = None,
-        filters: Filters | None = None,
+        filters: "Filters | None" = None,
         rows: int = 100_000,
-    ) -> Iterator[pd.DataFrame]:
+    ) -> "Iterator[pd.DataFrame]":
         """The artifact in frames of `rows` rows (the last may be shorter), in memory bounded by a few row groups.
 
         Args:
@@ -284,7 +283,7 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         for tries in range(1, _TRIES + 1):
             reader, begun = ObjectReader(self._backend(), key), False
             try:
-                for frame in _frames(self._codec.iter_tables(reader, columns, filters), rows):
+                for frame in self._codec.iter_frames(reader, self.format, columns, filters, rows):
                     begun = True
                     yield frame
                 return
@@ -335,7 +334,7 @@ class PipelineStore(WritableFileSystem, abc.ABC):
             ArtifactDecodeError: What is stored is damaged, or not of the store's format.
         """
         key = self._key(name)
-        info: ArtifactInfo = self._again(lambda: self._codec.info(ObjectReader(self._backend(), key)))
+        info: ArtifactInfo = self._again(lambda: self._codec.info(ObjectReader(self._backend(), key), self.format))
         return info
 
     astat = asynchronous(stat)
@@ -348,7 +347,10 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         """
         backend, key = self._backend(), self._key(name)
         found = self._again(
-            lambda: [self._codec.info(ObjectReader(backend, key, info.version)) for info in backend.versions(key)]
+            lambda: [
+                self._codec.info(ObjectReader(backend, key, info.version), self.format)
+                for info in backend.versions(key)
+            ]
         )
         if not found:
             raise ArtifactNotFoundError(f"there is no {backend.uri(key)}", uri=backend.uri(key))
@@ -370,7 +372,7 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         if origin == key:
             backend.head(key)  # S3 refuses to copy an object to itself
         else:
-            self._again(lambda: self._codec.copy(backend, origin, key))
+            self._again(lambda: self._codec.copy(backend, origin, key, self.format))
         return backend.uri(key)
 
     acopy_artifact = asynchronous(copy_artifact)
@@ -384,7 +386,7 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         backend, key = self._backend(), self._key(name)
         if not missing_ok:
             backend.head(key)
-        self._codec.remove(backend, key)
+        self._codec.remove(backend, key, self.format)
 
     adelete_artifact = asynchronous(delete_artifact)
 
@@ -482,11 +484,14 @@ class PipelineStore(WritableFileSystem, abc.ABC):
 
     @property
     def _codec(self) -> Any:
-        return _CODECS[self.format]
+        # At the first frame, not before: pandas and PyArrow take a third as long to import as all else together.
+        from clinops_prefect.artifacts import codec
+
+        return codec
 
     def _key(self, name: str) -> str:
         key = join(self.prefix, check_name(name), self.format.extension)
-        return self._checked_key(key, csv.SIDECAR_BYTES if self.format is StorageFormat.CSV else 0)
+        return self._checked_key(key, self.format.sidecar_bytes)
 
     def _checked_key(self, key: str, reserve: int = 0) -> str:
         limits = self._backend_type()
@@ -502,7 +507,7 @@ class PipelineStore(WritableFileSystem, abc.ABC):
     def _write(self, key: str, encode: Callable[[], Any], metadata: dict[str, str], overwrite: bool) -> str:
         backend = self._backend()
         try:
-            self._codec.write(backend, key, encode(), metadata, overwrite)
+            self._codec.write(backend, key, encode(), self.format, metadata, overwrite)
         except ObjectExistsError:
             uri = backend.uri(key)
             raise ArtifactExistsError(f"{uri} exists, and overwrite=False", uri=uri) from None
@@ -529,23 +534,3 @@ def _logger() -> Any:
         return get_run_logger()  # whose lines are on the run's page
     except MissingContextError:
         return get_logger("clinops_prefect")
-
-
-def _frames(tables: Iterator[tuple[pa.Table, bool]], rows: int) -> Iterator[pd.DataFrame]:
-    held: pa.Table | None = None
-    whole, offset, bare = True, 0, 0
-    for table, whole in tables:
-        if not table.num_columns:
-            # Arrow loses count of the rows when it slices or joins tables without columns.
-            held, bare = table, bare + table.num_rows
-            continue
-        held = table if held is None else pa.concat_tables([held, table])
-        while held.num_rows > rows:
-            yield to_frame(held.slice(0, rows), whole=whole, offset=offset)
-            held, offset = held.slice(rows), offset + rows
-    while held is not None and bare > offset:
-        counted = pa.table({"": pa.nulls(min(rows, bare - offset))}).replace_schema_metadata(held.schema.metadata)
-        yield to_frame(counted.select([]), whole=whole, offset=offset)
-        offset += counted.num_rows
-    if held is not None and not bare and (held.num_rows or not offset):
-        yield to_frame(held, whole=whole, offset=offset)

@@ -23,13 +23,12 @@ from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError
 from clinops_prefect.errors import ArtifactDecodeError, ArtifactNotFoundError
 from clinops_prefect.frames import table_csv
-from clinops_prefect.frames.encoding import Encoded, StorageFormat, dtypes_of
+from clinops_prefect.frames.encoding import Encoded, dtypes_of
 from clinops_prefect.frames.layout import to_arrow, to_frame
 from clinops_prefect.frames.selection import Filters, Selection
 from clinops_prefect.metadata import without_reserved
+from clinops_prefect.storage_format import StorageFormat
 
-# `.` + 16 hexadecimal digits + `.schema.json`
-SIDECAR_BYTES = 29
 _SIDECAR = re.compile(r"\.[0-9a-f]{16}\.schema\.json")
 # A reader that found a text without its sidecar gives the writer this long before it looks again, so often.
 _PAUSE_SECONDS = 0.2

@@ -9,10 +9,11 @@ from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.backend import Backend
 from clinops_prefect.frames import parquet_reader
-from clinops_prefect.frames.encoding import Encoded, StorageFormat, dtypes_of, metadata_of
+from clinops_prefect.frames.encoding import Encoded, dtypes_of, metadata_of
 from clinops_prefect.frames.layout import row_count, to_frame
 from clinops_prefect.frames.selection import Filters, Selection
 from clinops_prefect.metadata import without_reserved
+from clinops_prefect.storage_format import StorageFormat
 
 
 def write(backend: Backend, key: str, encoded: Encoded, metadata: dict[str, str], overwrite: bool) -> None:

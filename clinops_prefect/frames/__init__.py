@@ -9,7 +9,3 @@ table_csv   Arrow table <-> CSV and its Table Schema sidecar
 selection   columns= and filters=
 encoding    a frame, or a stream of frames, as an encoded artifact: what a store writes
 """
-
-from clinops_prefect.frames.encoding import Encoded, StorageFormat, encode_batches, encode_frame
-
-__all__ = ["Encoded", "StorageFormat", "encode_batches", "encode_frame"]

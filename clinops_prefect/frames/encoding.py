@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import chain
 from typing import IO
 
@@ -19,28 +18,12 @@ from clinops_prefect.frames import columns, objects, parquet_writer, table_csv
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.layout import LAYOUT_KEY, index_fields, layout_of, to_arrow, to_frame
 from clinops_prefect.frames.parquet_reader import ParquetReader
+from clinops_prefect.storage_format import StorageFormat
 
 METADATA_KEY = b"clinops.metadata"
 # A CSV must be complete before the first byte of it is stored, because its checksum names its sidecar.
 _SPOOL_BYTES = 64 << 20
 _PIECE_BYTES = 4 << 20
-
-
-class StorageFormat(StrEnum):
-    """What an artifact is stored as. Parquet unless something must read it that cannot read Parquet."""
-
-    PARQUET = "parquet"
-    CSV = "csv"
-
-    @property
-    def extension(self) -> str:
-        """With the dot."""
-        return f".{self.value}"
-
-    @property
-    def content_type(self) -> str:
-        """As registered with IANA."""
-        return "application/vnd.apache.parquet" if self is StorageFormat.PARQUET else "text/csv"
 
 
 @dataclass
@@ -97,11 +80,11 @@ def encode_batches(batches: Iterable[pd.DataFrame], format: StorageFormat, metad
         raise UnsupportedFrameError(
             "there is no batch to upload; an empty artifact needs one empty frame, for its columns"
         ) from None
-    table = to_arrow(first)
+    table = to_arrow(first, numbered=True)
     if not table.num_columns:
         raise UnsupportedFrameError("batches need at least one column")
     schema = _streamed(table.schema)
-    checked = _same_layout(chain([(first, table)], ((df, to_arrow(df)) for df in frames)), schema)
+    checked = _same_layout(chain([(first, table)], ((df, to_arrow(df, numbered=True)) for df in frames)), schema)
     if format is StorageFormat.CSV:
         spool = _CsvSpool()
         for df, batch in checked:

@@ -22,8 +22,12 @@ _UNREADABLE = "the layout stored with the table cannot be read"
 _CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError, KeyError)
 
 
-def to_arrow(df: pd.DataFrame) -> pa.Table:
+def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
     """The frame as an Arrow table whose schema says how to get exactly the frame back.
+
+    Args:
+        df: The frame.
+        numbered: Whether a range as index is no more than the number of each row: so it is in batches of a whole.
 
     Raises:
         UnsupportedFrameError: No table would give the frame back; the message names the column and what to do.
@@ -35,7 +39,9 @@ def to_arrow(df: pd.DataFrame) -> pa.Table:
         texts: list[Any] = [None if name is None else str(name) for name in df.index.names]
         named = df.rename_axis(index=texts)
     try:
-        table = pa.Table.from_pandas(named)
+        # A range that does not begin at 0 says something about its rows, and filters must find it beside them.
+        is_label = isinstance(df.index, pd.RangeIndex) and (df.index.start, df.index.step) != (0, 1) and not numbered
+        table = pa.Table.from_pandas(named, preserve_index=True if is_label else None)
     except _CONVERSION_ERRORS:
         # `from None`: Arrow's message quotes the cell.
         raise _refusal(df) from None
@@ -214,6 +220,11 @@ def _index(layout: dict[str, Any], arrays: list[Any], rows: int, whole: bool, of
         if whole and offset + rows <= len(stored):
             return stored[offset : offset + rows]
         return pd.RangeIndex(offset, offset + rows, name=name)
+    if "range" in note and whole:
+        start, stop, step = note["range"]
+        stored = pd.RangeIndex(start, stop, step, name=note["names"][0])
+        if offset + rows <= len(stored):
+            return stored[offset : offset + rows]
     levels: list[Any] = [pd.Index(array, dtype=array.dtype, copy=False) for array in arrays]
     if whole and rows == layout["rows"]:
         for level, freq in zip(levels, note["freqs"], strict=True):

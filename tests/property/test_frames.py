@@ -164,3 +164,16 @@ def test_the_same_frame_is_the_same_bytes(store: LocalPipelineStore, frame: pd.D
     assert first.sidecar == second.sidecar
     if store.format is StorageFormat.PARQUET:
         assert_same(ParquetReader.of(data, "memory").frame(), frame)
+
+
+@given(start=st.integers(-5, 5), step=st.sampled_from([1, 2, -3]), least=st.integers(-1, 7))
+def test_a_range_that_is_not_the_default_is_kept_with_the_rows(
+    store: LocalPipelineStore, start: int, step: int, least: int
+) -> None:
+    frame = pd.DataFrame({"a": range(6)}, index=pd.RangeIndex(start, start + 6 * step, step, name="stay_id"))
+    store.upload(frame, "x")
+    assert_same(store.download("x"), frame)
+    kept = frame[frame["a"] >= least]
+    expected = kept.reset_index(drop=True).rename_axis("stay_id") if (start, step) == (0, 1) else kept
+    pd.testing.assert_frame_equal(store.download("x", filters=[("a", ">=", least)]), expected, check_index_type="equiv")
+    pd.testing.assert_frame_equal(pd.concat(store.iter_batches("x", rows=4)), frame, check_index_type="equiv")

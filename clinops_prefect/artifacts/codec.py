@@ -1,0 +1,75 @@
+"""Frames in and out of a backend, in either format: all that a store needs of pandas and PyArrow."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from types import ModuleType
+
+import pandas as pd
+import pyarrow as pa
+
+from clinops_prefect.artifacts import csv, parquet
+from clinops_prefect.artifacts.info import ArtifactInfo
+from clinops_prefect.artifacts.reader import ObjectReader
+from clinops_prefect.backend import Backend
+from clinops_prefect.frames.encoding import Encoded, encode_batches, encode_frame
+from clinops_prefect.frames.layout import to_frame
+from clinops_prefect.frames.selection import Filters
+from clinops_prefect.storage_format import StorageFormat
+
+__all__ = ["copy", "download", "encode_batches", "encode_frame", "info", "iter_frames", "remove", "write"]
+
+_CODECS: dict[StorageFormat, ModuleType] = {StorageFormat.PARQUET: parquet, StorageFormat.CSV: csv}
+
+
+def write(
+    backend: Backend, key: str, encoded: Encoded, format: StorageFormat, metadata: dict[str, str], overwrite: bool
+) -> None:
+    """Store an encoded artifact."""
+    _CODECS[format].write(backend, key, encoded, metadata, overwrite)
+
+
+def download(
+    reader: ObjectReader, format: StorageFormat, columns: Sequence[Hashable] | None, filters: Filters | None
+) -> pd.DataFrame:
+    """The frame, or the part of it that is asked for."""
+    frame: pd.DataFrame = _CODECS[format].download(reader, columns, filters)
+    return frame
+
+
+def iter_frames(
+    reader: ObjectReader, format: StorageFormat, columns: Sequence[Hashable] | None, filters: Filters | None, rows: int
+) -> Iterator[pd.DataFrame]:
+    """The frame, or the part of it, in frames of so many rows; one empty frame where there are none."""
+    tables: Iterator[tuple[pa.Table, bool]] = _CODECS[format].iter_tables(reader, columns, filters)
+    held: pa.Table | None = None
+    whole, offset, bare = True, 0, 0
+    for table, whole in tables:
+        if not table.num_columns:
+            # Arrow loses count of the rows when it slices or joins tables without columns.
+            held, bare = table, bare + table.num_rows
+            continue
+        held = table if held is None else pa.concat_tables([held, table])
+        while held.num_rows > rows:
+            yield to_frame(held.slice(0, rows), whole=whole, offset=offset)
+            held, offset = held.slice(rows), offset + rows
+    while held is not None and bare > offset:
+        counted = pa.table({"": pa.nulls(min(rows, bare - offset))}).replace_schema_metadata(held.schema.metadata)
+        yield to_frame(counted.select([]), whole=whole, offset=offset)
+        offset += counted.num_rows
+    if held is not None and not bare and (held.num_rows or not offset):
+        yield to_frame(held, whole=whole, offset=offset)
+
+
+def info(reader: ObjectReader, format: StorageFormat) -> ArtifactInfo:
+    """What is known about the artifact without its rows."""
+    found: ArtifactInfo = _CODECS[format].info(reader)
+    return found
+
+
+def copy(backend: Backend, source: str, target: str, format: StorageFormat) -> None:
+    """Copy the artifact."""
+    _CODECS[format].copy(backend, source, target)
+
+
+def remove(backend: Backend, key: str, format: StorageFormat) -> None:
+    """Remove the artifact."""
+    _CODECS[format].remove(backend, key)
