@@ -10,7 +10,7 @@ from clinops_prefect import PipelineStore
 from clinops_prefect.tasks import open_store
 
 _STORE = "s3://…, gs://…, file:///…, a folder, or a block's reference"
-_ENGINE = "threads[=N], processes[=N] or dask[=ADDRESS]"
+_ENGINE = "threads[=N], processes[=N], dask[=ADDRESS] or ray[=ADDRESS]"
 
 
 def main() -> None:

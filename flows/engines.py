@@ -1,9 +1,9 @@
 """What a flow's tasks run on: threads, processes or a Dask cluster, by one text.
 
-    threads[=N]   processes[=N]   dask[=ADDRESS]
+    threads[=N]   processes[=N]   dask[=ADDRESS]   ray[=ADDRESS]
 
-Tasks hand each other the store's reference and names, so the same tasks run on each of them. Processes and Dask's
-workers import the flows: these have to be installed, or on `PYTHONPATH`, wherever a worker runs.
+Tasks hand each other the store's reference and names, so the same tasks run on each of them. Processes and the workers
+of Dask and Ray import the flows: these have to be installed, or on `PYTHONPATH`, wherever a worker runs.
 """
 
 from typing import Any
@@ -20,17 +20,22 @@ def task_runner(engine: str) -> TaskRunner[Any]:
     Args:
         engine: `threads` (4 by default): for short runs, and where the network is what is waited for. `processes` (one
             per core by default): one shard's work in each at a time. `dask`: a temporary cluster of a process per core,
-            or the cluster whose scheduler is at `dask=tcp://host:8786`.
+            or the cluster whose scheduler is at `dask=tcp://host:8786`. `ray`: a temporary instance with a worker per
+            core, or the cluster at `ray=ray://host:10001`.
 
     Raises:
         ValueError: There is no such engine.
-        ImportError: Dask is not installed.
+        ImportError: Dask, or Ray, is not installed.
     """
     kind, _, value = engine.partition("=")
     if kind == "dask":
         return _dask(value)
+    if kind == "ray":
+        return _ray(value)
     if kind not in ("threads", "processes"):
-        raise ValueError(f"no engine {engine!r}; there are threads[=N], processes[=N] and dask[=ADDRESS]")
+        raise ValueError(
+            f"no engine {engine!r}; there are threads[=N], processes[=N], dask[=ADDRESS] and ray[=ADDRESS]"
+        )
     if value and not (value.isdecimal() and int(value)):
         raise ValueError(f"engine {engine!r}: the number of {kind} has to be 1 or more")
     number = int(value) if value else None
@@ -45,3 +50,14 @@ def _dask(address: str) -> TaskRunner[Any]:
     if address:
         return DaskTaskRunner(address=address)
     return DaskTaskRunner(cluster_kwargs={"processes": True, "threads_per_worker": 1, "dashboard_address": None})
+
+
+def _ray(address: str) -> TaskRunner[Any]:
+    try:
+        from prefect_ray.task_runners import RayTaskRunner
+    except ModuleNotFoundError as error:
+        raise ImportError("the engine ray needs the 'ray' extra: pip install 'clinops-prefect[ray]'") from error
+    runner: TaskRunner[Any] = (
+        RayTaskRunner(address=address) if address else RayTaskRunner(init_kwargs={"include_dashboard": False})
+    )
+    return runner

@@ -70,7 +70,7 @@ def icu_features(
         horizon_hours: How far from ICU admission windows reach, in whole hours; a multiple of `window_hours`.
         catalogue: A catalogue of variables, items, units and ranges; empty, the one that comes with the flow.
         fhir_table: Which FHIR codes are which items; empty, the one that comes with the flow.
-        engine: What the tasks run on: `threads[=N]`, `processes[=N]` or `dask[=ADDRESS]`.
+        engine: What the tasks run on: `threads[=N]`, `processes[=N]`, `dask[=ADDRESS]` or `ray[=ADDRESS]`.
         refresh: Compute also what is complete already, of the same inputs by the same code.
 
     Returns:

@@ -39,6 +39,11 @@ def test_a_dask_cluster_gives_the_features(cluster: LocalCluster, source: Path, 
     assert_equal(source, tmp_path)
 
 
+def test_ray_gives_the_features(source: Path, tmp_path: Path) -> None:
+    icu_features(str(source), str(tmp_path), DATE, shards=4, engine="ray")
+    assert_equal(source, tmp_path)
+
+
 def test_a_worker_that_dies_costs_its_shard_and_nothing_else(
     cluster: LocalCluster, source: Path, tmp_path: Path
 ) -> None:
