@@ -1,6 +1,7 @@
 """A file that appears whole under its name, or not at all, whatever kills the process that writes it."""
 
 import errno
+import fcntl
 import os
 import time
 import uuid
@@ -14,9 +15,9 @@ TEMPORARY = ".clinops-"
 
 # A file without a name goes with the process that writes it. Linux has them, on nearly every file system.
 _CAN_BE_NAMELESS = hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir()
-# Nobody writes to a file for this long without adding to it: it is what a process that was killed left behind.
+# Where files cannot be locked: nobody writes to a file for this long without adding to it.
 _STALE_SECONDS = 24 * 3600.0
-# Looked for at most this often in a directory, which may have many files.
+# What killed processes left behind is looked for at most this often in a directory, which may have many files.
 _SWEEP_SECONDS = 3600.0
 _swept: dict[Path, float] = {}
 # Whoever removes the last file below a path removes the path too, which may be the one that was just made here.
@@ -80,7 +81,10 @@ class AtomicFile:
         # Not there any more: somebody removed the file already, and there is nothing to keep.
         with suppress(FileNotFoundError):
             _sync(self._path.parent)
-        _sweep(self._path.parent)
+        now = time.time()
+        if now - _swept.get(self._path.parent, 0.0) >= _SWEEP_SECONDS:
+            _swept[self._path.parent] = now
+            sweep(self._path.parent)
 
     def _create(self) -> None:
         directory = self._path.parent
@@ -88,9 +92,15 @@ class AtomicFile:
             # A file system without them says so in one of these ways.
             with suppress(IsADirectoryError, NotImplementedError):
                 self._file = os.fdopen(os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o666), "wb")
+                _lock(self._file.fileno())
                 return
         named = _temporary_name(directory)
         self._file = named.open("xb")
+        _lock(self._file.fileno())
+        if not named.exists():
+            # Somebody took it for abandoned before it was locked.
+            self._file.close()
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(named))
         self._named = named
 
     def _link(self, path: Path) -> None:
@@ -136,14 +146,42 @@ def _sync(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _sweep(directory: Path) -> None:
+def sweep(directory: Path) -> None:
     """Remove what processes that were killed have left in the directory."""
-    now = time.time()
-    if now - _swept.get(directory, 0.0) < _SWEEP_SECONDS:
-        return
-    _swept[directory] = now
-    # It is no concern of this write if somebody else removes the same, or may not.
+    # It is no concern of the caller if somebody else removes the same, or may not.
     with suppress(OSError):
         for path in directory.glob(f"{TEMPORARY}*.tmp"):
-            if now - path.stat().st_mtime > _STALE_SECONDS:
+            if _is_abandoned(path):
                 path.unlink(missing_ok=True)
+
+
+def remove_empty(directory: Path) -> bool:
+    """Remove a directory in which is nothing but what killed processes left; whether it is gone."""
+    with suppress(OSError):
+        with os.scandir(directory) as entries:
+            # The first artifact ends this: a directory may have very many.
+            only_left = all(entry.name.startswith(TEMPORARY) for entry in entries)
+        if only_left:
+            sweep(directory)
+            directory.rmdir()
+            return True
+    return False
+
+
+def _lock(descriptor: int) -> None:
+    """Hold the file as long as this process lives: a killed one's is nobody's."""
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_abandoned(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return time.time() - path.stat().st_mtime > _STALE_SECONDS
+    finally:
+        os.close(descriptor)
+    return True

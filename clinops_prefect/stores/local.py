@@ -22,7 +22,7 @@ from clinops_prefect.errors import (
     ServiceUnavailableError,
 )
 from clinops_prefect.store import PipelineStore
-from clinops_prefect.stores.atomic_file import TEMPORARY, AtomicFile
+from clinops_prefect.stores.atomic_file import TEMPORARY, AtomicFile, remove_empty
 
 # An object's metadata lives in an extended attribute: it comes and goes with the file, in one rename.
 _ATTRIBUTE = "user.clinops"
@@ -99,10 +99,9 @@ class LocalBackend(Backend):
         with suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
         # As in a bucket, a path goes with the last object below it.
-        with suppress(OSError):
-            for parent in path.relative_to(self.root).parents:
-                if parent.parts:
-                    (self.root / parent).rmdir()
+        for parent in path.relative_to(self.root).parents:
+            if not parent.parts or not remove_empty(self.root / parent):
+                break
 
     def _copy(self, source: str, target: str) -> None:
         with (self.root / source).open("rb") as file:

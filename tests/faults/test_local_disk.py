@@ -5,7 +5,6 @@ import os
 import resource
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -146,15 +145,40 @@ def test_what_a_crash_leaves_is_never_listed_and_is_removed_in_time(tmp_path: Pa
     assert (tmp_path / left).stat().st_size > 0
     assert store.list_artifacts() == ["x"]
     assert_same(store.download("x"), SMALL)
-    store.upload(SMALL[:9], "x")
-    assert door.unfinished() == [left]  # somebody may be writing to it still
-    two_days_ago = time.time() - 2 * 24 * 3600
-    os.utime(tmp_path / left, (two_days_ago, two_days_ago))
     # As in a process that has not written here for an hour.
     atomic_file._swept.clear()
     store.upload(SMALL[:8], "x")
     assert door.unfinished() == []
     assert_same(store.download("x"), SMALL[:8])
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_what_somebody_is_writing_is_left_alone(
+    tmp_path: Path, nameless: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic_file, "_CAN_BE_NAMELESS", nameless)
+    store, door = LocalPipelineStore(tmp_path), LocalDoor(tmp_path)
+    with atomic_file.AtomicFile(tmp_path / "slow.parquet") as slow:
+        slow.write(b"half")
+        if nameless:
+            slow._link(tmp_path / f"{atomic_file.TEMPORARY}slow.tmp")
+        assert len(door.unfinished()) == 1
+        atomic_file._swept.clear()
+        store.upload(SMALL, "x")
+        store.delete_artifact("x")
+        assert len(door.unfinished()) == 1
+    atomic_file._swept.clear()
+    store.upload(SMALL, "x")
+    assert door.unfinished() == []
+
+
+def test_a_path_goes_with_its_last_artifact_whatever_a_killed_writer_left_there(tmp_path: Path) -> None:
+    store, door = LocalPipelineStore(tmp_path), LocalDoor(tmp_path)
+    store.upload(SMALL, "a/b/x")
+    (tmp_path / "a/b" / f"{atomic_file.TEMPORARY}left.tmp").write_bytes(b"half")
+    store.delete_artifact("a/b/x")
+    assert list(tmp_path.iterdir()) == []
+    assert door.unfinished() == []
 
 
 def test_two_processes_that_write_at_once_leave_one_of_their_versions(tmp_path: Path) -> None:
