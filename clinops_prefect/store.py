@@ -477,7 +477,8 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         except ArtifactNotFoundError:
             raise
         except Exception as error:
-            _logger().error("result %s: %s", path, error)
+            # As ASCII: a line break in a name that was refused would forge a line.
+            _logger().error("result %s: %s", ascii(path)[1:-1], error)
             raise
 
     # --- inner ---
