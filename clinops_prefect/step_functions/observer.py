@@ -6,6 +6,7 @@ gets the same one as a run that is cancelled, and a submitted task gets none.
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -22,6 +23,9 @@ from clinops_prefect.step_functions.flow_runs import forget, is_cancelled, run_i
 from clinops_prefect.step_functions.history import StateEvent
 
 logger = logging.getLogger(__name__)
+
+# Seconds before each time that the server is asked whether a signal was a cancellation.
+_ASKED_AFTER = (0.0, 0.5, 1.0, 2.0)
 
 
 class Interrupted(BaseException):
@@ -76,10 +80,14 @@ class Observer:
 
     def interrupted(self, error: BaseException) -> None:
         """Something ended the wait from outside: a cancellation stops the execution, all else leaves it running."""
-        forget(self.flow_run_id)
-        self.check()
-        if not self.stopped:
-            self.log.warning("no longer waiting (%s); the execution goes on: %s", type(error).__name__, self.arn)
+        # The signal may be faster than the state that it is about: Prefect tells of a cancellation as it stores it.
+        for pause in _ASKED_AFTER if self.flow_run_id else ():
+            time.sleep(pause)
+            forget(self.flow_run_id)
+            self.check()
+            if self.stopped:
+                return
+        self.log.warning("no longer waiting (%s); the execution goes on: %s", type(error).__name__, self.arn)
 
     def _show(self) -> None:
         done = min(100.0, 100.0 * len(self.exited) / max(1, self.steps))

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -177,8 +179,11 @@ def test_a_worker_completes_a_triggered_run_and_a_scheduled_one(environment: dic
         assert run["name"] == f"icu-features-{day}"
         assert stored_features(PipelineStore.from_uri(tmp_path / "store"), day).equals(expected)
     finally:
-        worker.terminate()
-        worker.wait(120)
+        # A worker that is asked to end waits for its runs, and the schedule has made more of them.
+        for process in [*psutil.Process(worker.pid).children(recursive=True), worker]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        worker.wait(60)
 
 
 def finished(environment: dict[str, str], which: dict[str, Any]) -> dict[str, Any]:
