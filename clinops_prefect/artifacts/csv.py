@@ -155,17 +155,25 @@ def _tidy(backend: Backend, key: str, mine: dict[str, bytes]) -> None:
     removed is put back if it belongs to the text that is there in the end.
     """
     removed = dict(mine)
-    checksum = _checksum_now(backend, key)
-    keep = _sidecar_key(key, checksum) if checksum else ""
-    for found in list(backend.list(f"{key}.")):
-        if found != keep and _SIDECAR.fullmatch(found[len(key) :]):
-            with suppress(ArtifactNotFoundError, ObjectChangedError):
-                removed[found] = bytes(ObjectReader(backend, found).whole())
-            backend.remove(found)
-    checksum = _checksum_now(backend, key)
-    keep = _sidecar_key(key, checksum) if checksum else ""
-    if keep in removed and not _exists(backend, keep):
+    for _ in range(_LOOKS):
+        keep = _sidecar_now(backend, key)
+        for found in list(backend.list(f"{key}.")):
+            if found != keep and _SIDECAR.fullmatch(found[len(key) :]):
+                with suppress(ArtifactNotFoundError, ObjectChangedError):
+                    removed[found] = bytes(ObjectReader(backend, found).whole())
+                backend.remove(found)
+        keep = _sidecar_now(backend, key)
+        if keep not in removed or _exists(backend, keep):
+            return
         _put_sidecar(backend, keep, removed[keep])
+        if _sidecar_now(backend, key) == keep:
+            return
+        # Replaced meanwhile, perhaps by somebody who looked for what to remove before this was put back: again.
+
+
+def _sidecar_now(backend: Backend, key: str) -> str:
+    checksum = _checksum_now(backend, key)
+    return _sidecar_key(key, checksum) if checksum else ""
 
 
 def _spooled(reader: ObjectReader, file: IO[bytes]) -> _Sidecar | None:

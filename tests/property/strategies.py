@@ -14,8 +14,12 @@ ANY_NAME = st.lists(SEGMENT | st.sampled_from(["", ".", "..", "a=b", "ä", "x.pa
 )
 
 _BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+# Nothing shows these.
+INVISIBLE = "\u00ad\u034f\u180e\u200b\u2060\u2061\u2062\u2063\u2064\u3164\ufeff\uffa0"
 _CLEAN = st.text(
-    st.characters(exclude_characters=f"/{_BIDI}", exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=8
+    st.characters(exclude_characters=f"/{_BIDI}{INVISIBLE}", exclude_categories=("Cs", "Cc", "Zl", "Zp")),
+    min_size=1,
+    max_size=8,
 )
 GOOD_NAME = st.lists(
     (_CLEAN | st.sampled_from(["a=b", "ä", "x.parquet", ".a"])).filter(lambda segment: segment not in (".", "..")),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from clinops_prefect import InvalidArtifactNameError
 from clinops_prefect.names import check_name, check_prefix, is_name, join, name_of
-from tests.property.strategies import ANY_NAME, GOOD_NAME
+from tests.property.strategies import ANY_NAME, GOOD_NAME, INVISIBLE
 
 EXTENSIONS = st.sampled_from(["", ".parquet", ".csv"])
 
@@ -32,6 +32,7 @@ def test_a_name_is_accepted_whole_or_refused_for_a_reason(name: str) -> None:
         all(segment not in ("", ".", "..") for segment in name.split("/"))
         and not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in name)
         and not set(name) & set("\u2028\u2029\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+        and not set(name) & set(INVISIBLE)
     )
     assert is_name(name) == clean
     if clean:
