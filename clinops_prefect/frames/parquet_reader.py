@@ -89,8 +89,7 @@ class ParquetReader:
             ArtifactDecodeError: The file is damaged.
         """
         layout = layout_of(self.schema)
-        with self._decoding():
-            found = self._found(range(self._metadata.num_row_groups), None)
+        found = self._found(range(self._metadata.num_row_groups), None)
         data, arriving = self._arriving()
         try:
             if layout is not None and self._decoded_bytes() >= _LARGE_BYTES:
@@ -107,8 +106,7 @@ class ParquetReader:
         Raises:
             ArtifactDecodeError: The file is damaged.
         """
-        with self._decoding():
-            found = self._found(range(self._metadata.num_row_groups), None)
+        found = self._found(range(self._metadata.num_row_groups), None)
         return self._table(*self._arriving(), found)
 
     def groups(self, expression: pc.Expression | None) -> list[int]:
@@ -125,8 +123,7 @@ class ParquetReader:
         Raises:
             ArtifactDecodeError: What was read is damaged.
         """
-        with self._decoding():
-            found = self._found(groups, list(fields))
+        found = self._found(groups, list(fields))
         spans = self._wanted(found)
         try:
             _wait(self._fetch(spans, self._take))
@@ -205,7 +202,8 @@ class ParquetReader:
         return builder.frame()
 
     def _found(self, groups: Sequence[int], fields: list[str] | None) -> list[chunks.Chunk]:
-        return chunks.find(self._parquet, groups, fields, self._size, self._where)
+        with self._decoding():
+            return chunks.find(self._parquet, groups, fields, self._size, self._where)
 
     def _decoded_bytes(self) -> int:
         return sum(self._metadata.row_group(group).total_byte_size for group in range(self._metadata.num_row_groups))
