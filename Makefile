@@ -77,7 +77,7 @@ faults-full: $(VENV)/.dev  ## The same with every fault at every request, 200 ki
 	@CLINOPS_FAULTS=full $(BIN)/python -m pytest tests/faults -n 2 --timeout 3600
 
 e2e: $(VENV)/.dev  ## Run what takes real workers: cancelled and killed runs, Dask, deployments, a hundred executions.
-	@$(BIN)/python -m pytest tests/e2e --timeout 900
+	@$(BIN)/python -m pytest tests/e2e --timeout 900 -n 2 --dist loadfile
 
 e2e-full: export CLINOPS_E2E_EXECUTIONS = 1000
 e2e-full: e2e  ## The same, with a thousand executions at once: some minutes more.

@@ -43,18 +43,21 @@ def in_parts(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
     Parts double every thousand: S3 takes ten thousand of them, which would end at 80 GB.
     """
-    held = bytearray()
-    size, number = PART_BYTES, 0
+    held: list[memoryview] = []
+    have, size, number = 0, PART_BYTES, 0
     for chunk in chunks:
-        held += chunk
-        while len(held) > size:
-            yield bytes(held[:size])
-            del held[:size]
+        held.append(memoryview(chunk))
+        have += len(chunk)
+        while have > size:
+            have -= size
+            *whole, cut = held
+            yield b"".join([*whole, cut[: len(cut) - have]])
+            held = [cut[len(cut) - have :]]
             number += 1
             if number % 1000 == 0:
                 size *= 2
-    if held:
-        yield bytes(held)
+    if have:
+        yield b"".join(held)
 
 
 def each_in_flight(work: Callable[[int, bytes], T], parts: Iterable[bytes]) -> list[T]:

@@ -20,6 +20,11 @@ _EXACT_UNITS = ("ms", "us", "ns")
 _EXACT_NAMES = {"boolean", *(f"{sign}nt{bits}" for sign in ("I", "UI") for bits in (8, 16, 32, 64))}
 
 
+def is_plain(dtype: Any) -> bool:
+    """Whether Arrow and Parquet carry such a column as it is: nothing to note about it, and nothing to prove."""
+    return isinstance(dtype, np.dtype) and dtype.kind in _EXACT_KINDS and dtype != np.float16
+
+
 def note(values: "pd.Series[Any]", column: pa.ChunkedArray, where: str) -> Note | None:
     """What must be known beside the Arrow type to restore the column; None for what is exact without.
 

@@ -203,7 +203,8 @@ def _prove(df: pd.DataFrame, table: pa.Table, again: Callable[[pa.Table], pa.Tab
     """
     index = index_fields(table.schema)
     names = table.column_names[: len(df.columns)]
-    doubtful = [i for i in range(len(names)) if columns.needs_proof(df.iloc[:, i])]
+    unproven = [i for i, dtype in enumerate(df.dtypes) if not columns.is_plain(dtype)]
+    doubtful = [i for i in unproven if columns.needs_proof(df.iloc[:, i])]
     levels = [pd.Series(df.index.get_level_values(level)) for level in range(df.index.nlevels)] if index else []
     index_doubtful = any(columns.needs_proof(level) for level in levels)
     if not doubtful and not index_doubtful:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from clinops_prefect.errors import UnsupportedFrameError
 from clinops_prefect.frames import columns, objects
+from clinops_prefect.frames.conversion import table_of
 from clinops_prefect.frames.decoding import decoding
 
 LAYOUT_KEY = b"clinops.layout"
@@ -41,7 +42,7 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
     try:
         # A range that does not begin at 0 says something about its rows, and filters must find it beside them.
         is_label = isinstance(df.index, pd.RangeIndex) and (df.index.start, df.index.step) != (0, 1) and not numbered
-        table = pa.Table.from_pandas(named, preserve_index=True if is_label else None)
+        table = table_of(named, preserve_index=True if is_label else None)
     except _CONVERSION_ERRORS:
         # `from None`: Arrow's message quotes the cell.
         raise _refusal(df) from None
@@ -52,7 +53,9 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
     # Labels may differ and their texts not: ("hr", 1) and ("hr", "1") are one field.
     _refuse_duplicates(fields)
     notes = {}
-    for position, field in enumerate(fields):
+    for position, (field, dtype) in enumerate(zip(fields, df.dtypes, strict=True)):
+        if columns.is_plain(dtype):
+            continue  # without a look at each of a thousand
         where = f"column {df.columns[position]!r}"
         if found := columns.note(df.iloc[:, position], table.column(field), where):
             notes[field] = found

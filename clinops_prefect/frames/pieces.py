@@ -17,7 +17,7 @@ _LOOK_SECONDS = 1.0
 
 
 def pieces_of(write: Callable[[IO[bytes]], None]) -> Iterator[bytes]:
-    """The bytes that `write` writes to the file it is given, in pieces of at most a megabyte.
+    """The bytes that `write` writes to the file it is given, in pieces of a megabyte; the last may be shorter.
 
     Raises:
         Exception: Whatever `write` raised.
@@ -38,15 +38,22 @@ def pieces_of(write: Callable[[IO[bytes]], None]) -> Iterator[bytes]:
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(source, selectors.EVENT_READ)
+            # Filled before it is handed on: a writer may write a few hundred bytes at a time.
+            piece, filled = memoryview(bytearray(_PIECE_BYTES)), 0
             while True:
                 # A child that another thread forked meanwhile holds the pipe open too, so its end alone says nothing.
                 is_over = not thread.is_alive()
                 if selector.select(0 if is_over else _LOOK_SECONDS):
-                    if not (piece := os.read(source, _PIECE_BYTES)):
+                    if not (count := os.readv(source, [piece[filled:]])):
                         break
-                    yield piece
+                    filled += count
+                    if filled == len(piece):
+                        yield bytes(piece)
+                        filled = 0
                 elif is_over:
                     break
+            if filled and not failed:
+                yield bytes(piece[:filled])
     finally:
         # Also when the upload failed: the writer, who gets a broken pipe, must not go on with what nobody wants.
         os.close(source)

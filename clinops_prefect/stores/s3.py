@@ -23,7 +23,7 @@ from clinops_prefect.errors import (
 )
 from clinops_prefect.metadata import RESERVED
 from clinops_prefect.stores.cloud import CloudPipelineStore
-from clinops_prefect.transfer import each_in_flight, in_parts, together
+from clinops_prefect.transfer import PART_BYTES, each_in_flight, in_parts, together
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -96,13 +96,13 @@ class S3Backend(Backend):
         }
         condition: dict[str, Any] = {} if overwrite else {"IfNoneMatch": "*"}
         parts = in_parts(chunks)
-        first = next(parts, b"")
-        second = next(parts, None)
+        # A list, to be emptied: nobody may keep the first part for as long as the upload lasts.
+        first = [next(parts, b"")]
         try:
-            if second is None:
-                self.client.put_object(Body=first, **where, **what, **condition)
+            if len(first[0]) < PART_BYTES:
+                self.client.put_object(Body=first.pop(), **where, **what, **condition)
             else:
-                self._write_parts(_chained(first, second, parts), where, what, condition)
+                self._write_parts(_chained(first, parts), where, what, condition)
         except boto.ClientError as error:
             if (code := _code(error)) not in ("PreconditionFailed", "NoSuchUpload"):
                 raise
@@ -328,10 +328,8 @@ def _info(answer: Any, size: int) -> ObjectInfo:
     )
 
 
-def _chained(first: bytes, second: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    # Not itertools.chain: it would keep the first part for as long as the upload lasts.
-    yield first
-    yield second
+def _chained(first: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first.pop()
     yield from rest
 
 
