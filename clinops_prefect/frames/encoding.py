@@ -84,7 +84,7 @@ def encode_batches(batches: Iterable[pd.DataFrame], format: StorageFormat, metad
     if not table.num_columns:
         raise UnsupportedFrameError("batches need at least one column")
     schema = _streamed(table.schema)
-    checked = _same_layout(chain([(first, table)], ((df, to_arrow(df, numbered=True)) for df in frames)), schema)
+    checked = _same_layout(_converted([(first, table)], frames), schema)
     if format is StorageFormat.CSV:
         spool = _CsvSpool()
         for df, batch in checked:
@@ -152,12 +152,27 @@ def _streamed(schema: pa.Schema) -> pa.Schema:
     )
 
 
+# In what follows no batch is kept while the next one is made: two of them may be all the memory there is.
+
+
+def _converted(
+    converted: list[tuple[pd.DataFrame, pa.Table]], frames: Iterator[pd.DataFrame]
+) -> Iterator[tuple[pd.DataFrame, pa.Table]]:
+    yield converted.pop()
+    for df in frames:
+        yield df, to_arrow(df, numbered=True)
+        del df
+
+
 def _same_layout(
     batches: Iterable[tuple[pd.DataFrame, pa.Table]], schema: pa.Schema
 ) -> Iterator[tuple[pd.DataFrame, pa.Table]]:
     expected = layout_of(schema)
     assert expected is not None
-    for number, (df, table) in enumerate(batches, start=1):
+    number = 0
+    # Not `enumerate`, which keeps the last of its results until the next one is there.
+    for df, table in batches:
+        number += 1
         found = layout_of(_streamed(table.schema))
         assert found is not None
         if table.schema.names != schema.names:
@@ -175,12 +190,15 @@ def _same_layout(
                 f"batch {number} has another index, other column labels or attrs than the first"
             )
         yield df, table
+        del df, table
 
 
 def _proven(batches: Iterable[tuple[pd.DataFrame, pa.Table]]) -> Iterator[pa.Table]:
     for df, table in batches:
         _prove(df, table, _through_parquet)
+        del df
         yield table
+        del table
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -188,9 +206,12 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
     for table in tables:
         held.append(table)
-        if sum(part.num_rows for part in held) >= parquet_writer.group_rows(table):
-            yield pa.concat_tables(held)
+        del table
+        if parquet_writer.is_a_group(held):
+            whole = pa.concat_tables(held)
             held = []
+            yield whole
+            del whole
     if held:
         yield pa.concat_tables(held)
 

@@ -48,6 +48,12 @@ def group_rows(table: pa.Table) -> int:
     return max(_GROUP_ROWS_LEAST, min(_GROUP_ROWS, by_bytes))
 
 
+def is_a_group(tables: list[pa.Table]) -> bool:
+    """Whether these are enough for a row group."""
+    many = sum(table.num_rows for table in tables) >= group_rows(tables[0])
+    return many or sum(table.nbytes for table in tables) >= _GROUP_BYTES
+
+
 def encode(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
     """One table as Parquet.
 
@@ -72,6 +78,7 @@ def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table)
     schema = _marked(schema)
     streams = _computed_floats(sample)
     rows = group_rows(sample)
+    del sample
     writer = pq.ParquetWriter(
         sink,
         schema,
@@ -86,6 +93,8 @@ def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table)
             # An empty table still makes an empty row group, and one file without any is the same file.
             if table.num_rows:
                 writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=rows)
+            # Not kept while the next one is made.
+            del table
             yield from sink.drain()
     finally:
         writer.close()
