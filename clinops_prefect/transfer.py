@@ -12,20 +12,28 @@ R = TypeVar("R")
 # One connection is slow on a network with latency (a single GET of a large object takes three times as long as ten).
 PART_BYTES = 8 << 20
 _THREADS = 16
+# Small ranges only wait: with so many at once, ten columns of three row groups wait for one answer and no more.
+_THREADS_OF_SMALL = 32
 # Parts of an upload that are in memory at once, beside the one being filled.
 _IN_FLIGHT = 4
 
-_pool: ThreadPoolExecutor | None = None
+_pools: dict[int, ThreadPoolExecutor] = {}
 _lock = threading.Lock()
 
 
-def begin(work: Callable[[T], R], items: Sequence[T]) -> "list[Future[R]]":
-    """`work(item)` for each, in parallel; a single one at once, here."""
+def begin(work: Callable[[T], R], items: Sequence[T], *, small: bool = False) -> "list[Future[R]]":
+    """`work(item)` for each, in parallel; a single one at once, here.
+
+    Args:
+        work: What to do, with one item.
+        items: What to do it with.
+        small: Whether it waits much and moves little.
+    """
     if len(items) == 1:
         done: Future[R] = Future()
         done.set_result(work(items[0]))
         return [done]
-    return [_executor().submit(work, item) for item in items]
+    return [_executor(_THREADS_OF_SMALL if small else _THREADS).submit(work, item) for item in items]
 
 
 def together(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -67,7 +75,7 @@ def each_in_flight(work: Callable[[int, bytes], T], parts: Iterable[bytes]) -> l
         for number, part in enumerate(parts, start=1):
             if number > _IN_FLIGHT:
                 futures[number - 1 - _IN_FLIGHT].result()
-            futures.append(_executor().submit(work, number, part))
+            futures.append(_executor(_THREADS).submit(work, number, part))
         return [future.result() for future in futures]
     finally:
         for future in futures:
@@ -78,18 +86,17 @@ def each_in_flight(work: Callable[[int, bytes], T], parts: Iterable[bytes]) -> l
                 future.exception()
 
 
-def _executor() -> ThreadPoolExecutor:
-    global _pool
+def _executor(threads: int) -> ThreadPoolExecutor:
     with _lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="clinops-transfer")
-        return _pool
+        if threads not in _pools:
+            _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="clinops-transfer")
+        return _pools[threads]
 
 
 def _forget() -> None:
     # The parent's threads do not exist in a forked child.
-    global _pool, _lock
-    _pool, _lock = None, threading.Lock()
+    global _pools, _lock
+    _pools, _lock = {}, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

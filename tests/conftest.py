@@ -19,8 +19,14 @@ os.environ |= {
     "DO_NOT_TRACK": "1",
 }
 
+from hypothesis import HealthCheck, settings  # noqa: E402
+
 from tests.doors import Door, GCSDoor, LocalDoor, S3Door  # noqa: E402
 from tests.emulators import fake_gcs_server, moto_server  # noqa: E402
+
+# A busy machine is no fault of a property.
+settings.register_profile("clinops", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("clinops")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,9 @@ from concurrent.futures import Future
 from clinops_prefect.backend import Backend, ObjectChangedError, ObjectInfo, PinnedObject
 from clinops_prefect.transfer import PART_BYTES, begin, together
 
+# What takes less time to move than to be answered.
+_SMALL_BYTES = 1 << 20
+
 
 class ObjectReader:
     """Reads of one object; the first fixes the version that the later ones must find.
@@ -85,7 +88,8 @@ class ObjectReader:
 
     def fetch(self, ranges: Sequence[tuple[int, int]], use: Callable[[int, bytes], None]) -> "list[Future[None]]":
         """Begin to get these ranges, all at once; each is handed to `use`, in the thread that got it."""
-        return begin(lambda span: use(span[0], self._range(span)), ranges)
+        small = all(end - start < _SMALL_BYTES for start, end in ranges)
+        return begin(lambda span: use(span[0], self._range(span)), ranges, small=small)
 
     def _fill(self, data: memoryview, first: bytes) -> None:
         data[: len(first)] = first

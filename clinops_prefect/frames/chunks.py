@@ -37,22 +37,26 @@ def find(file: pq.ParquetFile, groups: Sequence[int], fields: list[str] | None, 
     """
     metadata, schema = file.metadata, file.schema_arrow
     wanted = None if fields is None else set(fields)
+    positions = []
+    for position in range(metadata.num_columns):
+        # A nested field's leaves are called `field.item.element`; a plain name may have dots too.
+        path = metadata.schema.column(position).path
+        if wanted is None or path in wanted or any(path.startswith(f"{n}.") for n in wanted if n and "." in path):
+            positions.append(position)
     rows, found = 0, []
     for group in groups:
         row_group = metadata.row_group(group)
         rows += row_group.num_rows
-        for position in range(metadata.num_columns):
+        for position in positions:
             column = row_group.column(position)
-            # A nested field's leaves are called `field.item.element`; a plain name may have dots too.
-            path = column.path_in_schema
-            if wanted is None or path in wanted or any(path.startswith(f"{n}.") for n in wanted if n and "." in path):
-                first = column.dictionary_page_offset or column.data_page_offset
-                start = min(first, column.data_page_offset)
-                end = start + column.total_compressed_size
-                # What lies outside would be asked of the store, which would take it for another version's.
-                if not 0 <= start <= end <= size:
-                    raise ValueError("a column outside of the file")
-                found.append(Chunk(path, (start, end), column.num_values, column.physical_type == "BYTE_ARRAY"))
+            first = column.dictionary_page_offset or column.data_page_offset
+            start = min(first, column.data_page_offset)
+            end = start + column.total_compressed_size
+            # What lies outside would be asked of the store, which would take it for another version's.
+            if not 0 <= start <= end <= size:
+                raise ValueError("a column outside of the file")
+            is_text = column.physical_type == "BYTE_ARRAY"
+            found.append(Chunk(column.path_in_schema, (start, end), column.num_values, is_text))
     memory.check(memory.least_bytes(schema if fields is None else map(schema.field, fields), rows), where)
     return found
 
@@ -76,7 +80,7 @@ def doubtful_texts(
         at_least, at_most = pages.decoded_bytes(window(*chunk.range), chunk.values)
         least, most = least + at_least, most + at_most
     memory.check(least, where)
-    return sorted({chunk.path for chunk in found}) if most > memory.available() else []
+    return sorted({chunk.path for chunk in found}) if not memory.fits(most) else []
 
 
 def texts(schema: pa.Schema, chunks: list[Chunk]) -> list[Chunk]:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import count
 from typing import IO
 
 import numpy as np
@@ -89,6 +89,7 @@ def encode_batches(batches: Iterable[pd.DataFrame], format: StorageFormat, metad
         spool = _CsvSpool()
         for df, batch in checked:
             spool.add(df, batch)
+            del df, batch
         return spool.encoded(schema, metadata)
     return Encoded(parquet_writer.encode_each(_row_groups(_proven(checked)), _with_metadata(schema, metadata), table))
 
@@ -169,10 +170,10 @@ def _same_layout(
 ) -> Iterator[tuple[pd.DataFrame, pa.Table]]:
     expected = layout_of(schema)
     assert expected is not None
-    number = 0
+    numbers = count(1)
     # Not `enumerate`, which keeps the last of its results until the next one is there.
     for df, table in batches:
-        number += 1
+        number = next(numbers)
         found = layout_of(_streamed(table.schema))
         assert found is not None
         if table.schema.names != schema.names:

@@ -6,6 +6,7 @@ key of our own, and put back on reading. What cannot be put back is refused, nam
 """
 
 import json
+from collections import Counter
 from collections.abc import Hashable
 from typing import Any, cast
 
@@ -283,9 +284,8 @@ def _check_frame(df: pd.DataFrame) -> None:
 
 
 def _refuse_duplicates(names: list[str]) -> None:
-    texts = pd.Index(names, dtype=object)
-    if texts.has_duplicates:
-        shown = ", ".join(sorted({repr(text) for text in texts[texts.duplicated()]})[:5])
+    if len(set(names)) < len(names):
+        shown = ", ".join(sorted(repr(name) for name, count in Counter(names).items() if count > 1)[:5])
         raise UnsupportedFrameError(f"duplicate column names: {shown}; rename all but one of each")
 
 

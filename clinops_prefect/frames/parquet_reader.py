@@ -32,7 +32,7 @@ _HOLE_BYTES = 32 << 10
 # From here on a frame is filled row group by row group, instead of converted from a table that is as large again.
 _LARGE_BYTES = 16 << 20
 # What is decoded at once, and then copied into its place in the frame.
-_SLICE_BYTES = 16 << 20
+_SLICE_BYTES = 4 << 20
 
 Span = tuple[int, int]
 # Gets `(start, end)` ranges of the file, all at once; hands each to a function, in the thread that got it.
@@ -188,7 +188,8 @@ class ParquetReader:
         at = 0
         for group in range(self._metadata.num_row_groups):
             row_group = self._metadata.row_group(group)
-            size = max(1, _SLICE_BYTES * len(self.schema.names) // max(1, row_group.total_byte_size))
+            decoded = max(row_group.total_byte_size, memory.least_bytes(self.schema, row_group.num_rows))
+            size = max(1, _SLICE_BYTES * len(self.schema.names) // max(1, decoded))
             names = self.schema.names
             slices += [(group, at, names[i : i + size]) for i in range(0, len(names), size)]
             at += row_group.num_rows

@@ -20,11 +20,14 @@ import pyarrow.parquet as pq
 from clinops_prefect.frames.pieces import pieces_of
 from clinops_prefect.frames.seal import SEAL_KEY, SealingSink
 
-# A row group is what a filter can skip and what a writer holds in memory. 128 Ki rows of a narrow table are some 3 MB
-# of Parquet, 2.6 % of a 5M-row table; a wide row would make that a gigabyte, so bytes bound it too, down to 16 Ki rows.
+# A row group is what a filter can skip, what a writer holds in memory, and what a column of it takes a request for.
+# 128 Ki rows of a narrow table are some 3 MB of Parquet, 2.6 % of a 5M-row table; of wide rows they would be a
+# gigabyte, so bytes bound it too. Half as many bytes make ten of a thousand columns take twice as many requests.
 _GROUP_ROWS = 131_072
-_GROUP_ROWS_LEAST = 16_384
-_GROUP_BYTES = 64 << 20
+_GROUP_ROWS_LEAST = 8_192
+_GROUP_BYTES = 256 << 20
+# Of tables that come one by one, the next of which needs memory as well.
+_STREAMED_BYTES = 64 << 20
 # Zstandard's higher levels gain nothing on measured values. Every reader of Parquet has it.
 _COMPRESSION: Literal["zstd"] = "zstd"
 _LEVEL = 1
@@ -40,18 +43,10 @@ _SLICE_ROWS = 500_000
 _forked_with_polars = False
 
 
-def group_rows(table: pa.Table) -> int:
-    """How many rows of tables like this one make a row group."""
-    if not table.num_rows:
-        return _GROUP_ROWS
-    by_bytes: int = _GROUP_BYTES * table.num_rows // max(1, table.nbytes)
-    return max(_GROUP_ROWS_LEAST, min(_GROUP_ROWS, by_bytes))
-
-
 def is_a_group(tables: list[pa.Table]) -> bool:
     """Whether these are enough for a row group."""
-    many = sum(table.num_rows for table in tables) >= group_rows(tables[0])
-    return many or sum(table.nbytes for table in tables) >= _GROUP_BYTES
+    rows, held = (sum(getattr(table, of) for table in tables) for of in ("num_rows", "nbytes"))
+    return bool(rows >= _GROUP_ROWS or (rows >= _GROUP_ROWS_LEAST and held >= _STREAMED_BYTES))
 
 
 def encode(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
@@ -77,7 +72,6 @@ def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table)
     sink = SealingSink()
     schema = _marked(schema)
     streams = _computed_floats(sample)
-    rows = group_rows(sample)
     del sample
     writer = pq.ParquetWriter(
         sink,
@@ -92,7 +86,7 @@ def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table)
         for table in tables:
             # An empty table still makes an empty row group, and one file without any is the same file.
             if table.num_rows:
-                writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=rows)
+                writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=_group_rows(table))
             # Not kept while the next one is made.
             del table
             yield from sink.drain()
@@ -101,9 +95,18 @@ def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table)
     yield from sink.finish()
 
 
+def _group_rows(table: pa.Table) -> int:
+    """How many rows of the table make a row group, all of which are about as large."""
+    rows = int(table.num_rows)
+    by_bytes = _GROUP_BYTES * rows // max(1, int(table.nbytes))
+    most = max(_GROUP_ROWS_LEAST, min(_GROUP_ROWS, by_bytes))
+    groups = max(1, round(rows / most))
+    return max(1, -(-rows // groups))
+
+
 def _with_polars(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
     sink = SealingSink()
-    rows = group_rows(table)
+    rows = _group_rows(table)
     # Polars knows no fixed offsets. Parquet keeps UTC in any case; the zone is in the schema.
     in_utc = _with_dictionaries(table.cast(pa.schema([_in_utc(field) for field in table.schema])))
     # Polars keeps no metadata of a table. With these, pyarrow and pandas find what their own writer would have left.
@@ -152,9 +155,9 @@ def _dictionaries(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
     with ThreadPoolExecutor(pa.cpu_count(), thread_name_prefix="clinops-encode") as workers:
         encoded = list(workers.map(pa.ChunkedArray.dictionary_encode, _slices(texts)))
     chunks = [chunk for slice in encoded for chunk in slice.chunks]
-    if max(len(chunk.dictionary) for chunk in chunks) > _MOST_WORDS:
+    if max((len(chunk.dictionary) for chunk in chunks), default=0) > _MOST_WORDS:
         return None
-    return pa.chunked_array(chunks)
+    return pa.chunked_array(chunks, type=pa.dictionary(pa.int32(), texts.type))
 
 
 def _most_footer_bytes(table: pa.Table, groups: int, metadata: dict[str, str]) -> int:

@@ -19,6 +19,8 @@ class Ours:
     """The store of this package."""
 
     def __init__(self, endpoint: str) -> None:
+        import polars  # noqa: F401  # with the first large frame, otherwise; the others' packages are here, too
+
         from clinops_prefect import S3PipelineStore
 
         self.store = S3PipelineStore(BUCKET, endpoint_url=endpoint, region="us-east-1")

@@ -153,14 +153,15 @@ def test_an_artifact_that_is_overwritten_while_it_is_iterated_is_not_mixed(door:
 
 
 _BOUNDED = """
-import resource, sys
+import sys
 import numpy as np, pandas as pd
 from clinops_prefect import PipelineStore
 uri, format, fields = sys.argv[1], sys.argv[2], eval(sys.argv[3])
 store = PipelineStore.from_uri(uri, format=format, **fields)
 rng = np.random.default_rng(0)
 store.upload(pd.DataFrame({"a": [1.0]}), "warm"); store.download("warm")
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# Not ru_maxrss, which begins with what the parent had when it started this process.
+def peak(): return int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) / 1024
 before, batches, rows = peak(), int(sys.argv[4]), 131072
 def frames():
     for _ in range(batches):
@@ -179,20 +180,20 @@ print(written, peak() - before)
 @pytest.mark.parametrize(
     ("door", "format", "batches"),
     # How the text is made and read is the same on every backend; how it travels, Parquet shows.
-    [("local", "parquet", 15), ("s3", "parquet", 15), ("gcs", "parquet", 15), ("local", "csv", 10)],
+    [("local", "parquet", 15), ("s3", "parquet", 15), ("gcs", "parquet", 15), ("local", "csv", 15)],
     indirect=["door"],
 )
 @pytest.mark.timeout(120)
 def test_memory_is_bounded_by_batches_and_not_by_the_sum(door: Door, format: str, batches: int) -> None:
-    """600 MB of floats as Parquet, 420 MB of text as CSV."""
+    """600 MB of floats as Parquet, 630 MB of text as CSV, whose batches take several times their size to make."""
     uri = store_uri(door)
     fields = {} if door.scheme == "file" else {"endpoint_url": door.endpoint}  # type: ignore[attr-defined]
     command = [sys.executable, "-c", _BOUNDED, uri, format, repr(fields), str(batches)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     written, both = (float(word) for word in done.stdout.split())
-    assert written < 300
-    assert both < 350
+    assert written < 380
+    assert both < 380
 
 
 def store_uri(door: Door) -> str:

@@ -230,6 +230,7 @@ def test_texts_that_only_seem_too_many_come_back_the_same(folder: Path, monkeypa
     store.upload(frame, "x")
     from clinops_prefect.frames import chunks, memory
 
+    monkeypatch.setattr(memory, "_ALWAYS", 0)
     monkeypatch.setattr(memory, "available", lambda: 1_000_000)
     doubted: list[list[str]] = []
     original = chunks.doubtful_texts

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from clinops_prefect import LocalPipelineStore, StorageFormat, UnsupportedFrameError
-from clinops_prefect.frames import parquet_reader, parquet_writer
+from clinops_prefect.frames import conversion, parquet_reader, parquet_writer
 from clinops_prefect.frames.encoding import encode_frame
 from clinops_prefect.frames.parquet_reader import ParquetReader
 from tests.gallery import assert_same
@@ -21,7 +21,8 @@ from tests.property.strategies import frames, plain_frames
 def store(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> LocalPipelineStore:
     format, _, large = request.param.partition(" ")
     if large:
-        # What large frames take: Polars' writer, and a frame that is filled part by part.
+        # What large frames take: floats by NumPy, Polars' writer, and a frame that is filled part by part.
+        monkeypatch.setattr(conversion, "_MANY_FLOATS", 0)
         monkeypatch.setattr(parquet_writer, "_POLARS_BYTES", 0)
         monkeypatch.setattr(parquet_reader, "_LARGE_BYTES", 0)
     return LocalPipelineStore(str(tmp_path), format=format)
@@ -70,7 +71,11 @@ def test_batches_of_any_frame_make_the_whole(
         assert batch.dtypes.equals(expected.dtypes)
         assert batch.columns.equals(expected.columns)
     for start, batch in zip(range(0, len(frame), rows), again, strict=False):
-        pd.testing.assert_frame_equal(batch, expected.iloc[start : start + rows], check_exact=True, check_freq=False)
+        part = expected.iloc[start : start + rows]
+        if isinstance(part.index, pd.MultiIndex):
+            # A slice of pandas' own keeps the labels of rows that are not in it.
+            part, batch = (each.set_axis(each.index.remove_unused_levels()) for each in (part, batch))
+        pd.testing.assert_frame_equal(batch, part, check_exact=True, check_freq=False)
 
 
 @given(frame=frames(), data=st.data())

@@ -17,7 +17,7 @@ from clinops_prefect.frames.layout import to_arrow
 from clinops_prefect.frames.parquet_reader import ParquetReader
 from clinops_prefect.frames.seal import BLOCK_BYTES
 
-ROWS = 150_000
+ROWS = 210_000
 
 
 def _large() -> pd.DataFrame:
