@@ -7,7 +7,7 @@ from clinops_prefect.errors import ClinopsPrefectError
 
 
 class InsecureEndpointError(ClinopsPrefectError, ValueError):
-    """The endpoint is plain http on a network, or nobody verifies its certificate, and `allow_http` is not set."""
+    """The endpoint is plain http on a network, nobody verifies its certificate, or a password is part of its URL."""
 
 
 def check_endpoint(endpoint_url: str, *, allow_http: bool, verified: bool = True) -> None:
@@ -19,16 +19,20 @@ def check_endpoint(endpoint_url: str, *, allow_http: bool, verified: bool = True
         verified: Whether the endpoint's certificate is verified.
 
     Raises:
-        InsecureEndpointError: It would, and the user does not.
+        InsecureEndpointError: It would, and the user does not; or its URL has a user or a password in it.
     """
     parts = urlsplit(endpoint_url)
+    if "@" in parts.netloc:
+        # An endpoint is shown: in the block, on the page of a flow run, in what finds an execution again.
+        raise InsecureEndpointError(
+            f"the endpoint {parts.scheme}://{parts.netloc.rpartition('@')[2]} is given with a user or a password in "
+            "its URL, which no client uses and pages would show: leave them out, and set credentials"
+        )
     if allow_http or is_loopback(endpoint_url):
         return
     if parts.scheme == "http":
-        # Not the whole netloc, which may have a password.
         raise InsecureEndpointError(
-            f"the endpoint http://{_host(endpoint_url)} is not encrypted: use https://, or accept it with "
-            "allow_http=True"
+            f"the endpoint http://{parts.netloc} is not encrypted: use https://, or accept it with allow_http=True"
         )
     if not verified:
         raise InsecureEndpointError(
@@ -44,7 +48,3 @@ def is_loopback(endpoint_url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def _host(endpoint_url: str) -> str:
-    return urlsplit(endpoint_url).netloc.rpartition("@")[2]

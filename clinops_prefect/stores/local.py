@@ -3,11 +3,12 @@
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 from urllib.parse import unquote
 
 from prefect.logging import get_logger
@@ -65,21 +66,21 @@ class LocalBackend(Backend):
 
     def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo]:
         self._check_version(key, version)
-        with (self.root / key).open("rb") as file:
+        with self._file(key) as file:
             info = self._info(file.fileno())
             first = max(0, info.size + start) if start < 0 else start
             last = info.size if end is None else min(end, info.size)
             return os.pread(file.fileno(), max(0, last - first), first), info
 
     def _read(self, key: str, start: int, end: int, _version: str, pin: str) -> bytes:
-        with (self.root / key).open("rb") as file:
+        with self._file(key) as file:
             if _pin(os.fstat(file.fileno())) != pin:
                 raise ObjectChangedError
             return os.pread(file.fileno(), end - start, start)
 
     def _head(self, key: str, version: str) -> ObjectInfo:
         self._check_version(key, version)
-        with (self.root / key).open("rb") as file:
+        with self._file(key) as file:
             return self._info(file.fileno())
 
     def _list(self, prefix: str) -> Iterator[str]:
@@ -104,7 +105,7 @@ class LocalBackend(Backend):
                 break
 
     def _copy(self, source: str, target: str) -> None:
-        with (self.root / source).open("rb") as file:
+        with self._file(source) as file:
             metadata = self._info(file.fileno()).metadata
             self._write(target, iter(lambda: file.read(_PIECE_BYTES), b""), "", metadata, True)
 
@@ -123,6 +124,14 @@ class LocalBackend(Backend):
                 f"{uri}: {reason}; nothing was written. Free some space and try again", uri=uri
             )
         return ServiceUnavailableError(f"{uri}: {reason}", uri=uri)
+
+    @contextmanager
+    def _file(self, key: str) -> Iterator[BinaryIO]:
+        # A pipe or a device that somebody put there would be waited for, or read, for ever.
+        with open(self.root / key, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise FileNotFoundError
+            yield file
 
     def _check_version(self, key: str, version: str) -> None:
         if version:
@@ -145,6 +154,10 @@ class LocalBackend(Backend):
             get_logger("clinops_prefect").warning(
                 "%s keeps no extended attributes: CSV and plain files are stored without a checksum", self.root
             )
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _metadata(descriptor: int) -> dict[str, str]:

@@ -21,6 +21,7 @@ from tests.contract.conftest import clouds
 from tests.doors import Door
 from tests.gallery import FRAMES, assert_same
 from tests.proxy import Proxy
+from tests.service_account import service_account
 
 FRAME = pd.DataFrame({"a": [1, 2]})
 S3_KEY = "arn:aws:kms:us-east-1:123456789012:key/0b0e4fd2-93f7-4a0e-8d2b-4d7a6a0a5a11"
@@ -177,24 +178,15 @@ def test_an_empty_region_is_the_environments(door: Door, proxy: Proxy, monkeypat
 @pytest.mark.parametrize("door", ["gcs"], indirect=True)
 def test_gcs_sends_the_token_of_the_credentials_file_or_the_block(door: Door, tmp_path: Path) -> None:
     """A service account's token comes from its `token_uri`, which is the proxy here."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
     from tests.proxy import Outcome, Seen
 
-    pem = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
     with Proxy(door.endpoint) as proxy:  # type: ignore[attr-defined]
 
         def tokens(seen: Seen) -> Outcome:
             return Outcome.TOKEN if seen.path == "/token" else Outcome.FORWARD
 
         proxy.answers = tokens
-        info = {
-            "type": "service_account", "project_id": "p", "private_key_id": "1", "private_key": pem.decode(),
-            "client_email": "e@p.iam.gserviceaccount.com", "client_id": "1", "token_uri": f"{proxy.url}/token",
-        }  # fmt: skip
+        info = service_account(f"{proxy.url}/token")
         path = tmp_path / "sa-key.json"
         path.write_text(json.dumps(info))
         for fields in (

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clinops_prefect import AccessDeniedError, LocalPipelineStore, ServiceUnavailableError
+from clinops_prefect import AccessDeniedError, ArtifactNotFoundError, LocalPipelineStore, ServiceUnavailableError
 from clinops_prefect.stores import atomic_file
 from tests.doors import LocalDoor
 from tests.faults.victim import start, version, write_again_and_again, write_named
@@ -203,3 +203,15 @@ def test_two_processes_that_write_at_once_leave_one_of_their_versions(tmp_path: 
         assert int(last["version"].iloc[0]) in (12, 112)
         assert_same(last, version(int(last["version"].iloc[0]), 2_000))
         assert len(LocalDoor(tmp_path / format).keys()) == {"parquet": 1, "csv": 2}[format]
+
+
+@pytest.mark.timeout(30)
+def test_a_pipe_in_the_directory_is_no_artifact_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.parquet")
+    store = LocalPipelineStore(tmp_path)
+    for read in (store.download, store.stat, lambda name: list(store.iter_batches(name))):
+        with pytest.raises(ArtifactNotFoundError):
+            read("x")
+    assert not store.exists("x")
+    store.upload(SMALL, "x")
+    assert_same(store.download("x"), SMALL)

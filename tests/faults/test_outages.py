@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from prefect_aws import AwsCredentials
+from prefect_gcp import GcpCredentials
 
 from clinops_prefect import AccessDeniedError, ArtifactDecodeError, ClinopsPrefectError, ServiceUnavailableError
 from tests.doors import Door, GCSDoor, S3Door
@@ -18,6 +19,7 @@ from tests.emulators import free_port
 from tests.faults.test_wire import BIG, HALVES, OPERATIONS, SMALL, Strike, clouds, is_data
 from tests.gallery import assert_same
 from tests.proxy import Outcome, Proxy, Seen
+from tests.service_account import service_account
 
 WRITES: dict[str, Callable[[Any], Any]] = {
     "upload": lambda s: s.upload(SMALL[::-1], "x"),
@@ -212,3 +214,37 @@ def test_an_s3_token_that_expires_during_an_upload_is_denied_and_what_is_left_is
     assert "AbortIncompleteMultipartUpload" in caplog.text
     assert "not-logged" not in caplog.text
     assert "short-lived" not in caplog.text
+
+
+@pytest.mark.parametrize("door", ["gcs"], indirect=True)
+def test_a_gcs_token_that_expires_during_an_upload_is_asked_for_again_or_denied(door: Door, proxy: Proxy) -> None:
+    """The token server still gives one, or gives what nobody accepts any more."""
+    door.store().upload(SMALL, "x")
+    tokens: list[Seen] = []
+    pieces: list[Seen] = []
+
+    def expire(seen: Seen) -> Outcome:
+        if seen.path == "/token":
+            tokens.append(seen)
+            return Outcome.TOKEN
+        if "upload_id" not in seen.query or seen.method != "PUT":
+            return Outcome.FORWARD
+        pieces.append(seen)
+        return Outcome.EXPIRED if len(pieces) in refused else Outcome.FORWARD
+
+    proxy.answers = expire
+    login = GcpCredentials(service_account_info=service_account(f"{proxy.url}/token"))
+    store = door.store(endpoint_url=proxy.url, credentials=login)
+    refused = range(2, 100)
+    error, seconds = timed(lambda s: s.upload(BIG, "x"), store)
+    assert isinstance(error, AccessDeniedError), repr(error)
+    assert seconds < 30
+    assert len(pieces) > 1
+    assert_same(door.store().download("x"), SMALL)
+    pieces.clear()
+    tokens.clear()
+    refused = range(2, 3)
+    store.upload(BIG, "x")
+    assert len(pieces) > 2
+    assert tokens
+    assert_same(door.store().download("x"), BIG)

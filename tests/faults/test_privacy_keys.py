@@ -133,12 +133,34 @@ def test_clear_text_is_refused_before_anything_is_sent(way: str, nobody_answers:
 def test_clear_text_by_the_environment_is_refused_too(
     name: str, nobody_answers: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for url in (ON_A_NETWORK, "http://10.1.2.3", "http://127.0.0.1.nip.io", "http://user:pw@minio.hospital.org"):
+    for url in (ON_A_NETWORK, "http://10.1.2.3", "http://127.0.0.1.nip.io"):
         monkeypatch.setenv(name, url)
         for ask in BY_ENVIRONMENT[name]:
-            with pytest.raises(ClinopsPrefectError, match="allow_http") as caught:
+            with pytest.raises(ClinopsPrefectError, match="allow_http"):
                 ask()
-            assert "pw" not in str(caught.value)
+    assert nobody_answers == []
+
+
+@pytest.mark.parametrize("name", BY_ENVIRONMENT)
+@pytest.mark.parametrize("url", ["http://user:pw@127.0.0.1:9000", "https://:pw@minio.hospital.org"])
+def test_a_password_in_an_endpoint_is_refused_and_not_repeated(
+    name: str, url: str, nobody_answers: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On this machine and encrypted, too: the endpoint is shown on pages, and stored where an execution is noted."""
+    asks = [
+        lambda: S3PipelineStore("b", endpoint_url=url),
+        lambda: GCSPipelineStore("b", endpoint_url=url),
+        lambda: pipeline(endpoint_url=url),
+    ]
+    for ask in asks:
+        with pytest.raises(ValueError, match="leave them out") as caught:
+            ask()
+        assert "pw" not in str(caught.value)
+    monkeypatch.setenv(name, url)
+    for ask in BY_ENVIRONMENT[name]:
+        with pytest.raises(ClinopsPrefectError, match="leave them out") as caught:
+            ask(allow_http=True)
+        assert "pw" not in str(caught.value)
     assert nobody_answers == []
 
 
