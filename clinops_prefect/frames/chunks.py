@@ -1,14 +1,12 @@
 """The columns of a Parquet file's row groups: where they are, what they take in memory, and reading those that fit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clinops_prefect.frames import memory, pages
-
-_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+from clinops_prefect.frames import memory
 
 
 @dataclass(frozen=True)
@@ -61,33 +59,6 @@ def find(file: pq.ParquetFile, groups: Sequence[int], fields: list[str] | None, 
     return found
 
 
-def doubtful_texts(
-    schema: pa.Schema, chunks: list[Chunk], window: Callable[[int, int], memoryview], where: str
-) -> list[str]:
-    """The columns of texts that must be read as dictionaries first, because decoded they might not fit into memory.
-
-    That takes no longer: it is how the file has them.
-
-    Args:
-        schema: The file's.
-        chunks: Those that are about to be read.
-        window: Gives the bytes of a range.
-        where: The URI, for errors.
-    """
-    least = most = 0
-    found = texts(schema, chunks)
-    for chunk in found:
-        at_least, at_most = pages.decoded_bytes(window(*chunk.range), chunk.values)
-        least, most = least + at_least, most + at_most
-    memory.check(least, where)
-    return sorted({chunk.path for chunk in found}) if not memory.fits(most) else []
-
-
-def texts(schema: pa.Schema, chunks: list[Chunk]) -> list[Chunk]:
-    """Those that are texts, and no category: a category is read as a dictionary and stays one."""
-    return [chunk for chunk in chunks if chunk.is_text and _may_be_decoded(schema, chunk.path)]
-
-
 def read(
     file: pq.ParquetFile, schema: pa.Schema, groups: Sequence[int], fields: list[str] | None, where: str
 ) -> pa.Table:
@@ -104,8 +75,3 @@ def read(
         memory.check(sum(memory.decoded_bytes(column) for column in table.columns), where)
         table = table.cast(schema)
     return table
-
-
-def _may_be_decoded(schema: pa.Schema, path: str) -> bool:
-    position = schema.get_field_index(path)
-    return position < 0 or any(test(schema.field(position).type) for test in _TEXTS)

@@ -1,6 +1,5 @@
 """Parquet bytes -> Arrow tables and frames, of which only the needed ranges are fetched, many at once."""
 
-import io
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,10 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from clinops_prefect.frames import chunks, memory, pages, seal
+from clinops_prefect.frames import chunks, memory, seal, texts
 from clinops_prefect.frames.builder import FrameBuilder
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.layout import layout_of, to_frame
+from clinops_prefect.frames.sparse_file import Span, SparseFile, coalesced
 
 # The end of the file is fetched first, blind: enough for the footer of nearly every artifact.
 TAIL_BYTES = 128 << 10
@@ -27,14 +27,11 @@ STAT_BYTES = 32 << 10
 WHOLE_BYTES = 1 << 20
 # A connection on a real network carries some 80 MB/s: large parts make the last one late, small ones cost requests.
 _PART_BYTES = 4 << 20
-# A hole smaller than this costs less to read than a request of its own.
-_HOLE_BYTES = 32 << 10
 # From here on a frame is filled row group by row group, instead of converted from a table that is as large again.
 _LARGE_BYTES = 16 << 20
 # What is decoded at once, and then copied into its place in the frame.
 _SLICE_BYTES = 4 << 20
 
-Span = tuple[int, int]
 # Gets `(start, end)` ranges of the file, all at once; hands each to a function, in the thread that got it.
 Fetch = Callable[[Sequence[Span], Callable[[int, bytes], None]], "list[Future[None]]"]
 
@@ -66,7 +63,7 @@ class ParquetReader:
             tail, start = missing[0] + tail, wanted
         self._tail, self._tail_start = tail, start
         self._seal = seal.open_seal(tail, start, footer, where)
-        self._file = _SparseFile(size)
+        self._file = SparseFile(size)
         self._file.add(start, tail)
         with self._decoding():
             # Of the footer alone: pyarrow would read the last 64 KiB of the file to find it.
@@ -93,7 +90,7 @@ class ParquetReader:
         data, arriving = self._arriving()
         try:
             if layout is not None and self._decoded_bytes() >= _LARGE_BYTES:
-                with self._decoding(), suppress(_TooManyTextsError):
+                with self._decoding(), suppress(texts.TooManyTextsError):
                     return self._filled(layout, data, arriving, found)
             return to_frame(self._table(data, arriving, found))
         finally:
@@ -128,8 +125,8 @@ class ParquetReader:
         try:
             _wait(self._fetch(spans, self._take))
             with self._decoding():
-                texts = chunks.doubtful_texts(self.schema, found, self._file.window, self._where)
-                file = self._opened(pa.PythonFile(self._file, mode="r"), texts) if texts else self._parquet
+                doubtful = texts.doubtful_texts(self.schema, found, self._file.window, self._where)
+                file = self._opened(pa.PythonFile(self._file, mode="r"), doubtful) if doubtful else self._parquet
                 return chunks.read(file, self.schema, groups, list(fields), self._where)
         finally:
             self._file.forget(spans)
@@ -162,8 +159,8 @@ class ParquetReader:
         _wait(arriving)
         view = memoryview(data)
         with self._decoding():
-            texts = chunks.doubtful_texts(self.schema, found, lambda start, end: view[start:end], self._where)
-            file = self._opened(pa.py_buffer(data), texts)
+            doubtful = texts.doubtful_texts(self.schema, found, lambda start, end: view[start:end], self._where)
+            file = self._opened(pa.py_buffer(data), doubtful)
             return chunks.read(file, self.schema, range(self._metadata.num_row_groups), None, self._where)
 
     def _filled(
@@ -171,14 +168,14 @@ class ParquetReader:
     ) -> pd.DataFrame:
         builder = FrameBuilder(self.schema, layout, self.rows)
         buffer, width = pa.py_buffer(data), self._metadata.num_columns
-        texts = _Texts(self.schema, memoryview(data))
+        budget = texts.TextBudget(self.schema, memoryview(data))
         local = threading.local()  # one reader of the file is for one thread
 
         def fill(group: int, at: int, names: list[str]) -> None:
             columns = found[group * width : (group + 1) * width]
             begin, end = min(chunk.range[0] for chunk in columns), max(chunk.range[1] for chunk in columns)
             _wait(arriving[begin // _PART_BYTES : -(-end // _PART_BYTES)])
-            texts.add(group, columns)
+            budget.add(group, columns)
             if not hasattr(local, "file"):
                 local.file = self._opened(buffer)
             table = local.file.read_row_groups([group], columns=names, use_threads=False).select(names)
@@ -229,9 +226,9 @@ class ParquetReader:
 
     def _wanted(self, found: list[chunks.Chunk]) -> list[Span]:
         """The ranges to fetch for these; what the tail has of them is checked."""
-        spans = _coalesced([chunk.range for chunk in found])
+        spans = coalesced([chunk.range for chunk in found])
         if self._seal is not None:
-            spans = _coalesced([self._seal.aligned(*span) for span in spans])
+            spans = coalesced([self._seal.aligned(*span) for span in spans])
         wanted = []
         for begin, end in spans:
             if begin < self._tail_start:
@@ -239,84 +236,6 @@ class ParquetReader:
             elif self._seal is not None:
                 self._seal.check(begin, memoryview(self._tail)[begin - self._tail_start : end - self._tail_start])
         return wanted
-
-
-class _TooManyTextsError(Exception):
-    """Decoded, the texts might not fit into memory."""
-
-
-class _Texts:
-    """Counts what the texts take, before they are decoded."""
-
-    def __init__(self, schema: pa.Schema, data: memoryview) -> None:
-        self._schema = schema
-        self._data = data
-        self._left = memory.available()
-        self._seen: set[int] = set()
-        self._lock = threading.Lock()
-
-    def add(self, group: int, columns: list[chunks.Chunk]) -> None:
-        with self._lock:
-            if group in self._seen:
-                return
-            for chunk in chunks.texts(self._schema, columns):
-                self._left -= pages.decoded_bytes(self._data[slice(*chunk.range)], chunk.values)[1]
-            if self._left < 0:
-                raise _TooManyTextsError
-            self._seen.add(group)
-
-
-class _SparseFile(io.RawIOBase):
-    """A file of which some ranges are in memory; nobody reads the others."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._position = 0
-        self._parts: dict[int, bytes] = {}
-
-    def add(self, start: int, data: bytes) -> None:
-        self._parts[start] = data
-
-    def window(self, start: int, end: int) -> memoryview:
-        self._position = start
-        return memoryview(self.read(end - start))
-
-    def forget(self, spans: Sequence[Span]) -> None:
-        for start, _ in spans:
-            self._parts.pop(start, None)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        end = self._size if size < 0 else min(self._size, self._position + size)
-        start, self._position = self._position, max(self._position, end)
-        if start >= end:
-            return b""
-        for first, data in self._parts.items():
-            if first <= start and end <= first + len(data):
-                return bytes(memoryview(data)[start - first : end - first])
-        raise OSError("the footer points to where no column is")
-
-
-def _coalesced(spans: list[Span]) -> list[Span]:
-    ranges: list[Span] = []
-    for start, end in sorted(spans):
-        if ranges and start - ranges[-1][1] <= _HOLE_BYTES:
-            ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
-        else:
-            ranges.append((start, end))
-    return ranges
 
 
 def _nothing_to_fetch(spans: Sequence[Span], _: Callable[[int, bytes], None]) -> "list[Future[None]]":

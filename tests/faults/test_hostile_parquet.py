@@ -228,13 +228,13 @@ def test_texts_that_only_seem_too_many_come_back_the_same(folder: Path, monkeypa
     })  # fmt: skip
     store = LocalPipelineStore(str(folder))
     store.upload(frame, "x")
-    from clinops_prefect.frames import chunks, memory
+    from clinops_prefect.frames import memory, texts
 
     monkeypatch.setattr(memory, "_ALWAYS", 0)
     monkeypatch.setattr(memory, "available", lambda: 1_000_000)
     doubted: list[list[str]] = []
-    original = chunks.doubtful_texts
-    monkeypatch.setattr(chunks, "doubtful_texts", lambda *a: doubted.append(original(*a)) or doubted[-1])
+    original = texts.doubtful_texts
+    monkeypatch.setattr(texts, "doubtful_texts", lambda *a: doubted.append(original(*a)) or doubted[-1])
     pd.testing.assert_frame_equal(store.download("x"), frame)
     pd.testing.assert_frame_equal(pd.concat(store.iter_batches("x", rows=700)), frame)
     columns = ["raw", "missing", "lists", "a", "code"]
