@@ -25,8 +25,8 @@ from clinops_prefect.errors import (
     InvalidPipelineError,
     ServiceUnavailableError,
 )
-from clinops_prefect.stores.gcs import GCSBackend
-from clinops_prefect.stores.s3 import S3Backend
+from clinops_prefect.stores.gcs_backend import GCSBackend
+from clinops_prefect.stores.s3_backend import S3Backend
 
 ALL = [getattr(errors, name) for name in errors.__all__]
 # As design.md draws them.

@@ -1,0 +1,234 @@
+"""Objects of a Google Cloud Storage bucket."""
+
+import io
+import os
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from google.api_core import exceptions as api
+from google.cloud import storage
+from google.cloud.storage import exceptions as storage_errors
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo, PinnedObject
+from clinops_prefect.clients import cached_client, fingerprint
+from clinops_prefect.errors import (
+    ArtifactNotFoundError,
+    ServiceUnavailableError,
+)
+from clinops_prefect.metadata import RESERVED
+from clinops_prefect.stores.gcs_errors import no_bucket, translated
+from clinops_prefect.transfer import PART_BYTES
+
+if TYPE_CHECKING:
+    from clinops_prefect.stores.gcs import GCSPipelineStore
+
+_WRITE_ID = f"{RESERVED}write-id"
+# Retried for this long in all, with back-off; the client's default of two minutes is long for a task that is retried.
+_RETRY = DEFAULT_RETRY.with_timeout(25.0).with_delay(initial=0.5, multiplier=2.0, maximum=8.0)
+# Short enough that one answer that never comes leaves time for another try.
+_TIMEOUT = (5.0, 20.0)
+# A read takes two requests, between which the object may be overwritten.
+_OPEN_TRIES = 5
+_BODY_TRIES = 3
+_READ_FROM_ENVIRONMENT = ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT")
+
+
+class GCSBackend(Backend):
+    """Objects of one bucket."""
+
+    def __init__(self, store: "GCSPipelineStore") -> None:
+        self._store = store
+
+    @property
+    def client(self) -> storage.Client:
+        """The process's client for this configuration."""
+        store = self._store
+        environment = tuple(os.environ.get(name) for name in _READ_FROM_ENVIRONMENT)
+        who = (store.credentials_path, fingerprint(store.credentials), store.project)
+        return cached_client(("gcs", *who, store.endpoint_url, environment), store._connect)
+
+    @property
+    def _bucket(self) -> storage.Bucket:
+        return self.client.bucket(self._store.bucket)
+
+    def uri(self, key: str) -> str:
+        return f"gs://{self._store.bucket}/{key}"
+
+    def _blob(self, key: str, **options: Any) -> storage.Blob:
+        return self._bucket.blob(key, **options)
+
+    def _write(
+        self, key: str, chunks: Iterator[bytes], content_type: str, metadata: dict[str, str], overwrite: bool
+    ) -> None:
+        blob = self._blob(key, chunk_size=PART_BYTES, kms_key_name=self._store.kms_key_name or None)
+        write_id = uuid.uuid4().hex
+        blob.metadata = {**metadata, _WRITE_ID: write_id}
+        options: dict[str, Any] = {"content_type": content_type, "retry": _RETRY, "timeout": _TIMEOUT}
+        if not overwrite:
+            options["if_generation_match"] = 0
+        body = _Chunks(chunks)
+        first = body.read(PART_BYTES + 1)
+        try:
+            if len(first) <= PART_BYTES:
+                blob.upload_from_string(first, **options)
+            else:
+                body.unread(first)
+                blob.upload_from_file(body, **options)
+        except api.PreconditionFailed:
+            # A retry may have found what the first try had written before its answer was lost.
+            if self._head(key, "").metadata.get(_WRITE_ID) != write_id:
+                raise ObjectExistsError from None
+
+    def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo | PinnedObject]:
+        whole_if_shorter = end if start == 0 else -start if start < 0 and end is None else None
+        if whole_if_shorter and (opened := self._open_small(key, start, whole_if_shorter, version)):
+            return opened
+        for last_try in (*[False] * (_OPEN_TRIES - 1), True):
+            info = self._head(key, version)
+            first = max(0, info.size + start) if start < 0 else start
+            last = info.size if end is None else min(end, info.size)
+            if first >= last:
+                return b"", info
+            try:
+                return self._read(key, first, last, version, info.pin), info
+            except ObjectChangedError:
+                # Between the two requests; nothing has been handed out yet that this would have to agree with.
+                if last_try:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _open_small(
+        self, key: str, start: int, size: int, version: str
+    ) -> tuple[bytes, ObjectInfo | PinnedObject] | None:
+        """The first or last `size` bytes, in one request where that is all; None where the other way has to tell."""
+        if version and not version.isdigit():
+            return None
+        blob = self._blob(key, generation=int(version)) if version else self._blob(key)
+        try:
+            data = self._download(blob, start, size if start == 0 else None)
+        except (api.NotFound, api.RequestRangeNotSatisfiable):
+            return None  # missing, or empty: `_head` tells
+        # The answer says which generation it is of, but of a part not how long the whole is.
+        pin = str(blob.generation or "")
+        if pin and len(data) < size:
+            return data, PinnedObject(len(data), pin)
+        info = self._head(key, version)
+        return (data, info) if info.pin == pin and len(data) == min(size, info.size) else None
+
+    def _read(self, key: str, start: int, end: int, version: str, pin: str) -> bytes:
+        # By its generation: what has been overwritten since is missing then, or still there where versions are kept.
+        blob = self._blob(key, generation=int(pin))
+        try:
+            for _ in range(_BODY_TRIES):
+                data = self._download(blob, start, end)
+                # A proxy that passes on a part as if it were all is not noticed by the client.
+                if len(data) == end - start:
+                    return data
+        except (api.RequestRangeNotSatisfiable, storage_errors.DataCorruption):
+            raise ObjectChangedError from None
+        except api.NotFound:
+            # Removed or overwritten since it was opened: that says nothing about the bucket.
+            self._head(key, version)
+            raise ObjectChangedError from None
+        uri = self.uri(key)
+        raise ServiceUnavailableError(f"{uri}: Cloud Storage answered with fewer bytes than were asked for", uri=uri)
+
+    @staticmethod
+    def _download(blob: storage.Blob, start: int, end: int | None) -> bytes:
+        # Raw: the server would decompress an object that says it is gzip, and the range would be of another text.
+        return blob.download_as_bytes(  # type: ignore[no-any-return]
+            start=start,
+            end=None if end is None else end - 1,
+            raw_download=True,
+            checksum=None,
+            retry=_RETRY,
+            timeout=_TIMEOUT,
+        )
+
+    def _head(self, key: str, version: str) -> ObjectInfo:
+        if version and not version.isdigit():
+            raise ArtifactNotFoundError(f"{self.uri(key)} has no version {version!r}", uri=self.uri(key))
+        blob = self._blob(key, generation=int(version)) if version else self._blob(key)
+        try:
+            blob.reload(retry=_RETRY, timeout=_TIMEOUT)
+        except api.NotFound as error:
+            self._check_bucket()
+            raise ArtifactNotFoundError(f"there is no {self.uri(key)}", uri=self.uri(key)) from error
+        return _info(blob)
+
+    def _list(self, prefix: str) -> Iterator[str]:
+        fields = "items(name),nextPageToken"
+        blobs = self.client.list_blobs(
+            self._store.bucket, prefix=prefix, fields=fields, page_size=1000, retry=_RETRY, timeout=_TIMEOUT
+        )
+        for blob in blobs:
+            yield blob.name
+
+    def _versions(self, key: str) -> Iterator[ObjectInfo]:
+        blobs = self.client.list_blobs(self._store.bucket, prefix=key, versions=True, retry=_RETRY, timeout=_TIMEOUT)
+        kept = [_info(blob) for blob in blobs if blob.name == key]
+        yield from sorted(kept, key=lambda info: int(info.version), reverse=True)
+
+    def _remove(self, key: str) -> None:
+        try:
+            self._blob(key).delete(retry=_RETRY, timeout=_TIMEOUT)
+        except api.NotFound:
+            self._check_bucket()
+
+    def _copy(self, source: str, target: str) -> None:
+        self._head(source, "")
+        copy = self._blob(target, kms_key_name=self._store.kms_key_name or None)
+        token = None
+        while True:
+            token, _, _ = copy.rewrite(self._blob(source), token=token, retry=_RETRY, timeout=_TIMEOUT)
+            if token is None:
+                return
+
+    def _check_bucket(self) -> None:
+        try:
+            # Not `bucket.exists()`: it takes a permission that who may read and write objects often has not.
+            next(iter(self.client.list_blobs(self._store.bucket, max_results=1, retry=_RETRY, timeout=_TIMEOUT)), None)
+        except api.NotFound as error:
+            raise no_bucket(self._store.bucket) from error
+        except api.Forbidden:
+            pass  # not permitted to look: the bucket is there, then
+
+    def _translate(self, error: Exception, uri: str) -> Exception | None:
+        return translated(error, uri, self._store.bucket)
+
+
+class _Chunks(io.RawIOBase):
+    """Chunks as a file that can be read once, in order."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._held = bytearray()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        while size < 0 or len(self._held) < size:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            self._held += chunk
+        size = len(self._held) if size < 0 else size
+        data = bytes(self._held[:size])
+        del self._held[:size]
+        self._position = getattr(self, "_position", 0) + len(data)
+        return data
+
+    def unread(self, data: bytes) -> None:
+        self._held[:0] = data
+        self._position -= len(data)
+
+    def tell(self) -> int:
+        return getattr(self, "_position", 0)
+
+
+def _info(blob: storage.Blob) -> ObjectInfo:
+    generation = str(blob.generation)
+    return ObjectInfo(blob.size, blob.time_created, generation, generation, dict(blob.metadata or {}))
