@@ -5,7 +5,7 @@ the plain ones, which translate: this is the one boundary that vendor errors cro
 """
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -83,6 +83,10 @@ class Backend(abc.ABC):
                 self._write(key, _shielded(chunks), content_type, metadata, overwrite)
         except _ChunksFailed as failed:
             raise failed.error from failed.error.__cause__
+        finally:
+            # Whoever keeps the error keeps the chunks, and with them an encoder that waits to be listened to.
+            if isinstance(chunks, Generator):
+                chunks.close()
 
     def open(
         self, key: str, start: int, end: int | None, *, version: str = ""

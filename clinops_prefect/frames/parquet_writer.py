@@ -8,6 +8,7 @@ property tests read them all back); a table with any other type goes to pyarrow'
 import base64
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, Literal
@@ -39,6 +40,11 @@ _SAMPLE = 2_000
 _MOST_WORDS = 1_000
 _SLICE_ROWS = 500_000
 
+# Polars writes in the threads that it computes in, one for each core. Two uploads that wait for their network would
+# hold up all that Polars does in a process of two: the rest of a third upload, too, whose network is ready. So one has
+# it at a time; others, which come at the same time and share the cores in any case, take pyarrow's writer.
+_turn = threading.Lock()
+_FEWEST_THREADS = 2
 # A forked child of a process that used Polars has its locks and not its threads: it would wait for ever.
 _forked_with_polars = False
 
@@ -57,7 +63,7 @@ def encode(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
         schema: Its schema, with all metadata that the file is to carry.
     """
     if table.nbytes >= _POLARS_BYTES and _polars_keeps(schema):
-        return _with_polars(table, _marked(schema))
+        return _in_turn(table, schema)
     return encode_each([table], schema, table)
 
 
@@ -95,6 +101,18 @@ def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table)
     yield from sink.finish()
 
 
+def _in_turn(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
+    import polars as pl  # half as long to import as pandas; only here, for those who never come here
+
+    if pl.thread_pool_size() < _FEWEST_THREADS or not _turn.acquire(blocking=False):
+        yield from encode_each([table], schema, table)
+        return
+    try:
+        yield from _with_polars(table, _marked(schema))
+    finally:
+        _turn.release()
+
+
 def _group_rows(table: pa.Table) -> int:
     """How many rows of the table make a row group, all of which are about as large."""
     rows = int(table.num_rows)
@@ -105,6 +123,8 @@ def _group_rows(table: pa.Table) -> int:
 
 
 def _with_polars(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
+    import polars as pl
+
     sink = SealingSink()
     rows = _group_rows(table)
     # Polars knows no fixed offsets. Parquet keeps UTC in any case; the zone is in the schema.
@@ -117,8 +137,6 @@ def _with_polars(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
     del in_utc
 
     def write(file: IO[bytes]) -> None:
-        import polars as pl  # half as long to import as pandas; only here, for those who never come here
-
         # Not kept beside the frame, which has other dictionaries than Arrow's.
         frame = pl.from_arrow(held.pop(), rechunk=False)
         assert isinstance(frame, pl.DataFrame)

@@ -21,6 +21,8 @@ _NOTE = (
 
 class _Ours:
     def __init__(self, endpoint: str) -> None:
+        import polars  # noqa: F401  # with the first large frame, otherwise; the others' packages are here, too
+
         from clinops_prefect import GCSPipelineStore
 
         self.store = GCSPipelineStore(BUCKET, endpoint_url=endpoint, project="p")

@@ -1,9 +1,11 @@
 """Large frames take faster ways in and out than small ones; what comes back must not tell which."""
 
+import errno
 import io
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from clinops_prefect import ArtifactDecodeError, LocalPipelineStore
+from clinops_prefect import AccessDeniedError, ArtifactDecodeError, LocalPipelineStore
 from clinops_prefect.frames import parquet_writer
 from clinops_prefect.frames.layout import to_arrow
 from clinops_prefect.frames.parquet_reader import ParquetReader
 from clinops_prefect.frames.seal import BLOCK_BYTES
+from clinops_prefect.stores.local import LocalBackend
 
 ROWS = 210_000
 
@@ -134,6 +137,43 @@ def test_an_upload_that_fails_stops_the_writer(large: pd.DataFrame) -> None:
     assert any(thread.name == "clinops-encode" for thread in threading.enumerate())
     pieces.close()  # type: ignore[attr-defined]
     assert not any(thread.name == "clinops-encode" for thread in threading.enumerate())
+
+
+def test_a_failed_upload_whose_error_is_kept_stops_the_writer_too(
+    large: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object, chunks: Iterator[bytes], *__: object) -> None:
+        next(chunks)
+        raise PermissionError(errno.EACCES, "not here")
+
+    monkeypatch.setattr(LocalBackend, "_write", lambda self, key, chunks, *rest: fail(key, chunks, *rest))
+    with pytest.raises(AccessDeniedError) as kept:
+        LocalPipelineStore(str(tmp_path)).upload(large, "x")
+    assert kept.value.__traceback__ is not None
+    assert not any(thread.name == "clinops-encode" for thread in threading.enumerate())
+
+
+def test_uploads_that_wait_for_their_network_do_not_hold_up_others(tmp_path: Path) -> None:
+    """Each has begun and nobody takes its pieces; the last one still comes to its end."""
+    code = """if True:
+        import numpy as np, pandas as pd, os
+        from clinops_prefect.frames import parquet_writer
+        from clinops_prefect.frames.layout import to_arrow
+        from clinops_prefect.frames.parquet_reader import ParquetReader
+        frame = pd.DataFrame(np.random.default_rng(0).random((1_000_000, 4)), columns=list("abcd"))
+        table = to_arrow(frame)
+        waiting = [parquet_writer.encode(table, table.schema) for _ in range(os.cpu_count() + 2)]
+        for pieces in waiting:
+            next(pieces)
+        whole = b"".join(parquet_writer.encode(table, table.schema))
+        assert ParquetReader.of(whole, "x").frame().equals(frame)
+        first = next(waiting[0]) + b"".join(waiting[0])
+        waiting[1:] = []
+        again = b"".join(parquet_writer.encode(table, table.schema))
+        assert b"Polars" in again[-100_000:], "the turn was not given back"
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_forked_child_does_not_wait_for_threads_it_does_not_have(tmp_path: Path) -> None:
