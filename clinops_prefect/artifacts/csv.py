@@ -30,9 +30,11 @@ from clinops_prefect.metadata import without_reserved
 from clinops_prefect.storage_format import StorageFormat
 
 _SIDECAR = re.compile(r"\.[0-9a-f]{16}\.schema\.json")
-# A reader that found a text without its sidecar gives the writer this long before it looks again, so often.
-_PAUSE_SECONDS = 0.2
-_LOOKS = 5
+# A reader that found a text without its sidecar gives the writer this long before it looks again. Three seconds in all:
+# on a busy machine, or far from it, the few requests that put a sidecar back take one.
+_PAUSES_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6)
+# Tidying ends once the text stands still.
+_TIDYINGS = 5
 _SPOOL_BYTES = 64 << 20
 
 
@@ -155,8 +157,11 @@ def _tidy(backend: Backend, key: str, mine: dict[str, bytes]) -> None:
     removed is put back if it belongs to the text that is there in the end.
     """
     removed = dict(mine)
-    for _ in range(_LOOKS):
+    for _ in range(_TIDYINGS):
         keep = _sidecar_now(backend, key)
+        if keep in removed and not _exists(backend, keep):
+            # Somebody tidied up before our text was there, and readers of it are waiting.
+            _put_sidecar(backend, keep, removed[keep])
         for found in list(backend.list(f"{key}.")):
             if found != keep and _SIDECAR.fullmatch(found[len(key) :]):
                 with suppress(ArtifactNotFoundError, ObjectChangedError):
@@ -192,15 +197,14 @@ def _sidecar_awaited(reader: ObjectReader, checksum: str) -> _Sidecar | None:
     """
     # Only a text of another program never had one. Ours may be without for the moment in which two writers tidy up,
     # and to infer its types then would turn '007' into 7.
-    looks = _LOOKS if CHECKSUM in reader.info.metadata else 2
-    for remaining in reversed(range(looks)):
+    pauses = _PAUSES_SECONDS if CHECKSUM in reader.info.metadata else _PAUSES_SECONDS[:1]
+    for pause in (*pauses, 0.0):
         found = _sidecar_for(reader, checksum)
         if found is not None or reader.version or not checksum:
             return found
         if reader.backend.head(reader.key).pin != reader.info.pin:
             raise ObjectChangedError
-        if remaining:
-            time.sleep(_PAUSE_SECONDS)
+        time.sleep(pause)
     return None
 
 
