@@ -12,8 +12,8 @@ R = TypeVar("R")
 # One connection is slow on a network with latency (a single GET of a large object takes three times as long as ten).
 PART_BYTES = 8 << 20
 _THREADS = 16
-# Small ranges only wait: with so many at once, ten columns of three row groups wait for one answer and no more.
-_THREADS_OF_SMALL = 32
+# Small ranges only wait: with so many at once, ten columns of four row groups wait for one answer and no more.
+_THREADS_OF_SMALL = 48
 # Parts of an upload that are in memory at once, beside the one being filled.
 _IN_FLIGHT = 4
 
