@@ -280,6 +280,7 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         if rows < 1:
             raise ValueError(f"rows must be at least 1, not {rows}")
         key = self._key(name)
+        damaged = False
         for tries in range(1, _TRIES + 1):
             reader, begun = ObjectReader(self._backend(), key), False
             try:
@@ -287,6 +288,11 @@ class PipelineStore(WritableFileSystem, abc.ABC):
                     begun = True
                     yield frame
                 return
+            except ArtifactDecodeError:
+                # As in `_again`: damage on the way is not there the next time.
+                if begun or damaged:
+                    raise
+                damaged = True
             except ObjectChangedError:
                 # What was given out cannot be taken back; before that, another try costs nobody anything.
                 if begun or tries == _TRIES:
