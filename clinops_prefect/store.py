@@ -280,25 +280,21 @@ class PipelineStore(WritableFileSystem, abc.ABC):
         if rows < 1:
             raise ValueError(f"rows must be at least 1, not {rows}")
         key = self._key(name)
-        damaged = False
-        for tries in range(1, _TRIES + 1):
-            reader, begun = ObjectReader(self._backend(), key), False
-            try:
-                for frame in self._codec.iter_frames(reader, self.format, columns, filters, rows):
-                    begun = True
-                    yield frame
-                return
-            except ArtifactDecodeError:
-                # As in `_again`: damage on the way is not there the next time.
-                if begun or damaged:
-                    raise
-                damaged = True
-            except ObjectChangedError:
-                # What was given out cannot be taken back; before that, another try costs nobody anything.
-                if begun or tries == _TRIES:
-                    raise ServiceUnavailableError(
-                        f"{reader.uri} was overwritten while it was read; begin again", uri=reader.uri
-                    ) from None
+
+        def begun() -> "tuple[pd.DataFrame, Iterator[pd.DataFrame]]":
+            reader = ObjectReader(self._backend(), key)
+            frames = self._codec.iter_frames(reader, self.format, columns, filters, rows)
+            return next(frames), frames
+
+        # What was given out cannot be taken back; before that, another try costs nobody anything.
+        first, rest = self._again(begun)
+        yield first
+        del first
+        try:
+            yield from rest
+        except ObjectChangedError:
+            uri = self._backend().uri(key)
+            raise ServiceUnavailableError(f"{uri} was overwritten while it was read; begin again", uri=uri) from None
 
     aiter_batches = asynchronous_iterator(iter_batches)
 

@@ -158,22 +158,26 @@ def _tidy(backend: Backend, key: str, mine: dict[str, bytes]) -> None:
     """
     removed = dict(mine)
     for _ in range(_TIDYINGS):
-        keep = _sidecar_now(backend, key)
-        if keep in removed and not _exists(backend, keep):
-            # Somebody tidied up before our text was there, and readers of it are waiting.
-            _put_sidecar(backend, keep, removed[keep])
+        # At once: somebody may have tidied up before our text was there, and readers of it are waiting.
+        keep, _ = _put_back(backend, key, removed)
         for found in list(backend.list(f"{key}.")):
             if found != keep and _SIDECAR.fullmatch(found[len(key) :]):
                 with suppress(ArtifactNotFoundError, ObjectChangedError):
                     removed[found] = bytes(ObjectReader(backend, found).whole())
                 backend.remove(found)
-        keep = _sidecar_now(backend, key)
-        if keep not in removed or _exists(backend, keep):
-            return
-        _put_sidecar(backend, keep, removed[keep])
-        if _sidecar_now(backend, key) == keep:
+        keep, was_missing = _put_back(backend, key, removed)
+        if not was_missing or _sidecar_now(backend, key) == keep:
             return
         # Replaced meanwhile, perhaps by somebody who looked for what to remove before this was put back: again.
+
+
+def _put_back(backend: Backend, key: str, removed: dict[str, bytes]) -> tuple[str, bool]:
+    """The sidecar of the text that is there, and whether it was missing and is there again."""
+    keep = _sidecar_now(backend, key)
+    is_missing = keep in removed and not _exists(backend, keep)
+    if is_missing:
+        _put_sidecar(backend, keep, removed[keep])
+    return keep, is_missing
 
 
 def _sidecar_now(backend: Backend, key: str) -> str:

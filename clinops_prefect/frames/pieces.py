@@ -52,7 +52,7 @@ def pieces_of(write: Callable[[IO[bytes]], None]) -> Iterator[bytes]:
                         filled = 0
                 elif is_over:
                     break
-            if filled and not failed:
+            if filled:
                 yield bytes(piece[:filled])
     finally:
         # Also when the upload failed: the writer, who gets a broken pipe, must not go on with what nobody wants.

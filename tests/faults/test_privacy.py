@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from prefect_aws import AwsCredentials, MinIOCredentials
 from prefect_gcp import GcpCredentials
 
@@ -26,6 +24,7 @@ from clinops_prefect import (
 )
 from tests.doors import Door
 from tests.faults.canaries import CELL, NUMBER, PATIENT, SECRET, SUBJECT, watching
+from tests.service_account import service_account
 
 GOOD = pd.DataFrame({"subject": [PATIENT, "b"], "note": [CELL, None], "id": [SUBJECT, 2], "v": [NUMBER, 1.0]})
 
@@ -203,9 +202,7 @@ def _key(**changed: str) -> dict[str, str]:
 
 
 def test_no_secret_is_in_the_text_of_a_block() -> None:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    encoding = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    pem = key.private_bytes(*encoding).decode()
+    pem = service_account("")["private_key"]
     aws = AwsCredentials(aws_access_key_id="AKIA", aws_secret_access_key=SECRET, aws_session_token=CELL)
     blocks = [
         S3PipelineStore("b", credentials=aws),

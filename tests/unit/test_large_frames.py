@@ -142,11 +142,11 @@ def test_an_upload_that_fails_stops_the_writer(large: pd.DataFrame) -> None:
 def test_a_failed_upload_whose_error_is_kept_stops_the_writer_too(
     large: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: object, chunks: Iterator[bytes], *__: object) -> None:
+    def fail(_: LocalBackend, __: str, chunks: Iterator[bytes], *___: object) -> None:
         next(chunks)
         raise PermissionError(errno.EACCES, "not here")
 
-    monkeypatch.setattr(LocalBackend, "_write", lambda self, key, chunks, *rest: fail(key, chunks, *rest))
+    monkeypatch.setattr(LocalBackend, "_write", fail)
     with pytest.raises(AccessDeniedError) as kept:
         LocalPipelineStore(str(tmp_path)).upload(large, "x")
     assert kept.value.__traceback__ is not None
