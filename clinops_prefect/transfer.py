@@ -46,13 +46,16 @@ def together(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
             future.cancel()
 
 
-def in_parts(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in parts of at least `PART_BYTES`, but for the last, which may be shorter but not empty.
+def in_parts(chunks: Iterable[bytes], size: int, *, double_every: int = 0) -> Iterator[bytes]:
+    """The same bytes in parts of `size` bytes; the last may be shorter, but is not empty.
 
-    Parts double every thousand: S3 takes ten thousand of them, which would end at 80 GB.
+    Args:
+        chunks: The bytes.
+        size: Bytes of a part.
+        double_every: After so many parts, the next ones are twice as large; 0, never.
     """
     held: list[memoryview] = []
-    have, size, number = 0, PART_BYTES, 0
+    have, number = 0, 0
     for chunk in chunks:
         held.append(memoryview(chunk))
         have += len(chunk)
@@ -62,10 +65,16 @@ def in_parts(chunks: Iterable[bytes]) -> Iterator[bytes]:
             yield b"".join([*whole, cut[: len(cut) - have]])
             held = [cut[len(cut) - have :]]
             number += 1
-            if number % 1000 == 0:
+            if double_every and number % double_every == 0:
                 size *= 2
     if have:
         yield b"".join(held)
+
+
+def chained(first: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
+    """The one part in `first`, which is emptied so that nobody keeps it, and the rest."""
+    yield first.pop()
+    yield from rest
 
 
 def each_in_flight(work: Callable[[int, bytes], T], parts: Iterable[bytes]) -> list[T]:

@@ -1,6 +1,5 @@
 """Objects of a Google Cloud Storage bucket."""
 
-import io
 import os
 import uuid
 from collections.abc import Iterator
@@ -19,7 +18,8 @@ from clinops_prefect.errors import (
 )
 from clinops_prefect.metadata import RESERVED
 from clinops_prefect.stores.gcs_errors import no_bucket, translated
-from clinops_prefect.transfer import PART_BYTES
+from clinops_prefect.stores.gcs_upload import upload_parts
+from clinops_prefect.transfer import chained, in_parts
 
 if TYPE_CHECKING:
     from clinops_prefect.stores.gcs import GCSPipelineStore
@@ -32,6 +32,8 @@ _TIMEOUT = (5.0, 20.0)
 # A read takes two requests, between which the object may be overwritten.
 _OPEN_TRIES = 5
 _BODY_TRIES = 3
+# A resumable upload waits for the server's answer after each part: few and large ones wait less.
+_PART_BYTES = 16 << 20
 _READ_FROM_ENVIRONMENT = ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT")
 
 
@@ -62,20 +64,20 @@ class GCSBackend(Backend):
     def _write(
         self, key: str, chunks: Iterator[bytes], content_type: str, metadata: dict[str, str], overwrite: bool
     ) -> None:
-        blob = self._blob(key, chunk_size=PART_BYTES, kms_key_name=self._store.kms_key_name or None)
+        blob = self._blob(key, chunk_size=_PART_BYTES, kms_key_name=self._store.kms_key_name or None)
         write_id = uuid.uuid4().hex
         blob.metadata = {**metadata, _WRITE_ID: write_id}
         options: dict[str, Any] = {"content_type": content_type, "retry": _RETRY, "timeout": _TIMEOUT}
         if not overwrite:
             options["if_generation_match"] = 0
-        body = _Chunks(chunks)
-        first = body.read(PART_BYTES + 1)
+        parts = in_parts(chunks, _PART_BYTES)
+        # A list, to be emptied: nobody may keep the first part for as long as the upload lasts.
+        first = [next(parts, b"")]
         try:
-            if len(first) <= PART_BYTES:
-                blob.upload_from_string(first, **options)
+            if len(first[0]) < _PART_BYTES:
+                blob.upload_from_string(first.pop(), **options)
             else:
-                body.unread(first)
-                blob.upload_from_file(body, **options)
+                upload_parts(blob, chained(first, parts), **options)
         except api.PreconditionFailed:
             # A retry may have found what the first try had written before its answer was lost.
             if self._head(key, "").metadata.get(_WRITE_ID) != write_id:
@@ -142,6 +144,8 @@ class GCSBackend(Backend):
             start=start,
             end=None if end is None else end - 1,
             raw_download=True,
+            # Otherwise 8 KiB at a time, for which sixteen threads wait in turn for Python's lock.
+            single_shot_download=True,
             checksum=None,
             retry=_RETRY,
             timeout=_TIMEOUT,
@@ -197,36 +201,6 @@ class GCSBackend(Backend):
 
     def _translate(self, error: Exception, uri: str) -> Exception | None:
         return translated(error, uri, self._store.bucket)
-
-
-class _Chunks(io.RawIOBase):
-    """Chunks as a file that can be read once, in order."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._held = bytearray()
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        while size < 0 or len(self._held) < size:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                break
-            self._held += chunk
-        size = len(self._held) if size < 0 else size
-        data = bytes(self._held[:size])
-        del self._held[:size]
-        self._position = getattr(self, "_position", 0) + len(data)
-        return data
-
-    def unread(self, data: bytes) -> None:
-        self._held[:0] = data
-        self._position -= len(data)
-
-    def tell(self) -> int:
-        return getattr(self, "_position", 0)
 
 
 def _info(blob: storage.Blob) -> ObjectInfo:

@@ -17,7 +17,7 @@ from clinops_prefect.errors import (
 )
 from clinops_prefect.metadata import RESERVED
 from clinops_prefect.stores.s3_errors import NO_BUCKET, NOT_FOUND, code_of, no_bucket, translated
-from clinops_prefect.transfer import PART_BYTES, each_in_flight, in_parts, together
+from clinops_prefect.transfer import PART_BYTES, chained, each_in_flight, in_parts, together
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -77,14 +77,15 @@ class S3Backend(Backend):
             **self._encryption(),
         }
         condition: dict[str, Any] = {} if overwrite else {"IfNoneMatch": "*"}
-        parts = in_parts(chunks)
+        # At most ten thousand of them, which would end at 80 GB if they did not grow.
+        parts = in_parts(chunks, PART_BYTES, double_every=1000)
         # A list, to be emptied: nobody may keep the first part for as long as the upload lasts.
         first = [next(parts, b"")]
         try:
             if len(first[0]) < PART_BYTES:
                 self.client.put_object(Body=first.pop(), **where, **what, **condition)
             else:
-                self._write_parts(_chained(first, parts), where, what, condition)
+                self._write_parts(chained(first, parts), where, what, condition)
         except boto.ClientError as error:
             if (code := code_of(error)) not in ("PreconditionFailed", "NoSuchUpload"):
                 raise
@@ -248,8 +249,3 @@ def _info(answer: Any, size: int) -> ObjectInfo:
     return ObjectInfo(
         size, answer["LastModified"], "" if version == "null" else version, answer["ETag"], answer["Metadata"]
     )
-
-
-def _chained(first: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first.pop()
-    yield from rest

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clinops_prefect import transfer
 from clinops_prefect.transfer import each_in_flight, in_parts, together
 
 
@@ -32,22 +31,20 @@ def test_together_raises_what_a_work_raised() -> None:
         together(work, range(5))
 
 
-@given(st.lists(st.binary(max_size=40), max_size=30), st.integers(1, 16))
-def test_parts_are_the_same_bytes_none_short_but_the_last_none_empty(chunks: list[bytes], size: int) -> None:
-    whole = transfer.PART_BYTES
-    transfer.PART_BYTES = size
-    try:
-        parts = list(in_parts(chunks))
-    finally:
-        transfer.PART_BYTES = whole
+@given(st.lists(st.binary(max_size=40), max_size=30), st.integers(1, 16), st.integers(0, 3))
+def test_parts_are_the_same_bytes_none_short_but_the_last_none_empty(
+    chunks: list[bytes], size: int, every: int
+) -> None:
+    parts = list(in_parts(chunks, size, double_every=every))
     assert b"".join(parts) == b"".join(chunks)
-    assert all(len(part) >= size for part in parts[:-1])
     assert all(parts)
+    doubled = [size * 2 ** (number // every if every else 0) for number in range(len(parts))]
+    assert [len(part) for part in parts[:-1]] == doubled[:-1]
+    assert all(len(part) <= most for part, most in zip(parts[-1:], doubled[-1:], strict=True))
 
 
-def test_parts_grow_so_that_ten_thousand_hold_eighty_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "PART_BYTES", 8)
-    sizes = [len(part) for part in in_parts(bytes(8 * 1000) for _ in range(20))]
+def test_parts_grow_so_that_ten_thousand_hold_eighty_gigabytes() -> None:
+    sizes = [len(part) for part in in_parts((bytes(8 * 1000) for _ in range(20)), 8, double_every=1000)]
     assert sizes[:1000] == [8] * 1000
     assert sizes[1000:2000] == [16] * 1000
     assert sum(8 * 2**thousand * 1000 for thousand in range(10)) * (1 << 20) > 80e9
