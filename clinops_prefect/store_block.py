@@ -1,0 +1,240 @@
+"""StoreBlock: what a store is to Prefect, a block with a form and a place for results. It knows no frames."""
+
+import abc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self, TypeVar
+
+from prefect.exceptions import MissingContextError
+from prefect.filesystems import WritableFileSystem
+from prefect.logging import get_logger, get_run_logger
+from pydantic import ConfigDict, Field, HttpUrl
+
+from clinops_prefect.artifacts import plain
+from clinops_prefect.artifacts.reader import ObjectReader
+from clinops_prefect.backend import Backend, ObjectChangedError
+from clinops_prefect.errors import (
+    ArtifactDecodeError,
+    ArtifactNotFoundError,
+    ClinopsPrefectError,
+    InvalidArtifactNameError,
+    ServiceUnavailableError,
+)
+from clinops_prefect.links import LOGO, UI_GUIDE
+from clinops_prefect.names import check_name, check_prefix, join, nearest
+from clinops_prefect.storage_format import StorageFormat
+from clinops_prefect.trust import check_result, result_block
+from clinops_prefect.twins import asynchronous
+
+T = TypeVar("T")
+
+# What Prefect puts among the fields of a block that it hydrates.
+_PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
+# An object that changes under a reader this often is being overwritten in a loop.
+_TRIES = 5
+
+
+class StoreBlock(WritableFileSystem, abc.ABC):
+    """The fields that all stores share, plain objects, and Prefect results."""
+
+    # hide_input_in_errors: pydantic would quote the whole input, secrets included.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    _logo_url = HttpUrl(LOGO)
+    _documentation_url = HttpUrl(UI_GUIDE)
+    # The field that may be given by position.
+    _first_field: ClassVar[str] = "bucket"
+
+    # `position`: see `model_json_schema`.
+    prefix: str = Field(
+        default="",
+        description="The path below which the store keeps everything it writes, such as clinops/prod.",
+        json_schema_extra={"position": 1},
+    )
+    format: StorageFormat = Field(
+        default=StorageFormat.PARQUET,
+        description="Parquet, or CSV for tools that cannot read Parquet. A store lists artifacts of its own format.",
+        json_schema_extra={"position": 2},
+    )
+    allow_pickle: bool = Field(
+        default=False,
+        description="Whether Prefect results may be read with a serializer that can run code, such as pickle. "
+        "Who can write to the store can then run code in your workers.",
+        json_schema_extra={"position": 10},
+    )
+
+    def __new__(cls, *_: Any, **data: Any) -> Self:
+        """Positional arguments need both this and `__init__`: Prefect's `Block.__new__` takes none."""
+        return super().__new__(cls, **data)
+
+    def __init__(self, first: Any = None, /, **data: Any) -> None:
+        if first is not None:
+            if self._first_field in data:
+                raise TypeError(f"{type(self).__name__} got {self._first_field!r} twice")
+            data[self._first_field] = first
+        # Prefect loses these when it hydrates a block in another process; kept, the block stays the saved one there.
+        kept = {key: data.pop(key) for key in _PREFECT_KEYS if key in data}
+        fields = type(self).model_fields
+        for key in data:
+            if key not in fields and key != "block_type_slug":
+                raise TypeError(f"{type(self).__name__} has no field {key!r}{nearest(key, fields)}")
+        data["prefix"] = check_prefix(data.get("prefix") or "")
+        super().__init__(**data)
+        for key, value in kept.items():
+            setattr(self, key, value)
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Prefect's, for a form that reads well.
+
+        Prefect numbers the fields as they are declared, the inherited ones first, so the bucket would come after
+        `allow_pickle`. The UI would make a tab of the None that a field may be, and show what the class of the
+        formats says about itself instead of what the field does.
+        """
+        schema = super().model_json_schema(*args, **kwargs)
+        for name, declared in cls.model_fields.items():
+            field = schema["properties"][name]
+            if isinstance(declared.json_schema_extra, dict):
+                field |= declared.json_schema_extra
+            options = [option for option in field.pop("anyOf", ()) if option != {"type": "null"}]
+            options.sort(key=str)
+            field |= {"anyOf": options} if len(options) > 1 else dict(*options)
+        formats = schema["definitions"].pop("StorageFormat")["enum"]
+        del schema["properties"]["format"]["$ref"]
+        schema["properties"]["format"] |= {"title": "Format", "type": "string", "enum": formats}
+        return schema
+
+    @abc.abstractmethod
+    def _backend(self) -> Backend:
+        """The byte operations, with the process's client. Cheap: called for every operation."""
+
+    @classmethod
+    @abc.abstractmethod
+    def _backend_type(cls) -> type[Backend]:
+        """The class of `_backend()`, for its limits."""
+
+    # --- plain objects ---
+
+    def write_bytes(self, path: str, data: bytes, *, content_type: str = "") -> str:
+        """Store a plain object (a report, a manifest) beside the artifacts, as atomic and as checked as they are.
+
+        Args:
+            path: As an artifact's name, with the extension: `icu/2024-01-01/quality.html`.
+            data: The bytes.
+            content_type: A media type; empty, guessed from the extension.
+
+        Returns:
+            The object's URI.
+        """
+        key = self._checked_key(join(self.prefix, check_name(path, what="path")))
+        backend = self._backend()
+        plain.write(backend, key, data, content_type)
+        return backend.uri(key)
+
+    awrite_bytes = asynchronous(write_bytes)
+
+    def read_bytes(self, path: str) -> bytes:
+        """The bytes of a plain object.
+
+        Raises:
+            ArtifactNotFoundError: There is none.
+            ArtifactDecodeError: They are damaged.
+        """
+        key = self._checked_key(join(self.prefix, check_name(path, what="path")))
+        return self._again(lambda: plain.read(ObjectReader(self._backend(), key)))
+
+    aread_bytes = asynchronous(read_bytes)
+
+    # --- Prefect results ---
+
+    # `_sync` is what Prefect's sync engine passes; its async engine calls the twins.
+    def read_path(self, path: str, *, _sync: bool = True) -> bytes:  # type: ignore[override]
+        """The bytes of a Prefect result, for Prefect itself.
+
+        Raises:
+            ArtifactNotFoundError: There is none.
+            UntrustedResultError: Reading it could run code, and `allow_pickle` is false.
+        """
+        with self._logged(path):
+            content = self.read_bytes(path)
+            if not self.allow_pickle:
+                check_result(content, self._result_uri(path))
+            return content
+
+    aread_path = asynchronous(read_path)
+
+    def write_path(self, path: str, content: bytes, *, _sync: bool = True) -> None:  # type: ignore[override]
+        """Store the bytes of a Prefect result, for Prefect itself.
+
+        Raises:
+            UntrustedResultError: Reading it could run code, and `allow_pickle` is false; nothing was written.
+        """
+        with self._logged(path):
+            if not self.allow_pickle:
+                check_result(content, self._result_uri(path))
+            if self._block_document_id and result_block(content) == str(self._block_document_id):
+                # Prefect gives both the same path, and would find its own notes where the result was.
+                raise ClinopsPrefectError(
+                    f"{self._result_uri(path)} is the result itself: a key_storage in the same bucket as the result "
+                    "storage must be a block of its own with another prefix",
+                    uri=self._result_uri(path),
+                )
+            self.write_bytes(path, content)
+
+    awrite_path = asynchronous(write_path)
+
+    def _resolve_path(self, path: str) -> None:
+        # Prefect asks for this where it has lost the block's id, and takes a path for one below the prefix already:
+        # with any answer but None the prefix would be there twice.
+        del path
+
+    def _result_uri(self, path: str) -> str:
+        return self._backend().uri(join(self.prefix, check_name(path, what="path")))
+
+    @contextmanager
+    def _logged(self, path: str) -> Iterator[None]:
+        # Prefect takes any error of a read for "there is no such result", runs the task again and overwrites it, and
+        # only logs an error of a write as one of many lines. So the store says itself what happened.
+        try:
+            yield
+        except ArtifactNotFoundError:
+            raise
+        except Exception as error:
+            # As ASCII: a line break in a name that was refused would forge a line.
+            _logger().error("result %s: %s", ascii(path)[1:-1], error)
+            raise
+
+    # --- inner ---
+
+    def _checked_key(self, key: str, reserve: int = 0) -> str:
+        limits = self._backend_type()
+        longest = max(len(segment.encode()) for segment in key.split("/")) + reserve
+        size = len(key.encode()) + reserve
+        if size > limits.key_bytes or longest > limits.segment_bytes:
+            raise InvalidArtifactNameError(
+                f"the name is too long for a {type(self).__name__}: with prefix and extension it has {size} bytes (at "
+                f"most {limits.key_bytes}), its longest segment {longest} (at most {limits.segment_bytes})"
+            )
+        return key
+
+    def _again(self, read: Callable[[], T]) -> T:
+        """A read, begun again when the object was overwritten in the middle of it, and once when it looks damaged."""
+        damaged = False
+        for _ in range(_TRIES):
+            try:
+                return read()
+            except ObjectChangedError:
+                continue
+            except ArtifactDecodeError:
+                # Damage on the way looks like damage at rest, and only the latter is there the next time.
+                if damaged:
+                    raise
+                damaged = True
+        raise ServiceUnavailableError("the artifact is overwritten faster than it can be read")
+
+
+def _logger() -> Any:
+    try:
+        return get_run_logger()  # whose lines are on the run's page
+    except MissingContextError:
+        return get_logger("clinops_prefect")
