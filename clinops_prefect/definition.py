@@ -32,6 +32,7 @@ def refuse_unknown(cls: type[BaseModel], given: Sequence[str]) -> None:
             raise UnknownKeywordError(f"{cls.__name__} has no field {name!r}{hint}")
 
 
+# `kw_only=False` below is for type checkers, which otherwise refuse a positional argument; pydantic ignores it.
 class _Part(BaseModel):
     # pydantic would quote the whole input, parameters included.
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -74,8 +75,10 @@ class PipelineStep(_Part):
         ```
     """
 
-    name: str = Field(description="The state's name, unique in the pipeline, at most 80 characters.")
-    resource: str = Field(description="The ARN of a Lambda function, an activity or a service integration.")
+    name: str = Field(kw_only=False, description="The state's name, unique in the pipeline, at most 80 characters.")
+    resource: str = Field(
+        kw_only=False, description="The ARN of a Lambda function, an activity or a service integration."
+    )
     # Keys and values are not restricted here: `check()` reports them with all other problems, naming the step.
     parameters: dict[Any, Any] = Field(default_factory=dict, description="Static parameters, merged into the input.")
     retry_attempts: int = Field(default=3, description="How many times a failed step is tried again.")
@@ -103,8 +106,8 @@ class S3Items(_Part):
         max_items: At most this many items; 0, all.
     """
 
-    bucket: str = Field(description="The bucket.")
-    key: str = Field(default="", description="The object that holds the items.")
+    bucket: str = Field(kw_only=False, description="The bucket.")
+    key: str = Field(kw_only=False, default="", description="The object that holds the items.")
     prefix: str = Field(default="", description="Instead of a key: every object below this prefix is an item.")
     input_type: Literal["", "JSON", "JSONL", "CSV", "PARQUET", "MANIFEST"] = Field(
         default="", description="The format of the object; empty, as its extension says."
@@ -126,8 +129,8 @@ class S3Results(_Part):
         prefix: The prefix; empty, none.
     """
 
-    bucket: str = Field(description="The bucket.")
-    prefix: str = Field(default="", description="The prefix; empty, none.")
+    bucket: str = Field(kw_only=False, description="The bucket.")
+    prefix: str = Field(kw_only=False, default="", description="The prefix; empty, none.")
 
 
 class MapStep(_Part):
@@ -148,9 +151,9 @@ class MapStep(_Part):
         comment: A remark, kept in the definition.
     """
 
-    name: str = Field(description="The state's name, unique in the pipeline, at most 80 characters.")
-    steps: list[PipelineStep] = Field(description="The steps that each item goes through.")
-    items: S3Items | str = Field(description="The items in S3, or a path to a list in the step's input.")
+    name: str = Field(kw_only=False, description="The state's name, unique in the pipeline, at most 80 characters.")
+    steps: list[PipelineStep] = Field(kw_only=False, description="The steps that each item goes through.")
+    items: S3Items | str = Field(kw_only=False, description="The items in S3, or a path to a list in the step's input.")
     max_concurrency: int = Field(default=0, description="How many children run at once; 0, as many as AWS allows.")
     tolerated_failure_percentage: float = Field(default=0, description="How many children may fail, of a hundred.")
     batch_size: int = Field(default=0, description="How many items one child gets; 0, one item as it is.")

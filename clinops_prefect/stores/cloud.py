@@ -16,7 +16,9 @@ class CloudPipelineStore(PipelineStore, abc.ABC):
     """A store in a bucket."""
 
     bucket: str = Field(
-        description="The name of the bucket, without s3:// or gs://. It must exist.", json_schema_extra={"position": 0}
+        kw_only=False,  # for type checkers, which otherwise refuse it by position; pydantic ignores it
+        description="The name of the bucket, without s3:// or gs://. It must exist.",
+        json_schema_extra={"position": 0},
     )
     endpoint_url: str = Field(
         default="",
