@@ -1,8 +1,11 @@
 """Frames larger than memory: in batches, in bounded memory, all or nothing."""
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,6 +30,15 @@ def test_batches_become_one_artifact_equal_to_the_whole(door: Door, format: str)
             store.upload_batches((batch for batch in _batches(frame, rows)), "x")
             assert_same(store.download("x"), frame)
             assert store.stat("x").rows == 60
+
+
+def test_batches_are_made_in_the_callers_thread(door: Door, format: str, tmp_path: Path) -> None:
+    """As a cursor of SQLite must be, and whatever looks for the flow run that it belongs to."""
+    store, rows = door.store(format=format), np.random.default_rng(0).random((40_000, 64))
+    with closing(sqlite3.connect(tmp_path / "rows.db")) as database:
+        pd.DataFrame(rows).add_prefix("c").to_sql("rows", database, index=False)
+        store.upload_batches(pd.read_sql("SELECT * FROM rows", database, chunksize=5_000), "x")
+    assert_same(store.download("x"), pd.DataFrame(rows).add_prefix("c"))
 
 
 def test_default_indexes_are_numbered_through(door: Door, format: str) -> None:
