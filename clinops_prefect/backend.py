@@ -75,6 +75,7 @@ class Backend(abc.ABC):
         Raises:
             ObjectExistsError: `overwrite` is false and there is an object.
         """
+        failure = None
         try:
             with self._translated(key):
                 if not overwrite:
@@ -82,11 +83,17 @@ class Backend(abc.ABC):
                     self._refuse_existing(key)
                 self._write(key, _shielded(chunks), content_type, metadata, overwrite)
         except _ChunksFailed as failed:
-            raise failed.error from failed.error.__cause__
+            failure = failed.error
         finally:
             # Whoever keeps the error keeps the chunks, and with them an encoder that waits to be listened to.
             if isinstance(chunks, Generator):
                 chunks.close()
+        try:
+            if failure is not None:
+                # Not where it was caught: it would be in its own context, a ring that Dask cannot pickle.
+                raise failure
+        finally:
+            del failure
 
     def open(
         self, key: str, start: int, end: int | None, *, version: str = ""

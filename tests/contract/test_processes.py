@@ -43,6 +43,54 @@ def test_a_pickled_store_works_in_a_fresh_process(door: Door) -> None:
     assert done.stdout.strip() == "60", done.stderr
 
 
+def _pickle_errors(store: PipelineStore, answers: Any) -> None:
+    import distributed.utils  # noqa: F401  # from here on, exceptions are pickled with their causes and contexts
+
+    frame = FRAME.iloc[:3]
+    calls = {
+        "refused frame": lambda: store.upload(pd.DataFrame({"a": [1, "a"]}), "y"),
+        "refused batch": lambda: store.upload_batches([frame, frame[["stay_id"]]], "y"),
+        "failing batches": lambda: store.upload_batches((frame if n else 1 / n for n in (1, 0)), "y"),
+        "existing": lambda: store.upload(frame, "x", overwrite=False),
+        "missing": lambda: store.download("y"),
+        "missing column": lambda: store.download("x", columns=["y"]),
+        "unfit filter": lambda: store.download("x", filters=[("stay_id", "==", "y")]),
+        "damaged": lambda: store.download("damaged"),
+        "name": lambda: store.upload(frame, "../y"),
+        "metadata": lambda: store.upload(frame, "y", metadata={"a": "\n"}),
+        "result": lambda: store.read_path("pickle.json"),
+        "service": lambda: type(store).from_uri(store.uri("x"), endpoint_url="http://127.0.0.1:9").list_artifacts(),
+    }
+    for what, call in calls.items():
+        try:
+            answers.put((what, f"gave {call()!r}"))
+        except Exception as error:
+            try:
+                again = pickle.loads(pickle.dumps(error))
+            except BaseException as pickling:
+                answers.put((what, f"{type(error).__name__}, pickled: {pickling!r}"))
+            else:
+                answers.put((what, "" if (type(again), str(again)) == (type(error), str(error)) else repr(again)))
+    answers.put(None)
+
+
+def test_errors_travel_with_their_causes(door: Door) -> None:
+    """To another process of Dask, which pickles the whole chain of an error."""
+    store = door.store()
+    store.upload(FRAME, "x")
+    door.put("damaged.parquet", b"PAR1 and no more")
+    door.put("pickle.json", b'{"metadata": {"serializer": {"type": "pickle"}}, "result": ""}')
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    child = context.Process(target=_pickle_errors, args=(store, answers))
+    child.start()
+    found = dict(iter(lambda: answers.get(timeout=120), None))
+    child.join(30)
+    assert found.pop("service") == "" or type(store).__name__ == "LocalPipelineStore"
+    assert found == dict.fromkeys(found, "")
+    assert len(found) == 11
+
+
 def _in_child(store: PipelineStore, number: int, answers: Any) -> None:
     try:
         store.upload(FRAME.iloc[: number + 1], f"child/{number}")
