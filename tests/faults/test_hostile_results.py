@@ -4,6 +4,7 @@ import base64
 import copy
 import json
 import pickle
+import pickletools
 import sys
 import threading
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from clinops_prefect import (
     ServiceUnavailableError,
     StepFunctionsPipeline,
     UntrustedResultError,
+    trust,
 )
 from clinops_prefect.step_functions import executions, polling
 from clinops_prefect.trust import OURS, check_result, result_block
@@ -138,6 +140,26 @@ def test_no_envelope_that_passes_runs_code(document: Any, outer: dict[str, Any],
     envelope = {"metadata": {**METADATA, **inner}, "result": PICKLED, **outer}
     for each in (document, envelope, {**envelope, "extra": document}):
         read_as_prefect_does(json.dumps(each).encode())
+
+
+_NOISE = st.sampled_from(["", "{", '"', " =", "\n", "==", "A", "AAA", "{}::", "\u00e9"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(_NOISE, st.integers(2_900, 3_200), _NOISE, st.booleans(), _NOISE)
+def test_a_pickle_is_told_however_far_in_it_imports(front: str, before: int, cut: str, imports: bool, end: str) -> None:
+    """Also where the check looks at a beginning first, which is cut somewhere in the letters of the base64."""
+    pickled = pickle.dumps((bytes(before), Code() if imports else 1), protocol=4)
+    text = base64.b64encode(pickled).decode()
+    content = f"{front}{text[:2000]}{cut}{text[2000:]}{end}".encode()
+    try:
+        opcodes = [code.name for code, _, _ in pickletools.genops(base64.decodebytes(content))]
+    except ValueError:
+        opcodes = []
+    assert trust._is_pickle_too(content) == bool(trust._IMPORTING_OPCODES & {*opcodes})
+    if not (front or cut or end):
+        assert opcodes
+        assert trust._is_pickle_too(content) == imports
 
 
 def test_deep_and_broken_results_are_refused() -> None:
