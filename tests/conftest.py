@@ -24,9 +24,11 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 from tests.doors import Door, GCSDoor, LocalDoor, S3Door  # noqa: E402
 from tests.emulators import fake_gcs_server, moto_server  # noqa: E402
 
-# A busy machine is no fault of a property.
-settings.register_profile("clinops", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("clinops")
+# A busy machine is no fault of a property, and a store's fixture is shared by its examples: each uploads anew.
+_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
+settings.register_profile("quick", max_examples=50, derandomize=bool(os.environ.get("CI")), **_COMMON)
+settings.register_profile("long", max_examples=5_000, **_COMMON)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(scope="session")

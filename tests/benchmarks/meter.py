@@ -16,8 +16,9 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
+
+from tests import memory
 
 CONTROL = "CLINOPS_BENCH_CONTROL"
 
@@ -32,14 +33,14 @@ class Meter:
     def __call__(self) -> Iterator[None]:
         """Measure the block."""
         _settle()
-        before = _status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+        before = memory.resident()
+        memory.forget_peak()
         traffic = _traffic()
         cpu, began = time.process_time(), time.perf_counter()
         yield
         seconds = time.perf_counter() - began
         self.measured |= {"seconds": seconds, "cpu": time.process_time() - cpu}
-        self.measured["memory"] = max(0, _status("VmHWM") - before)
+        self.measured["memory"] = max(0, memory.peak() - before)
         for key, value in _traffic().items():
             self.measured[key] = value - traffic[key]
 
@@ -54,13 +55,6 @@ def _settle() -> None:
     if "pyarrow" in sys.modules:
         sys.modules["pyarrow"].default_memory_pool().release_unused()
     ctypes.CDLL(None).malloc_trim(0)
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"this system does not tell {field}")
 
 
 def _traffic() -> dict[str, int]:

@@ -168,12 +168,11 @@ _BOUNDED = """
 import sys
 import numpy as np, pandas as pd
 from clinops_prefect import PipelineStore
+from tests.memory import peak
 uri, format, fields = sys.argv[1], sys.argv[2], eval(sys.argv[3])
 store = PipelineStore.from_uri(uri, format=format, **fields)
 rng = np.random.default_rng(0)
 store.upload(pd.DataFrame({"a": [1.0]}), "warm"); store.download("warm")
-# Not ru_maxrss, which begins with what the parent had when it started this process.
-def peak(): return int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) / 1024
 before, batches, rows = peak(), int(sys.argv[4]), 131072
 def frames():
     for _ in range(batches):
@@ -185,7 +184,7 @@ store.upload_batches(frames(), "x")
 written = peak() - before
 total = sum(len(batch) for batch in store.iter_batches("x", rows=50_000))
 assert total == batches * rows, total
-print(written, peak() - before)
+print(written / 2**20, (peak() - before) / 2**20)
 """
 
 
@@ -201,7 +200,7 @@ def test_memory_is_bounded_by_batches_and_not_by_the_sum(door: Door, format: str
     uri = store_uri(door)
     fields = {} if door.scheme == "file" else {"endpoint_url": door.endpoint}  # type: ignore[attr-defined]
     command = [sys.executable, "-c", _BOUNDED, uri, format, repr(fields), str(batches)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     written, both = (float(word) for word in done.stdout.split())
     assert written < 380

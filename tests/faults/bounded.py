@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.memory import peak
+
 _ROOT = os.fspath(Path(__file__).parents[2])
 # What runs code that stored bytes bring, whatever way they take. The package's own modules are imported before.
 _EVENTS = ("pickle.find_class", "exec", "compile", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
@@ -70,9 +72,7 @@ def _main(megabytes: int, store: str, format: str, names: list[str]) -> None:
             except BaseException as error:
                 ours = isinstance(error, ClinopsPrefectError)
                 outcome = {"error": type(error).__name__, "ours": ours, "words": str(error)}
-            # Not `ru_maxrss`, which begins with what the parent had when it started this process.
-            peak = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) >> 10
-            outcomes.setdefault(name, {})[way] = {**outcome, "peak": peak, "ran": list(seen)}
+            outcomes.setdefault(name, {})[way] = {**outcome, "peak": peak() >> 20, "ran": list(seen)}
     print(json.dumps(outcomes))
 
 
