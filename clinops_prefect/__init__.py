@@ -56,7 +56,9 @@ def __getattr__(name: str) -> Any:
         if not extra or (error.name or "").startswith("clinops_prefect"):
             raise
         raise ImportError(
-            f"{name} needs the packages of the {extra!r} extra: pip install 'clinops-prefect[{extra}]'", name=error.name
+            f"{name} needs the packages of the {extra!r} extra ({error.name} is missing): "
+            f"pip install 'clinops-prefect[{extra}]'",
+            name=error.name,
         ) from error
     globals()[name] = found
     return found

@@ -52,7 +52,8 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
     index: list[str] = [field for field in descriptors if isinstance(field, str)]
     fields: list[str] = table.column_names[: len(df.columns)]
     # Labels may differ and their texts not: ("hr", 1) and ("hr", "1") are one field.
-    _refuse_duplicates(fields)
+    # Older versions of pyarrow do not make the name of an index's field unique.
+    _refuse_duplicates([*fields, *index])
     notes = {}
     for position, (field, dtype) in enumerate(zip(fields, df.dtypes, strict=True)):
         if columns.is_plain(dtype):
@@ -286,7 +287,7 @@ def _check_frame(df: pd.DataFrame) -> None:
 def _refuse_duplicates(names: list[str]) -> None:
     if len(set(names)) < len(names):
         shown = ", ".join(sorted(repr(name) for name, count in Counter(names).items() if count > 1)[:5])
-        raise UnsupportedFrameError(f"duplicate column names: {shown}; rename all but one of each")
+        raise UnsupportedFrameError(f"duplicate names of columns or index levels: {shown}; rename all but one of each")
 
 
 def _refusal(df: pd.DataFrame) -> UnsupportedFrameError:

@@ -45,7 +45,7 @@ def _large() -> pd.DataFrame:
         "at": pd.Series(pd.date_range("2110-01-01", periods=ROWS, freq="s").as_unit("us")).where(~missing),
         "zoned": pd.Series(pd.date_range("2110-01-01", periods=ROWS, freq="s", tz="America/St_Johns")),
         "offset": pd.Series(pd.date_range("2110-01-01", periods=ROWS, freq="s", tz="+05:30").as_unit("ms")),
-        "delta": pd.Series(pd.to_timedelta(np.arange(ROWS), unit="s")).where(~missing),
+        "delta": pd.Series(pd.to_timedelta(np.arange(ROWS), unit="s").astype("timedelta64[us]")).where(~missing),
         "g0": random.random(ROWS),
         "g1": random.random(ROWS),
     }
