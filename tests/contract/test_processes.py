@@ -84,8 +84,9 @@ def test_errors_travel_with_their_causes(door: Door) -> None:
     answers = context.Queue()
     child = context.Process(target=_pickle_errors, args=(store, answers))
     child.start()
-    found = dict(iter(lambda: answers.get(timeout=120), None))
-    child.join(30)
+    child.join(120)
+    assert child.exitcode == 0
+    found = dict(iter(lambda: answers.get(timeout=5), None))
     assert found.pop("service") == "" or type(store).__name__ == "LocalPipelineStore"
     assert found == dict.fromkeys(found, "")
     assert len(found) == 11
