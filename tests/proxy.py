@@ -135,7 +135,7 @@ _OWN_ANSWERS = {
     Outcome.EXPIRED: ((400, 401), _EXPIRED),
     Outcome.GONE: ((404, 404), _GONE),
 }
-_SLOW_PIECES, _SLOW_PAUSE_SECONDS = 32, 0.2
+_SLOW_PIECES, _SLOW_PAUSE_SECONDS = 32, 0.3
 _TOKEN = b'{"access_token": "from-the-proxy", "expires_in": 3600, "token_type": "Bearer"}'
 _DROPPED_HEADERS = {"transfer-encoding", "connection", "content-length", "date", "server"}
 

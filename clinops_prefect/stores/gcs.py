@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import google.auth
-import requests
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from prefect_gcp import GcpCredentials
@@ -18,6 +17,7 @@ from clinops_prefect.errors import (
 )
 from clinops_prefect.stores.cloud import CloudPipelineStore
 from clinops_prefect.stores.gcs_backend import GCSBackend
+from clinops_prefect.stores.gcs_connections import Adapter
 
 _SCOPES = ["https://www.googleapis.com/auth/devstorage.read_write"]
 
@@ -91,8 +91,7 @@ class GCSPipelineStore(CloudPipelineStore):
         client = storage.Client(
             project=self.project or project or "none", credentials=credentials, client_options=options
         )
-        # As many connections as threads ask for at once; the default of ten makes the others wait for nothing.
-        adapter = requests.adapters.HTTPAdapter(pool_connections=8, pool_maxsize=64)
+        adapter = Adapter()
         client._http.mount("https://", adapter)
         client._http.mount("http://", adapter)
         return client

@@ -1,0 +1,60 @@
+"""Connections to Cloud Storage on which a large body may take its time, as long as it moves.
+
+The SDK sends a part as one `bytes`, for all of which Python's `sendall` allows one time-out: on a fresh connection
+that of connecting. 16 MiB in five seconds is more than many networks carry. Sent in pieces, each has it for itself.
+"""
+
+from typing import Any
+
+import requests
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+_PIECE_BYTES = 1 << 20
+# As many as threads ask for at once; the default of ten makes the others wait for nothing.
+_CONNECTIONS = 64
+
+
+class _PlainConnection(HTTPConnection):
+    def send(self, data: Any) -> None:
+        for piece in _pieces(data):
+            super().send(piece)
+
+
+class _TlsConnection(HTTPSConnection):
+    def send(self, data: Any) -> None:
+        for piece in _pieces(data):
+            super().send(piece)
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class Adapter(requests.adapters.HTTPAdapter):
+    """What a session of `requests` is to send with."""
+
+    def __init__(self) -> None:
+        super().__init__(pool_connections=8, pool_maxsize=_CONNECTIONS)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        """Called by `requests`."""
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        """Called by `requests`, once for each proxy."""
+        manager = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
+        return manager
+
+
+def _pieces(data: Any) -> Any:
+    if not isinstance(data, bytes) or len(data) <= _PIECE_BYTES:
+        return [data]
+    view = memoryview(data)
+    return (view[at : at + _PIECE_BYTES] for at in range(0, len(view), _PIECE_BYTES))
