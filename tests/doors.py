@@ -28,6 +28,12 @@ class Door(Protocol):
     def store_without_bucket(self, **fields: Any) -> PipelineStore:
         """A store whose bucket does not exist."""
 
+    def uri(self) -> str:
+        """The store, as a command takes it."""
+
+    def environment(self) -> dict[str, str]:
+        """What a command needs to find the emulator."""
+
     def keep_versions(self) -> bool:
         """Have the bucket keep versions; False where there is no such thing."""
 
@@ -55,6 +61,12 @@ class LocalDoor:
 
     def store_without_bucket(self, **fields: Any) -> PipelineStore:
         return LocalPipelineStore(str(self.root / "missing"), **fields)
+
+    def uri(self) -> str:
+        return os.fspath(self.root)
+
+    def environment(self) -> dict[str, str]:
+        return {}
 
     def keep_versions(self) -> bool:
         return False
@@ -112,6 +124,12 @@ class S3Door:
     def store_without_bucket(self, **fields: Any) -> PipelineStore:
         return S3PipelineStore(f"{self.bucket}-missing", endpoint_url=self.endpoint, region="us-east-1", **fields)
 
+    def uri(self) -> str:
+        return f"s3://{self.bucket}"
+
+    def environment(self) -> dict[str, str]:
+        return {"AWS_ENDPOINT_URL": self.endpoint}
+
     def keep_versions(self) -> bool:
         self.client.put_bucket_versioning(Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"})
         return True
@@ -164,6 +182,12 @@ class GCSDoor:
 
     def store_without_bucket(self, **fields: Any) -> PipelineStore:
         return GCSPipelineStore(f"{self.bucket}-missing", endpoint_url=self.endpoint, **fields)
+
+    def uri(self) -> str:
+        return f"gs://{self.bucket}"
+
+    def environment(self) -> dict[str, str]:
+        return {"STORAGE_EMULATOR_HOST": self.endpoint}
 
     def keep_versions(self) -> bool:
         bucket = self.client.bucket(self.bucket)

@@ -197,15 +197,10 @@ print(written / 2**20, (peak() - before) / 2**20)
 @pytest.mark.timeout(120)
 def test_memory_is_bounded_by_batches_and_not_by_the_sum(door: Door, format: str, batches: int) -> None:
     """600 MB of floats as Parquet, 630 MB of text as CSV, whose batches take several times their size to make."""
-    uri = store_uri(door)
     fields = {} if door.scheme == "file" else {"endpoint_url": door.endpoint}  # type: ignore[attr-defined]
-    command = [sys.executable, "-c", _BOUNDED, uri, format, repr(fields), str(batches)]
+    command = [sys.executable, "-c", _BOUNDED, door.uri(), format, repr(fields), str(batches)]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     written, both = (float(word) for word in done.stdout.split())
     assert written < 380
     assert both < 380
-
-
-def store_uri(door: Door) -> str:
-    return door.store().uri("x").removesuffix("/x.parquet")

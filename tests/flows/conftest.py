@@ -1,6 +1,5 @@
 """A Prefect server for the flows, and a source for them to read."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.synthetic import generate
-from tests.doors import GCSDoor, S3Door
+from tests.doors import Door
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,15 +24,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["local", "s3", "gcs"])
-def reference(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture
+def reference(door: Door, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URI of an empty store of each kind, at an endpoint that the environment names."""
-    if request.param == "s3":
-        endpoint = request.getfixturevalue("s3_endpoint")
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        return f"s3://{S3Door(endpoint, f'flow-{os.urandom(4).hex()}').bucket}/clinops"
-    if request.param == "gcs":
-        endpoint = request.getfixturevalue("gcs_endpoint")
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
-        return f"gs://{GCSDoor(endpoint, f'flow-{os.urandom(4).hex()}').bucket}/clinops"
-    return str(tmp_path / "store")
+    for name, value in door.environment().items():
+        monkeypatch.setenv(name, value)
+    return f"{door.uri()}/clinops"
