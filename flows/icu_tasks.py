@@ -63,21 +63,23 @@ def ingest_file(
     # A table with a header and nothing else is counted too.
     counts: Counts = {table: {"rows_in": 0, "not_in_catalogue": 0, "passed_on": 0}}
     parts: list[list[str]] = [[] for _ in range(shards)]
-    held: list[list[pd.DataFrame]] = [[] for _ in range(shards)]
+    held: list[pd.DataFrame] = []
     rows = said = 0
 
     def store_held() -> None:
-        for shard, frames in enumerate(held):
-            if frames:
-                name = partition.raw(events.name, shard, len(parts[shard]))
-                target.upload(pd.concat(frames, ignore_index=True), name)
-                parts[shard].append(name)
-                frames.clear()
+        if not held:
+            return
+        # Put together before they are parted: the pieces of every batch for every shard would be rows times shards.
+        together = pd.concat(held, ignore_index=True)
+        held.clear()
+        for shard, part in split_into_shards(together, shards).items():
+            name = partition.raw(events.name, shard, len(parts[shard]))
+            target.upload(part.reset_index(drop=True), name)
+            parts[shard].append(name)
 
     for frame, seen in ingest_events(events, Path(source), load_catalogue(catalogue), load_fhir_table(fhir)):
         counts = add_counts(counts, seen)
-        for shard, part in split_into_shards(frame, shards).items():
-            held[shard].append(part)
+        held.append(frame)
         rows += len(frame)
         if rows >= _BUFFERED_ROWS:
             store_held()

@@ -99,6 +99,11 @@ def split_into_shards(rows: pd.DataFrame, shards: int) -> dict[int, pd.DataFrame
     """
     shard = shard_of(rows["subject_id"].to_numpy("int64", na_value=0), shards)
     shard[rows["subject_id"].isna().to_numpy()] = 0
-    order = np.argsort(shard, kind="stable")
-    parts = np.split(order, np.cumsum(np.bincount(shard, minlength=shards))[:-1])
-    return {number: rows.iloc[part] for number, part in enumerate(parts) if len(part)}
+    # Sorted once, then cut: rows taken for each shard by itself make the time grow with rows times shards.
+    in_order = rows.iloc[np.argsort(shard, kind="stable")]
+    ends = np.cumsum(np.bincount(shard, minlength=shards))
+    return {
+        number: in_order.iloc[begin:end]
+        for number, (begin, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True))
+        if begin < end
+    }
