@@ -13,7 +13,7 @@ from tests.benchmarks.ways_s3 import OURS, REFERENCE
 
 _NOTE = (
     "What is left after three round trips is the SDK's own time for its requests, some two milliseconds of CPU each "
-    "under Python's lock (*one bare request* of 500 artifacts): ten columns of four row groups, the footer and its like. "
+    "under Python's lock (*one bare request* of 500 artifacts): ten columns of four row groups, and the footer. "
     "Larger row groups would take fewer, and an upload more memory. polars makes its requests without Python."
 )
 _COLUMNS = [f"feature_{number}" for number in range(5, 1000, 100)]

@@ -21,8 +21,8 @@ _UPLOAD_NOTE = (
 )
 _DOWNLOAD_NOTE = (
     "*the frame's memory alone* is written once to as much memory as the frame has. polars decodes everything at once "
-    "and then copies it into a frame of pandas; this package decodes a few columns at a time into the frame itself, and "
-    "compares the checksums: more time, and two thirds of the memory."
+    "and then copies it into a frame of pandas; this package decodes a few columns at a time into the frame itself "
+    "and compares the checksums: more time, and two thirds of the memory."
 )
 # Machines differ, and so does the same one from minute to minute.
 NOISE = 1.1
