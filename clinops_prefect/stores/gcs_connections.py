@@ -35,6 +35,9 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
+_POOLS = {"http": _PlainPool, "https": _TlsPool}
+
+
 class Adapter(requests.adapters.HTTPAdapter):
     """What a session of `requests` is to send with."""
 
@@ -44,12 +47,12 @@ class Adapter(requests.adapters.HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         """Called by `requests`."""
         super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
+        self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
         """Called by `requests`, once for each proxy."""
         manager = super().proxy_manager_for(*args, **options)
-        manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
+        manager.pool_classes_by_scheme = _POOLS
         return manager
 
 
