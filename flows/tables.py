@@ -6,6 +6,7 @@ in upper case (as in MIMIC-III); further ones are ignored.
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ import pyarrow.parquet
 from flows.columns import ColumnError, Kind, convert
 
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
+# The beginning of pyarrow's message for a row that has more or fewer columns than the header.
+_RAGGED = re.compile(r"^CSV parse error: (?:Row #\d+: )?Expected (\d+) columns, got (\d+)")
 # About 45,000 chart rows: large enough that Python's part per batch is nothing, small enough for the cache.
 _CSV_BLOCK_BYTES = 4 << 20
 _PARQUET_BATCH_ROWS = 1 << 16
@@ -171,18 +174,13 @@ def _csv_header(path: Path) -> list[str]:
 
 
 def _csv(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    ragged: list[str] = []
-
-    def refuse(row: Any) -> str:
-        ragged.append(f"a row has {row.actual_columns} columns and not {row.expected_columns}")
-        return "error"
-
     try:
         with pa.csv.open_csv(
             pa.input_stream(str(path)),
             read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
-            # The free-text columns may hold line breaks; without this a block could end inside one.
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+            # The free-text columns may hold line breaks; without this a block could end inside one. No handler of
+            # invalid rows: threads of pyarrow's would still hold it when the process ends, which may abort it.
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
             # As text: most rows are dropped by their item before anything else of them is looked at.
             convert_options=pa.csv.ConvertOptions(
                 include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=True
@@ -190,10 +188,11 @@ def _csv(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
         ) as reader:
             yield from reader
         return
-    except pa.ArrowInvalid:
-        if not ragged:
+    except pa.ArrowInvalid as error:
+        # Of the message only the numbers: the rest of it is the row.
+        if not (ragged := _RAGGED.search(str(error))):
             raise
-    raise TableError(f"{path}: {ragged[0]}")
+    raise TableError(f"{path}: a row has {ragged[2]} columns and not {ragged[1]}")
 
 
 def _parquet(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:

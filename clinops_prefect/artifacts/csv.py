@@ -5,13 +5,15 @@ is written meanwhile. It is written before the text and removed after the text t
 """
 
 import hashlib
+import os
 import re
 import tempfile
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO
+from itertools import chain
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -25,6 +27,7 @@ from clinops_prefect.errors import ArtifactDecodeError, ArtifactNotFoundError
 from clinops_prefect.frames import table_csv
 from clinops_prefect.frames.encoding import Encoded, dtypes_of
 from clinops_prefect.frames.layout import to_arrow, to_frame
+from clinops_prefect.frames.native import native_table
 from clinops_prefect.frames.selection import Filters, Selection
 from clinops_prefect.metadata import without_reserved
 from clinops_prefect.storage_format import StorageFormat
@@ -74,7 +77,8 @@ def download(
         frame = table_csv.infer(data, reader.uri)
         if columns is None and filters is None:
             return frame
-        table = to_arrow(frame)
+        # Filters are computed in threads of pyarrow's.
+        table = native_table(to_arrow(frame))
     else:
         table = table_csv.decode(data, sidecar.schema, reader.uri)
         _check_rows(reader, sidecar, table.num_rows)
@@ -86,12 +90,12 @@ def iter_tables(
     reader: ObjectReader, columns: Sequence[Hashable] | None, filters: Filters | None
 ) -> Iterator[tuple[pa.Table, bool]]:
     """The text in bounded pieces, by way of a temporary file: it is checked before the first piece is given out."""
-    with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as file:
-        sidecar = _spooled(reader, file)
-        file.seek(0)
+    file, checksum = _spooled(reader)
+    with file:
+        sidecar = _sidecar_awaited(reader, _checked(reader, checksum))
         if sidecar is None:
             # Types inferred from a part may not fit the rest: without a sidecar it takes the whole.
-            tables: Iterator[pa.Table] = iter([to_arrow(table_csv.infer(file.read(), reader.uri))])
+            tables = iter([native_table(to_arrow(table_csv.infer(file.read(), reader.uri)))])
         else:
             tables = table_csv.decode_batches(file, sidecar.schema, reader.uri)
         rows, none = 0, True
@@ -185,12 +189,31 @@ def _sidecar_now(backend: Backend, key: str) -> str:
     return _sidecar_key(key, checksum) if checksum else ""
 
 
-def _spooled(reader: ObjectReader, file: IO[bytes]) -> _Sidecar | None:
+def _spooled(reader: ObjectReader) -> tuple[pa.NativeFile, str]:
+    """All of the text, in a file that pyarrow reads without Python, and its checksum."""
     checksum = hashlib.sha256()
-    for piece in reader.pieces():
-        checksum.update(piece)
-        file.write(piece)
-    return _sidecar_awaited(reader, _checked(reader, checksum.hexdigest()))
+    pieces = reader.pieces()
+    first = next(pieces)
+
+    def text() -> Iterator[bytes]:
+        for piece in chain([first], pieces):
+            checksum.update(piece)
+            yield piece
+
+    if reader.size <= _SPOOL_BYTES:
+        memory = pa.BufferOutputStream()
+        for piece in text():
+            memory.write(piece)
+        return pa.BufferReader(memory.getvalue()), checksum.hexdigest()
+    descriptor, path = tempfile.mkstemp(prefix="clinops-")
+    with os.fdopen(descriptor, "wb") as disk:
+        try:
+            file = pa.OSFile(path)
+        finally:
+            # Before anything is in it, so that a process that is killed leaves nothing behind.
+            Path(path).unlink()
+        disk.writelines(text())
+    return file, checksum.hexdigest()
 
 
 def _sidecar_awaited(reader: ObjectReader, checksum: str) -> _Sidecar | None:

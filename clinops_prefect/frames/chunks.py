@@ -1,9 +1,8 @@
-"""The columns of a Parquet file's row groups: where they are, what they take in memory, and reading those that fit."""
+"""The columns of a Parquet file's row groups: where they are, and what they take in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clinops_prefect.frames import memory
@@ -14,14 +13,18 @@ class Chunk:
     """One column of one row group.
 
     Attributes:
+        group: The row group.
         path: The column's, `field.list.element` where it is nested.
         range: Its first byte in the file, and the one after its last.
+        decoded: The bytes of its pages when they are decompressed, as the footer says.
         values: How many there are.
         is_text: Whether they are texts, or bytes of any length.
     """
 
+    group: int
     path: str
     range: tuple[int, int]
+    decoded: int
     values: int
     is_text: bool
 
@@ -54,24 +57,7 @@ def find(file: pq.ParquetFile, groups: Sequence[int], fields: list[str] | None, 
             if not 0 <= start <= end <= size:
                 raise ValueError("a column outside of the file")
             is_text = column.physical_type == "BYTE_ARRAY"
-            found.append(Chunk(column.path_in_schema, (start, end), column.num_values, is_text))
+            size_of_pages = column.total_uncompressed_size
+            found.append(Chunk(group, column.path_in_schema, (start, end), size_of_pages, column.num_values, is_text))
     memory.check(memory.least_bytes(schema if fields is None else map(schema.field, fields), rows), where)
     return found
-
-
-def read(
-    file: pq.ParquetFile, schema: pa.Schema, groups: Sequence[int], fields: list[str] | None, where: str
-) -> pa.Table:
-    """These fields of these row groups, in the types of the schema.
-
-    Raises:
-        ArtifactDecodeError: What was read as dictionaries does not fit into memory otherwise.
-    """
-    table = file.read_row_groups(list(groups), columns=fields)
-    if fields is not None:
-        table = table.select(fields)
-        schema = pa.schema([schema.field(name) for name in fields], schema.metadata)
-    if table.schema.types != schema.types:
-        memory.check(sum(memory.decoded_bytes(column) for column in table.columns), where)
-        table = table.cast(schema)
-    return table

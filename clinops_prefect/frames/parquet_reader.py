@@ -1,8 +1,7 @@
 """Parquet bytes -> Arrow tables and frames, of which only the needed ranges are fetched, many at once."""
 
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from typing import Any
 
@@ -13,10 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from clinops_prefect.frames import chunks, memory, seal, texts
+from clinops_prefect.frames import chunks, seal, slices, texts
 from clinops_prefect.frames.builder import FrameBuilder
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.layout import layout_of, to_frame
+from clinops_prefect.frames.native import native
 from clinops_prefect.frames.sparse_file import Span, SparseFile, coalesced
 
 # The end of the file is fetched first, blind: enough for the footer of nearly every artifact.
@@ -29,8 +29,6 @@ WHOLE_BYTES = 1 << 20
 _PART_BYTES = 4 << 20
 # From here on a frame is filled row group by row group, instead of converted from a table that is as large again.
 _LARGE_BYTES = 16 << 20
-# What is decoded at once, and then copied into its place in the frame.
-_SLICE_BYTES = 4 << 20
 
 # Gets `(start, end)` ranges of the file, all at once; hands each to a function, in the thread that got it.
 Fetch = Callable[[Sequence[Span], Callable[[int, bytes], None]], "list[Future[None]]"]
@@ -61,7 +59,7 @@ class ParquetReader:
             missing: list[bytes] = []
             _wait(fetch([(wanted, start)], lambda _, data: missing.append(data)))
             tail, start = missing[0] + tail, wanted
-        self._tail, self._tail_start = tail, start
+        self._tail, self._tail_start, self._footer = tail, start, footer
         self._seal = seal.open_seal(tail, start, footer, where)
         self._file = SparseFile(size)
         self._file.add(start, tail)
@@ -111,7 +109,9 @@ class ParquetReader:
         if expression is None:
             return list(range(self._parquet.num_row_groups))
         with self._decoding():
-            fragment = ds.ParquetFileFormat().make_fragment(pa.PythonFile(self._file, mode="r"))
+            # A dataset reads in threads of pyarrow's: see slices.py.
+            footer = native(memoryview(self._tail)[self._footer - self._tail_start :])
+            fragment = ds.ParquetFileFormat().make_fragment(pa.BufferReader(footer))
             return [info.id for info in fragment.subset(expression, schema=self.schema).row_groups]
 
     def read(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:
@@ -126,8 +126,12 @@ class ParquetReader:
             _wait(self._fetch(spans, self._take))
             with self._decoding():
                 doubtful = texts.doubtful_texts(self.schema, found, self._file.window, self._where)
-                file = self._opened(pa.PythonFile(self._file, mode="r"), doubtful) if doubtful else self._parquet
-                return chunks.read(file, self.schema, groups, list(fields), self._where)
+                wanted = slices.cut(self.schema, self._metadata, found, groups, list(fields))
+
+                def opened() -> pq.ParquetFile:
+                    return self._opened(pa.PythonFile(self._file.again(), mode="r"), doubtful)
+
+                return slices.table(wanted, opened, self.schema, list(fields), self._where)
         finally:
             self._file.forget(spans)
 
@@ -160,43 +164,30 @@ class ParquetReader:
         view = memoryview(data)
         with self._decoding():
             doubtful = texts.doubtful_texts(self.schema, found, lambda start, end: view[start:end], self._where)
-            file = self._opened(pa.py_buffer(data), doubtful)
-            return chunks.read(file, self.schema, range(self._metadata.num_row_groups), None, self._where)
+            buffer, groups = pa.py_buffer(data), range(self._metadata.num_row_groups)
+            wanted = slices.cut(self.schema, self._metadata, found, groups, None)
+            return slices.table(wanted, lambda: self._opened(buffer, doubtful), self.schema, None, self._where)
 
     def _filled(
         self, layout: dict[str, Any], data: Any, arriving: "list[Future[None]]", found: list[chunks.Chunk]
     ) -> pd.DataFrame:
         builder = FrameBuilder(self.schema, layout, self.rows)
-        buffer, width = pa.py_buffer(data), self._metadata.num_columns
+        buffer = pa.py_buffer(data)
         budget = texts.TextBudget(self.schema, memoryview(data))
-        local = threading.local()  # one reader of the file is for one thread
+        by_group: dict[int, list[chunks.Chunk]] = {}
+        for chunk in found:
+            by_group.setdefault(chunk.group, []).append(chunk)
 
-        def fill(group: int, at: int, names: list[str]) -> None:
-            columns = found[group * width : (group + 1) * width]
-            begin, end = min(chunk.range[0] for chunk in columns), max(chunk.range[1] for chunk in columns)
-            _wait(arriving[begin // _PART_BYTES : -(-end // _PART_BYTES)])
-            budget.add(group, columns)
-            if not hasattr(local, "file"):
-                local.file = self._opened(buffer)
-            table = local.file.read_row_groups([group], columns=names, use_threads=False).select(names)
-            builder.put(at, table)
+        def fill(slice: slices.Slice, file: pq.ParquetFile) -> None:
+            for group in slice.groups:
+                begin = min(chunk.range[0] for chunk in by_group[group])
+                end = max(chunk.range[1] for chunk in by_group[group])
+                _wait(arriving[begin // _PART_BYTES : -(-end // _PART_BYTES)])
+                budget.add(group, by_group[group])
+            builder.put(slice.at, slice.read(file))
 
-        slices = []
-        at = 0
-        for group in range(self._metadata.num_row_groups):
-            row_group = self._metadata.row_group(group)
-            decoded = max(row_group.total_byte_size, memory.least_bytes(self.schema, row_group.num_rows))
-            size = max(1, _SLICE_BYTES * len(self.schema.names) // max(1, decoded))
-            names = self.schema.names
-            slices += [(group, at, names[i : i + size]) for i in range(0, len(names), size)]
-            at += row_group.num_rows
-        with ThreadPoolExecutor(pa.cpu_count(), thread_name_prefix="clinops-decode") as workers:
-            work = [workers.submit(fill, *slice) for slice in slices]
-            try:
-                _wait(work)
-            finally:
-                for future in work:
-                    future.cancel()
+        groups = range(self._metadata.num_row_groups)
+        slices.each(slices.cut(self.schema, self._metadata, found, groups, None), lambda: self._opened(buffer), fill)
         return builder.frame()
 
     def _found(self, groups: Sequence[int], fields: list[str] | None) -> list[chunks.Chunk]:
@@ -210,6 +201,8 @@ class ParquetReader:
         return pq.ParquetFile(
             source,
             metadata=self._metadata,
+            # It is all in memory; and to read ahead takes threads of pyarrow's.
+            pre_buffer=False,
             page_checksum_verification=self._seal is None,
             read_dictionary=list(as_dictionaries),
         )

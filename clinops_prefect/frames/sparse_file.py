@@ -11,10 +11,14 @@ _HOLE_BYTES = 32 << 10
 class SparseFile(io.RawIOBase):
     """A file of which some ranges are in memory; nobody reads the others."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, parts: dict[int, bytes] | None = None) -> None:
         self._size = size
         self._position = 0
-        self._parts: dict[int, bytes] = {}
+        self._parts = {} if parts is None else parts
+
+    def again(self) -> "SparseFile":
+        """The same file with a position of its own, for another thread."""
+        return SparseFile(self._size, self._parts)
 
     def add(self, start: int, data: bytes) -> None:
         self._parts[start] = data

@@ -9,8 +9,9 @@ import base64
 import io
 import json
 import zlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import IO, Any
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -19,6 +20,7 @@ import pyarrow.csv as csv
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
 from clinops_prefect.frames import memory
 from clinops_prefect.frames.decoding import decoding
+from clinops_prefect.frames.native import native
 
 # The streaming reader holds some ten of these. A row has to fit into one: what does not is refused at the upload.
 _BLOCK_BYTES = 4 << 20
@@ -42,10 +44,7 @@ def encode(table: pa.Table, *, header: bool = True) -> bytes:
         UnsupportedFrameError: A column does not survive CSV.
     """
     text = _plain(table)
-    sink = io.BytesIO()
-    if text.num_columns:
-        csv.write_csv(text, sink, csv.WriteOptions(include_header=True, quoting_style="needed"))
-    data = sink.getvalue()
+    data = _written(text) if text.num_columns else b""
     try:
         # As text, because a dictionary may come back in another order: the layout restores the categories.
         again = _plain(decode(data, table.schema, ""))
@@ -60,10 +59,10 @@ def encode(table: pa.Table, *, header: bool = True) -> bytes:
     for name in table.column_names:
         if not text.column(name).equals(again.column(name)):
             raise UnsupportedFrameError(f"column {name!r} does not survive CSV; use StorageFormat.PARQUET")
-    return data if header else data[len(_header(text)) :]
+    return bytes(memoryview(data)[0 if header else len(_written(text.slice(0, 0))) :])
 
 
-def decode(data: bytes | bytearray | memoryview, schema: pa.Schema, where: str) -> pa.Table:
+def decode(data: bytes | bytearray | memoryview | pa.Buffer, schema: pa.Schema, where: str) -> pa.Table:
     """The table that `encode` made the text from.
 
     Raises:
@@ -73,13 +72,19 @@ def decode(data: bytes | bytearray | memoryview, schema: pa.Schema, where: str) 
         return schema.empty_table()
     with _decoding(where):
         options = _convert_options(schema)
-        text = csv.read_csv(pa.py_buffer(data), csv.ReadOptions(block_size=_BLOCK_BYTES), _PARSE, options)
+        text = csv.read_csv(native(data), csv.ReadOptions(block_size=_BLOCK_BYTES), _PARSE, options)
         memory.check(memory.least_bytes(schema, text.num_rows), where)
         return _typed(text, schema)
 
 
-def decode_batches(file: IO[bytes], schema: pa.Schema, where: str) -> "Any":
-    """Like `decode`, a bounded piece at a time."""
+def decode_batches(file: pa.NativeFile, schema: pa.Schema, where: str) -> Iterator[pa.Table]:
+    """Like `decode`, a bounded piece at a time.
+
+    Args:
+        file: The text, in a file of pyarrow's own: threads of it read ahead, and still do when the caller has enough.
+        schema: The table's.
+        where: The URI, for errors.
+    """
     if not schema.names:
         return
     with _decoding(where):
@@ -143,9 +148,9 @@ def _checksum(document: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(document, sort_keys=True).encode())
 
 
-def _header(text: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    csv.write_csv(text.slice(0, 0), sink, csv.WriteOptions(include_header=True, quoting_style="needed"))
+def _written(text: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    csv.write_csv(text, sink, csv.WriteOptions(include_header=True, quoting_style="needed"))
     return sink.getvalue()
 
 

@@ -1,0 +1,22 @@
+"""Copies in memory that pyarrow owns, for what its own threads read: see slices.py for what happens otherwise."""
+
+from typing import Any
+
+import pyarrow as pa
+
+
+def native(data: Any) -> pa.Buffer:
+    """These bytes; a buffer of pyarrow's is taken for one that owns them."""
+    if isinstance(data, pa.Buffer):
+        return data
+    copy = pa.allocate_buffer(len(data))
+    memoryview(copy).cast("B")[:] = data
+    return copy
+
+
+def native_table(table: pa.Table) -> pa.Table:
+    """The same table, of which some columns may be NumPy's memory."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pa.ipc.open_stream(sink.getvalue()).read_all()
