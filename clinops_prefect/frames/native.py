@@ -9,8 +9,9 @@ def native(data: Any) -> pa.Buffer:
     """These bytes; a buffer of pyarrow's is taken for one that owns them."""
     if isinstance(data, pa.Buffer):
         return data
-    copy = pa.allocate_buffer(len(data))
-    memoryview(copy).cast("B")[:] = data
+    view = memoryview(data).cast("B")
+    copy = pa.allocate_buffer(len(view))
+    memoryview(copy).cast("B")[:] = view
     return copy
 
 

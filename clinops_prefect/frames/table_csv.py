@@ -37,14 +37,14 @@ _FRICTIONLESS: list[tuple[Any, str]] = [
 ]
 
 
-def encode(table: pa.Table, *, header: bool = True) -> bytes:
+def encode(table: pa.Table, *, header: bool = True) -> memoryview:
     """The table as CSV, read back and compared before it is returned.
 
     Raises:
         UnsupportedFrameError: A column does not survive CSV.
     """
     text = _plain(table)
-    data = _written(text) if text.num_columns else b""
+    data = _written(text) if text.num_columns else pa.py_buffer(b"")
     try:
         # As text, because a dictionary may come back in another order: the layout restores the categories.
         again = _plain(decode(data, table.schema, ""))
@@ -59,7 +59,7 @@ def encode(table: pa.Table, *, header: bool = True) -> bytes:
     for name in table.column_names:
         if not text.column(name).equals(again.column(name)):
             raise UnsupportedFrameError(f"column {name!r} does not survive CSV; use StorageFormat.PARQUET")
-    return bytes(memoryview(data)[0 if header else len(_written(text.slice(0, 0))) :])
+    return memoryview(data)[0 if header else len(_written(text.slice(0, 0))) :]
 
 
 def decode(data: bytes | bytearray | memoryview | pa.Buffer, schema: pa.Schema, where: str) -> pa.Table:

@@ -37,7 +37,7 @@ def edited(**facts: Any) -> bytes:
     return json.dumps(document).encode()
 
 
-TEXT = table_csv.encode(to_arrow(FRAME))
+TEXT = bytes(table_csv.encode(to_arrow(FRAME)))
 EMPTIES = b"a\n" + b"\n" * 1_000
 DEEP = b"[" * 200_000 + b"]" * 200_000
 HOSTILE: dict[str, tuple[bytes, bytes]] = {
