@@ -71,8 +71,15 @@ def in_parts(chunks: Iterable[bytes], size: int, *, double_every: int = 0) -> It
         yield b"".join(held)
 
 
-def chained(first: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
-    """The one part in `first`, which is emptied so that nobody keeps it, and the rest."""
+def whole_or_parts(chunks: Iterable[bytes], size: int, *, double_every: int = 0) -> bytes | Iterator[bytes]:
+    """All bytes at once where they are less than one part, else the parts, as `in_parts` makes them."""
+    parts = in_parts(chunks, size, double_every=double_every)
+    # A list, to be emptied: nobody may keep the first part for as long as the upload lasts.
+    first = [next(parts, b"")]
+    return first.pop() if len(first[0]) < size else _chained(first, parts)
+
+
+def _chained(first: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
     yield first.pop()
     yield from rest
 

@@ -19,7 +19,7 @@ from clinops_prefect.errors import (
 from clinops_prefect.metadata import RESERVED
 from clinops_prefect.stores.gcs_errors import no_bucket, translated
 from clinops_prefect.stores.gcs_upload import upload_parts
-from clinops_prefect.transfer import chained, in_parts
+from clinops_prefect.transfer import whole_or_parts
 
 if TYPE_CHECKING:
     from clinops_prefect.stores.gcs import GCSPipelineStore
@@ -70,14 +70,12 @@ class GCSBackend(Backend):
         options: dict[str, Any] = {"content_type": content_type, "retry": _RETRY, "timeout": _TIMEOUT}
         if not overwrite:
             options["if_generation_match"] = 0
-        parts = in_parts(chunks, _PART_BYTES)
-        # A list, to be emptied: nobody may keep the first part for as long as the upload lasts.
-        first = [next(parts, b"")]
+        body = whole_or_parts(chunks, _PART_BYTES)
         try:
-            if len(first[0]) < _PART_BYTES:
-                blob.upload_from_string(first.pop(), **options)
+            if isinstance(body, bytes):
+                blob.upload_from_string(body, **options)
             else:
-                upload_parts(blob, chained(first, parts), **options)
+                upload_parts(blob, body, **options)
         except api.PreconditionFailed:
             # A retry may have found what the first try had written before its answer was lost.
             if self._head(key, "").metadata.get(_WRITE_ID) != write_id:

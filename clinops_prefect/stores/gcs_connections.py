@@ -15,16 +15,18 @@ _PIECE_BYTES = 1 << 20
 _CONNECTIONS = 64
 
 
-class _PlainConnection(HTTPConnection):
+class _InPieces:
     def send(self, data: Any) -> None:
         for piece in _pieces(data):
-            super().send(piece)
+            super().send(piece)  # type: ignore[misc]  # of the connection that this is mixed into
 
 
-class _TlsConnection(HTTPSConnection):
-    def send(self, data: Any) -> None:
-        for piece in _pieces(data):
-            super().send(piece)
+class _PlainConnection(_InPieces, HTTPConnection):
+    pass
+
+
+class _TlsConnection(_InPieces, HTTPSConnection):
+    pass
 
 
 class _PlainPool(HTTPConnectionPool):

@@ -17,7 +17,7 @@ from clinops_prefect.errors import (
 )
 from clinops_prefect.metadata import RESERVED
 from clinops_prefect.stores.s3_errors import NO_BUCKET, NOT_FOUND, code_of, no_bucket, translated
-from clinops_prefect.transfer import PART_BYTES, chained, each_in_flight, in_parts, together
+from clinops_prefect.transfer import PART_BYTES, each_in_flight, together, whole_or_parts
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -78,14 +78,12 @@ class S3Backend(Backend):
         }
         condition: dict[str, Any] = {} if overwrite else {"IfNoneMatch": "*"}
         # At most ten thousand of them, which would end at 80 GB if they did not grow.
-        parts = in_parts(chunks, PART_BYTES, double_every=1000)
-        # A list, to be emptied: nobody may keep the first part for as long as the upload lasts.
-        first = [next(parts, b"")]
+        body = whole_or_parts(chunks, PART_BYTES, double_every=1000)
         try:
-            if len(first[0]) < PART_BYTES:
-                self.client.put_object(Body=first.pop(), **where, **what, **condition)
+            if isinstance(body, bytes):
+                self.client.put_object(Body=body, **where, **what, **condition)
             else:
-                self._write_parts(chained(first, parts), where, what, condition)
+                self._write_parts(body, where, what, condition)
         except boto.ClientError as error:
             if (code := code_of(error)) not in ("PreconditionFailed", "NoSuchUpload"):
                 raise
