@@ -104,8 +104,8 @@ supply-chain: $(VENV)/.dev  ## Check the declared dependencies and the built whe
 
 # What of the tests needs neither an emulator nor a server.
 LOWEST_TESTS := tests/unit/test_seal.py tests/unit/test_serializer.py tests/unit/test_errors.py \
-	tests/unit/test_large_frames.py tests/unit/test_conversion.py tests/unit/test_pieces.py tests/property/test_frames.py \
-	tests/contract/test_round_trips.py tests/contract/test_selection.py tests/faults/test_hostile_csv.py
+	tests/unit/test_large_frames.py tests/unit/test_slices.py tests/unit/test_conversion.py tests/unit/test_pieces.py \
+	tests/property/test_frames.py tests/contract/test_round_trips.py tests/contract/test_selection.py tests/faults/test_hostile_csv.py
 
 # The three after packaging are what that Prefect needs today and does not say.
 lowest: $(VENV)/.dev  ## Run the core on the lowest versions that pyproject.toml promises, in an environment of its own.
