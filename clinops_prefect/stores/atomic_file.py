@@ -156,11 +156,15 @@ def sweep(directory: Path) -> None:
 
 
 def remove_empty(directory: Path) -> bool:
-    """Remove a directory in which is nothing but what killed processes left; whether it is gone."""
+    """Remove a directory in which is nothing but what killed processes left, such as empty ones; whether it is gone."""
     with suppress(OSError):
         with os.scandir(directory) as entries:
             # The first artifact ends this: a directory may have very many.
-            only_left = all(entry.name.startswith(TEMPORARY) for entry in entries)
+            only_left = all(
+                entry.name.startswith(TEMPORARY)
+                or (entry.is_dir(follow_symlinks=False) and remove_empty(Path(entry.path)))
+                for entry in entries
+            )
         if only_left:
             sweep(directory)
             directory.rmdir()

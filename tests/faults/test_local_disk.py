@@ -215,3 +215,17 @@ def test_a_pipe_in_the_directory_is_no_artifact_and_is_not_waited_for(tmp_path: 
     assert not store.exists("x")
     store.upload(SMALL, "x")
     assert_same(store.download("x"), SMALL)
+
+
+def test_a_crash_between_the_removal_of_a_file_and_of_its_folder_is_tidied_up(tmp_path: Path) -> None:
+    """The next removal beside it takes along what is empty, and nothing that holds an artifact."""
+    store = LocalPipelineStore(tmp_path)
+    for name in ("a/crashed/deep/x", "a/b/y", "a/kept/deep/z"):
+        store.upload(SMALL, name)
+    (tmp_path / "a/crashed/deep/x.parquet").unlink()
+    store.delete_artifact("a/kept/deep/z")
+    store.upload(SMALL, "a/kept/deep/z")
+    store.delete_artifact("a/b/y")
+    assert store.list_artifacts() == ["a/kept/deep/z"]
+    store.delete_artifact("a/kept/deep/z")
+    assert list(tmp_path.iterdir()) == []
