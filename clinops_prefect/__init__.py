@@ -1,10 +1,8 @@
 """Hand wide clinical DataFrames from step to step in Prefect, and run AWS Step Functions pipelines from it."""
 
-import importlib
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from clinops_prefect import errors
+from clinops_prefect import errors, registry
 
 if TYPE_CHECKING:
     from clinops_prefect.artifacts.info import ArtifactInfo as ArtifactInfo
@@ -23,24 +21,19 @@ from clinops_prefect.errors import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-# Public name -> its module, and the extra that brings what the module imports. A block named here is one in the UI.
+# Public name -> where it is, and the extra that brings what its module imports. A block named here is one in the UI.
 _PUBLIC = {
     "ArtifactInfo": ("clinops_prefect.artifacts.info", ""),
     "DataFrameSerializer": ("clinops_prefect.results", ""),
-    "GCSPipelineStore": ("clinops_prefect.stores.gcs", "gcp"),
-    "LocalPipelineStore": ("clinops_prefect.stores.local", ""),
     "MapStep": ("clinops_prefect.definition", ""),
     "PipelineStep": ("clinops_prefect.definition", ""),
     "PipelineStore": ("clinops_prefect.store", ""),
-    "S3PipelineStore": ("clinops_prefect.stores.s3", "aws"),
     "S3Items": ("clinops_prefect.definition", ""),
     "S3Results": ("clinops_prefect.definition", ""),
     "StepFunctionsPipeline": ("clinops_prefect.step_functions", "aws"),
     "StorageFormat": ("clinops_prefect.storage_format", ""),
+    **{store.name: (store.target.partition(":")[0], store.extra) for store in registry.STORES},
 }
-
-# Extra -> the package of it that says whether it is installed.
-_EXTRAS = {"aws": "prefect_aws", "gcp": "prefect_gcp"}
 
 __all__ = sorted([*_PUBLIC, *errors.__all__])
 
@@ -50,21 +43,12 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, extra = _PUBLIC[name]
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        if not extra or (error.name or "").startswith("clinops_prefect"):
-            raise
-        raise ImportError(
-            f"{name} needs the packages of the {extra!r} extra ({error.name} is missing): "
-            f"pip install 'clinops-prefect[{extra}]'",
-            name=error.name,
-        ) from error
+    found = registry.load(f"{module}:{name}", extra)
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
     # `prefect block register -m clinops_prefect` gets each of these names, and ends at the first that fails.
-    missing = {name for name, (_, extra) in _PUBLIC.items() if extra and find_spec(_EXTRAS[extra]) is None}
+    missing = {name for name, (_, extra) in _PUBLIC.items() if not registry.is_installed(extra)}
     return sorted({*globals(), *__all__} - missing)

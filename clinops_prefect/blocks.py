@@ -6,8 +6,12 @@ A class registers itself with Prefect when it is made, and `clinops_prefect` mak
 from contextlib import suppress
 
 import clinops_prefect
+from clinops_prefect import registry
 
+# An extra that is not installed is no fault here, and Prefect would print it to each of its users as one.
 for _name in clinops_prefect.__all__:
-    # An extra that is not installed is no fault here, and Prefect would print it to each of its users as one.
     with suppress(ImportError):
         getattr(clinops_prefect, _name)
+for _store in registry.stores():
+    with suppress(ImportError):
+        _store.load()

@@ -3,6 +3,7 @@
 Every error is a `ClinopsPrefectError` and also the builtin a caller would catch without knowing this package:
 
     ClinopsPrefectError
+    ├── InvalidStoreError            ValueError           no store is meant, or its fields cannot work
     ├── InvalidArtifactNameError     ValueError           a name no store would accept
     ├── InvalidMetadataError         ValueError           metadata no store would carry
     ├── ArtifactNotFoundError        FileNotFoundError
@@ -41,6 +42,7 @@ __all__ = [
     "InvalidExecutionError",
     "InvalidMetadataError",
     "InvalidPipelineError",
+    "InvalidStoreError",
     "ServiceUnavailableError",
     "StateMachineNotFoundError",
     "UnsupportedFrameError",
@@ -75,6 +77,10 @@ def _rebuild(cls: type[ClinopsPrefectError], message: str, state: dict[str, Any]
     error.args = (message,)
     error.__dict__.update(state)
     return error
+
+
+class InvalidStoreError(ClinopsPrefectError, ValueError):
+    """A URI or reference means no store, or a field of a store or a pipeline has a value that cannot work."""
 
 
 class InvalidArtifactNameError(ClinopsPrefectError, ValueError):

@@ -1,14 +1,19 @@
 """PipelineStore: hands DataFrames from step to step by name. Written once, over the byte operations of a backend."""
 
 import abc
-import importlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from clinops_prefect import registry
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.backend import ObjectChangedError, ObjectExistsError
-from clinops_prefect.errors import ArtifactExistsError, ArtifactNotFoundError, ServiceUnavailableError
+from clinops_prefect.errors import (
+    ArtifactExistsError,
+    ArtifactNotFoundError,
+    InvalidStoreError,
+    ServiceUnavailableError,
+)
 from clinops_prefect.metadata import check_metadata
 from clinops_prefect.names import check_name, check_prefix, join, name_of
 from clinops_prefect.store_block import StoreBlock
@@ -18,13 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from clinops_prefect.frames.selection import Filters
-
-# Where `from_uri` finds the store of a scheme. By name, so that one cloud's packages are imported for its URIs only.
-_STORES = {
-    "file": ("clinops_prefect.stores.local", "LocalPipelineStore"),
-    "s3": ("clinops_prefect.stores.s3", "S3PipelineStore"),
-    "gs": ("clinops_prefect.stores.gcs", "GCSPipelineStore"),
-}
 
 
 # ABC among the bases themselves is what keeps Prefect from registering a class as a block.
@@ -46,17 +44,18 @@ class PipelineStore(StoreBlock, abc.ABC):
             **fields: Any other field of that store.
 
         Raises:
-            ValueError: No store has that scheme.
+            InvalidStoreError: No store has that scheme.
+            ImportError: The extra of that store is not installed.
         """
         text = str(uri)
         scheme, separator, rest = text.partition("://")
         if not separator:
             scheme, rest = "file", text
-        if scheme not in _STORES:
-            known = ", ".join(f"{name}://" for name in sorted(_STORES))
-            raise ValueError(f"no store for {scheme}://; there are {known} and plain paths")
-        module, name = _STORES[scheme]
-        store: type[PipelineStore] = getattr(importlib.import_module(module), name)
+        kind = registry.by_scheme(scheme)
+        if kind is None:
+            known = ", ".join(sorted(f"{store.scheme}://" for store in registry.stores()))
+            raise InvalidStoreError(f"no store for {scheme}://; there are {known} and plain paths")
+        store: type[PipelineStore] = kind.load()
         return store._at(rest, is_uri=bool(separator), **fields)
 
     @classmethod

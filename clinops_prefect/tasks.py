@@ -9,7 +9,6 @@ worth retrying (`ServiceUnavailableError`) and tell Prefect's Assets page what w
 
 import asyncio
 import functools
-import importlib
 import inspect
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -19,7 +18,7 @@ from prefect import Task, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
-from clinops_prefect import lineage
+from clinops_prefect import lineage, registry
 from clinops_prefect.errors import ServiceUnavailableError
 from clinops_prefect.frames.selection import Filters
 from clinops_prefect.store import PipelineStore
@@ -47,15 +46,7 @@ R = TypeVar("R")
 
 StoreReference = PipelineStore | str
 
-# Block type -> where its class is; loading a block imports its cloud's packages only.
-_BLOCKS = {
-    "local-pipeline-store": ("clinops_prefect.stores.local", "LocalPipelineStore"),
-    "s3-pipeline-store": ("clinops_prefect.stores.s3", "S3PipelineStore"),
-    "gcs-pipeline-store": ("clinops_prefect.stores.gcs", "GCSPipelineStore"),
-}
-
-
-# Name -> its module, which imports boto3: who uses only the stores of another cloud need not have it.
+# Name -> where it is. It imports boto3: a user of another cloud's stores need not have it.
 _STEP_FUNCTIONS = {
     "arun_step_functions_pipeline": "clinops_prefect.step_functions.tasks",
     "run_step_functions_pipeline": "clinops_prefect.step_functions.tasks",
@@ -66,12 +57,7 @@ _STEP_FUNCTIONS = {
 def __getattr__(name: str) -> Any:
     if name not in _STEP_FUNCTIONS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(importlib.import_module(_STEP_FUNCTIONS[name]), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("clinops_prefect"):
-            raise
-        raise ImportError(f"{name} needs the 'aws' extra: pip install 'clinops-prefect[aws]'") from error
+    return registry.load(f"{_STEP_FUNCTIONS[name]}:{name}", "aws")
 
 
 def open_store(store: StoreReference) -> PipelineStore:
@@ -87,9 +73,8 @@ def open_store(store: StoreReference) -> PipelineStore:
     if isinstance(store, PipelineStore):
         return store
     slug, _, name = str(store).partition("/")
-    if slug in _BLOCKS and name:
-        module, kind = _BLOCKS[slug]
-        loaded: PipelineStore = getattr(importlib.import_module(module), kind).load(name, _sync=True)
+    if name and (kind := registry.by_slug(slug)):
+        loaded: PipelineStore = kind.load().load(name, _sync=True)
         return loaded
     return PipelineStore.from_uri(store)
 

@@ -31,7 +31,7 @@ from clinops_prefect.stores.s3_backend import S3Backend
 ALL = [getattr(errors, name) for name in errors.__all__]
 # As design.md draws them.
 BUILTINS = {
-    "InvalidArtifactNameError": ValueError, "InvalidMetadataError": ValueError,
+    "InvalidStoreError": ValueError, "InvalidArtifactNameError": ValueError, "InvalidMetadataError": ValueError,
     "ArtifactNotFoundError": FileNotFoundError, "BucketNotFoundError": FileNotFoundError,
     "ArtifactExistsError": FileExistsError, "ArtifactDecodeError": ValueError, "ArtifactColumnError": KeyError,
     "UnsupportedFrameError": ValueError, "UntrustedResultError": PermissionError, "AccessDeniedError": PermissionError,

@@ -1,0 +1,141 @@
+"""The one table of stores: scheme, block slug, class and extra. Everything that looks for a store reads it.
+
+Another package adds a store by an entry point whose name is the scheme and whose value is the class:
+
+    [project.entry-points."clinops_prefect.stores"]
+    sftp = "their_package.store:SFTPPipelineStore"
+
+`load` is the only function of this package that imports a module above its own, by name and when it is called.
+"""
+
+import functools
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+GROUP = "clinops_prefect.stores"
+_PACKAGE = "clinops-prefect"
+# Extra -> the package of it that says whether it is installed.
+_EXTRAS = {"aws": "prefect_aws", "gcp": "prefect_gcp"}
+
+
+@dataclass(frozen=True)
+class RegisteredStore:
+    """A kind of store, before its class is imported.
+
+    Attributes:
+        scheme: What stands before `://` in its URIs.
+        target: Where its class is, `module:Class`.
+        extra: The extra that brings the packages that the module imports; empty when there is none.
+        package: The distribution that has the store, as pip knows it.
+        known_slug: The block type's slug; empty when only the class knows it.
+    """
+
+    scheme: str
+    target: str
+    extra: str = ""
+    package: str = _PACKAGE
+    known_slug: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the class."""
+        return self.target.rpartition(":")[2]
+
+    @property
+    def slug(self) -> str:
+        """The block type's slug. For a store of another package, its class is imported to learn it."""
+        if self.known_slug:
+            return self.known_slug
+        try:
+            return str(self.load().get_block_type_slug())
+        except ImportError:
+            # Its reference must still be recognised, so that opening it says what is missing.
+            return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", self.name).lower()
+
+    def load(self) -> Any:
+        """The class.
+
+        Raises:
+            ImportError: The extra or the package is not installed; the message names it.
+        """
+        return load(self.target, self.extra, self.package)
+
+
+STORES = (
+    RegisteredStore("file", "clinops_prefect.stores.local:LocalPipelineStore", known_slug="local-pipeline-store"),
+    RegisteredStore("gs", "clinops_prefect.stores.gcs:GCSPipelineStore", "gcp", known_slug="gcs-pipeline-store"),
+    RegisteredStore("s3", "clinops_prefect.stores.s3:S3PipelineStore", "aws", known_slug="s3-pipeline-store"),
+)
+
+
+def stores() -> Iterator[RegisteredStore]:
+    """All kinds of stores: those of this package, and then those that other packages register.
+
+    A package cannot replace a store of this one, so installing it does not redirect anybody's `s3://`.
+    """
+    yield from STORES
+    yield from _registered(tuple(sys.path))
+
+
+def by_scheme(scheme: str) -> RegisteredStore | None:
+    """The kind of store whose URIs begin with `scheme://`."""
+    return next((store for store in stores() if store.scheme == scheme), None)
+
+
+def by_slug(slug: str) -> RegisteredStore | None:
+    """The kind of store that a block reference `slug/name` means."""
+    return next((store for store in stores() if store.slug == slug), None)
+
+
+def load(target: str, extra: str = "", package: str = _PACKAGE) -> Any:
+    """Import what `module:name` means.
+
+    Args:
+        target: The module and the name in it.
+        extra: The extra that brings what the module imports.
+        package: The distribution that has the module.
+
+    Raises:
+        ImportError: A package is missing; the message says what to install.
+    """
+    module, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        ours = (error.name or "").partition(".")[0] == "clinops_prefect"
+        if package == _PACKAGE and (ours or not extra):
+            raise
+        wanted = f"{package}[{extra}]" if extra else package
+        reason = f"{error.name} is missing" if isinstance(error, ModuleNotFoundError) else str(error)
+        packages = f"the packages of the {extra!r} extra" if extra else f"a working {package}"
+        raise ImportError(f"{name} needs {packages} ({reason}): pip install '{wanted}'", name=error.name) from error
+    except Exception as error:
+        if package == _PACKAGE:
+            raise
+        # A fault of another package must not take this package's own stores along.
+        raise ImportError(f"{target} of {package} cannot be imported ({type(error).__name__}: {error})") from error
+
+
+def is_installed(extra: str) -> bool:
+    """Whether the packages of an extra are there; nothing is imported to find out."""
+    return not extra or find_spec(_EXTRAS[extra]) is not None
+
+
+@functools.lru_cache(maxsize=8)
+def _registered(_path: tuple[str, ...]) -> tuple[RegisteredStore, ...]:
+    # Cached for each sys.path, since a search of all installed packages takes longer than opening a store.
+    from importlib.metadata import entry_points
+
+    taken, found = {store.scheme for store in STORES}, []
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        if point.name not in taken:
+            taken.add(point.name)
+            package = point.dist.name if point.dist else point.module.partition(".")[0]
+            extra = point.extras[0] if point.extras else ""
+            found.append(RegisteredStore(point.name, f"{point.module}:{point.attr}", extra, package))
+    return tuple(found)
