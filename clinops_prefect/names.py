@@ -32,6 +32,29 @@ def check_name(name: str, *, what: str = "artifact name") -> str:
     return name
 
 
+def check_artifact_name(name: str, extension: str) -> str:
+    """Return `name` if it follows the grammar and leaves the extension to the store.
+
+    Raises:
+        InvalidArtifactNameError: It breaks the grammar, or ends in the extension: `labs.parquet` would become
+            `labs.parquet.parquet`.
+    """
+    check_name(name)
+    if has_extension(name, extension):
+        bare = name[: -len(extension)]
+        hint = f": use {_shown(bare)}" if is_name(bare) and not has_extension(bare, extension) else ""
+        raise InvalidArtifactNameError(
+            f"artifact name {_shown(name)} ends in {name[-len(extension) :]}, and the store adds {extension} "
+            f"itself{hint}"
+        )
+    return name
+
+
+def has_extension(name: str, extension: str) -> bool:
+    """Whether a name ends in the extension, in capitals or not."""
+    return bool(extension) and name[-len(extension) :].lower() == extension
+
+
 def is_name(name: str) -> bool:
     """Whether `name` follows the grammar."""
     return not _problem(name)

@@ -15,7 +15,7 @@ from clinops_prefect.errors import (
     ServiceUnavailableError,
 )
 from clinops_prefect.metadata import check_metadata
-from clinops_prefect.names import check_name, check_prefix, join, name_of
+from clinops_prefect.names import check_artifact_name, check_prefix, has_extension, join, name_of
 from clinops_prefect.store_block import StoreBlock
 from clinops_prefect.twins import asynchronous, asynchronous_iterator
 
@@ -83,7 +83,7 @@ class PipelineStore(StoreBlock, abc.ABC):
         Raises:
             UnsupportedFrameError: The frame would not come back equal; nothing was written.
             ArtifactExistsError: `overwrite` is false and it exists; nothing was written.
-            InvalidArtifactNameError: The name breaks the grammar.
+            InvalidArtifactNameError: The name breaks the grammar, or ends in the store's own extension.
             InvalidMetadataError: The metadata cannot be carried.
             BucketNotFoundError: There is no such bucket.
             AccessDeniedError: The credentials do not permit it.
@@ -219,7 +219,9 @@ class PipelineStore(StoreBlock, abc.ABC):
         root = join(self.prefix, below) if below else self.prefix
         extension = self.format.extension
         keys = self._backend().list(f"{root}/" if root else "")
-        return sorted(name for key in keys if (name := name_of(key, self.prefix, extension)) is not None)
+        names = (name_of(key, self.prefix, extension) for key in keys)
+        # Another program may have written `labs.parquet.parquet`; no method takes `labs.parquet` as a name.
+        return sorted(name for name in names if name is not None and not has_extension(name, extension))
 
     alist_artifacts = asynchronous(list_artifacts)
 
@@ -307,7 +309,7 @@ class PipelineStore(StoreBlock, abc.ABC):
         return codec
 
     def _key(self, name: str) -> str:
-        key = join(self.prefix, check_name(name), self.format.extension)
+        key = join(self.prefix, check_artifact_name(name, self.format.extension), self.format.extension)
         return self._checked_key(key, self.format.sidecar_bytes)
 
     def _write(self, key: str, encode: Callable[[], Any], metadata: dict[str, str], overwrite: bool) -> str:

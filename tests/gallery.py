@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 
 NAMES = ["a", "b", "c"]
@@ -229,6 +230,19 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "a subclass": (lambda: _FrameOfAnotherKind({"a": [1]}), "_FrameOfAnotherKind"),
     "a dictionary": (lambda: {"a": [1]}, "dict"),
     "nothing": (lambda: None, "NoneType"),
+    "a polars frame": (lambda: pl.DataFrame({"lactate": [SECRET]}), "a polars.DataFrame; pass its .to_pandas"),
+    "a lazy polars frame": (lambda: pl.LazyFrame({"lactate": [SECRET]}), "pass its .collect"),
+    "an Arrow table": (lambda: pa.table({"lactate": [SECRET]}), "a pyarrow.Table; pass its .to_pandas"),
+    "a list": (lambda: [{"lactate": SECRET}], "pass pd.DataFrame"),
+    "NaN of a Decimal": (
+        lambda: _each(lactate=pd.Series([decimal.Decimal("NaN"), None], dtype=object)),
+        "'lactate' marks missing values with a Decimal",
+    ),
+    "only NaN of a Decimal": (lambda: _each(lactate=[decimal.Decimal("NaN"), decimal.Decimal(1)]), "with a Decimal"),
+    "NaT of NumPy beside text": (
+        lambda: _each(lactate=pd.Series([SECRET, np.datetime64("NaT")], dtype=object)),
+        "'lactate' marks missing values with a datetime64",
+    ),
 }
 
 # Neither refused nor kept by contract: whatever a store does with these, it may not return something else.

@@ -276,12 +276,36 @@ def _labels(note: dict[str, Any], fields: list[str]) -> "pd.Index[Any]":
 def _check_frame(df: pd.DataFrame) -> None:
     # A subclass (a GeoDataFrame, say) would come back as another type.
     if type(df) is not pd.DataFrame:
-        hint = "; pass series.to_frame()" if isinstance(df, pd.Series) else ""
-        raise UnsupportedFrameError(f"a pandas DataFrame is needed, not a {type(df).__name__}{hint}")
+        raise UnsupportedFrameError(f"a pandas DataFrame is needed, not a {_type_name(df)}{_remedy(df)}")
     _refuse_duplicates([str(label) for label in df.columns])
     # pyarrow warns about these, then turns them into text.
     if df.columns.nlevels == 1 and df.columns.inferred_type.startswith("mixed"):
         raise UnsupportedFrameError("column labels mix types; use df.columns = df.columns.astype(str)")
+
+
+def _type_name(value: Any) -> str:
+    """`polars.DataFrame`, not `DataFrame`: several packages have a class of that name."""
+    package = type(value).__module__.partition(".")[0]
+    return type(value).__name__ if package == "builtins" else f"{package}.{type(value).__name__}"
+
+
+def _remedy(value: Any) -> str:
+    """How to make a pandas DataFrame of it, where that is known."""
+    if isinstance(value, pd.Series | pd.Index):
+        return "; pass its .to_frame()"
+    if isinstance(value, pd.DataFrame):
+        return ", which would come back as a plain one; pass pd.DataFrame(df)"
+    # By name, without importing packages that the caller may not have. A lazy frame is computed first.
+    for method, remedy in (
+        ("collect", ".collect().to_pandas()"),
+        ("compute", ".compute()"),
+        ("to_pandas", ".to_pandas()"),
+    ):
+        if callable(getattr(value, method, None)):
+            return f"; pass its {remedy}"
+    if isinstance(value, dict | list):
+        return "; pass pd.DataFrame(…) of it"
+    return ""
 
 
 def _refuse_duplicates(names: list[str]) -> None:

@@ -60,6 +60,9 @@ def complaint(values: "pd.Series[Any]") -> str:
         return f"is a category of {of}, which does not come back equal; convert it, with .astype(str) for instance"
     if values.dtype != object:
         return f"has the dtype {values.dtype}, which does not come back equal; convert it first, with .astype(…)"
+    if unknown := sorted({_marker(value) for value in values[values.isna()]} - set(_MISSING)):
+        # `Decimal("NaN")`, `np.datetime64("NaT")`: pandas takes them for missing, and Arrow has no place for them.
+        return f"marks missing values with a {unknown[0]} (its NaN or NaT), which does not come back equal; use None"
     types = sorted({type(value).__name__ for value in values[values.notna()]})
     if len(types) > 1 and not kind.startswith(("string", "date", "bytes")):
         return f"mixes types ({', '.join(types)}); convert it to one type, with .astype(str) for instance"
@@ -69,7 +72,9 @@ def complaint(values: "pd.Series[Any]") -> str:
 
 def _missing_kind(values: "pd.Series[Any]", where: str) -> str:
     markers = {_marker(value) for value in values[values.isna()]}
-    if len(markers) > 1 or not markers <= set(_MISSING):
+    if not markers <= set(_MISSING):
+        raise UnsupportedFrameError(f"{where} {complaint(values)}")
+    if len(markers) > 1:
         names = ", ".join(sorted(markers))
         raise UnsupportedFrameError(
             f"{where} marks missing values in more than one way ({names}); use one, as in "

@@ -24,17 +24,49 @@ BAD = [
 
 def test_every_good_name_round_trips_lists_and_deletes(door: Door, format: str) -> None:
     store = door.store(prefix="p/q", format=format)
-    for number, name in enumerate(GOOD):
+    good = [name for name in GOOD if not name.endswith(f".{format}")]
+    for number, name in enumerate(good):
         uri = store.upload(pd.DataFrame({"a": [number]}), name)
         assert uri == store.uri(name)
     # Not fewer: no two of them are one object.
-    assert store.list_artifacts() == sorted(GOOD)
-    for number, name in enumerate(GOOD):
+    assert store.list_artifacts() == sorted(good)
+    for number, name in enumerate(good):
         assert store.download(name)["a"].tolist() == [number]
         assert f"p/q/{name}.{format}" in door.keys()
-    for name in GOOD:
+    for name in good:
         store.delete_artifact(name)
     assert door.keys() == []
+
+
+@pytest.mark.parametrize("name", ["labs.parquet", "a/labs.PARQUET", "labs.csv", "labs.Csv", "x.parquet.parquet"])
+def test_the_stores_own_extension_is_refused_by_every_method_and_the_name_without_it_shown(
+    door: Door, format: str, name: str
+) -> None:
+    store = door.store(format=format)
+    if not name.lower().endswith(format):
+        store.upload(FRAME, name)
+        assert store.list_artifacts() == [name]
+        return
+    store.upload(FRAME, "x")
+    before = door.keys()
+    for call in (
+        lambda n: store.upload(FRAME, n), lambda n: store.upload_batches([FRAME], n), store.download, store.stat,
+        lambda n: list(store.iter_batches(n)), store.exists, store.delete_artifact, store.uri, store.list_versions,
+        lambda n: store.copy_artifact(n, "x"), lambda n: store.copy_artifact("x", n),
+    ):  # fmt: skip
+        with pytest.raises(InvalidArtifactNameError, match=f"adds .{format} itself") as caught:
+            call(name)
+    assert ("use '" in str(caught.value)) == (name != "x.parquet.parquet")
+    assert door.keys() == before
+    # A plain object has its extension in its path.
+    assert store.write_bytes(f"b/{name}", b"1").endswith(name)
+
+
+def test_what_is_listed_can_be_downloaded_also_beside_an_extension_twice(door: Door, format: str) -> None:
+    store = door.store(format=format)
+    store.upload(FRAME, "x")
+    door.put(f"y.{format}.{format}", b"another program's")
+    assert [store.download(name).shape for name in store.list_artifacts()] == [FRAME.shape]
 
 
 def test_a_bad_name_is_refused_by_every_method(door: Door, format: str) -> None:

@@ -28,7 +28,7 @@ DISTINCT = [
     "\uff0f", "\u2024\u2024", "\uff0e\uff0e",
     "..a", "a..b", "%2e%2e", "%2F", "..%2fx", "a%00b", "\u05d0", "\u06a9\u200c\u0647",
     "\U0001f468\u200d\u2695\ufe0f", "a\u00a0b", "a\u3000b", "~root", "$HOME", "`id`", "$(id)", "; rm -rf x", "|x", "*",
-    "a?versionId=1", "a#x", "a&b=c", "<script>", "'", '"', "\\..\\x", "C:\\x", "-rf", "--", "a.parquet", "a.csv",
+    "a?versionId=1", "a#x", "a&b=c", "<script>", "'", '"', "\\..\\x", "C:\\x", "-rf", "--", "a.parquet.x", "a.csv",
     "a.csv.0123456789abcdef.schema.json",
 ]  # fmt: skip
 

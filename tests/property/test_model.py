@@ -24,7 +24,7 @@ from tests.doors import Door, GCSDoor, LocalDoor, S3Door
 from tests.gallery import assert_same
 from tests.property.strategies import frames, plain_frames
 
-NAMES = st.sampled_from(["a", "a/b", "a/b/c", "a-b", "ab", "d=1/ä.x", "a.parquet", "a.csv"])
+NAMES = st.sampled_from(["a", "a/b", "a/b/c", "a-b", "ab", "d=1/ä.x", "a.parquet.x", "a.csv.x"])
 FRAMES = st.integers(0, 5).flatmap(plain_frames) | frames(max_rows=3, max_columns=3)
 METADATA = st.dictionaries(st.sampled_from(["k", "run-id"]), st.sampled_from(["", "v", "7"]), max_size=2)
 
