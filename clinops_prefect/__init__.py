@@ -6,12 +6,12 @@ from clinops_prefect import errors, registry
 
 if TYPE_CHECKING:
     from clinops_prefect.artifacts.info import ArtifactInfo as ArtifactInfo
-    from clinops_prefect.definition import MapStep as MapStep
-    from clinops_prefect.definition import PipelineStep as PipelineStep
-    from clinops_prefect.definition import S3Items as S3Items
-    from clinops_prefect.definition import S3Results as S3Results
     from clinops_prefect.results import DataFrameSerializer as DataFrameSerializer
     from clinops_prefect.step_functions import StepFunctionsPipeline as StepFunctionsPipeline
+    from clinops_prefect.step_functions.language.steps import MapStep as MapStep
+    from clinops_prefect.step_functions.language.steps import PipelineStep as PipelineStep
+    from clinops_prefect.step_functions.language.steps import S3Items as S3Items
+    from clinops_prefect.step_functions.language.steps import S3Results as S3Results
     from clinops_prefect.storage_format import StorageFormat as StorageFormat
     from clinops_prefect.store import PipelineStore as PipelineStore
     from clinops_prefect.stores.gcs import GCSPipelineStore as GCSPipelineStore
@@ -25,11 +25,11 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ArtifactInfo": ("clinops_prefect.artifacts.info", ""),
     "DataFrameSerializer": ("clinops_prefect.results", ""),
-    "MapStep": ("clinops_prefect.definition", ""),
-    "PipelineStep": ("clinops_prefect.definition", ""),
+    "MapStep": ("clinops_prefect.step_functions.language.steps", ""),
+    "PipelineStep": ("clinops_prefect.step_functions.language.steps", ""),
     "PipelineStore": ("clinops_prefect.store", ""),
-    "S3Items": ("clinops_prefect.definition", ""),
-    "S3Results": ("clinops_prefect.definition", ""),
+    "S3Items": ("clinops_prefect.step_functions.language.steps", ""),
+    "S3Results": ("clinops_prefect.step_functions.language.steps", ""),
     "StepFunctionsPipeline": ("clinops_prefect.step_functions", "aws"),
     "StorageFormat": ("clinops_prefect.storage_format", ""),
     **{store.name: (store.target.partition(":")[0], store.extra) for store in registry.STORES},

@@ -24,8 +24,8 @@ from clinops_prefect.frames.selection import Filters
 from clinops_prefect.store import PipelineStore
 
 if TYPE_CHECKING:
-    from clinops_prefect.step_functions.cancellation import stop_executions_on_cancellation
-    from clinops_prefect.step_functions.tasks import arun_step_functions_pipeline, run_step_functions_pipeline
+    from clinops_prefect.step_functions.runs.cancellation import stop_executions_on_cancellation
+    from clinops_prefect.step_functions.runs.tasks import arun_step_functions_pipeline, run_step_functions_pipeline
 
 __all__ = [
     "adownload_artifact",
@@ -48,9 +48,9 @@ StoreReference = PipelineStore | str
 
 # Name -> where it is. It imports boto3: a user of another cloud's stores need not have it.
 _STEP_FUNCTIONS = {
-    "arun_step_functions_pipeline": "clinops_prefect.step_functions.tasks",
-    "run_step_functions_pipeline": "clinops_prefect.step_functions.tasks",
-    "stop_executions_on_cancellation": "clinops_prefect.step_functions.cancellation",
+    "arun_step_functions_pipeline": "clinops_prefect.step_functions.runs.tasks",
+    "run_step_functions_pipeline": "clinops_prefect.step_functions.runs.tasks",
+    "stop_executions_on_cancellation": "clinops_prefect.step_functions.runs.cancellation",
 }
 
 

@@ -1,7 +1,30 @@
-"""AWS Step Functions: build a state machine of steps, deploy it, run it to its end, and never twice."""
+"""AWS Step Functions: build a state machine of steps, deploy it, run it to its end, and never twice.
 
-from clinops_prefect.step_functions.history import StateEvent
-from clinops_prefect.step_functions.job import StepFunctionsRun
-from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline
+- `language`: the steps, and the Amazon States Language that they become. Pure: a Lambda function can import it.
+- `service`: what is asked of AWS: deploy, start, wait, redrive, history, and AWS's errors as ours. Needs boto3 only.
+- `runs`: what a Prefect run adds: lasting names, progress, cancellation, the task and the job.
+- `pipeline`: the Prefect block on top of them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline as StepFunctionsPipeline
+    from clinops_prefect.step_functions.runs.job import StepFunctionsRun as StepFunctionsRun
+    from clinops_prefect.step_functions.service.history import StateEvent as StateEvent
 
 __all__ = ["StateEvent", "StepFunctionsPipeline", "StepFunctionsRun"]
+
+_MODULES = {
+    "StateEvent": "clinops_prefect.step_functions.service.history",
+    "StepFunctionsPipeline": "clinops_prefect.step_functions.pipeline",
+    "StepFunctionsRun": "clinops_prefect.step_functions.runs.job",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # PEP 562: whoever imports `language` imports this module first, and may have neither Prefect nor boto3.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -9,17 +9,18 @@ from pydantic import ConfigDict, HttpUrl
 from clinops_prefect.aws import aws_client
 from clinops_prefect.errors import InvalidExecutionError
 from clinops_prefect.links import LOGO, UI_GUIDE
-from clinops_prefect.step_functions import deployment, executions, running
-from clinops_prefect.step_functions import history as state_history
-from clinops_prefect.step_functions.cancellation import announce
-from clinops_prefect.step_functions.job import StepFunctionsRun
+from clinops_prefect.step_functions.runs import running
+from clinops_prefect.step_functions.runs.cancellation import announce
+from clinops_prefect.step_functions.runs.job import StepFunctionsRun
+from clinops_prefect.step_functions.runs.runnable import SLUG
+from clinops_prefect.step_functions.runs.tasks import PipelineTask, task_of
+from clinops_prefect.step_functions.service import deployment, executions
+from clinops_prefect.step_functions.service import history as state_history
 from clinops_prefect.step_functions.state_machine import StateMachine
 from clinops_prefect.twins import asynchronous, asynchronous_iterator
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
-
-    from clinops_prefect.step_functions.tasks import PipelineTask
 
 _CLIENT_CONFIG = {
     "retries": {"mode": "adaptive", "max_attempts": 5},
@@ -69,7 +70,7 @@ class StepFunctionsPipeline(StateMachine):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     _block_type_name: ClassVar[str | None] = "Step Functions Pipeline"
-    _block_type_slug: ClassVar[str | None] = "step-functions-pipeline"
+    _block_type_slug: ClassVar[str | None] = SLUG
     _logo_url: ClassVar[HttpUrl | None] = HttpUrl(LOGO)
     _documentation_url: ClassVar[HttpUrl | None] = HttpUrl(UI_GUIDE)
 
@@ -220,14 +221,12 @@ class StepFunctionsPipeline(StateMachine):
             running.run, self, input_data, execution_name, deploy=deploy, timeout=timeout
         )
 
-    def as_task(self, **task_options: Any) -> "PipelineTask":
+    def as_task(self, **task_options: Any) -> PipelineTask:
         """A Prefect task that runs this pipeline: `task(input_data=None, execution_name="")`.
 
         Args:
             **task_options: Options of `prefect.task`, such as `name` or `retries`.
         """
-        from clinops_prefect.step_functions.tasks import task_of
-
         return task_of(self, **task_options)
 
     # Prefect declares the three methods of a job as coroutines; its own integrations have both kinds.

@@ -9,13 +9,13 @@ from prefect.blocks.abstract import JobBlock
 from prefect_aws import AwsCredentials
 from pydantic import Field
 
-from clinops_prefect.definition import MapStep, PipelineStep, Step, refuse_unknown
-from clinops_prefect.definition_check import DEFINITION_BYTES, definition_problems, name_problems
 from clinops_prefect.endpoints import check_endpoint
 from clinops_prefect.errors import InvalidPipelineError
-from clinops_prefect.machine_check import logging_problems, tag_problems
-from clinops_prefect.states_language import states_language
-from clinops_prefect.step_functions.diagram import Diagram
+from clinops_prefect.step_functions.language.check import DEFINITION_BYTES, definition_problems, name_problems
+from clinops_prefect.step_functions.language.diagram import Diagram
+from clinops_prefect.step_functions.language.machine_settings import logging_problems, tag_problems
+from clinops_prefect.step_functions.language.states_language import states_language
+from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, Step, refuse_unknown
 
 _ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d+):role/.+")
 # What Prefect puts into the data of a block that it hydrates; context hydration would lose them.

@@ -28,7 +28,7 @@ from clinops_prefect import (
     UntrustedResultError,
     trust,
 )
-from clinops_prefect.step_functions import executions, polling
+from clinops_prefect.step_functions.service import executions, polling
 from clinops_prefect.trust import OURS, check_result, result_block
 from tests.faults.canaries import CELL
 

@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from clinops_prefect.jsonata import merged_input
+from clinops_prefect.step_functions.language.merge import merged_input
 from tests.step_functions.test_definition import all_kinds, documented_merge, json_values, language, objects, same
 
 MODULES = Path(__file__).parents[2] / ".node/node_modules"

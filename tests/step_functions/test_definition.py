@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clinops_prefect.definition import MapStep, PipelineStep, S3Items, S3Results, Step
-from clinops_prefect.definition_check import definition_problems
-from clinops_prefect.jsonata import merged_input
-from clinops_prefect.states_language import states_language
+from clinops_prefect.step_functions.language.check import definition_problems
+from clinops_prefect.step_functions.language.merge import merged_input
+from clinops_prefect.step_functions.language.states_language import states_language
+from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, S3Items, S3Results, Step
 
 LAMBDA = "arn:aws:lambda:us-east-1:123456789:function:clinops-ingest"
 AWKWARD = {

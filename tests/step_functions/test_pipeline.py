@@ -12,7 +12,6 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from clinops_prefect.definition import MapStep, PipelineStep, S3Items, S3Results
 from clinops_prefect.errors import (
     ExecutionFailedError,
     ExecutionNotFoundError,
@@ -22,6 +21,7 @@ from clinops_prefect.errors import (
     StateMachineNotFoundError,
 )
 from clinops_prefect.step_functions import StepFunctionsPipeline
+from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, S3Items, S3Results
 from tests.step_functions_emulator import Emulator
 
 
@@ -362,7 +362,7 @@ def test_an_execution_that_never_was(
 ) -> None:
     pipeline.add_step(PipelineStep("A", function("count")))
     pipeline.deploy()
-    monkeypatch.setattr("clinops_prefect.step_functions.polling._UNKNOWN_FOR", 2)
+    monkeypatch.setattr("clinops_prefect.step_functions.service.polling._UNKNOWN_FOR", 2)
     with pytest.raises(ExecutionNotFoundError):
         pipeline.wait(pipeline.state_machine_arn.replace(":stateMachine:", ":execution:") + ":nothing")
 

@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 
 from clinops_prefect.errors import ExecutionFailedError
-from clinops_prefect.step_functions import StepFunctionsPipeline, polling
+from clinops_prefect.step_functions import StepFunctionsPipeline
+from clinops_prefect.step_functions.service import polling
 from tests.step_functions_emulator import Emulator
 
 

@@ -20,7 +20,7 @@ def allowed(name: str) -> set[str]:
 
 def called(client: str, *modules: str) -> set[str]:
     """The operations that modules call on a boto3 client of that name, as AWS spells them."""
-    code = "".join(path.read_text() for module in modules for path in sorted((ROOT / module).glob("*.py")))
+    code = "".join(path.read_text() for module in modules for path in sorted((ROOT / module).rglob("*.py")))
     names = re.findall(rf"\b{client}\.([a-z_]+)\(", code)
     return {"".join(word.capitalize() for word in name.split("_")) for name in names}
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from prefect import flow
 
-from clinops_prefect.definition import PipelineStep
 from clinops_prefect.step_functions import StepFunctionsPipeline
-from clinops_prefect.step_functions.cancellation import stop_executions_on_cancellation
-from clinops_prefect.step_functions.tasks import arun_step_functions_pipeline, run_step_functions_pipeline
+from clinops_prefect.step_functions.language.steps import PipelineStep
+from clinops_prefect.step_functions.runs.cancellation import stop_executions_on_cancellation
+from clinops_prefect.step_functions.runs.tasks import arun_step_functions_pipeline, run_step_functions_pipeline
 
 
 def pipeline_named(machine: str) -> StepFunctionsPipeline:

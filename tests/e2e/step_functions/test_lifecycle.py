@@ -13,7 +13,7 @@ from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import Cancelling, Scheduled
 
-from clinops_prefect.step_functions.cancellation import stop_executions_on_cancellation
+from clinops_prefect.step_functions.runs.cancellation import stop_executions_on_cancellation
 from tests.e2e.step_functions import flows_under_test
 from tests.e2e.step_functions.conftest import ROOT, eventually, process
 

@@ -11,10 +11,10 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
 from prefect.context import FlowRunContext
 
-from clinops_prefect.definition import PipelineStep
 from clinops_prefect.errors import ExecutionFailedError, InvalidExecutionError
 from clinops_prefect.step_functions import StepFunctionsPipeline
-from clinops_prefect.step_functions.tasks import run_step_functions_pipeline
+from clinops_prefect.step_functions.language.steps import PipelineStep
+from clinops_prefect.step_functions.runs.tasks import run_step_functions_pipeline
 from tests.e2e.step_functions.conftest import eventually
 from tests.step_functions_emulator import Emulator
 

@@ -19,21 +19,20 @@ from prefect_aws import AwsCredentials
 
 from clinops_prefect.aws import aws_client
 from clinops_prefect.errors import ExecutionNotFoundError
-from clinops_prefect.step_functions import executions
-from clinops_prefect.step_functions.flow_runs import run_ids, with_subflows
-from clinops_prefect.step_functions.observer import artifact
+from clinops_prefect.step_functions.runs.flow_runs import run_ids, with_subflows
+from clinops_prefect.step_functions.runs.progress import artifact
+from clinops_prefect.step_functions.runs.runnable import RunnablePipeline
+from clinops_prefect.step_functions.service import executions
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
-
-    from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline
 
 logger = logging.getLogger(__name__)
 
 _PAGE = 200
 
 
-def announce(pipeline: "StepFunctionsPipeline", execution_arn: str) -> None:
+def announce(pipeline: RunnablePipeline, execution_arn: str) -> None:
     """Link the run that this code is part of to an execution; nothing outside of a run."""
     if run_ids() == (None, None):
         return

@@ -19,8 +19,8 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
 from clinops_prefect.errors import ServiceUnavailableError
-from clinops_prefect.step_functions.flow_runs import forget, is_cancelled, run_ids
-from clinops_prefect.step_functions.history import StateEvent
+from clinops_prefect.step_functions.runs.flow_runs import forget, is_cancelled, run_ids
+from clinops_prefect.step_functions.service.history import StateEvent
 
 logger = logging.getLogger(__name__)
 

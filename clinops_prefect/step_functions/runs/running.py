@@ -3,19 +3,17 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
-from clinops_prefect.step_functions import executions, polling
-from clinops_prefect.step_functions.cancellation import announce
-from clinops_prefect.step_functions.observer import Interrupted, observed
-
-if TYPE_CHECKING:
-    from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline
+from clinops_prefect.step_functions.runs.cancellation import announce
+from clinops_prefect.step_functions.runs.progress import Interrupted, observed
+from clinops_prefect.step_functions.runs.runnable import RunnablePipeline
+from clinops_prefect.step_functions.service import executions, polling
 
 
 def run(
-    pipeline: "StepFunctionsPipeline",
+    pipeline: RunnablePipeline,
     input_data: Any,
     execution_name: str,
     *,
@@ -52,7 +50,7 @@ async def interruptible(function: Callable[..., Any], /, *args: Any, **kwargs: A
 
 
 def wait(
-    pipeline: "StepFunctionsPipeline",
+    pipeline: RunnablePipeline,
     execution_arn: str,
     timeout: float | None,
     interrupt: threading.Event | None = None,

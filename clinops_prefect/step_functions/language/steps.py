@@ -1,6 +1,6 @@
 """The steps of a Step Functions pipeline. Pure: no Prefect, no AWS.
 
-`states_language` makes the definition of them, `definition_check` says what AWS would refuse.
+`states_language` makes the definition of them, and `check` says what AWS would refuse.
 """
 
 import difflib

@@ -4,6 +4,7 @@ import threading
 from typing import Any
 
 from prefect import Task
+from prefect.blocks.core import Block
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext, TaskRunContext
@@ -11,8 +12,8 @@ from prefect.futures import PrefectFutureList
 from prefect.utilities.callables import expand_mapping_parameters, get_call_parameters
 
 from clinops_prefect.errors import InvalidExecutionError, ServiceUnavailableError
-from clinops_prefect.step_functions.flow_runs import lasting_name, run_ids
-from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline
+from clinops_prefect.step_functions.runs.flow_runs import lasting_name, run_ids
+from clinops_prefect.step_functions.runs.runnable import SLUG, RunnablePipeline
 
 _COUNTER = "clinops_prefect.step_functions"
 _counter_lock = threading.Lock()
@@ -83,17 +84,18 @@ def _name(execution_name: str, call: int | None) -> str:
     return f"prefect-{lasting_name(flow_run_id)}-{call}"
 
 
-def _loaded(pipeline: StepFunctionsPipeline | str) -> StepFunctionsPipeline:
-    if isinstance(pipeline, StepFunctionsPipeline):
+def _loaded(pipeline: RunnablePipeline | str) -> RunnablePipeline:
+    if not isinstance(pipeline, str):
         return pipeline
     slug, _, name = pipeline.rpartition("/")
-    if slug not in ("", StepFunctionsPipeline.get_block_type_slug()):
-        raise InvalidExecutionError(f"{pipeline!r} is no pipeline: write 'step-functions-pipeline/<name>'")
-    return StepFunctionsPipeline.load(name, _sync=True)  # type: ignore[call-arg, return-value]
+    if slug not in ("", SLUG):
+        raise InvalidExecutionError(f"{pipeline!r} is no pipeline: write '{SLUG}/<name>'")
+    loaded: Any = Block.load(f"{SLUG}/{name}", _sync=True)  # type: ignore[call-arg]
+    return loaded  # type: ignore[no-any-return]
 
 
 def _run(
-    pipeline: StepFunctionsPipeline | str,
+    pipeline: RunnablePipeline | str,
     input_data: Any = None,
     execution_name: str = "",
     *,
@@ -124,7 +126,7 @@ def _run(
 
 
 async def _arun(
-    pipeline: StepFunctionsPipeline | str,
+    pipeline: RunnablePipeline | str,
     input_data: Any = None,
     execution_name: str = "",
     *,
@@ -153,7 +155,7 @@ run_step_functions_pipeline = PipelineTask(fn=_run, name="run-step-functions-pip
 arun_step_functions_pipeline = PipelineTask(fn=_arun, name="run-step-functions-pipeline", **_OPTIONS)
 
 
-def task_of(pipeline: StepFunctionsPipeline, **task_options: Any) -> PipelineTask:
+def task_of(pipeline: RunnablePipeline, **task_options: Any) -> PipelineTask:
     """The task that runs `pipeline`; `StepFunctionsPipeline.as_task` in the class's own words."""
 
     def run(input_data: Any = None, execution_name: str = "", *, call: int | None = None) -> Any:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from clinops_prefect.definition import MapStep, PipelineStep, S3Items, Step
-from clinops_prefect.jsonata import inert, merged_input
+from clinops_prefect.step_functions.language.merge import inert, merged_input
+from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, S3Items, Step
 
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-invocation.html; AWS recommends retrying the first four
 # (https://docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html), the fifth is throttling.

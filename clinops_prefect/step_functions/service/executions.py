@@ -10,7 +10,6 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-from clinops_prefect.definition_check import data_problems, name_problems
 from clinops_prefect.errors import (
     ArtifactDecodeError,
     ExecutionFailedError,
@@ -18,9 +17,10 @@ from clinops_prefect.errors import (
     InvalidExecutionError,
     StateMachineNotFoundError,
 )
-from clinops_prefect.step_functions.history import open_state
-from clinops_prefect.step_functions.polling import describe
-from clinops_prefect.step_functions.vendor import code_of, translated
+from clinops_prefect.step_functions.language.check import data_problems, name_problems
+from clinops_prefect.step_functions.service.errors import code_of, translated
+from clinops_prefect.step_functions.service.history import open_state
+from clinops_prefect.step_functions.service.polling import describe
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient

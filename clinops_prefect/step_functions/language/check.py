@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from clinops_prefect.definition import MapStep, PipelineStep, S3Items, Step
-from clinops_prefect.states_language import action_of, free_form_field, kind_of, paths
+from clinops_prefect.step_functions.language.states_language import action_of, free_form_field, kind_of, paths
+from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, S3Items, Step
 
 NAME_LENGTH = 80
 DATA_BYTES = 262_144

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from clinops_prefect.errors import InvalidPipelineError, StateMachineNotFoundError
-from clinops_prefect.step_functions.vendor import code_of, translated
+from clinops_prefect.step_functions.service.errors import code_of, translated
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient

@@ -1,11 +1,10 @@
 """An execution as a Prefect job run."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefect.blocks.abstract import JobRun
 
-if TYPE_CHECKING:
-    from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline
+from clinops_prefect.step_functions.runs.runnable import RunnablePipeline
 
 
 class StepFunctionsRun(JobRun[Any]):
@@ -15,7 +14,7 @@ class StepFunctionsRun(JobRun[Any]):
         execution_arn: Its ARN.
     """
 
-    def __init__(self, pipeline: "StepFunctionsPipeline", execution_arn: str) -> None:
+    def __init__(self, pipeline: RunnablePipeline, execution_arn: str) -> None:
         self._pipeline = pipeline
         self.execution_arn = execution_arn
         self._output: tuple[Any] | None = None

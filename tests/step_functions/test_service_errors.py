@@ -7,7 +7,7 @@ import botocore.session
 import pytest
 
 from clinops_prefect.errors import AccessDeniedError, ClinopsPrefectError, ServiceUnavailableError
-from clinops_prefect.step_functions.vendor import translated
+from clinops_prefect.step_functions.service.errors import translated
 
 CALLS = (
     *("CreateStateMachine", "DescribeExecution", "DescribeStateMachine", "DescribeStateMachineForExecution"),

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from clinops_prefect.errors import ExecutionNotFoundError, ExecutionTimeoutError, ServiceUnavailableError
-from clinops_prefect.step_functions.history import Newest, StateEvent
-from clinops_prefect.step_functions.vendor import translated
+from clinops_prefect.step_functions.service.errors import translated
+from clinops_prefect.step_functions.service.history import Newest, StateEvent
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
