@@ -1,6 +1,7 @@
-"""Example flows for ICU data, and the pure steps they are made of.
+"""Four example flows for ICU data, and what they are made of.
 
-The steps know neither Prefect nor a store: frames in, frames and counts out. In the order in which data passes them:
-`catalogue` (what is measured) → `tables` (reading) → `ingest` → `cohort` → `events` (cleaning) → `windows` (features)
-→ `quality` and `quality_page` (the report). `synthetic` makes data to try them on.
+`icu` has the pure steps, in the order in which data passes them: `catalogue` (what is measured), `raw` (rows of
+any source), `cohort`, `events` (cleaning), `windows` (features), `quality` and `drift`. `sources` reads MIMIC-IV
+and FHIR, `reports` draws pages, `running` has tasks, partitions, engines and command lines, `synthetic` makes data
+to try it all on.
 """

@@ -9,9 +9,10 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.futures import wait
 
-from flows import report
-from flows.engines import DEFAULT_ENGINE, task_runner
 from flows.icu_features import icu_features
+from flows.running import artifacts
+from flows.running.command_line import backfill_main
+from flows.running.engines import DEFAULT_ENGINE, task_runner
 
 
 class BackfillError(RuntimeError):
@@ -86,7 +87,7 @@ def backfill(
     common = {"source": source, "store": store, "options": options}
     with task_runner(f"threads={concurrency}") as runner:
         futures = [runner.submit(backfill_date, {"date": date, **common}) for date in dates]
-        with report.progress("icu-backfill") as progress:
+        with artifacts.progress("icu-backfill") as progress:
             progress.follow(futures)
         wait(futures)
     done, failed = [], []
@@ -96,7 +97,7 @@ def backfill(
             failed.append(f"{date} ({type(result).__name__})")
         else:
             done.append(result)
-    report.backfill_artifact(done)
+    artifacts.backfill_artifact(done)
     computed = sum(row["state"] == "computed" for row in done)
     logger.info("%d dates computed, %d complete before, %d failed", computed, len(done) - computed, len(failed))
     if failed:
@@ -104,7 +105,10 @@ def backfill(
     return done
 
 
-if __name__ == "__main__":
-    from flows.command_line import backfill_main
+def main() -> None:
+    """The command line."""
+    backfill_main(backfill)
 
-    backfill_main()
+
+if __name__ == "__main__":
+    main()

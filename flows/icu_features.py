@@ -17,12 +17,15 @@ from prefect.task_runners import TaskRunner
 
 from clinops_prefect import PipelineStore, __version__
 from clinops_prefect.tasks import open_store
-from flows import report, scheduling
-from flows.catalogue import DEFAULT_CATALOGUE, Catalogue, load_catalogue
-from flows.counts import add_counts
-from flows.engines import DEFAULT_ENGINE, task_runner
-from flows.fhir_table import DEFAULT_FHIR_TABLE, load_fhir_table
-from flows.icu_tasks import (
+from flows.icu.catalogue import DEFAULT_CATALOGUE, Catalogue, load_catalogue
+from flows.icu.counts import add_counts
+from flows.icu.quality import quality_document
+from flows.icu.windows import check_window
+from flows.running import artifacts, scheduling
+from flows.running.command_line import features_main
+from flows.running.engines import DEFAULT_ENGINE, task_runner
+from flows.running.partition import Partition, fingerprint, input_files
+from flows.running.tasks import (
     features_shard,
     finish,
     ingest_file,
@@ -31,10 +34,8 @@ from flows.icu_tasks import (
     publish_artifact,
     write_quality,
 )
-from flows.partition import Partition, fingerprint, input_files
-from flows.quality import quality_document
-from flows.sources import Source, find_source
-from flows.windows import check_window
+from flows.sources.fhir_table import DEFAULT_FHIR_TABLE, load_fhir_table
+from flows.sources.folder import Source, find_source
 
 # A worker process that dies (usually for want of memory) takes its pool with it.
 _POOLS = 3
@@ -61,7 +62,8 @@ def icu_features(
     """Compute the ICU features of a date's partition, or find that it is complete.
 
     Args:
-        source: The folder that holds `icu/` and `hosp/` in MIMIC-IV layout, or FHIR R4 NDJSON; see `flows.sources`.
+        source: The folder that holds `icu/` and `hosp/` in MIMIC-IV layout, or FHIR R4 NDJSON; see
+            `flows.sources.folder`.
         store: Where the artifacts go: `s3://…`, `gs://…`, `file:///…`, a folder, or a block such as
             `s3-pipeline-store/prod`.
         date: The partition's date; without, the day for which the run is scheduled. It filters nothing.
@@ -137,7 +139,7 @@ def icu_features(
         "artifacts": published,
     }
     finish(store, partition, manifest)
-    report.written_artifacts(published, partition.date)
+    artifacts.written_artifacts(published, partition.date)
     logger.info("done: %d artifacts of %s; the report is %s", len(published), partition.date, page)
     return manifest
 
@@ -163,7 +165,7 @@ def _compute(
         runner.submit(features_shard, {"shard": n, "shards": shards, "events": made, **options, **common})
         for n, made in enumerate(events)
     ]
-    with report.progress(f"icu-features-{partition.date}") as progress:
+    with artifacts.progress(f"icu-features-{partition.date}") as progress:
         _finished([*read, *events, *features], progress)
 
 
@@ -212,7 +214,7 @@ def _publish(
     return sorted((future.result() for future in futures), key=lambda artifact: str(artifact["name"]))
 
 
-def _finished(futures: list[PrefectFuture[Any]], progress: report.Progress | None = None) -> None:
+def _finished(futures: list[PrefectFuture[Any]], progress: artifacts.Progress | None = None) -> None:
     """Wait for all, so that what can be done is done and kept, then raise what failed.
 
     A pool that broke comes first: what depends on its tasks fails with other errors, and is tried again with them.
@@ -229,7 +231,10 @@ def _finished(futures: list[PrefectFuture[Any]], progress: report.Progress | Non
         raise next((failure for failure in failures if isinstance(failure, BrokenExecutor)), failures[0])
 
 
-if __name__ == "__main__":
-    from flows.command_line import main
+def main() -> None:
+    """The command line."""
+    features_main(icu_features)
 
+
+if __name__ == "__main__":
     main()

@@ -18,8 +18,8 @@ from prefect import flow, runtime
 from clinops_prefect import PipelineStep, StepFunctionsPipeline
 from clinops_prefect.step_functions.runs.flow_runs import lasting_name
 from clinops_prefect.tasks import run_step_functions_pipeline, stop_executions_on_cancellation
-from flows import scheduling
-from flows.windows import check_window
+from flows.icu.windows import check_window
+from flows.running import scheduling
 
 STEPS = ("ingest", "preprocess", "features")
 

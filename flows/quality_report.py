@@ -12,14 +12,15 @@ from prefect.futures import as_completed
 
 from clinops_prefect import PipelineStore
 from clinops_prefect.tasks import open_store
-from flows import report, scheduling
-from flows.catalogue import DEFAULT_CATALOGUE, Catalogue, load_catalogue
-from flows.counts import Counts, add_counts
-from flows.drift import drift_document
-from flows.drift_page import drift_page
-from flows.engines import DEFAULT_ENGINE, task_runner
-from flows.icu_tasks import RETRIES
-from flows.quality import count_features
+from flows.icu.catalogue import DEFAULT_CATALOGUE, Catalogue, load_catalogue
+from flows.icu.counts import Counts, add_counts
+from flows.icu.drift import drift_document
+from flows.icu.quality import count_features
+from flows.reports.drift_page import drift_page
+from flows.running import artifacts, scheduling
+from flows.running.command_line import quality_report_main
+from flows.running.engines import DEFAULT_ENGINE, task_runner
+from flows.running.tasks import RETRIES
 
 
 class DriftError(RuntimeError):
@@ -103,7 +104,7 @@ def quality_report(
     path = f"icu/{date}/drift/{reference}"
     target.write_bytes(f"{path}.json", json.dumps(document, indent=1).encode())
     page = target.write_bytes(f"{path}.html", drift_page(document, date.isoformat(), reference.isoformat()).encode())
-    report.drift_artifact(document, page)
+    artifacts.drift_artifact(document, page)
     logger.info("the drift of %s from %s is in %s", date, reference, page)
     drifted = {name: variable["exceeds"] for name, variable in document["variables"].items() if variable["exceeds"]}
     if drifted:
@@ -121,7 +122,10 @@ def _manifest(store: PipelineStore, date: dt.date, catalogue: Catalogue) -> dict
     return manifest
 
 
-if __name__ == "__main__":
-    from flows.command_line import quality_report_main
+def main() -> None:
+    """The command line."""
+    quality_report_main(quality_report)
 
-    quality_report_main()
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from flows.tables import read_frame
+from flows.sources.tables import read_frame
 
 MIMIC = "http://mimic.mit.edu/fhir/mimic/CodeSystem/mimic-chartevents-d-items"
 

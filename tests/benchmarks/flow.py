@@ -25,12 +25,12 @@ _SAMPLE_SECONDS = 0.1
 
 def steps(meter: Meter, source: str) -> None:
     """Ingest, clean and window in one process, everything in memory."""
-    from flows.catalogue import load_catalogue
-    from flows.cohort import read_cohort
-    from flows.events import clean
-    from flows.hashing import shard_of
-    from flows.ingest import ingest, split_into_shards
-    from flows.windows import window_features
+    from flows.icu.catalogue import load_catalogue
+    from flows.icu.events import clean
+    from flows.icu.hashing import shard_of
+    from flows.icu.raw import split_into_shards
+    from flows.icu.windows import window_features
+    from flows.sources.mimic import ingest, read_cohort
 
     windows, catalogue = 0, load_catalogue()
     with meter():
@@ -49,12 +49,12 @@ def steps(meter: Meter, source: str) -> None:
 def streamed(meter: Meter, source: str, stays: int, scratch: str) -> None:
     """The same by way of a store: in memory is a buffer, then one shard, of which there are more with more rows."""
     from clinops_prefect import LocalPipelineStore
-    from flows.catalogue import load_catalogue
-    from flows.cohort import read_cohort
-    from flows.events import clean
-    from flows.hashing import shard_of
-    from flows.ingest import ingest, split_into_shards
-    from flows.windows import window_features
+    from flows.icu.catalogue import load_catalogue
+    from flows.icu.events import clean
+    from flows.icu.hashing import shard_of
+    from flows.icu.raw import split_into_shards
+    from flows.icu.windows import window_features
+    from flows.sources.mimic import ingest, read_cohort
 
     shards, catalogue = max(1, stays * _ROWS_PER_STAY // 1_000_000), load_catalogue()
     windows = 0
@@ -141,7 +141,7 @@ def _source(bench: Bench, stays: int) -> str:
 
 
 def _against_clinops(stays: int, bench: Bench) -> Outcome:
-    from flows.catalogue import load_catalogue
+    from flows.icu.catalogue import load_catalogue
 
     source = _source(bench, stays)
     ours = Contestant("clinops_prefect", f"{__name__}:steps", {"source": source})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.synthetic import generate
+from flows.synthetic.tables import generate
 from tests.prefect.server import PrefectServer, prefect_server
 
 ROOT = Path(__file__).parents[2]

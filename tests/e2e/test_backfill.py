@@ -13,7 +13,7 @@ import pytest
 
 from clinops_prefect import PipelineStore
 from flows.backfill import backfill
-from flows.synthetic import generate
+from flows.synthetic.tables import generate
 from tests.flows.expected import expected_features, stored_features
 
 pytestmark = pytest.mark.usefixtures("server")

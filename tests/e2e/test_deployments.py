@@ -24,7 +24,7 @@ from prefect.utilities.schema_tools import validate
 from prefect.workers.base import BaseWorker
 
 from clinops_prefect import PipelineStore
-from flows.synthetic import generate
+from flows.synthetic.tables import generate
 from tests.e2e.conftest import ROOT
 from tests.emulators import free_port
 from tests.flows.expected import expected_features, stored_features

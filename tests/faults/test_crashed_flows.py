@@ -21,7 +21,7 @@ from clinops_prefect import PipelineStore
 from flows.backfill import backfill
 from flows.icu_features import icu_features
 from flows.quality_report import NotComparableError, quality_report
-from flows.synthetic import generate
+from flows.synthetic.tables import generate
 from tests.doors import Door
 from tests.faults.conftest import FULL
 from tests.flows.expected import expected_features, stored_features

@@ -24,8 +24,8 @@ from clinops_prefect.tasks import download_artifact, upload_artifact
 from flows.backfill import backfill
 from flows.icu_features import icu_features
 from flows.quality_report import quality_report
-from flows.synthetic import generate
-from flows.tables import read_frame
+from flows.sources.tables import read_frame
+from flows.synthetic.tables import generate
 from tests.faults.canaries import ALL, CELL, NUMBER, PATIENT, SECRET, SUBJECT, Watch, watching
 from tests.fhir_source import to_fhir
 from tests.prefect.server import PrefectServer, prefect_server

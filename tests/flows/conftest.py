@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.synthetic import generate
+from flows.synthetic.tables import generate
 from tests.doors import Door
 
 

@@ -7,11 +7,10 @@ from typing import Any
 import pandas as pd
 
 from clinops_prefect import PipelineStore
-from flows.catalogue import load_catalogue
-from flows.cohort import read_cohort
-from flows.events import clean
-from flows.ingest import EVENT_TABLES, ingest
-from flows.windows import window_features
+from flows.icu.catalogue import load_catalogue
+from flows.icu.events import clean
+from flows.icu.windows import window_features
+from flows.sources.mimic import EVENT_TABLES, ingest, read_cohort
 
 DATE = "2024-01-15"
 

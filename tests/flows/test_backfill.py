@@ -9,9 +9,11 @@ import pytest
 
 from clinops_prefect import ArtifactNotFoundError, PipelineStore
 from flows.backfill import BackfillError, backfill
+from flows.backfill import main as backfill_command
 from flows.icu_features import icu_features
 from flows.quality_report import DriftError, NotComparableError, quality_report
-from flows.synthetic import generate
+from flows.quality_report import main as quality_report_command
+from flows.synthetic.tables import generate
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +74,18 @@ def test_what_was_made_otherwise_is_not_compared(sources: Path, store: Path) -> 
 def test_the_command_lines_say_what_they_did(
     sources: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flows.command_line import backfill_main, quality_report_main
-
     common = ["--store", str(store)]
     dates = ["2024-05-01", "2024-05-03..2024-05-03"]
     monkeypatch.setattr(
         sys, "argv", ["backfill", *common, "--source", f"{sources}/{{date}}", "--shards", "2", "--dates", *dates]
     )
-    backfill_main()
+    backfill_command()
     assert capsys.readouterr().out.count("complete before") == 2
     compared = [*common, "--date", "2024-05-03", "--reference", "2024-05-01"]
     monkeypatch.setattr(sys, "argv", ["quality_report", *compared])
-    quality_report_main()
+    quality_report_command()
     assert "heart_rate" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["quality_report", *compared, "--max-psi", "0.000000001"])
     with pytest.raises(SystemExit) as stopped:
-        quality_report_main()
+        quality_report_command()
     assert "DriftError" in str(stopped.value)

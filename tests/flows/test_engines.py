@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from clinops_prefect import InvalidArtifactNameError, PipelineStore
-from flows.engines import task_runner
 from flows.icu_features import icu_features
-from flows.partition import Partition
+from flows.running.engines import task_runner
+from flows.running.partition import Partition
 from tests.fhir_source import to_fhir
 from tests.flows.expected import DATE, assert_adds_up, expected_features, snapshot, stored_features
 

@@ -15,10 +15,10 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from clinops_prefect import PipelineStore, StorageFormat
-from flows.cohort import read_cohort
 from flows.icu_features import icu_features
-from flows.synthetic import generate
-from flows.tables import TableError
+from flows.sources.mimic import read_cohort
+from flows.sources.tables import TableError
+from flows.synthetic.tables import generate
 from tests.flows.expected import DATE, assert_adds_up, expected_features, snapshot, stored_features
 
 
@@ -156,7 +156,7 @@ def test_the_run_shows_progress_quality_and_artifacts_and_no_identifier(
 def test_the_command_line_says_what_is_wrong_and_writes_nothing(
     change: dict[str, str], message: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.command_line import main
+    from flows.icu_features import main
 
     arguments = {"--source": str(source), "--store": str(tmp_path / "store"), "--date": DATE} | change
     monkeypatch.setattr(sys, "argv", ["icu_features", *(word for pair in arguments.items() for word in pair)])
@@ -169,7 +169,7 @@ def test_the_command_line_says_what_is_wrong_and_writes_nothing(
 def test_the_command_line_says_where_the_results_are(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flows.command_line import main
+    from flows.icu_features import main
 
     monkeypatch.setattr(
         sys, "argv", ["icu_features", "--source", str(source), "--store", str(tmp_path), "--date", DATE]

@@ -8,7 +8,7 @@ import pandas as pd
 from clinops_prefect import PipelineStore
 from flows.icu_features import icu_features
 from flows.icu_features_on_step_functions import icu_features_on_step_functions
-from flows.synthetic import generate
+from flows.synthetic.tables import generate
 from tests.flows.expected import assert_adds_up
 from tests.step_functions_emulator.icu_demo import icu_cloud
 

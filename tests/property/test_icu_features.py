@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.catalogue import load_catalogue
-from flows.cohort import build_cohort
-from flows.counts import add_counts
-from flows.events import clean
-from flows.hashing import shard_of
-from flows.ingest import RAW_DTYPES, split_into_shards
-from flows.windows import feature_columns, window_features
+from flows.icu.catalogue import load_catalogue
+from flows.icu.cohort import build_cohort
+from flows.icu.counts import add_counts
+from flows.icu.events import clean
+from flows.icu.hashing import shard_of
+from flows.icu.raw import RAW_DTYPES, split_into_shards
+from flows.icu.windows import feature_columns, window_features
 
 sys.path.append(str(Path(__file__).parent))  # importlib mode: neighbours are not importable by themselves
 import itertools

@@ -10,15 +10,15 @@ import os
 import pandas as pd
 import pytest
 
-from flows.catalogue import load_catalogue
-from flows.cohort import read_cohort
-from flows.counts import add_counts
-from flows.events import clean
-from flows.hashing import shard_of
-from flows.ingest import empty_raw, ingest, split_into_shards
-from flows.quality import count_features, quality_document
-from flows.quality_page import quality_page
-from flows.windows import window_features
+from flows.icu.catalogue import load_catalogue
+from flows.icu.counts import add_counts
+from flows.icu.events import clean
+from flows.icu.hashing import shard_of
+from flows.icu.quality import count_features, quality_document
+from flows.icu.raw import empty_raw, split_into_shards
+from flows.icu.windows import window_features
+from flows.reports.quality_page import quality_page
+from flows.sources.mimic import ingest, read_cohort
 
 CATALOGUE = load_catalogue()
 SHARDS = 8

@@ -28,7 +28,9 @@ def icu_cloud(source: Path) -> Iterator[tuple[Emulator, dict[str, Any]]]:
             for path in sorted(source.glob("*/*.*")):
                 raw.write_bytes(path.relative_to(source).as_posix(), path.read_bytes())
             for step in ("ingest", "preprocess", "features"):
-                aws.function(f"icu-{step}", "", handler=f"flows.lambda_handlers.{step}", timeout=600, **aws.environment)
+                aws.function(
+                    f"icu-{step}", "", handler=f"flows.running.lambda_handlers.{step}", timeout=600, **aws.environment
+                )
             yield (
                 aws,
                 {

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.catalogue import CatalogueError, fold_text, load_catalogue
-from flows.fhir_table import load_fhir_table
+from flows.icu.catalogue import CatalogueError, fold_text, load_catalogue
+from flows.sources.fhir_table import load_fhir_table
 
 HEART = '[heart_rate]\nunit = "bpm"\nplausible = [1, 300]\nitems = [211]\n'
 
@@ -39,7 +39,7 @@ def test_the_default_has_every_item_of_the_definition_and_those_of_the_fhir_tabl
 
 
 def test_an_own_catalogue_extends_the_default(tmp_path):
-    default = (Path(__file__).parents[3] / "flows/catalogue.toml").read_text(encoding="utf-8")
+    default = (Path(__file__).parents[3] / "flows/icu/catalogue.toml").read_text(encoding="utf-8")
     own = default + '\n[potassium]\nunit = "mEq/L"\nplausible = [1, 12]\nitems = [50971]\n'
     catalogue = load(tmp_path, own)
     assert catalogue.names[-1] == "potassium"

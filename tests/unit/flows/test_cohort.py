@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from flows.cohort import COHORT_DTYPES, CohortError, build_cohort
-from flows.tables import LAYOUTS, read_frame
+from flows.icu.cohort import COHORT_DTYPES, CohortError, build_cohort
+from flows.sources.tables import LAYOUTS, read_frame
 
 
 def table(tmp_path, name, text):

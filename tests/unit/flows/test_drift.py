@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.catalogue import load_catalogue
-from flows.counts import add_counts
-from flows.drift import drift_document, psi
-from flows.drift_page import drift_page
-from flows.quality import count_features
-from flows.windows import feature_columns
+from flows.icu.catalogue import load_catalogue
+from flows.icu.counts import add_counts
+from flows.icu.drift import drift_document, psi
+from flows.icu.quality import count_features
+from flows.icu.windows import feature_columns
+from flows.reports.drift_page import drift_page
 
 CATALOGUE = load_catalogue()
 

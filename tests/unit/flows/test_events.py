@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from flows.catalogue import load_catalogue
-from flows.cohort import build_cohort
-from flows.events import REASONS, clean
-from flows.ingest import RAW_DTYPES, empty_raw
+from flows.icu.catalogue import load_catalogue
+from flows.icu.cohort import build_cohort
+from flows.icu.events import REASONS, clean
+from flows.icu.raw import RAW_DTYPES, empty_raw
 
 CATALOGUE = load_catalogue()
 HEART, TEMPERATURE_C, TEMPERATURE_F, GLUCOSE, GLUCOSE_CAREVUE = 220045, 676, 678, 220621, 807

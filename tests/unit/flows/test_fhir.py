@@ -13,15 +13,15 @@ import pandas as pd
 import pytest
 from fhir.resources.R4B.observation import Observation
 
-from flows.catalogue import load_catalogue
-from flows.events import clean
-from flows.fhir import ingest_observations
-from flows.fhir_table import DEFAULT_FHIR_TABLE, FhirTableError, fhir_id, load_fhir_table
-from flows.ingest import EVENT_TABLES, ingest
-from flows.sources import find_source, ingest_events, read_stays
-from flows.synthetic import generate
-from flows.tables import TableError, TableNotFoundError
-from flows.windows import window_features
+from flows.icu.catalogue import load_catalogue
+from flows.icu.events import clean
+from flows.icu.windows import window_features
+from flows.sources.fhir import ingest_observations
+from flows.sources.fhir_table import DEFAULT_FHIR_TABLE, FhirTableError, fhir_id, load_fhir_table
+from flows.sources.folder import find_source, ingest_events, read_stays
+from flows.sources.mimic import EVENT_TABLES, ingest
+from flows.sources.tables import TableError, TableNotFoundError
+from flows.synthetic.tables import generate
 from tests.fhir_source import MIMIC, encounter, to_fhir, write
 
 LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"

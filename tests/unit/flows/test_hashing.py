@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flows.hashing import SPLITS, shard_of, split_of, splitmix64
+from flows.icu.hashing import SPLITS, shard_of, split_of, splitmix64
 
 IDS = np.arange(10_000_000, 10_100_000)
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.catalogue import load_catalogue
-from flows.counts import add_counts
-from flows.disclosure import about, hidden_cells, share, suppress_cells, suppress_part, told, told_account
-from flows.events import REASONS
-from flows.hashing import split_of
-from flows.quality import UnaccountedRowsError, count_features, quality_document
-from flows.quality_page import quality_page
-from flows.windows import feature_columns
+from flows.icu.catalogue import load_catalogue
+from flows.icu.counts import add_counts
+from flows.icu.disclosure import about, hidden_cells, share, suppress_cells, suppress_part, told, told_account
+from flows.icu.events import REASONS
+from flows.icu.hashing import split_of
+from flows.icu.quality import UnaccountedRowsError, count_features, quality_document
+from flows.icu.windows import feature_columns
+from flows.reports.quality_page import quality_page
 
 CATALOGUE = load_catalogue()
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flows.catalogue import load_catalogue
-from flows.cohort import read_cohort
-from flows.counts import add_counts
-from flows.events import REASONS, clean
-from flows.ingest import ingest
-from flows.synthetic import FORMATS, generate
+from flows.icu.catalogue import load_catalogue
+from flows.icu.counts import add_counts
+from flows.icu.events import REASONS, clean
+from flows.sources.mimic import ingest, read_cohort
+from flows.synthetic.tables import FORMATS, generate
 
 CHART = [
     "subject_id",
@@ -110,7 +109,7 @@ def test_the_same_seed_makes_the_same_bytes_and_another_does_not(tmp_path, folde
 
 
 def test_tables_longer_than_a_chunk_are_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("flows.synthetic._CHUNK_ROWS", 300)
+    monkeypatch.setattr("flows.synthetic.tables._CHUNK_ROWS", 300)
     generate(tmp_path / "csv", 5, rows=1000)
     generate(tmp_path / "parquet", 5, rows=1000, format="parquet")
     chart = pd.read_parquet(tmp_path / "parquet/icu/chartevents.parquet")

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.catalogue import load_catalogue
-from flows.ingest import RAW_DTYPES, empty_raw, ingest
-from flows.tables import TableError, TableNotFoundError, read_batches, read_frame
+from flows.icu.catalogue import load_catalogue
+from flows.icu.raw import RAW_DTYPES, empty_raw
+from flows.sources.mimic import ingest
+from flows.sources.tables import TableError, TableNotFoundError, read_batches, read_frame
 
 HEADER = "subject_id,hadm_id,stay_id,caregiver_id,charttime,storetime,itemid,value,valuenum,valueuom,warning"
 ROW = "10,20,30,40,2150-01-02 03:04:05,2150-01-02 03:06:00,220045,80,80,bpm,0"
@@ -134,7 +135,7 @@ def test_a_missing_id_in_a_float_column_is_null(tmp_path, missing):
 
 
 def test_labs_need_neither_stay_nor_storing_time(tmp_path):
-    default = (Path(__file__).parents[3] / "flows/catalogue.toml").read_text(encoding="utf-8")
+    default = (Path(__file__).parents[3] / "flows/icu/catalogue.toml").read_text(encoding="utf-8")
     own = tmp_path / "own.toml"
     own.write_text(default + '[potassium]\nunit = "mEq/L"\nplausible = [1, 12]\nitems = [50971]\n', encoding="utf-8")
     write(tmp_path, "subject_id,itemid,charttime,valuenum\n1,50971,2150-01-01,4.1\n1,1,,\n", "hosp/labevents.csv")

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.catalogue import load_catalogue
-from flows.windows import feature_columns, window_features
+from flows.icu.catalogue import load_catalogue
+from flows.icu.windows import feature_columns, window_features
 
 CATALOGUE = load_catalogue()
 INTIME = pd.Timestamp("2150-01-01 08:00")

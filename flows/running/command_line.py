@@ -1,4 +1,7 @@
-"""The command lines of the flows: `python -m flows.icu_features`, `flows.backfill` and `flows.quality_report`."""
+"""The command lines of the flows: `python -m flows.icu_features`, `flows.backfill` and `flows.quality_report`.
+
+Each is handed its flow, so that a flow knows its command line and not the other way.
+"""
 
 import argparse
 import datetime as dt
@@ -13,10 +16,8 @@ _STORE = "s3://…, gs://…, file:///…, a folder, or a block's reference"
 _ENGINE = "threads[=N], processes[=N], dask[=ADDRESS] or ray[=ADDRESS]"
 
 
-def main() -> None:
+def features_main(icu_features: Callable[..., dict[str, Any]]) -> None:
     """`python -m flows.icu_features`: parse, run the flow, and say what it wrote."""
-    from flows.icu_features import icu_features
-
     parser = _features_parser("icu_features", "From raw MIMIC-IV tables or FHIR to ICU features.")
     parser.add_argument("--date", required=True, help="the partition, YYYY-MM-DD")
     arguments = parser.parse_args()
@@ -24,10 +25,8 @@ def main() -> None:
     _say(open_store(arguments.store), arguments.store, arguments.date, manifest)
 
 
-def backfill_main() -> None:
+def backfill_main(backfill: Callable[..., list[dict[str, Any]]]) -> None:
     """`python -m flows.backfill`: likewise, for many dates."""
-    from flows.backfill import backfill
-
     parser = _features_parser("backfill", "ICU features of many dates; started again, it does what is not complete.")
     parser.add_argument("--dates", required=True, nargs="+", type=_dates, help="dates, and ranges such as A..B")
     parser.add_argument("--concurrency", type=int, default=2, help="how many dates at a time (default 2)")
@@ -38,10 +37,8 @@ def backfill_main() -> None:
         print(f"{row['date']}  {row['state']:<16} {row['windows']:>12,} windows")
 
 
-def quality_report_main() -> None:
+def quality_report_main(quality_report: Callable[..., dict[str, Any]]) -> None:
     """`python -m flows.quality_report`: compare two dates; ends with 1 where a limit is exceeded."""
-    from flows.quality_report import quality_report
-
     parser = argparse.ArgumentParser(
         prog="python -m flows.quality_report", description="How far a date's features have drifted from another's."
     )

@@ -12,10 +12,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flows.catalogue import Catalogue, Variable
-from flows.counts import Counts, add_counts
-from flows.disclosure import SMALL, Account, hidden_cells, share, suppress, suppress_cells, suppress_part, told_account
-from flows.hashing import SPLITS
+from flows.icu.catalogue import Catalogue, Variable
+from flows.icu.counts import Counts, add_counts
+from flows.icu.disclosure import (
+    SMALL,
+    Account,
+    hidden_cells,
+    share,
+    suppress,
+    suppress_cells,
+    suppress_part,
+    told_account,
+)
+from flows.icu.hashing import SPLITS
 
 BINS = 400
 # Bins per bar of a distribution: coarse enough that a bar has ten people behind it in data of ordinary size.

@@ -1,4 +1,4 @@
-"""Ingest: raw rows to the rows that the catalogue names, with one schema whatever the source.
+"""MIMIC-IV: its stays, and the rows of its event tables that the catalogue names.
 
 About six of seven chart rows are of no variable of the catalogue; dropping them here, before their other columns are
 even converted, is what makes the rest cheap.
@@ -12,29 +12,39 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.catalogue import Catalogue
-from flows.columns import ColumnError, Kind, convert
-from flows.counts import Counts
-from flows.hashing import shard_of
-from flows.tables import TableError, convert_batch, find_table, read_batches, to_frame
+from flows.icu.catalogue import Catalogue
+from flows.icu.cohort import Cohort, build_cohort
+from flows.icu.counts import Counts
+from flows.icu.raw import EVENT_SOURCES, RAW_DTYPES, TABLE_DTYPE
+from flows.sources.columns import ColumnError, Kind, convert
+from flows.sources.tables import (
+    TableError,
+    TableNotFoundError,
+    convert_batch,
+    find_table,
+    read_batches,
+    read_frame,
+    to_frame,
+)
 
 # The event tables, by the name that the counts use.
 EVENT_TABLES = {"chartevents": "icu/chartevents", "labevents": "hosp/labevents"}
-# FHIR's, which are not a table of that layout but become the same rows.
-OBSERVATIONS = "observations"
-EVENT_SOURCES = [*EVENT_TABLES, OBSERVATIONS]
 
-_TABLE_DTYPE = pd.CategoricalDtype(EVENT_SOURCES)
-RAW_DTYPES: dict[str, object] = {
-    "table": _TABLE_DTYPE,
-    "subject_id": pd.Int64Dtype(),
-    "stay_id": pd.Int64Dtype(),
-    "itemid": pd.Int64Dtype(),
-    "charttime": np.dtype("datetime64[us]"),
-    "storetime": np.dtype("datetime64[us]"),
-    "valuenum": np.dtype("float64"),
-    "valueuom": pd.StringDtype(na_value=np.nan),
-}
+
+def read_cohort(source: str | Path) -> Cohort:
+    """Read the stays of a source, joined with its patients and admissions where it has those tables.
+
+    Args:
+        source: The folder that holds `icu/` and `hosp/`.
+
+    Raises:
+        TableNotFoundError: There is no `icu/icustays`.
+        TableError: A table cannot be read.
+        CohortError: See `build_cohort`.
+    """
+    return build_cohort(
+        read_frame(source, "icu/icustays"), _optional(source, "hosp/patients"), _optional(source, "hosp/admissions")
+    )
 
 
 def ingest(source: str | Path, table: str, catalogue: Catalogue) -> Iterator[tuple[pd.DataFrame, Counts]]:
@@ -76,34 +86,13 @@ def ingest_batch(batch: pa.RecordBatch, table: str, wanted: pa.Array, where: str
     rows = batch.filter(pc.is_in(items, value_set=wanted))
     frame = to_frame(convert_batch(rows, EVENT_TABLES[table], where))
     codes = np.full(len(frame), EVENT_SOURCES.index(table), dtype=np.int8)
-    frame["table"] = pd.Categorical.from_codes(codes, dtype=_TABLE_DTYPE)
+    frame["table"] = pd.Categorical.from_codes(codes, dtype=TABLE_DTYPE)
     counts = {"rows_in": batch.num_rows, "not_in_catalogue": batch.num_rows - len(frame), "passed_on": len(frame)}
     return frame[list(RAW_DTYPES)], {table: counts}
 
 
-def empty_raw() -> pd.DataFrame:
-    """A frame of raw rows without any: what a shard that no row fell into is made of."""
-    return pd.DataFrame({column: pd.Series(dtype=dtype) for column, dtype in RAW_DTYPES.items()})  # type: ignore[call-overload]
-
-
-def split_into_shards(rows: pd.DataFrame, shards: int) -> dict[int, pd.DataFrame]:
-    """Part raw rows by the shard of their subject, keeping their order.
-
-    Args:
-        rows: Raw rows (`RAW_DTYPES`).
-        shards: How many shards there are.
-
-    Returns:
-        The rows of each shard that has any. A row without a subject goes to shard 0, where it is counted as dropped:
-        no stay is its own.
-    """
-    shard = shard_of(rows["subject_id"].to_numpy("int64", na_value=0), shards)
-    shard[rows["subject_id"].isna().to_numpy()] = 0
-    # Sorted once, then cut: rows taken for each shard by itself make the time grow with rows times shards.
-    in_order = rows.iloc[np.argsort(shard, kind="stable")]
-    ends = np.cumsum(np.bincount(shard, minlength=shards))
-    return {
-        number: in_order.iloc[begin:end]
-        for number, (begin, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True))
-        if begin < end
-    }
+def _optional(source: str | Path, name: str) -> pd.DataFrame | None:
+    try:
+        return read_frame(source, name)
+    except TableNotFoundError:
+        return None

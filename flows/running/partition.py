@@ -122,7 +122,7 @@ def input_files(paths: Iterable[Path], root: Path) -> list[dict[str, Any]]:
 def fingerprint(inputs: list[dict[str, Any]], parameters: dict[str, Any]) -> str:
     """A name for what a run depends on: inputs, parameters, and the code of the steps."""
     code = hashlib.sha256()
-    for module in sorted(Path(__file__).parent.glob("*.py")):
+    for module in sorted(Path(__file__).parents[1].rglob("*.py")):
         code.update(module.read_bytes())
     text = json.dumps([inputs, parameters, package_version, code.hexdigest()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

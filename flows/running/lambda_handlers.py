@@ -16,17 +16,17 @@ from typing import Any
 import pandas as pd
 
 from clinops_prefect import ArtifactNotFoundError, PipelineStore
-from flows.catalogue import load_catalogue
-from flows.cohort import read_cohort
-from flows.counts import Counts, add_counts
-from flows.events import clean
-from flows.hashing import shard_of
-from flows.ingest import EVENT_TABLES, empty_raw, split_into_shards
-from flows.ingest import ingest as read_events
-from flows.partition import Partition
-from flows.quality import count_features, quality_document
-from flows.quality_page import quality_page
-from flows.windows import window_features
+from flows.icu.catalogue import load_catalogue
+from flows.icu.counts import Counts, add_counts
+from flows.icu.events import clean
+from flows.icu.hashing import shard_of
+from flows.icu.quality import count_features, quality_document
+from flows.icu.raw import empty_raw, split_into_shards
+from flows.icu.windows import window_features
+from flows.reports.quality_page import quality_page
+from flows.running.partition import Partition
+from flows.sources.mimic import EVENT_TABLES, read_cohort
+from flows.sources.mimic import ingest as read_events
 
 Event = dict[str, Any]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flows.catalogue import Catalogue
-from flows.counts import Counts
-from flows.disclosure import share, suppress
-from flows.quality import distribution
+from flows.icu.catalogue import Catalogue
+from flows.icu.counts import Counts
+from flows.icu.disclosure import share, suppress
+from flows.icu.quality import distribution
 
 _GROUPS = 10
 _COMPARED = ("reference", "date")

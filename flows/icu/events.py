@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from flows.catalogue import Catalogue
-from flows.counts import Counts, add_counts
-from flows.ingest import EVENT_SOURCES
-from flows.units import UnitTable
+from flows.icu.catalogue import Catalogue
+from flows.icu.counts import Counts, add_counts
+from flows.icu.raw import EVENT_SOURCES
+from flows.icu.units import UnitTable
 
 # A row is dropped for the first of these that holds.
 REASONS = (

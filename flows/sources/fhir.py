@@ -14,11 +14,11 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from flows.catalogue import Catalogue
-from flows.counts import Counts
-from flows.fhir_table import FhirTable, reference_id
-from flows.ingest import OBSERVATIONS, RAW_DTYPES
-from flows.tables import TableError
+from flows.icu.catalogue import Catalogue
+from flows.icu.counts import Counts
+from flows.icu.raw import OBSERVATIONS, RAW_DTYPES
+from flows.sources.fhir_table import FhirTable, reference_id
+from flows.sources.tables import TableError
 
 # An observation that says one of these has a result (https://hl7.org/fhir/R4/valueset-observation-status.html). What
 # was corrected counts from the correction: `issued` is its time.

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from flows.columns import ColumnError, Kind, convert
+from flows.sources.columns import ColumnError, Kind, convert
 
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
 # The beginning of pyarrow's message for a row that has more or fewer columns than the header.

@@ -1,10 +1,9 @@
 """Synthetic data in the layout of MIMIC-IV v2: `python -m flows.synthetic --out DIR --stays 1000`.
 
 No patient is in it. The same arguments make the same rows, on any machine and in any format; any size is made in
-bounded memory. What is wrong with the rows, on purpose, is told in `synthetic_rows`.
+bounded memory. What is wrong with the rows, on purpose, is told in `rows`.
 """
 
-import argparse
 import gzip
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from flows.synthetic_rows import Stays, chart_rows, lab_rows
+from flows.synthetic.rows import Stays, chart_rows, lab_rows
 
 FORMATS = ("csv.gz", "csv", "parquet")
 _CHUNK_ROWS = 250_000
@@ -197,30 +196,3 @@ def _in_parallel(work: Callable[[int], bytes], arguments: Iterable[int]) -> Iter
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m flows.synthetic", description="Write synthetic MIMIC-IV tables.")
-    parser.add_argument("--out", required=True, help="an empty or absent folder")
-    parser.add_argument("--stays", type=int, required=True)
-    parser.add_argument("--rows", type=int, help="chart rows; 1,000 a stay by default")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--format", choices=FORMATS, default="csv.gz")
-    parser.add_argument("--catalogue-share", type=float, default=0.14, help="share of rows of the catalogue's items")
-    arguments = parser.parse_args()
-    try:
-        generate(
-            arguments.out,
-            arguments.stays,
-            rows=arguments.rows,
-            seed=arguments.seed,
-            format=arguments.format,
-            catalogue_share=arguments.catalogue_share,
-        )
-    except (ValueError, FileExistsError) as error:
-        parser.error(str(error))
-
-
-if __name__ == "__main__":
-    main()

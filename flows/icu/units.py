@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from flows.catalogue import Catalogue, fold_text
+from flows.icu.catalogue import Catalogue, fold_text
 
 _UNKNOWN = -1
 

@@ -13,19 +13,19 @@ from prefect.tasks import exponential_backoff
 
 from clinops_prefect import lineage
 from clinops_prefect.tasks import open_store, worth_retrying
-from flows import report
-from flows.catalogue import load_catalogue
-from flows.counts import Counts, add_counts
-from flows.disclosure import about, told
-from flows.events import clean
-from flows.fhir_table import load_fhir_table
-from flows.hashing import shard_of
-from flows.ingest import split_into_shards
-from flows.partition import Partition
-from flows.quality import count_features
-from flows.quality_page import quality_page
-from flows.sources import Events, ingest_events, read_stays
-from flows.windows import window_features
+from flows.icu.catalogue import load_catalogue
+from flows.icu.counts import Counts, add_counts
+from flows.icu.disclosure import about, told
+from flows.icu.events import clean
+from flows.icu.hashing import shard_of
+from flows.icu.quality import count_features
+from flows.icu.raw import split_into_shards
+from flows.icu.windows import window_features
+from flows.reports.quality_page import quality_page
+from flows.running import artifacts
+from flows.running.partition import Partition
+from flows.sources.fhir_table import load_fhir_table
+from flows.sources.folder import Events, ingest_events, read_stays
 
 # Raw rows in memory, over all shards, before they are written as parts.
 _BUFFERED_ROWS = 1_000_000
@@ -161,7 +161,7 @@ def write_quality(store: str, partition: Partition, document: dict[str, Any]) ->
     target.write_bytes(partition.final("quality.json"), json.dumps(document, indent=1).encode())
     page = quality_page(document, f"ICU features of {partition.date}: data quality")
     uri = target.write_bytes(partition.final("quality.html"), page.encode())
-    report.quality_artifacts(document, partition.date, uri)
+    artifacts.quality_artifacts(document, partition.date, uri)
     return uri
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from flows.catalogue import Catalogue
+from flows.icu.catalogue import Catalogue
 
 HOUR = 3_600_000_000  # in microseconds, the unit of all times here
 # How old the newest value may be, counted from the window's end, to fill a window without one of its own.

@@ -9,8 +9,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from flows.events import REASONS
-from flows.quality_plots import distribution_plot, dropped_plot, label, missing_plot
+from flows.icu.events import REASONS
+from flows.reports.quality_plots import distribution_plot, dropped_plot, label, missing_plot
 
 # What a reader is told of each reason.
 _EXPLAINED = dict(

@@ -5,14 +5,12 @@ is only what no window could be made for or attributed to anyone.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from flows.counts import Counts
-from flows.hashing import SPLITS, split_of
-from flows.tables import TableNotFoundError, read_frame
+from flows.icu.counts import Counts
+from flows.icu.hashing import SPLITS, split_of
 
 COHORT_DTYPES: dict[str, object] = {
     "subject_id": np.dtype("int64"),
@@ -48,22 +46,6 @@ class Cohort:
 
     stays: pd.DataFrame
     counts: Counts
-
-
-def read_cohort(source: str | Path) -> Cohort:
-    """Read the stays of a source, joined with its patients and admissions where it has those tables.
-
-    Args:
-        source: The folder that holds `icu/` and `hosp/`.
-
-    Raises:
-        TableNotFoundError: There is no `icu/icustays`.
-        TableError: A table cannot be read.
-        CohortError: See `build_cohort`.
-    """
-    return build_cohort(
-        read_frame(source, "icu/icustays"), _optional(source, "hosp/patients"), _optional(source, "hosp/admissions")
-    )
 
 
 def build_cohort(
@@ -108,13 +90,6 @@ def build_cohort(
     counts["no_outtime"] = int(stays["outtime"].isna().sum())
     counts["outtime_before_intime"] = int((stays["outtime"] < stays["intime"]).sum())
     return Cohort(stays, counts)
-
-
-def _optional(source: str | Path, name: str) -> pd.DataFrame | None:
-    try:
-        return read_frame(source, name)
-    except TableNotFoundError:
-        return None
 
 
 def _join(stays: pd.DataFrame, table: pd.DataFrame | None, key: str, name: str, columns: list[str]) -> pd.DataFrame:

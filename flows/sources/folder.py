@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from flows.catalogue import Catalogue
-from flows.cohort import Cohort, build_cohort, read_cohort
-from flows.counts import Counts, add_counts
-from flows.fhir import ingest_observations
-from flows.fhir_cohort import read_encounters, read_patients
-from flows.fhir_table import FhirTable
-from flows.ingest import EVENT_TABLES, OBSERVATIONS, ingest
-from flows.tables import TableError, TableNotFoundError, find_table
+from flows.icu.catalogue import Catalogue
+from flows.icu.cohort import Cohort, build_cohort
+from flows.icu.counts import Counts, add_counts
+from flows.icu.raw import OBSERVATIONS
+from flows.sources.fhir import ingest_observations
+from flows.sources.fhir_cohort import read_encounters, read_patients
+from flows.sources.fhir_table import FhirTable
+from flows.sources.mimic import EVENT_TABLES, ingest, read_cohort
+from flows.sources.tables import TableError, TableNotFoundError, find_table
 
 _STAY_TABLES = ("icu/icustays", "hosp/patients", "hosp/admissions")
 

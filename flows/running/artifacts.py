@@ -14,7 +14,7 @@ from prefect.artifacts import (
 )
 from prefect.futures import PrefectFuture, as_completed
 
-from flows.disclosure import SMALL, suppress
+from flows.icu.disclosure import SMALL, suppress
 
 
 class Progress:

@@ -5,8 +5,8 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from flows.quality_page import render_page
-from flows.quality_plots import BLUE, GRID, PALE, RED, bars, label, small_multiples, svg
+from flows.reports.quality_page import render_page
+from flows.reports.quality_plots import BLUE, GRID, PALE, RED, bars, label, small_multiples, svg
 
 # What is usually said of an index above these.
 _SOME, _MUCH = 0.1, 0.25

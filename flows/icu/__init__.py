@@ -1,0 +1,1 @@
+"""The steps, pure: frames in, frames and counts out. They know no file, no store and no Prefect."""

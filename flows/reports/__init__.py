@@ -1,0 +1,1 @@
+"""Pages for people: the quality of one date, and the drift between two."""

@@ -1,0 +1,32 @@
+"""The command line: `python -m flows.synthetic --out DIR --stays 1000`."""
+
+import argparse
+
+from flows.synthetic.tables import FORMATS, generate
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m flows.synthetic", description="Write synthetic MIMIC-IV tables.")
+    parser.add_argument("--out", required=True, help="an empty or absent folder")
+    parser.add_argument("--stays", type=int, required=True)
+    parser.add_argument("--rows", type=int, help="chart rows; 1,000 a stay by default")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--format", choices=FORMATS, default="csv.gz")
+    parser.add_argument("--catalogue-share", type=float, default=0.14, help="share of rows of the catalogue's items")
+    arguments = parser.parse_args()
+    try:
+        generate(
+            arguments.out,
+            arguments.stays,
+            rows=arguments.rows,
+            seed=arguments.seed,
+            format=arguments.format,
+            catalogue_share=arguments.catalogue_share,
+        )
+    except (ValueError, FileExistsError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()
