@@ -4,7 +4,7 @@ import abc
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from clinops_prefect import registry
+from clinops_prefect import locations
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.backend import ObjectChangedError, ObjectExistsError
@@ -40,23 +40,22 @@ class PipelineStore(StoreBlock, abc.ABC):
         """The store at a URI.
 
         Args:
-            uri: `s3://bucket/prefix`, `gs://bucket/prefix`, `file:///directory`, or the path of a directory.
+            uri: `s3://bucket/prefix`, `gs://bucket/prefix`, `file:///directory`, or the path of a directory. A `Path`,
+                and text that begins with `/`, `./`, `../` or `~`, is always a directory.
             **fields: Any other field of that store.
 
         Raises:
-            InvalidStoreError: No store has that scheme.
+            InvalidStoreError: No store has that scheme, or the text looks like a mistyped URI or block reference.
             ImportError: The extra of that store is not installed.
         """
-        text = str(uri)
-        scheme, separator, rest = text.partition("://")
-        if not separator:
-            scheme, rest = "file", text
-        kind = registry.by_scheme(scheme)
-        if kind is None:
-            known = ", ".join(sorted(f"{store.scheme}://" for store in registry.stores()))
-            raise InvalidStoreError(f"no store for {scheme}://; there are {known} and plain paths")
-        store: type[PipelineStore] = kind.load()
-        return store._at(rest, is_uri=bool(separator), **fields)
+        found = locations.parse(uri)
+        if isinstance(found, locations.BlockReference):
+            raise InvalidStoreError(
+                f"{uri!r} is the reference of a saved block: open it with clinops_prefect.tasks.open_store({uri!r}) or "
+                f"{found.kind.name}.load({found.name!r})"
+            )
+        store: type[PipelineStore] = found.kind.load()
+        return store._at(found.path, is_uri=found.is_uri, **fields)
 
     @classmethod
     @abc.abstractmethod

@@ -201,7 +201,7 @@ class StoreBlock(WritableFileSystem, abc.ABC):
             raise
         except Exception as error:
             # As ASCII: a line break in a name that was refused would forge a line.
-            _logger().error("result %s: %s", ascii(path)[1:-1], error)
+            run_logger().error("result %s: %s", ascii(path)[1:-1], error)
             raise
 
     # --- inner ---
@@ -233,7 +233,8 @@ class StoreBlock(WritableFileSystem, abc.ABC):
         raise ServiceUnavailableError("the artifact is overwritten faster than it can be read")
 
 
-def _logger() -> Any:
+def run_logger() -> Any:
+    """The logger of the Prefect run, if there is one, or else that of the package."""
     try:
         return get_run_logger()  # whose lines are on the run's page
     except MissingContextError:

@@ -10,6 +10,7 @@ worth retrying (`ServiceUnavailableError`) and tell Prefect's Assets page what w
 import asyncio
 import functools
 import inspect
+import os
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -18,7 +19,7 @@ from prefect import Task, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
-from clinops_prefect import lineage, registry
+from clinops_prefect import lineage, locations, registry
 from clinops_prefect.errors import ServiceUnavailableError
 from clinops_prefect.frames.selection import Filters
 from clinops_prefect.store import PipelineStore
@@ -44,7 +45,7 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-StoreReference = PipelineStore | str
+StoreReference = PipelineStore | str | os.PathLike[str]
 
 # Name -> where it is. It imports boto3: a user of another cloud's stores need not have it.
 _STEP_FUNCTIONS = {
@@ -68,13 +69,14 @@ def open_store(store: StoreReference) -> PipelineStore:
             `s3-pipeline-store/prod`.
 
     Raises:
-        ValueError: There is no such block, or no store for such a URI.
+        InvalidStoreError: There is no such block, no store for such a URI, or the text looks like a mistyped one.
+        ImportError: The extra of that store is not installed.
     """
     if isinstance(store, PipelineStore):
         return store
-    slug, _, name = str(store).partition("/")
-    if name and (kind := registry.by_slug(slug)):
-        loaded: PipelineStore = kind.load().load(name, _sync=True)
+    found = locations.parse(store)
+    if isinstance(found, locations.BlockReference):
+        loaded: PipelineStore = found.kind.load().load(found.name, _sync=True)
         return loaded
     return PipelineStore.from_uri(store)
 

@@ -5,7 +5,10 @@ from typing import Any, Self, TypeVar
 
 from pydantic import Field
 
+from clinops_prefect import registry
 from clinops_prefect.endpoints import check_endpoint
+from clinops_prefect.errors import InvalidStoreError
+from clinops_prefect.locations import shown
 from clinops_prefect.store import PipelineStore
 
 T = TypeVar("T")
@@ -36,12 +39,19 @@ class CloudPipelineStore(PipelineStore, abc.ABC):
     def __init__(self, bucket: str | None = None, /, **data: Any) -> None:
         super().__init__(bucket, **data)
         if not self.bucket or "/" in self.bucket:
-            raise ValueError(f"bucket must be the name of a bucket, without scheme or path, not {self.bucket!r}")
+            raise InvalidStoreError(f"bucket must be the name of a bucket, without scheme or path, not {self.bucket!r}")
         self._check_endpoint(self.endpoint_url)
 
     @classmethod
     def _at(cls, location: str, *, is_uri: bool, **fields: Any) -> Self:  # noqa: ARG003 - a bucket is a bucket
         bucket, _, prefix = location.partition("/")
+        if not bucket:
+            kind = registry.by_slug(cls.get_block_type_slug())
+            scheme = kind.scheme if kind else cls.__name__
+            meant = shown(f"{scheme}://{prefix.lstrip('/') or 'BUCKET/PREFIX'}")
+            raise InvalidStoreError(f"{shown(f'{scheme}://{location}')} names no bucket; did you mean {meant}?")
+        if prefix and fields.get("prefix"):
+            raise InvalidStoreError("the prefix is given twice: in the URI, and as prefix=")
         return cls(bucket, **{"prefix": prefix, **fields})
 
     def _check_endpoint(self, endpoint_url: str) -> None:

@@ -3,13 +3,14 @@
 import errno
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from prefect.logging import get_logger
 from pydantic import Field
@@ -18,17 +19,22 @@ from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsErr
 from clinops_prefect.errors import (
     AccessDeniedError,
     ArtifactNotFoundError,
-    ClinopsPrefectError,
     InvalidArtifactNameError,
+    InvalidStoreError,
     ServiceUnavailableError,
 )
+from clinops_prefect.locations import shown
 from clinops_prefect.store import PipelineStore
+from clinops_prefect.store_block import run_logger
 from clinops_prefect.stores.atomic_file import TEMPORARY, AtomicFile, remove_empty
 
 # An object's metadata lives in an extended attribute: it comes and goes with the file, in one rename.
 _ATTRIBUTE = "user.clinops"
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _PIECE_BYTES = 8 << 20
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# A percent sign that encodes nothing, or a slash, or the byte that ends a path.
+_BAD_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}|%2[fF]|%00")
 
 
 class LocalBackend(Backend):
@@ -47,7 +53,7 @@ class LocalBackend(Backend):
     def _write(
         self, key: str, chunks: Iterator[bytes], _content_type: str, metadata: dict[str, str], overwrite: bool
     ) -> None:
-        path = self.root / key
+        path, is_new = self.root / key, not self.root.exists()
         try:
             with AtomicFile(path) as file:
                 for chunk in chunks:
@@ -63,6 +69,9 @@ class LocalBackend(Backend):
             ) from None
         except IsADirectoryError:
             raise InvalidArtifactNameError(f"{self.uri(key)} is a directory", uri=self.uri(key)) from None
+        if is_new:
+            # Whoever mistyped a path, or started the flow in another folder, learns where the data went.
+            run_logger().info("the store made the new folder %s", ascii(os.fspath(self.root))[1:-1])
 
     def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo]:
         self._check_version(key, version)
@@ -156,6 +165,23 @@ class LocalBackend(Backend):
             )
 
 
+def _path_of(location: str) -> str:
+    """The path that stands behind `file://` in a URI."""
+    host, slash, path = location.partition("/")
+    if host.casefold() not in ("", "localhost"):
+        raise InvalidStoreError(
+            f"file://{host} means a folder of the machine {host!r}; did you mean {shown(f'file:///{host}{slash}{path}')}?"
+        )
+    if not slash:
+        raise InvalidStoreError("file:// has no path: write file:///srv/data")
+    if bad := _BAD_ENCODING.search(path):
+        raise InvalidStoreError(
+            f"{shown(f'file:///{path}')} has {bad[0]!r} in it, which is no character of a file's name; write a percent "
+            "sign as %25"
+        )
+    return f"/{os.fsdecode(unquote_to_bytes(path))}"
+
+
 def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
@@ -204,10 +230,14 @@ class LocalPipelineStore(PipelineStore):
         if isinstance(data.get("directory"), os.PathLike):
             data["directory"] = os.fspath(data["directory"])
         super().__init__(None if directory is None else os.fspath(directory), **data)
+        if _URI.match(self.directory):
+            raise InvalidStoreError(
+                f"the directory {shown(self.directory)} is a URI: use PipelineStore.from_uri, or that scheme's store"
+            )
 
     @classmethod
     def _at(cls, location: str, *, is_uri: bool, **fields: Any) -> "LocalPipelineStore":
-        return cls(unquote(location) if is_uri else location, **fields)
+        return cls(_path_of(location) if is_uri else location, **fields)
 
     @classmethod
     def _backend_type(cls) -> type[Backend]:
@@ -215,5 +245,10 @@ class LocalPipelineStore(PipelineStore):
 
     def _backend(self) -> LocalBackend:
         if not self.directory:
-            raise ClinopsPrefectError("the directory of a LocalPipelineStore is empty")
-        return LocalBackend(Path(self.directory).expanduser().absolute())
+            raise InvalidStoreError("the directory of a LocalPipelineStore is empty: give a path, such as './data'")
+        try:
+            return LocalBackend(Path(self.directory).expanduser().absolute())
+        except RuntimeError:
+            raise InvalidStoreError(
+                f"the directory {self.directory!r} begins with the home directory of a user who has none"
+            ) from None

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from clinops_prefect import PipelineStore
+from clinops_prefect import InvalidStoreError, PipelineStore, locations
 from clinops_prefect.tasks import open_store
 
 _STORE = "s3://…, gs://…, file:///…, a folder, or a block's reference"
@@ -20,7 +20,7 @@ def features_main(icu_features: Callable[..., dict[str, Any]]) -> None:
     """`python -m flows.icu_features`: parse, run the flow, and say what it wrote."""
     parser = _features_parser("icu_features", "From raw MIMIC-IV tables or FHIR to ICU features.")
     parser.add_argument("--date", required=True, help="the partition, YYYY-MM-DD")
-    arguments = parser.parse_args()
+    arguments = _parsed(parser)
     manifest = _run(lambda: icu_features(**vars(arguments)), f"{arguments.date} is as it was before.")
     _say(open_store(arguments.store), arguments.store, arguments.date, manifest)
 
@@ -30,7 +30,7 @@ def backfill_main(backfill: Callable[..., list[dict[str, Any]]]) -> None:
     parser = _features_parser("backfill", "ICU features of many dates; started again, it does what is not complete.")
     parser.add_argument("--dates", required=True, nargs="+", type=_dates, help="dates, and ranges such as A..B")
     parser.add_argument("--concurrency", type=int, default=2, help="how many dates at a time (default 2)")
-    arguments = vars(parser.parse_args())
+    arguments = vars(_parsed(parser))
     arguments["dates"] = [date for dates in arguments["dates"] for date in dates]
     done = _run(lambda: backfill(**arguments), "Start it again to go on with what is not complete.")
     for row in done:
@@ -51,7 +51,7 @@ def quality_report_main(quality_report: Callable[..., dict[str, Any]]) -> None:
     )
     parser.add_argument("--catalogue", default="", help="the catalogue that both were made with")
     parser.add_argument("--engine", default="threads", help=_ENGINE)
-    arguments = parser.parse_args()
+    arguments = _parsed(parser)
     document = _run(
         lambda: quality_report(**vars(arguments)), "A limit is exceeded, or the two dates could not be compared."
     )
@@ -73,6 +73,16 @@ def _features_parser(module: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--engine", default="threads", help=_ENGINE)
     parser.add_argument("--refresh", action="store_true", help="compute also what is complete already")
     return parser
+
+
+def _parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    arguments = parser.parse_args()
+    try:
+        # Before Prefect starts, which takes seconds, and before anything is written.
+        locations.parse(arguments.store)
+    except InvalidStoreError as error:
+        sys.exit(f"--store: {error}")
+    return arguments
 
 
 def _dates(text: str) -> list[dt.date]:
@@ -99,6 +109,7 @@ def _say(store: PipelineStore, reference: str, date: str, manifest: dict[str, ob
     names = store.list_artifacts(f"icu/{date}")
     first = next(name for name in names if "/features/" in name)
     frame = store.stat(first)
+    saved = isinstance(locations.parse(reference), locations.BlockReference)
     page = store.uri(f"icu/{date}/quality").removesuffix(store.format.extension) + ".html"
     features = sum(artifact["rows"] for artifact in manifest["artifacts"] if "/features/" in artifact["name"])  # type: ignore[attr-defined]
     print(
@@ -108,8 +119,8 @@ def _say(store: PipelineStore, reference: str, date: str, manifest: dict[str, ob
 Quality report (open it in a browser):
   {page}
 Look at the features in Python:
-  from clinops_prefect import PipelineStore
-  store = PipelineStore.from_uri({reference!r})
+  {"from clinops_prefect.tasks import open_store" if saved else "from clinops_prefect import PipelineStore"}
+  store = {"open_store" if saved else "PipelineStore.from_uri"}({reference!r})
   store.list_artifacts("icu/{date}")
   store.download("{first}")
 """
