@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from clinops_prefect.stores.s3 import S3PipelineStore
 
 # A service that accepts and never answers costs five times twenty seconds; S3 itself keeps a long completion or copy
-# alive by sending white space.
+# alive by sending white space. "legacy" counts the tries of each request by itself. The other modes share one quota
+# among all requests of a client, which lives as long as the process: outages use the quota up, and nothing is retried.
 _CLIENT = {
-    "retries": {"mode": "standard", "total_max_attempts": 5},
+    "retries": {"mode": "legacy", "total_max_attempts": 5},
     "connect_timeout": 5,
     "read_timeout": 20,
     "max_pool_connections": 64,

@@ -1,0 +1,87 @@
+"""A worker that lives long: whatever it has been through, the next fault is survived as the first one was.
+
+botocore's standard and adaptive modes share one quota of retries among all requests of a client, and a client lives as
+long as its process. Once outages had used the quota up, the next single 503 was an error at once.
+"""
+
+import random
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pandas as pd
+import pytest
+
+from clinops_prefect import PipelineStore, ServiceUnavailableError
+from tests.doors import Door
+from tests.faults.conftest import FULL
+from tests.faults.test_wire import NETWORK, OPERATIONS, SERVICE, Operation, clouds, is_aside
+from tests.gallery import assert_same
+from tests.proxy import Outcome, Proxy, Seen
+
+OUTAGES = 100
+_AT_ONCE = 50
+
+
+class StrikeEach:
+    """A fault for the first request that names each prefix; prefixes are the runs of the test."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, Outcome] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, seen: Seen) -> Outcome:
+        if is_aside(seen):
+            return Outcome.FORWARD
+        # Cloud Storage names a new object in the body.
+        named = seen.path.encode() + (seen.body[:2_000] if seen.path.startswith("/upload") else b"")
+        with self._lock:
+            for prefix in list(self.outcomes):
+                if prefix.encode() in named:
+                    return self.outcomes.pop(prefix)
+        return Outcome.FORWARD
+
+
+def _strain(store: PipelineStore) -> None:
+    """So many outages, as the process's client for this endpoint sees them: each operation fails after its retries."""
+
+    def fail(_: int) -> Exception | None:
+        try:
+            store.exists("x")
+        except ServiceUnavailableError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        failed = list(pool.map(fail, range(OUTAGES)))
+    assert all(failed)
+
+
+@clouds
+@pytest.mark.timeout(300)
+def test_one_fault_is_survived_after_a_hundred_outages(door: Door, chance: random.Random) -> None:
+    with Proxy(door.endpoint) as proxy:  # type: ignore[attr-defined]
+        proxy.answers = lambda _: Outcome.SLOW_DOWN
+        _strain(door.store(endpoint_url=proxy.url))
+        strike = StrikeEach()
+        outcomes = (*SERVICE, *NETWORK)
+        runs: list[tuple[Operation, str, Outcome]] = []
+        for operation in OPERATIONS.values():
+            for outcome in outcomes if FULL else chance.sample(outcomes, 2):
+                where = f"{outcome.name}-{uuid.uuid4().hex[:8]}".lower()
+                door.store(prefix=where, format=operation.format).upload(operation.before, "x")
+                strike.outcomes[where] = outcome
+                runs.append((operation, where, outcome))
+        proxy.answers = strike
+
+        def run(one: tuple[Operation, str, Outcome]) -> None:
+            operation, where, outcome = one
+            returned = operation.do(door.store(endpoint_url=proxy.url, prefix=where, format=operation.format))
+            if isinstance(operation.returns, pd.DataFrame):
+                assert_same(returned, operation.returns)
+            elif operation.returns is not None:
+                assert returned == operation.returns, outcome
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(run, runs))
+        assert not strike.outcomes, "every run was struck"
