@@ -216,7 +216,9 @@ def test_the_command_line_refuses_it_before_anything_runs(
 ) -> None:
     from flows.running import command_line
 
-    main = {"icu_features": "main", "backfill": "backfill_main", "quality_report": "quality_report_main"}[module]
+    main = {"icu_features": "features_main", "backfill": "backfill_main", "quality_report": "quality_report_main"}[
+        module
+    ]
     dates = {
         "icu_features": ["--date"],
         "backfill": ["--dates"],
@@ -226,6 +228,6 @@ def test_the_command_line_refuses_it_before_anything_runs(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [module, "--store", store, *source, *dates[module], "2024-01-01"])
     with pytest.raises(SystemExit) as stopped:
-        getattr(command_line, main)()
+        getattr(command_line, main)(pytest.fail)
     assert str(stopped.value).startswith("--store: ")
     assert not list(tmp_path.iterdir())
