@@ -134,9 +134,11 @@ class PipelineStore(StoreBlock, abc.ABC):
         Args:
             name: The artifact's name.
             columns: Only these columns, in this order; the index is kept. Of Parquet only their bytes are fetched.
-            filters: Only the rows for which they hold: `[("stay_id", "==", 7)]`, a list of such lists (any of them
-                holds), or a pyarrow expression. Of Parquet only the row groups that may have such rows are fetched.
-                A default index is renumbered.
+            filters: Only the rows for which they hold: conditions such as `[("stay_id", "==", 7)]`, a list of such
+                lists (any of them holds), or a pyarrow expression; lists may stand for tuples, as in JSON. Operators:
+                `==`, `!=`, `<`, `<=`, `>`, `>=`, `in`, `not in`, and without a value `is null`, `is not null`. A
+                missing value (NaN too) matches no comparison, not even `!=` or `not in`; `[]` is no filter. Of Parquet
+                only the row groups that may have such rows are fetched. A default index is renumbered.
             version: A version from `list_versions`; empty, the current one.
 
         Returns:

@@ -11,8 +11,8 @@ from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.backend import Backend
 from clinops_prefect.frames.encoding import Encoded, encode_batches, encode_frame
+from clinops_prefect.frames.filters import Filters, is_none
 from clinops_prefect.frames.layout import to_frame
-from clinops_prefect.frames.selection import Filters
 from clinops_prefect.storage_format import StorageFormat
 
 __all__ = ["copy", "download", "encode_batches", "encode_frame", "info", "iter_frames", "remove", "write"]
@@ -31,7 +31,7 @@ def download(
     reader: ObjectReader, format: StorageFormat, columns: Sequence[Hashable] | None, filters: Filters | None
 ) -> pd.DataFrame:
     """The frame, or the part of it that is asked for."""
-    frame: pd.DataFrame = _CODECS[format].download(reader, columns, filters)
+    frame: pd.DataFrame = _CODECS[format].download(reader, columns, None if is_none(filters) else filters)
     return frame
 
 
@@ -39,6 +39,7 @@ def iter_frames(
     reader: ObjectReader, format: StorageFormat, columns: Sequence[Hashable] | None, filters: Filters | None, rows: int
 ) -> Iterator[pd.DataFrame]:
     """The frame, or the part of it, in frames of so many rows; one empty frame where there are none."""
+    filters = None if is_none(filters) else filters
     tables: Iterator[tuple[pa.Table, bool]] = _CODECS[format].iter_tables(reader, columns, filters)
     held: pa.Table | None = None
     whole, offset, bare = True, 0, 0

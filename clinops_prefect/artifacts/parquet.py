@@ -31,7 +31,7 @@ def download(
         return _open(reader, parquet_reader.WHOLE_BYTES).frame()
     stored = _open(reader)
     chosen = Selection(stored.schema, columns, filters, reader.uri)
-    table = stored.read(stored.groups(chosen.expression), chosen.read)
+    table = stored.read(stored.groups(chosen.of_groups), chosen.read)
     return to_frame(chosen.apply(table), whole=chosen.whole)
 
 
@@ -41,7 +41,7 @@ def iter_tables(
     """The row groups, each as soon as it is there, and whether they are all the stored rows."""
     stored = _open(reader)
     chosen = Selection(stored.schema, columns, filters, reader.uri)
-    groups = stored.groups(chosen.expression)
+    groups = stored.groups(chosen.of_groups)
     # Without rows there is still a table: its columns are part of the answer.
     for wanted in [[group] for group in groups] or [[]]:
         yield chosen.apply(stored.read(wanted, chosen.read)), chosen.whole

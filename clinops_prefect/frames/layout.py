@@ -136,6 +136,15 @@ def index_fields(schema: pa.Schema) -> list[str]:
         return [field for field in stored.get("index_columns") or [] if isinstance(field, str) and field in names]
 
 
+def may_hold_nan(schema: pa.Schema, field: str) -> bool:
+    """Whether NaN may be among the stored values: where we wrote NumPy's floats, a NaN is stored as missing."""
+    kind = schema.field(field).type
+    layout = layout_of(schema)
+    if layout is not None and field not in layout["columns"]:
+        return False
+    return bool(pa.types.is_floating(kind) or pa.types.is_nested(kind) or pa.types.is_dictionary(kind))
+
+
 def row_count(schema: pa.Schema, stored: int) -> int:
     """The rows of the frame: those of the stored table, unless it has no columns, and therefore none in Parquet."""
     layout = layout_of(schema)

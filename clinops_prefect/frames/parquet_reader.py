@@ -112,7 +112,11 @@ class ParquetReader:
             # A dataset reads in threads of pyarrow's: see slices.py.
             footer = native(memoryview(self._tail)[self._footer - self._tail_start :])
             fragment = ds.ParquetFileFormat().make_fragment(pa.BufferReader(footer))
-            return [info.id for info in fragment.subset(expression, schema=self.schema).row_groups]
+            try:
+                return [info.id for info in fragment.subset(expression, schema=self.schema).row_groups]
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+                # The statistics do not fit the expression. Whether the rows do is for `Selection.apply` to say.
+                return list(range(self._parquet.num_row_groups))
 
     def read(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:
         """These fields of these row groups.

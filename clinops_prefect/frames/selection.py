@@ -1,18 +1,17 @@
 """`columns=` and `filters=`: which fields they ask for, and their answer from a table that has at least those."""
 
 from collections.abc import Hashable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from clinops_prefect.errors import ArtifactColumnError, ArtifactDecodeError
-from clinops_prefect.frames.layout import fields_by_label, index_fields
+from clinops_prefect.frames.filters import Filters, expression_of
+from clinops_prefect.frames.layout import fields_by_label, index_fields, may_hold_nan
 from clinops_prefect.names import nearest
 
-# pyarrow's DNF, or an expression.
-Filters: TypeAlias = pc.Expression | list[tuple[Any, ...]] | list[list[tuple[Any, ...]]]
+__all__ = ["Filters", "Selection"]
 
 
 class Selection:
@@ -22,6 +21,7 @@ class Selection:
         fields: The fields of the answer: the index, then the columns in the order asked.
         read: Those, and the ones that only the filters need.
         expression: The filters as one expression; None without filters.
+        of_groups: The same, for the statistics of row groups; None if those cannot tell.
 
     Raises:
         ArtifactColumnError: A column is not in the artifact, or is asked for twice.
@@ -44,10 +44,13 @@ class Selection:
         self._check(wanted, by_label)
         chosen = [by_label[label] for label in wanted]
         self.fields = chosen + index
-        self.expression = self._expression(filters, schema, {**{name: name for name in index}, **by_label})
+        names: dict[Hashable, str] = {name: name for name in index}
+        names |= by_label
+        self.expression = self._expression(filters, schema, names)
+        self.of_groups = self._of_groups(filters, schema, names)
         self.whole = self.expression is None
         # pc.Expression does not tell which fields it refers to; a bind against the fewest that do is cheap and exact.
-        self.read = self.fields + self._only_filtered(schema)
+        self.read = self.fields + self._only_filtered(schema, self.fields)
 
     def apply(self, table: pa.Table) -> pa.Table:
         """The answer, from a table that has the fields of `read`."""
@@ -66,48 +69,48 @@ class Selection:
     def _expression(
         self, filters: Filters | None, schema: pa.Schema, by_label: dict[Hashable, str]
     ) -> pc.Expression | None:
-        if filters is None:
+        def check(label: Any) -> None:
+            self._check([label], by_label, repeated=True)
+
+        expression = expression_of(filters, schema, by_label, check, self._where)
+        if expression is None:
             return None
-        expression = filters if isinstance(filters, pc.Expression) else self._from_dnf(filters, by_label)
         try:
-            # Against no rows: whether the names and types fit, before anything is fetched.
-            schema.empty_table().filter(expression)
+            # Whether the names and types fit, before anything is fetched.
+            _row_of_nothing(schema).filter(expression)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, KeyError) as error:
             # Arrow's own words quote the compared values, which may identify a patient.
             if name := _unmatched(error):
                 self._check([name], by_label)
+            zones = ": a time without a zone is compared with one that has a zone" if _is_of_zones(error) else ""
             raise ArtifactColumnError(
-                f"the filters do not fit the types of the columns of {self._where}: see stat(name).schema",
+                f"the filters do not fit the types of the columns of {self._where}{zones}; see stat(name).schema",
                 uri=self._where,
             ) from None
         return expression
 
-    def _from_dnf(self, filters: Any, by_label: dict[Hashable, str]) -> pc.Expression:
-        try:
-            groups = [filters] if filters and isinstance(filters[0], tuple) else filters
-            self._check([condition[0] for group in groups for condition in group], by_label, repeated=True)
-            named = [[(by_label[label], *rest) for label, *rest in group] for group in groups]
-            return pq.filters_to_expression(named)
-        except ArtifactColumnError:
-            raise
-        except (TypeError, ValueError, LookupError):
-            raise ArtifactColumnError(
-                "filters takes [(column, operator, value), …], a list of such lists, or a pyarrow expression",
-                uri=self._where,
-            ) from None
+    def _of_groups(self, filters: Any, schema: pa.Schema, names: dict[Hashable, str]) -> pc.Expression | None:
+        if self.expression is None:
+            return None
+        if isinstance(filters, pc.Expression):
+            # Arrow takes a row group's least and greatest number for all that it holds, and forgets NaN.
+            asked = self._only_filtered(schema, [])
+            return None if any(may_hold_nan(schema, name) for name in asked) else filters
+        return expression_of(filters, schema, names, lambda _: None, self._where, of_groups=True)
 
-    def _only_filtered(self, schema: pa.Schema) -> list[str]:
+    def _only_filtered(self, schema: pa.Schema, fields: list[str]) -> list[str]:
+        """The fields that the filters need beside these."""
         if self.expression is None:
             return []
         extra: list[str] = []
         while True:
-            known = pa.schema([schema.field(name) for name in self.fields + extra])
+            known = pa.schema([schema.field(name) for name in fields + extra])
             try:
                 known.empty_table().filter(self.expression)
             except pa.ArrowInvalid as error:
                 name = _unmatched(error)
-                if name not in schema.names or name in self.fields + extra:
-                    return [field for field in schema.names if field not in self.fields]
+                if name not in schema.names or name in fields + extra:
+                    return [field for field in schema.names if field not in fields]
                 extra.append(name)
             else:
                 return extra
@@ -119,6 +122,19 @@ class Selection:
                 raise ArtifactColumnError(f"{self._where} has no column {label!r}{hint}", uri=self._where)
         if not repeated and len(set(wanted)) < len(wanted):
             raise ArtifactColumnError("columns names a column twice", uri=self._where)
+
+
+def _row_of_nothing(schema: pa.Schema) -> pa.Table:
+    """One row of missing values: without a row Arrow would not compare, and not see times with and without a zone."""
+    try:
+        return pa.Table.from_arrays([pa.nulls(1, field.type) for field in schema], schema=schema)
+    except (pa.ArrowException, TypeError, ValueError):
+        return schema.empty_table()  # a type that no value is missing of, such as a union
+
+
+def _is_of_zones(error: Exception) -> bool:
+    """Whether an expression compares times with and without a zone; Arrow's message quotes them."""
+    return "timestamp[" in str(error) and "tz=" in str(error)
 
 
 def _unmatched(error: Exception) -> str:
