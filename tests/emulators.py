@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0
 
 
 def free_port() -> int:

@@ -163,14 +163,14 @@ def _tidy(backend: Backend, key: str, mine: dict[str, bytes]) -> None:
     removed = dict(mine)
     for _ in range(_TIDYINGS):
         # At once: somebody may have tidied up before our text was there, and readers of it are waiting.
-        keep, _ = _put_back(backend, key, removed)
+        first, is_back = _put_back(backend, key, removed)
         for found in list(backend.list(f"{key}.")):
-            if found != keep and _SIDECAR.fullmatch(found[len(key) :]):
+            if found != first and _SIDECAR.fullmatch(found[len(key) :]):
                 with suppress(ArtifactNotFoundError, ObjectChangedError):
                     removed[found] = bytes(ObjectReader(backend, found).whole())
                 backend.remove(found)
-        keep, was_missing = _put_back(backend, key, removed)
-        if not was_missing or _sidecar_now(backend, key) == keep:
+        keep, is_back_now = _put_back(backend, key, removed)
+        if not (is_back or is_back_now) or first == keep == _sidecar_now(backend, key):
             return
         # Replaced meanwhile, perhaps by somebody who looked for what to remove before this was put back: again.
 

@@ -194,7 +194,6 @@ print(written / 2**20, (peak() - before) / 2**20)
     [("local", "parquet", 15), ("s3", "parquet", 15), ("gcs", "parquet", 15), ("local", "csv", 15)],
     indirect=["door"],
 )
-@pytest.mark.timeout(120)
 def test_memory_is_bounded_by_batches_and_not_by_the_sum(door: Door, format: str, batches: int) -> None:
     """600 MB of floats as Parquet, 630 MB of text as CSV, whose batches take several times their size to make."""
     fields = {} if door.scheme == "file" else {"endpoint_url": door.endpoint}  # type: ignore[attr-defined]

@@ -134,7 +134,6 @@ def test_an_answer_that_breaks_off_is_asked_for_again(door: Door, format: str, p
 
 
 @clouds
-@pytest.mark.timeout(120)
 def test_a_multipart_upload_that_fails_leaves_nothing(door: Door, proxy: Proxy) -> None:
     store = door.store(endpoint_url=proxy.url)
     store.upload(FRAME, "x")

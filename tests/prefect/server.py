@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from prefect.context import _temporary_global_settings_context, get_settings_context
+from prefect.context import refresh_global_settings_context
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
@@ -73,7 +73,7 @@ class PrefectServer:
         answer.raise_for_status()
         return answer.json()
 
-    def eventually(self, path: str, count: int, *, key: str = "", seconds: float = 20, **body: object) -> list[dict]:
+    def eventually(self, path: str, count: int, *, key: str = "", seconds: float = 60, **body: object) -> list[dict]:
         """What the API answers as soon as there are so many: events and task runs arrive by and by."""
         deadline = time.monotonic() + seconds
         while True:
@@ -84,7 +84,7 @@ class PrefectServer:
                 return found
             time.sleep(0.2)
 
-    def logged(self, *texts: str, level: int = logging.ERROR, seconds: float = 15) -> bool:
+    def logged(self, *texts: str, level: int = logging.ERROR, seconds: float = 60) -> bool:
         """Whether a run's log comes to have a line with all the texts: Prefect sends lines by and by."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -107,20 +107,23 @@ def prefect_server(home: Path, *, with_ui: bool = False) -> Iterator[PrefectServ
     """A running server, which this process uses for as long as the `with` lasts."""
     server = PrefectServer(home, with_ui)
     server.start()
-    before = os.environ.get("PREFECT_API_URL")
-    os.environ["PREFECT_API_URL"] = server.api_url
+    names = {"PREFECT_API_URL": server.api_url, "PREFECT_HOME": str(home)}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ |= names
+    # Threads that begin without a context of their own take the settings that Prefect read when it was imported:
+    # without the refresh they would start a server of their own.
+    refresh_global_settings_context()
     try:
-        with (
-            temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_HOME: home}),
-            # As Prefect's own test harness: threads that begin without a context would start a server of their own.
-            _temporary_global_settings_context(get_settings_context()),
-        ):
+        with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_HOME: home}):
             try:
                 yield server
             finally:
                 run_coro_as_sync(_drain())
     finally:
-        os.environ.pop("PREFECT_API_URL")
-        if before is not None:
-            os.environ["PREFECT_API_URL"] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        refresh_global_settings_context()
         server.stop()

@@ -221,7 +221,9 @@ def test_a_retry_can_succeed(pipeline: StepFunctionsPipeline, function: Callable
     pipeline.add_step(PipelineStep("A", function("gate"), retry_attempts=5))
     pipeline.deploy()
     arn = pipeline.execute({"gate": str(gate)})
-    time.sleep(0.5)
+    # Not before it has failed once, however busy the machine is.
+    while not any(event.event == "failed" for event in pipeline.history(arn)):
+        time.sleep(0.1)
     gate.touch()
     assert pipeline.wait(arn)["passed"]
     assert next(event.error for event in pipeline.history(arn) if event.event == "failed") == "RuntimeError"
@@ -250,7 +252,7 @@ def test_the_time_out_of_a_state_and_of_the_machine(
     assert caught.value.failed_state == "Slow"
 
     pipeline.steps[0].timeout_seconds = 60
-    pipeline.timeout_seconds = 1
+    pipeline.timeout_seconds = 2
     pipeline.deploy()
     with pytest.raises(ExecutionFailedError) as caught:
         pipeline.wait(pipeline.execute({}))
@@ -258,7 +260,7 @@ def test_the_time_out_of_a_state_and_of_the_machine(
 
 
 def test_stop_aborts_and_wait_sees_it(pipeline: StepFunctionsPipeline, function: Callable[[str], str]) -> None:
-    pipeline.add_step(PipelineStep("Slow", function("sleep"), {"seconds": 5}))
+    pipeline.add_step(PipelineStep("Slow", function("sleep"), {"seconds": 15}))
     pipeline.deploy()
     arn = pipeline.execute({})
     with pytest.raises(ExecutionTimeoutError):
@@ -350,11 +352,11 @@ def test_a_refusal_is_raised_at_once(
     pipeline.add_step(PipelineStep("A", function("sleep"), {"seconds": 3}))
     pipeline.deploy()
     arn = pipeline.execute({})
+    aws.forget_calls()
     aws.fail("GetExecutionHistory", "AccessDeniedException", times=100)
-    began = time.monotonic()
     with pytest.raises(PermissionError, match="GetExecutionHistory"):
         pipeline.wait(arn)
-    assert time.monotonic() - began < 2
+    assert aws.calls()["GetExecutionHistory"] == 1
 
 
 def test_an_execution_that_never_was(

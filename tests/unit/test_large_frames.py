@@ -130,13 +130,18 @@ def test_every_byte_of_a_large_file_is_covered(path: Path) -> None:
             ParquetReader.of(bytes(damaged), "x").frame()
 
 
+def encoders() -> set[threading.Thread]:
+    """The encoder threads of the process, those that other tests may have left included."""
+    return {thread for thread in threading.enumerate() if thread.name == "clinops-encode"}
+
+
 def test_an_upload_that_fails_stops_the_writer(large: pd.DataFrame) -> None:
-    table = to_arrow(large)
+    table, before = to_arrow(large), encoders()
     pieces = parquet_writer.encode(table, table.schema)
     next(pieces)
-    assert any(thread.name == "clinops-encode" for thread in threading.enumerate())
+    assert encoders() - before
     pieces.close()  # type: ignore[attr-defined]
-    assert not any(thread.name == "clinops-encode" for thread in threading.enumerate())
+    assert not encoders() - before
 
 
 def test_a_failed_upload_whose_error_is_kept_stops_the_writer_too(
@@ -147,10 +152,11 @@ def test_a_failed_upload_whose_error_is_kept_stops_the_writer_too(
         raise PermissionError(errno.EACCES, "not here")
 
     monkeypatch.setattr(LocalBackend, "_write", fail)
+    before = encoders()
     with pytest.raises(AccessDeniedError) as kept:
         LocalPipelineStore(str(tmp_path)).upload(large, "x")
     assert kept.value.__traceback__ is not None
-    assert not any(thread.name == "clinops-encode" for thread in threading.enumerate())
+    assert not encoders() - before
 
 
 def test_uploads_that_wait_for_their_network_do_not_hold_up_others(tmp_path: Path) -> None:

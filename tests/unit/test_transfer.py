@@ -15,7 +15,7 @@ def test_together_keeps_the_order_and_works_at_once() -> None:
     barrier = threading.Barrier(4)
 
     def work(number: int) -> bytes:
-        barrier.wait(5)
+        barrier.wait(60)
         return bytes([number])
 
     assert together(work, [3, 1, 2, 0]) == [b"\x03", b"\x01", b"\x02", b"\x00"]
@@ -51,20 +51,24 @@ def test_parts_grow_so_that_ten_thousand_hold_eighty_gigabytes() -> None:
 
 
 def test_only_a_few_parts_are_in_memory_at_once() -> None:
-    alive, most, lock = 0, 0, threading.Lock()
+    alive, most, changed = 0, 0, threading.Condition()
 
     def parts() -> Iterator[bytes]:
         nonlocal alive, most
         for number in range(40):
-            with lock:
+            with changed:
                 alive += 1
                 most = max(most, alive)
+                changed.notify_all()
             yield bytes([number])
 
     def work(number: int, part: bytes) -> int:
         nonlocal alive
+        with changed:
+            # Until the next part is made, so that this does not depend on which thread is faster.
+            changed.wait_for(lambda: most >= 2, timeout=60)
         time.sleep(0.005)
-        with lock:
+        with changed:
             alive -= 1
         return number * 100 + part[0]
 

@@ -1,0 +1,28 @@
+"""The sidecars of texts that are gone are gone too, whoever was faster."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from clinops_prefect import LocalPipelineStore, StorageFormat
+from clinops_prefect.artifacts import csv as csv_artifacts
+
+
+def test_a_sidecar_that_is_put_back_after_its_text_was_replaced_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalPipelineStore(str(tmp_path), format=StorageFormat.CSV)
+    exists, rivals = csv_artifacts._exists, []
+
+    def exists_after_a_rival(backend: object, key: str) -> bool:
+        if not rivals:
+            rivals.append(store)
+            store.upload(pd.DataFrame({"v": [2, 3]}), "x")  # replaces the text, and removes its sidecar
+        return exists(backend, key)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(csv_artifacts, "_exists", exists_after_a_rival)
+    store.upload(pd.DataFrame({"v": [1]}), "x")
+    assert rivals
+    assert store.download("x")["v"].tolist() == [2, 3]
+    assert len(list(tmp_path.iterdir())) == 2
