@@ -46,7 +46,7 @@ demo: $(VENV)/.package  ## Run the ICU feature flow: on synthetic data, or with 
 demo-step-functions: $(VENV)/.dev  ## The same chain as three Lambda steps of a state machine, on an emulator.
 	@if [ "$(SOURCE)" = demo/mimic-iv-synthetic ] && [ ! -d "$(SOURCE)/icu" ]; then \
 		$(BIN)/python -m flows.synthetic --out "$(SOURCE)" --stays 200; fi
-	@$(BIN)/python -m tests.step_functions_emulator.icu_demo --source "$(SOURCE)" --date $(DATE)
+	@$(BIN)/python -m flows.icu_demo_on_step_functions --source "$(SOURCE)" --date $(DATE)
 
 test: $(VENV)/.dev  ## Run the tests, against real emulators (about ten minutes on two cores).
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

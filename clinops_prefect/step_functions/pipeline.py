@@ -53,6 +53,8 @@ class StepFunctionsPipeline(StateMachine):
         logging_configuration: As in the API's CreateStateMachine; empty, left as it is.
         tracing_configuration: As in the API's CreateStateMachine; empty, left as it is.
         allow_http: Whether a plain http endpoint on a network is acceptable.
+        keep_versions: How many of the newest published versions stay when a new one is published; those with an alias
+            stay too, and older ones are deleted. 0 keeps all, of which AWS takes 1,000.
         show_cause: Show the cause of a failure in messages and logs. It is your functions' own text, and may name a
             patient; without it, it is an attribute of the error only.
 
@@ -98,15 +100,17 @@ class StepFunctionsPipeline(StateMachine):
 
         Args:
             publish: Publish a version too, and return its ARN. An execution started on a machine that was just updated
-                may still run the old definition; one started on the version cannot.
+                may still run the old definition, or that of another process that deploys at the same time; one
+                started on the version runs exactly this definition. Old versions are deleted: see `keep_versions`.
 
         Returns:
             The ARN of the state machine, or of its version.
 
         Raises:
             InvalidPipelineError: `check` finds something, or AWS does.
-            AccessDeniedError: The credentials do not suffice.
-            ServiceUnavailableError: AWS cannot be reached.
+            AccessDeniedError: The credentials do not suffice, or Step Functions may not assume the role. A role or a
+                log destination that AWS does not know yet is waited for, at most 30 s.
+            ServiceUnavailableError: AWS cannot be reached, or keeps no more versions.
         """
         definition = self.definition()
         configurations = {
@@ -122,6 +126,7 @@ class StepFunctionsPipeline(StateMachine):
             tags=self.tags,
             configurations={key: value for key, value in configurations.items() if value},
             publish=publish,
+            keep_versions=self.keep_versions,
         )
 
     def execute(self, input_data: Any = None, execution_name: str = "", state_machine_arn: str = "") -> str:

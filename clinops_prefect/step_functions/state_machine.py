@@ -17,6 +17,8 @@ from clinops_prefect.step_functions.language.machine_settings import logging_pro
 from clinops_prefect.step_functions.language.states_language import states_language
 from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, Step, refuse_unknown
 
+# Of one state machine: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+VERSIONS_AT_MOST = 1000
 _ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d+):role/.+")
 # What Prefect puts into the data of a block that it hydrates; context hydration would lose them.
 _PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
@@ -52,6 +54,11 @@ class StateMachine(JobBlock, ABC):  # type: ignore[type-arg]
         default=False,
         title="Allow HTTP",
         description="Whether an http:// endpoint outside this machine is acceptable. Data travels unencrypted then.",
+    )
+    keep_versions: int = Field(
+        default=100,
+        description="How many of the newest published versions stay; those with an alias stay too, older ones are "
+        "deleted. 0 keeps all, and AWS takes 1,000 of them.",
     )
     show_cause: bool = Field(
         default=False, description="Show the cause of a failure, which your functions write, in messages and logs."
@@ -91,6 +98,8 @@ class StateMachine(JobBlock, ABC):  # type: ignore[type-arg]
         problems += definition_problems(
             self.steps, express=self.type == "EXPRESS", timeout_seconds=self.timeout_seconds
         )
+        if not 0 <= self.keep_versions < VERSIONS_AT_MOST:
+            problems.append(f"keep_versions is {self.keep_versions}, and may be 0 (all) to {VERSIONS_AT_MOST - 1}")
         problems += logging_problems(self.logging_configuration) + tag_problems(self.tags)
         if not problems and (size := len(json.dumps(self._language(), ensure_ascii=False).encode())) > DEFINITION_BYTES:
             problems.append(f"the definition has {size:,} bytes, and may have {DEFINITION_BYTES:,}")

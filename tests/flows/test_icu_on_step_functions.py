@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from clinops_prefect import PipelineStore
+from flows.icu_demo_on_step_functions import icu_cloud
 from flows.icu_features import icu_features
 from flows.icu_features_on_step_functions import icu_features_on_step_functions
 from flows.synthetic.tables import generate
 from tests.flows.expected import assert_adds_up
-from tests.step_functions_emulator.icu_demo import icu_cloud
 
 DATE = "2024-01-15"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.step_functions_emulator import Emulator, emulator
+from clinops_prefect.testing.step_functions_emulator import Emulator, emulator
 
 # What `fail_once` and the like remember between calls, they keep in files below this variable's directory.
 FUNCTIONS = {

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.step_functions_emulator import Emulator
+from clinops_prefect.testing.step_functions_emulator import Emulator
 
 
 def test_a_handler_of_an_installed_module_runs(aws: Emulator) -> None:

@@ -18,11 +18,12 @@ from clinops_prefect.errors import (
     ExecutionTimeoutError,
     InvalidExecutionError,
     InvalidPipelineError,
+    ServiceUnavailableError,
     StateMachineNotFoundError,
 )
 from clinops_prefect.step_functions import StepFunctionsPipeline
 from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, S3Items, S3Results
-from tests.step_functions_emulator import Emulator
+from clinops_prefect.testing.step_functions_emulator import Emulator
 
 
 @pytest.fixture
@@ -129,6 +130,100 @@ def test_publish_gives_one_version_per_definition(
     assert second == f"{pipeline.state_machine_arn}:2"
     assert pipeline.wait(pipeline.execute({}, state_machine_arn=first)) == {"n": 1}
     assert pipeline.wait(pipeline.execute({}, state_machine_arn=second)) == {"n": 2}
+
+
+ASSUME = (
+    "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to assume the "
+    "provided role."
+)
+LOGS = "The state machine IAM Role is not authorized to access the Log Destination"
+
+
+@pytest.mark.parametrize("action", ["CreateStateMachine", "UpdateStateMachine"])
+@pytest.mark.parametrize("words", [ASSUME, LOGS, "'arn:aws:iam::1:role/x' is not authorized to create managed-rule."])
+def test_a_role_that_was_just_made_is_waited_for(
+    action: str,
+    words: str,
+    pipeline: StepFunctionsPipeline,
+    aws: Emulator,
+    function: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("clinops_prefect.step_functions.service.deployment._ASKED_EVERY", 0.1)
+    pipeline.add_step(PipelineStep("A", function("count")))
+    if action == "UpdateStateMachine":
+        pipeline.deploy()
+        pipeline.comment = "changed"
+    aws.fail(action, "AccessDeniedException", times=2, message=words)
+    assert pipeline.deploy(publish=True).startswith(pipeline.state_machine_arn)
+
+
+def test_a_refusal_that_no_wait_helps_comes_at_once_in_awss_own_words(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.add_step(PipelineStep("A", function("count")))
+    words = (
+        "User: arn:aws:iam::1:user/ann is not authorized to perform: iam:PassRole on resource: arn:aws:iam::1:role/x"
+    )
+    aws.fail("CreateStateMachine", "AccessDeniedException", message=words)
+    began = time.monotonic()
+    with pytest.raises(PermissionError, match="iam:PassRole on resource"):
+        pipeline.deploy()
+    assert time.monotonic() - began < 2
+    # A wait ends.
+    monkeypatch.setattr("clinops_prefect.step_functions.service.deployment._PROPAGATES_IN", 1.0)
+    monkeypatch.setattr("clinops_prefect.step_functions.service.deployment._ASKED_EVERY", 0.3)
+    aws.fail("CreateStateMachine", "AccessDeniedException", times=100, message=ASSUME)
+    with pytest.raises(PermissionError, match="assume the provided role"):
+        pipeline.deploy()
+
+
+def versions_of(aws: Emulator, pipeline: StepFunctionsPipeline) -> list[int]:
+    listed = aws.client("stepfunctions").list_state_machine_versions(stateMachineArn=pipeline.state_machine_arn)
+    return [int(version["stateMachineVersionArn"].rpartition(":")[2]) for version in listed["stateMachineVersions"]]
+
+
+def test_the_newest_versions_and_those_with_an_alias_stay(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str]
+) -> None:
+    pipeline.keep_versions = 3
+    pipeline.add_step(PipelineStep("A", function("count")))
+    first = pipeline.deploy(publish=True)
+    aws.client("stepfunctions").create_state_machine_alias(
+        name="prod", routingConfiguration=[{"stateMachineVersionArn": first, "weight": 100}]
+    )
+    for number in range(5):
+        pipeline.comment = str(number)
+        pipeline.deploy(publish=True)
+    assert versions_of(aws, pipeline) == [6, 5, 4, 1]
+    # An unchanged machine is not looked through.
+    aws.forget_calls()
+    pipeline.deploy(publish=True)
+    assert aws.calls() == {"DescribeStateMachine": 1, "PublishStateMachineVersion": 1}
+
+
+def test_a_machine_that_is_full_of_versions_makes_room_or_says_so(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline.keep_versions = 0
+    pipeline.add_step(PipelineStep("A", function("count")))
+    for number in range(4):
+        pipeline.comment = str(number)
+        pipeline.deploy(publish=True)
+    pipeline.comment = "more"
+    aws.fail("UpdateStateMachine", "ServiceQuotaExceededException")
+    with pytest.raises(ServiceUnavailableError, match="keep_versions"):
+        pipeline.deploy(publish=True)
+    pipeline.keep_versions = 2
+    aws.fail("UpdateStateMachine", "ServiceQuotaExceededException")
+    assert pipeline.deploy(publish=True).endswith(":5")
+    assert versions_of(aws, pipeline) == [5, 4]
+    # Whoever may not delete versions can deploy all the same.
+    pipeline.comment = "again"
+    aws.fail("DeleteStateMachineVersion", "AccessDeniedException", message="states:DeleteStateMachineVersion")
+    assert pipeline.deploy(publish=True).endswith(":6")
+    assert "states:DeleteStateMachineVersion" in caplog.text
+    assert "keep_versions" in StepFunctionsPipeline("p", aws.role_arn, keep_versions=1000).check()[-1]
 
 
 def test_deploys_that_race_all_end_well(

@@ -12,7 +12,7 @@ import pytest
 from clinops_prefect.errors import ExecutionFailedError
 from clinops_prefect.step_functions import StepFunctionsPipeline
 from clinops_prefect.step_functions.service import polling
-from tests.step_functions_emulator import Emulator
+from clinops_prefect.testing.step_functions_emulator import Emulator
 
 # Seconds that a busy machine may take on top; what is wrong here takes minutes, or a call for each that waits.
 BUSY = 30

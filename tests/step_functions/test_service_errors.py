@@ -11,6 +11,7 @@ from clinops_prefect.step_functions.service.errors import translated
 
 CALLS = (
     *("CreateStateMachine", "DescribeExecution", "DescribeStateMachine", "DescribeStateMachineForExecution"),
+    *("DeleteStateMachineVersion", "ListStateMachineVersions"),
     *("GetExecutionHistory", "ListExecutions", "ListTagsForResource", "PublishStateMachineVersion"),
     *("RedriveExecution", "StartExecution", "StopExecution", "TagResource", "UpdateStateMachine"),
 )

@@ -2,20 +2,40 @@
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+import random
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from clinops_prefect.errors import InvalidPipelineError, StateMachineNotFoundError
+from clinops_prefect.errors import (
+    AccessDeniedError,
+    ClinopsPrefectError,
+    InvalidPipelineError,
+    ServiceUnavailableError,
+    StateMachineNotFoundError,
+)
 from clinops_prefect.step_functions.service.errors import code_of, translated
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
-# How often two deploys may cross before one gives up: each round, one of them has won.
-_ROUNDS = 5
+# How often others may change the machine between two of our requests before we give up: each round, one of us has won.
+_ROUNDS = 30
+# IAM and CloudWatch Logs are eventually consistent: a role works some seconds after it is made.
+_PROPAGATES_IN, _ASKED_EVERY = 30.0, 3.0
+# What AWS says of a role or a log group that it does not know yet. A user's own missing permission (iam:PassRole) is
+# worded otherwise, and no wait helps it.
+_NOT_YET = re.compile(
+    r"assume the provided role|log destination|managed[- ]rule|log group does not exist", re.IGNORECASE
+)
+_QUOTA = "ServiceQuotaExceededException"
 
 
 def deploy(
@@ -28,16 +48,34 @@ def deploy(
     tags: dict[str, str],
     configurations: dict[str, dict[str, Any]],
     publish: bool,
+    keep_versions: int = 0,
 ) -> str:
     """Create the state machine, update it, or leave it alone.
 
     Tags and configurations that are not given are left as they are.
 
+    Args:
+        client: The client to ask.
+        arn: The machine's ARN.
+        definition: The machine in the Amazon States Language.
+        role_arn: The role that it assumes.
+        kind: `STANDARD` or `EXPRESS`.
+        tags: Tags to add or to change.
+        configurations: Logging and tracing, by their names in CreateStateMachine.
+        publish: Whether to publish a version.
+        keep_versions: How many of the newest versions stay; 0, all.
+
     Returns:
         The machine's ARN; with `publish`, that of the version that is exactly this definition.
+
+    Raises:
+        ServiceUnavailableError: Others change the machine all the time, so that no version could be published.
     """
     wanted = {"definition": json.dumps(definition, ensure_ascii=False), "roleArn": role_arn, **configurations}
-    for _ in range(_ROUNDS):
+    for number in range(_ROUNDS):
+        if number:
+            # Rivals that met once would otherwise meet again.
+            time.sleep(random.uniform(0, min(2.0, 0.1 * number)))  # noqa: S311 - not for secrets
         found = _describe(client, arn)
         if found is None:
             if version := _create(client, arn, wanted, kind=kind, tags=tags, publish=publish):
@@ -50,13 +88,78 @@ def deploy(
                 uri=arn,
             )
         _tag(client, arn, tags)
-        if _equal(found, wanted):
-            return _version(client, arn) if publish else arn
+        if not publish:
+            if not _equal(found, wanted):
+                _update(client, arn, wanted, publish=False)
+            return arn
+        try:
+            if _equal(found, wanted):
+                if version := _publish(client, arn, found.get("revisionId") or "INITIAL"):
+                    return version
+                continue
+            version = _update(client, arn, wanted, publish=True)
+        except _VersionQuotaError as error:
+            if not remove_old_versions(client, arn, keep_versions):
+                raise ServiceUnavailableError(str(error), uri=arn) from error
+            continue
+        if int(version.rpartition(":")[2]) > keep_versions:
+            remove_old_versions(client, arn, keep_versions)
+        # Another process may have updated the machine before AWS made the version.
+        if _is_exactly(client, version, wanted):
+            return version
+    raise ServiceUnavailableError(
+        f"{arn} is changed by others all the time, so that no version of this definition could be published", uri=arn
+    )
+
+
+class _VersionQuotaError(Exception):
+    """AWS keeps no more versions of this machine."""
+
+
+def remove_old_versions(client: "SFNClient", arn: str, keep: int) -> int:
+    """Delete all versions but the newest ones and those that an alias routes to.
+
+    A version that cannot be deleted stays, with a warning: the deployment itself is not at fault.
+
+    Returns:
+        How many were deleted.
+    """
+    if not keep:
+        return 0
+    removed = 0
+    try:
+        for version in _versions(client, arn)[keep:]:
+            removed += _remove(client, version)
+    except ClinopsPrefectError as error:
+        logger.warning("old versions of %s stay, and AWS takes no more than 1,000: %s", arn, error)
+    if removed:
+        logger.info("deleted %s old versions of %s; the newest %s and those with an alias stay", removed, arn, keep)
+    return removed
+
+
+def _versions(client: "SFNClient", arn: str) -> list[str]:
+    """The ARNs of all versions, newest first."""
+    found: list[str] = []
+    token: dict[str, Any] = {}
+    while True:
         with translated(arn):
-            response = client.update_state_machine(stateMachineArn=arn, publish=publish, **wanted)  # type: ignore[arg-type]
-        logger.info("updated the state machine %s", arn)
-        return response["stateMachineVersionArn"] if publish else arn
-    raise StateMachineNotFoundError(f"{arn} is created and deleted over and over by somebody else", uri=arn)
+            page = client.list_state_machine_versions(stateMachineArn=arn, maxResults=1000, **token)
+            found += [version["stateMachineVersionArn"] for version in page["stateMachineVersions"]]
+        if not page.get("nextToken"):
+            return sorted(found, key=lambda version: -int(version.rpartition(":")[2]))
+        token = {"nextToken": page["nextToken"]}
+
+
+def _remove(client: "SFNClient", version_arn: str) -> bool:
+    with translated(version_arn):
+        try:
+            client.delete_state_machine_version(stateMachineVersionArn=version_arn)
+        except ClientError as error:
+            # An alias routes to it.
+            if code_of(error) == "ConflictException":
+                return False
+            raise
+    return True
 
 
 def _describe(client: "SFNClient", arn: str) -> Any:
@@ -72,22 +175,90 @@ def _create(
 ) -> str:
     name = arn.rpartition(":")[2]
     listed: Any = [{"key": key, "value": value} for key, value in tags.items()]
+
+    def create() -> str:
+        with translated(arn):
+            try:
+                created = client.create_state_machine(name=name, type=kind, tags=listed, publish=publish, **wanted)
+            except ClientError as error:
+                # Somebody else created it after we had looked; look again.
+                if code_of(error) == "StateMachineAlreadyExists":
+                    return ""
+                raise
+        logger.info("created the state machine %s", arn)
+        return created["stateMachineVersionArn"] if publish else created["stateMachineArn"]
+
+    return _once_propagated(create)
+
+
+def _update(client: "SFNClient", arn: str, wanted: dict[str, Any], *, publish: bool) -> str:
+    def update() -> str:
+        with translated(arn):
+            response = _within_quota(
+                lambda: client.update_state_machine(stateMachineArn=arn, publish=publish, **wanted), arn
+            )
+        logger.info("updated the state machine %s", arn)
+        return str(response["stateMachineVersionArn"]) if publish else arn
+
+    return _once_propagated(update)
+
+
+def _publish(client: "SFNClient", arn: str, revision_id: str) -> str:
+    """The version of a revision; empty, when the machine has another revision by now.
+
+    AWS makes no second version of one revision.
+    """
     with translated(arn):
         try:
-            created = client.create_state_machine(name=name, type=kind, tags=listed, publish=publish, **wanted)
+            response = _within_quota(
+                lambda: client.publish_state_machine_version(stateMachineArn=arn, revisionId=revision_id), arn
+            )
         except ClientError as error:
-            # Somebody else created it between the look and the leap; look again.
-            if code_of(error) == "StateMachineAlreadyExists":
+            if code_of(error) == "ConflictException":
                 return ""
             raise
-    logger.info("created the state machine %s", arn)
-    return created["stateMachineVersionArn"] if publish else created["stateMachineArn"]
+    return str(response["stateMachineVersionArn"])
+
+
+def _within_quota(ask: Callable[[], Any], arn: str) -> Any:
+    try:
+        return ask()
+    except ClientError as error:
+        if code_of(error) != _QUOTA:
+            raise
+        raise _VersionQuotaError(
+            f"AWS keeps no more versions of {arn} ({_QUOTA}): delete some of them, lower keep_versions, or allow "
+            "states:ListStateMachineVersions and states:DeleteStateMachineVersion"
+        ) from error
+
+
+def _once_propagated(ask: Callable[[], T]) -> T:
+    """`ask`, again for half a minute while AWS does not know the role or the log destination yet."""
+    deadline = time.monotonic() + _PROPAGATES_IN
+    while True:
+        try:
+            return ask()
+        except (AccessDeniedError, InvalidPipelineError) as error:
+            if not _NOT_YET.search(str(error)) or time.monotonic() + _ASKED_EVERY > deadline:
+                raise
+            logger.warning("%s; asking again for %.0f s, in case it was just made", error, deadline - time.monotonic())
+            time.sleep(_ASKED_EVERY)
+
+
+def _is_exactly(client: "SFNClient", version_arn: str, wanted: dict[str, Any]) -> bool:
+    found = _describe(client, version_arn)
+    # A version that is not known yet everywhere is looked at again in the next round.
+    return found is not None and _same_program(found, wanted)
+
+
+def _same_program(found: Any, wanted: dict[str, Any]) -> bool:
+    same = json.loads(found["definition"]) == json.loads(wanted["definition"])
+    return bool(same and found["roleArn"] == wanted["roleArn"])
 
 
 def _equal(found: Any, wanted: dict[str, Any]) -> bool:
-    same = json.loads(found["definition"]) == json.loads(wanted["definition"]) and found["roleArn"] == wanted["roleArn"]
     given = {key: value for key, value in wanted.items() if key.endswith("Configuration")}
-    return same and all(_covers(found.get(key), value) for key, value in given.items())
+    return _same_program(found, wanted) and all(_covers(found.get(key), value) for key, value in given.items())
 
 
 def _covers(found: Any, wanted: Any) -> bool:
@@ -107,9 +278,3 @@ def _tag(client: "SFNClient", arn: str, tags: dict[str, str]) -> None:
         missing: Any = [{"key": key, "value": value} for key, value in tags.items() if found.get(key) != value]
         if missing:
             client.tag_resource(resourceArn=arn, tags=missing)
-
-
-def _version(client: "SFNClient", arn: str) -> str:
-    with translated(arn):
-        # Idempotent: AWS makes no second version of one revision.
-        return client.publish_state_machine_version(stateMachineArn=arn)["stateMachineVersionArn"]

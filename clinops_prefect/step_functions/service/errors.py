@@ -36,6 +36,8 @@ _BUSY = {
     *("ExecutionLimitExceeded", "InternalFailure", "InternalServerError", "KmsThrottlingException", "RequestExpired"),
     *("RequestLimitExceeded", "RequestTimeout", "ServiceUnavailable", "ServiceUnavailableException"),
     *("StateMachineDeleting", "Throttling", "ThrottlingException", "TooManyRequestsException", "ConflictException"),
+    # Quotas: the pipeline is as good as any, and somebody may make room.
+    *("ServiceQuotaExceededException", "StateMachineLimitExceeded"),
 }
 _NO_CREDENTIALS = (
     NoCredentialsError,
@@ -48,9 +50,10 @@ _UNREACHED = (HTTPClientError, ConnectionError)
 _REFUSED = {
     *("InvalidArn", "InvalidDefinition", "InvalidEncryptionConfiguration", "InvalidExecutionInput"),
     *("InvalidLoggingConfiguration", "InvalidName", "InvalidTracingConfiguration", "MissingRequiredParameter"),
-    *("ServiceQuotaExceededException", "StateMachineLimitExceeded", "StateMachineTypeNotSupported", "TooManyTags"),
-    "ValidationException",
+    *("StateMachineTypeNotSupported", "TooManyTags", "ValidationException"),
 }
+# A proxy may answer with a page of its own.
+_SAID_AT_MOST = 500
 _ABOUT_MACHINES = {"CreateStateMachine", "UpdateStateMachine", "PublishStateMachineVersion", "TagResource"}
 
 
@@ -85,7 +88,10 @@ def _translate(error: ClientError, arn: str) -> ClinopsPrefectError | None:
     code = code_of(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _DENIED:
-        return AccessDeniedError(f"{error.operation_name} on {arn} was refused ({code})", uri=arn)
+        # It names users, roles and log groups, never what flows through the machine.
+        said = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())[:_SAID_AT_MOST]
+        words = f": {said}" if said else ""
+        return AccessDeniedError(f"{error.operation_name} on {arn} was refused ({code}){words}", uri=arn)
     if code in ("ResourceNotFound", "StateMachineDoesNotExist"):
         return StateMachineNotFoundError(f"there is no state machine {arn}: call deploy() first", uri=arn)
     if code == "ExecutionDoesNotExist":

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
+from clinops_prefect.testing.step_functions_emulator import Emulator, emulator
 from tests.prefect.server import PrefectServer
-from tests.step_functions_emulator import Emulator, emulator
 
 ROOT = Path(__file__).parents[3]
 _numbers = itertools.count()

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from clinops_prefect.step_functions import StepFunctionsPipeline
-from tests.step_functions_emulator import Emulator
+from clinops_prefect.testing.step_functions_emulator import Emulator
 
 logger = logging.getLogger(__name__)
 

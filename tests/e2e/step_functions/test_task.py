@@ -15,8 +15,8 @@ from clinops_prefect.errors import ExecutionFailedError, InvalidExecutionError
 from clinops_prefect.step_functions import StepFunctionsPipeline
 from clinops_prefect.step_functions.language.steps import PipelineStep
 from clinops_prefect.step_functions.runs.tasks import run_step_functions_pipeline
+from clinops_prefect.testing.step_functions_emulator import Emulator
 from tests.e2e.step_functions.conftest import eventually
-from tests.step_functions_emulator import Emulator
 
 assert Artifact
 

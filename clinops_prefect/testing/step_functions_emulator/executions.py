@@ -1,7 +1,7 @@
-"""What moto's Step Functions lacks or does otherwise than AWS, mended from outside.
+"""Executions, where moto lacks something or differs from AWS.
 
 JSONata; a stop that takes effect at once, with its error and cause; history that can be read backwards and in pages;
-one definition per name; the definition that an execution was started with; published versions; redrives.
+the definition that an execution was started with; redrives.
 """
 
 import datetime
@@ -11,21 +11,14 @@ from typing import Any
 import jsonata
 from moto.core.exceptions import AWSError
 from moto.core.responses import ActionResult
-from moto.stepfunctions import models
 from moto.stepfunctions.parser.api import ExecutionStatus, HistoryEventType
 from moto.stepfunctions.parser.asl.jsonata import jsonata as engine
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
 from moto.stepfunctions.parser.backend.execution_worker import ExecutionWorker
-from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from moto.stepfunctions.responses import StepFunctionResponse
 
 ENDED = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.ABORTED)
-
-
-class StateMachineAlreadyExists(AWSError):
-    TYPE = "StateMachineAlreadyExists"
-    STATUS = 400
 
 
 class ExecutionNotRedrivable(AWSError):
@@ -36,14 +29,11 @@ class ExecutionNotRedrivable(AWSError):
 def install() -> None:
     """Mend moto, in this process."""
     engine._eval_jsonata = lambda expression: jsonata.Jsonata(expression).evaluate(None)
-    StepFunctionResponse.get_execution_history = _history  # type: ignore[method-assign]
-    StepFunctionResponse.stop_execution = _stop  # type: ignore[method-assign]
-    StepFunctionResponse.publish_state_machine_version = _publish
+    StepFunctionResponse.get_execution_history = _history
+    StepFunctionResponse.stop_execution = _stop
     StepFunctionResponse.redrive_execution = _redrive
-    StepFunctionResponse.describe_state_machine_for_execution = _describe_machine  # type: ignore[method-assign]
+    StepFunctionResponse.describe_state_machine_for_execution = _describe_machine
     _extend_describe()
-    _refuse_second_definition()
-    _share_executions_with_versions()
     _keep_aborted()
 
 
@@ -96,41 +86,7 @@ def _keep_aborted() -> None:
         if communication.execution.exec_status != ExecutionStatus.ABORTED:
             reflect(communication)
 
-    BaseExecutionWorkerCommunication._reflect_execution_status = reflect_unless_aborted  # type: ignore[method-assign]
-
-
-def _publish(response: StepFunctionResponse) -> ActionResult:
-    machine: Any = response.stepfunction_backend.describe_state_machine(response._get_param("stateMachineArn"))
-    latest = machine.latest_version
-    # AWS makes no second version of one revision.
-    if latest is None or (latest.definition, latest.roleArn) != (machine.definition, machine.roleArn):
-        machine.publish(description=None)
-    return ActionResult({"creationDate": _now(), "stateMachineVersionArn": machine.latest_version.arn})
-
-
-def _share_executions_with_versions() -> None:
-    make = models.StateMachineVersion.__init__
-
-    def make_sharing(self: Any, **options: Any) -> None:
-        make(self, **options)
-        self.executions, self.backend = options["source"].executions, options["source"].backend
-
-    models.StateMachineVersion.__init__ = make_sharing  # type: ignore[method-assign]
-    models.StateMachineVersion._handle_name_input_idempotency = (  # type: ignore[attr-defined]
-        models.StateMachine._handle_name_input_idempotency
-    )
-
-
-def _refuse_second_definition() -> None:
-    create = StepFunctionsParserBackend.create_state_machine
-
-    def create_once(backend: Any, name: str, definition: str, roleArn: str, **options: Any) -> Any:
-        for machine in backend.state_machines:
-            if machine.name == name and (machine.definition, machine.roleArn) != (definition, roleArn):
-                raise StateMachineAlreadyExists(f"State Machine Already Exists: '{machine.arn}'")
-        return create(backend, name, definition, roleArn, **options)
-
-    StepFunctionsParserBackend.create_state_machine = create_once  # type: ignore[method-assign]
+    BaseExecutionWorkerCommunication._reflect_execution_status = reflect_unless_aborted
 
 
 def _extend_describe() -> None:
@@ -143,7 +99,7 @@ def _extend_describe() -> None:
         result._result["redriveStatus"] = "REDRIVABLE" if execution.exec_status in ENDED else "NOT_REDRIVABLE"
         return result
 
-    StepFunctionResponse.describe_execution = describe_with_redrive  # type: ignore[method-assign]
+    StepFunctionResponse.describe_execution = describe_with_redrive
 
 
 def _redrive(response: StepFunctionResponse) -> ActionResult:

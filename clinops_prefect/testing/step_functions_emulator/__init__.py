@@ -23,6 +23,8 @@ from typing import Any
 
 import boto3
 
+MODULE = "clinops_prefect.testing.step_functions_emulator"
+
 
 @dataclass(frozen=True)
 class Emulator:
@@ -47,7 +49,7 @@ class Emulator:
             "AWS_DEFAULT_REGION": self.region,
         }
 
-    def client(self, service: str) -> Any:
+    def client(self, service: Any) -> Any:
         return boto3.client(
             service,
             endpoint_url=self.url,
@@ -85,9 +87,10 @@ class Emulator:
         """Forget the calls counted, and the faults still to come."""
         self._door("calls", method="DELETE")
 
-    def fail(self, action: str, error: str, times: int = 1) -> None:
+    def fail(self, action: str, error: str, times: int = 1, message: str = "as asked for") -> None:
         """Let the next calls of `action` fail: with an AWS error's name, or `cut` for a dropped connection."""
-        self._door("faults", method="POST", body={"action": action, "error": error, "times": times})
+        body = {"action": action, "error": error, "times": times, "message": message}
+        self._door("faults", method="POST", body=body)
 
     def _door(self, name: str, method: str = "GET", body: Any = None) -> Any:
         data = json.dumps(body).encode() if body else None
@@ -99,11 +102,10 @@ class Emulator:
 @contextlib.contextmanager
 def emulator() -> Iterator[Emulator]:
     """A running emulator, on a free port, gone at the end."""
-    root = Path(__file__).parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.step_functions_emulator", "--port", "0"],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])},
+        [sys.executable, "-m", MODULE, "--port", "0"],
+        # The handlers of functions are looked for in the working directory too.
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -112,7 +114,7 @@ def emulator() -> Iterator[Emulator]:
     assert process.stdout is not None
     try:
         first = process.stdout.readline()
-        assert first, "the emulator did not start: run python -m tests.step_functions_emulator to see why"
+        assert first, f"the emulator did not start: run python -m {MODULE} to see why"
         yield Emulator(f"http://127.0.0.1:{json.loads(first)['port']}", process)
     finally:
         # A session of its own, so that the functions that still run end with it.

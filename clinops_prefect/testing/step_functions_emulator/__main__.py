@@ -1,4 +1,7 @@
-"""The server: `python -m tests.step_functions_emulator --port 5005`. Port 0 picks one, and the first line says it."""
+"""The server: `python -m clinops_prefect.testing.step_functions_emulator --port 5005`.
+
+Port 0 picks a free one, and the first line of the output says it.
+"""
 
 import argparse
 import json
@@ -16,15 +19,15 @@ from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from tests.step_functions_emulator import lambdas, machines
+from clinops_prefect.testing.step_functions_emulator import executions, lambdas, versions
 
 
 class Watched:
     """moto's application with a door of its own: what was called, and what shall go wrong next.
 
     `GET /_emulator/calls` counts the Step Functions calls by name, and tells the busiest second. `POST
-    /_emulator/faults` takes `{"action": …, "times": …, "error": …}`: an AWS error's name, or `cut`, to drop the
-    connection.
+    /_emulator/faults` takes `{"action": …, "times": …, "error": …, "message": …}`: an AWS error's name, or `cut`, to
+    drop the connection.
     """
 
     def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
@@ -50,7 +53,7 @@ class Watched:
         if fault["error"] == "cut":
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             return []
-        body = json.dumps({"__type": fault["error"], "message": "as asked for"}).encode()
+        body = json.dumps({"__type": fault["error"], "message": fault["message"]}).encode()
         start_response("400 Bad Request", [("Content-Type", "application/x-amz-json-1.0")])
         return [body]
 
@@ -81,7 +84,8 @@ def main() -> None:
     # moto's Lambda runs nothing under a role that does not exist.
     iam_backends["123456789012"]["aws"].create_role("StepFunctionsRole", "{}", "/", None, "", [], None)
     lambdas.install()
-    machines.install()
+    executions.install()
+    versions.install()
     application = Watched(DomainDispatcherApplication(create_backend_app))
     server = make_server(
         "127.0.0.1", parser.parse_args().port, application, threaded=True, request_handler=MotoRequestHandler

@@ -1,6 +1,6 @@
 """The ICU chain on an emulated Step Functions, with one command: `make demo-step-functions`.
 
-python -m tests.step_functions_emulator.icu_demo --source DIR --date 2024-01-15
+python -m flows.icu_demo_on_step_functions --source DIR --date 2024-01-15
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clinops_prefect import PipelineStore
-from tests.step_functions_emulator import Emulator, emulator
+from clinops_prefect.testing.step_functions_emulator import Emulator, emulator
 
 BUCKET = "icu-demo"
 

@@ -30,7 +30,7 @@ _lock = threading.Lock()
 
 def install() -> None:
     """Let moto's Lambda run the uploaded code."""
-    LambdaSimpleBackend.invoke = _invoke  # type: ignore[method-assign]
+    LambdaSimpleBackend.invoke = _invoke
     atexit.register(_stop_all)
 
 
@@ -39,7 +39,7 @@ def _invoke(
     function_name: str,
     qualifier: str | None,
     body: Any,
-    headers: Any,
+    headers: Any,  # noqa: ARG001 - moto's signature
     response_headers: Any,
 ) -> bytes | None:
     function = backend.get_function(function_name, qualifier)
@@ -55,7 +55,7 @@ def _invoke(
         with _lock:
             worker = _idle[key].pop() if _idle[key] else None
         worker = worker or subprocess.Popen(
-            [sys.executable, str(WORKER), str(directory), function.handler],
+            [sys.executable, str(WORKER), str(directory), str(function.handler)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

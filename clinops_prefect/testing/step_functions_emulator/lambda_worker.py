@@ -18,7 +18,8 @@ module, _, name = handler.rpartition(".")
 
 for line in sys.stdin:
     try:
-        answer = {"payload": json.dumps(getattr(importlib.import_module(module), name)(json.loads(line), None))}
+        returned = getattr(importlib.import_module(module), name)(json.loads(line), None)
+        answer: dict[str, object] = {"payload": json.dumps(returned)}
     except Exception as error:
         trace = traceback.format_tb(error.__traceback__)[1:]
         failure = {"errorMessage": str(error), "errorType": type(error).__name__, "stackTrace": trace}
