@@ -1,6 +1,7 @@
 """StepFunctionsPipeline: a pipeline of steps on AWS Step Functions, as a Prefect block."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -167,12 +168,13 @@ class StepFunctionsPipeline(StateMachine):
             ServiceUnavailableError: AWS could not be reached for long. The execution goes on.
         """
         self.refuse_express(execution_arn)
+        executions.check_arn(execution_arn)
         announce(self, execution_arn)
         return running.wait(self, execution_arn, timeout)
 
     def refuse_express(self, execution_arn: str = "") -> None:
         """Raise InvalidExecutionError for what cannot be waited for."""
-        if self.type == "EXPRESS" or ":express:" in execution_arn:
+        if self.type == "EXPRESS" or re.match(r"arn:[^:]*:states:[^:]*:[^:]*:express:", execution_arn):
             raise InvalidExecutionError(
                 "an Express execution cannot be waited for: AWS does not describe it, and may run it twice. "
                 "Use type='STANDARD', or start it with execute() and look at its logs",
@@ -187,6 +189,7 @@ class StepFunctionsPipeline(StateMachine):
             error: An error's name, kept in its history.
             cause: Why, kept in its history.
         """
+        executions.check_arn(execution_arn)
         executions.stop(self.client(), execution_arn, error=error, cause=cause)
 
     def redrive(self, execution_arn: str) -> None:
@@ -195,10 +198,12 @@ class StepFunctionsPipeline(StateMachine):
         Raises:
             InvalidExecutionError: AWS cannot redrive it: it succeeded, or is older than 14 days, or too long.
         """
+        executions.check_arn(execution_arn)
         executions.redrive(self.client(), execution_arn)
 
     def history(self, execution_arn: str) -> Iterator[state_history.StateEvent]:
         """What the states of an execution did so far, oldest first; without inputs and outputs."""
+        executions.check_arn(execution_arn)
         return state_history.read(self.client(), execution_arn)
 
     def run(
@@ -251,5 +256,6 @@ class StepFunctionsPipeline(StateMachine):
     async def await_(self, execution_arn: str, timeout: float | None = None) -> Any:
         """Like `wait`, for async code."""
         self.refuse_express(execution_arn)
+        executions.check_arn(execution_arn)
         await asyncio.to_thread(announce, self, execution_arn)
         return await running.interruptible(running.wait, self, execution_arn, timeout)

@@ -409,6 +409,90 @@ def test_run_attaches_returns_redrives_or_takes_a_new_name(
         pipeline.run({"k": 2}, "purpose")
 
 
+def test_a_success_is_found_before_a_failure_is_acted_on(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str], tmp_path: Path
+) -> None:
+    """A fails, B succeeds under the next name, and the definition is rolled back to A."""
+    gate = tmp_path / "gate"
+    broken = PipelineStep("Gate", function("gate"), {"gate": str(gate)}, retry_attempts=0)
+    pipeline.add_step(broken)
+    with pytest.raises(ExecutionFailedError):
+        pipeline.run({}, "purpose")
+    pipeline.steps = [PipelineStep("Whole", function("count"))]
+    assert pipeline.run({}, "purpose") == {"n": 1}
+    pipeline.steps = [broken]
+    aws.forget_calls()
+    assert pipeline.run({}, "purpose") == {"n": 1}
+    assert "RedriveExecution" not in aws.calls()
+    assert executions_of(aws, pipeline) == ["purpose", "purpose-2"]
+
+
+def test_names_up_to_eighty_characters_can_be_run_again(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str]
+) -> None:
+    names = ["x" * 79 + "a", "x" * 79 + "b", "y" * 78]
+    pipeline.add_step(PipelineStep("A", function("fail"), retry_attempts=0))
+    for each in names:
+        for number in range(2):
+            pipeline.comment = str(number)  # another definition: no redrive, but the next name
+            with pytest.raises(ExecutionFailedError):
+                pipeline.run({}, each)
+    found = executions_of(aws, pipeline)
+    assert len(found) == 6
+    assert set(names) < set(found)
+    assert max(map(len, found)) == 80
+    with pytest.raises(InvalidExecutionError, match="81 characters"):
+        pipeline.run({}, "x" * 81)
+
+
+@pytest.mark.parametrize("action", ["GetExecutionHistory", "DescribeExecution"])
+@pytest.mark.parametrize("error", ["ThrottlingException", "AccessDeniedException"])
+def test_a_known_end_is_not_lost_when_a_later_question_is_not_answered(
+    action: str,
+    error: str,
+    pipeline: StepFunctionsPipeline,
+    aws: Emulator,
+    function: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("clinops_prefect.step_functions.pipeline._CLIENT_CONFIG", {"retries": {"max_attempts": 1}})
+    monkeypatch.setattr("clinops_prefect.step_functions.service.polling._UNREACHABLE_FOR", 8)
+    pipeline.add_step(PipelineStep("A", function("fail"), retry_attempts=0))
+    pipeline.deploy()
+    arn = pipeline.execute({})
+    client = aws.client("stepfunctions")
+    while client.describe_execution(executionArn=arn)["status"] == "RUNNING":
+        time.sleep(0.1)
+    if error == "AccessDeniedException":
+        # Otherwise the refusal comes first, before the end is known.
+        description = client.describe_execution(executionArn=arn)
+        monkeypatch.setattr("clinops_prefect.step_functions.service.polling.wait_for_end", lambda *_, **__: description)
+    aws.fail(action, error, times=10_000)
+    with pytest.raises(ExecutionFailedError) as caught:
+        pipeline.wait(arn)
+    assert (caught.value.status, caught.value.error) == ("FAILED", "ValueError")
+    assert "Jane" in caught.value.cause
+
+
+def test_what_has_succeeded_is_not_asked_about_again(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str]
+) -> None:
+    pipeline.add_step(PipelineStep("A", function("count")))
+    pipeline.run({}, "purpose")
+    aws.forget_calls()
+    aws.fail("GetExecutionHistory", "ThrottlingException", times=10_000)
+    assert pipeline.run({}, "purpose") == {"n": 1}
+    assert aws.calls()["DescribeExecution"] == 1
+
+
+@pytest.mark.parametrize("garbage", ["", "garbage", "arn:aws:states:us-east-1:123456789012:stateMachine:m", "a:b:c:d"])
+def test_what_is_no_arn_of_an_execution_is_refused_by_name(pipeline: StepFunctionsPipeline, garbage: str) -> None:
+    asked = (pipeline.wait, pipeline.stop, pipeline.redrive, lambda arn: list(pipeline.history(arn)))
+    for ask in (*asked, lambda arn: asyncio.run(pipeline.await_(arn))):
+        with pytest.raises(InvalidExecutionError, match="not the ARN of an execution"):
+            ask(garbage)
+
+
 def executions_of(aws: Emulator, pipeline: StepFunctionsPipeline) -> list[str]:
     listed = aws.client("stepfunctions").list_executions(stateMachineArn=pipeline.state_machine_arn)
     return sorted(execution["name"] for execution in listed["executions"])

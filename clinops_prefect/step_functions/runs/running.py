@@ -30,12 +30,14 @@ def run(
     # Before it starts, so that a process that is killed in between leaves no execution that nobody knows of.
     announce(pipeline, executions.execution_arn(machine, name))
 
-    def ensure() -> str:
+    def ensure() -> tuple[str, Any]:
         return executions.ensure(pipeline.client(), machine, name, text)
 
     # A machine that was deployed a moment ago may not be known yet everywhere.
-    execution_arn = executions.settled(ensure) if deploy else ensure()
+    execution_arn, succeeded = executions.settled(ensure) if deploy else ensure()
     announce(pipeline, execution_arn)
+    if succeeded:
+        return executions.outcome(pipeline.client(), succeeded, show_cause=pipeline.show_cause)
     return wait(pipeline, execution_arn, timeout, interrupt)
 
 

@@ -1,9 +1,11 @@
 """Starting executions, and never a second one for the same purpose."""
 
+import hashlib
 import json
 import logging
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -12,12 +14,13 @@ from botocore.exceptions import ClientError
 
 from clinops_prefect.errors import (
     ArtifactDecodeError,
+    ClinopsPrefectError,
     ExecutionFailedError,
     ExecutionNotFoundError,
     InvalidExecutionError,
     StateMachineNotFoundError,
 )
-from clinops_prefect.step_functions.language.check import data_problems, name_problems
+from clinops_prefect.step_functions.language.check import NAME_LENGTH, data_problems, name_problems
 from clinops_prefect.step_functions.service.errors import code_of, translated
 from clinops_prefect.step_functions.service.history import open_state
 from clinops_prefect.step_functions.service.polling import describe
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+_EXECUTION = re.compile(r"arn:aws[a-z-]*:states:[a-z0-9-]+:\d+:execution:[^:\s]+:[^:\s]+")
 
 # A description may lag behind StartExecution's or RedriveExecution's answer by seconds.
 _SETTLES_IN = 15.0
@@ -49,6 +54,19 @@ def encode_input(input_data: Any) -> str:
     if problems := data_problems(value, "input_data"):
         raise InvalidExecutionError("; ".join(problems))
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def check_arn(arn: str) -> None:
+    """Raise unless `arn` may be an execution's.
+
+    Raises:
+        InvalidExecutionError: It is something else, such as an execution's name.
+    """
+    if not _EXECUTION.fullmatch(arn):
+        raise InvalidExecutionError(
+            f"{arn[:200]!r} is not the ARN of an execution: pass what execute() returned, such as "
+            "arn:aws:states:us-east-1:123456789012:execution:machine:name"
+        )
 
 
 def check_name(name: str) -> None:
@@ -85,39 +103,81 @@ def start(client: "SFNClient", machine_arn: str, name: str, text: str) -> str:
             ) from error
 
 
-def ensure(client: "SFNClient", machine_arn: str, name: str, text: str) -> str:
+def ensure(client: "SFNClient", machine_arn: str, name: str, text: str) -> tuple[str, Any]:
     """The execution that does what `name` stands for: started, attached to, finished, or redriven.
 
-    One that failed is redriven where AWS can and the machine's definition has not changed since; otherwise it is run
-    again under `name-2`, `name-3` and so on.
+    One that failed is run again under `name-2`, `name-3` and so on. Before anything is done about a failure, all of
+    these are looked at: if one of them succeeded or is running, it is the one. Otherwise the newest that AWS can
+    redrive, and that has the machine's present definition, is redriven; or else the next name is started.
+
+    Returns:
+        The execution's ARN, and its description when it has succeeded: nothing more need be asked then.
 
     Raises:
         InvalidExecutionError: The name was used with another input.
     """
-    check_name(f"{name}-99")
+    check_name(name)
+    while True:
+        if arn := _started(client, machine_arn, name, text):
+            return arn, None
+        failed: list[Any] = []
+        for found in _attempts(client, machine_arn, name, text):
+            if found["status"] == "SUCCEEDED":
+                return found["executionArn"], found
+            if found["status"] not in ("FAILED", "TIMED_OUT", "ABORTED"):
+                logger.info("attaching to %s, which is %s", found["executionArn"], found["status"])
+                return found["executionArn"], None
+            failed.append(found)
+        for found in reversed(failed):
+            arn = found["executionArn"]
+            if found.get("redriveStatus") == "REDRIVABLE" and _same_definition(client, machine_arn, arn):
+                redrive(client, arn)
+                return arn, None
+        if arn := _started(client, machine_arn, attempt_name(name, len(failed) + 1), text):
+            return arn, None
+        # Another process took that name between our look and our start; look again.
+
+
+def attempt_name(name: str, attempt: int) -> str:
+    """The name of the execution that tries again what `name` stands for: at most 80 characters, as AWS demands."""
+    if attempt == 1:
+        return name
+    suffix = f"-{attempt}"
+    if len(name) + len(suffix) > NAME_LENGTH:
+        # Two long names that begin alike stay two names.
+        suffix = f"-{hashlib.sha256(name.encode()).hexdigest()[:12]}{suffix}"
+    return name[: NAME_LENGTH - len(suffix)] + suffix
+
+
+def _started(client: "SFNClient", machine_arn: str, name: str, text: str) -> str:
+    """The ARN of the execution that was started, or runs with this name and input; empty when the name is used up."""
+    with translated(machine_arn):
+        try:
+            return client.start_execution(stateMachineArn=machine_arn, name=name, input=text)["executionArn"]
+        except ClientError as error:
+            if code_of(error) != "ExecutionAlreadyExists":
+                raise
+    return ""
+
+
+def _attempts(client: "SFNClient", machine_arn: str, name: str, text: str) -> Iterator[Any]:
+    """The descriptions of the executions that were started for `name`, oldest first."""
     for attempt in count(1):
-        current = name if attempt == 1 else f"{name}-{attempt}"
-        with translated(machine_arn):
-            try:
-                return client.start_execution(stateMachineArn=machine_arn, name=current, input=text)["executionArn"]
-            except ClientError as error:
-                if code_of(error) != "ExecutionAlreadyExists":
-                    raise
-        arn = execution_arn(machine_arn, current)
-        found = settled(lambda arn=arn: describe(client, arn))  # type: ignore[misc]
+        arn = execution_arn(machine_arn, attempt_name(name, attempt))
+        try:
+            # The first is known to exist.
+            found = settled(lambda arn=arn: describe(client, arn)) if attempt == 1 else describe(client, arn)  # type: ignore[misc]
+        except ExecutionNotFoundError:
+            if attempt == 1:
+                raise
+            return
         if _parsed(found.get("input", "null"), "input", arn) != json.loads(text):
             raise InvalidExecutionError(
                 f"{arn} was started with another input. A flow run that is run again must pass the same input, and its "
                 "calls must come in the same order; or give each call its own execution_name",
                 uri=arn,
             )
-        if found["status"] not in ("FAILED", "TIMED_OUT", "ABORTED"):
-            logger.info("attaching to %s, which is %s", arn, found["status"])
-            return arn
-        if found.get("redriveStatus") == "REDRIVABLE" and _same_definition(client, machine_arn, arn):
-            redrive(client, arn)
-            return arn
-    raise AssertionError("count() has no end")
+        yield found
 
 
 def redrive(client: "SFNClient", arn: str) -> None:
@@ -170,7 +230,7 @@ def outcome(client: "SFNClient", description: Any, *, show_cause: bool) -> Any:
     if status == "SUCCEEDED":
         return _parsed(description.get("output", "null"), "output", arn)
     # Nobody's state failed when somebody stopped it.
-    state = "" if status == "ABORTED" else open_state(client, arn)
+    state = "" if status == "ABORTED" else _failed_state(client, arn)
     error, cause = description.get("error", ""), description.get("cause", "")
     words = [
         f"{arn} {status.lower().replace('_', ' ')}",
@@ -186,6 +246,19 @@ def outcome(client: "SFNClient", description: Any, *, show_cause: bool) -> Any:
         execution_arn=arn,
         failed_state=state,
     )
+
+
+def _failed_state(client: "SFNClient", arn: str) -> str:
+    """The state that failed; empty when AWS does not tell.
+
+    The end of the execution is known already. An error about this question would hide it, and the task would take the
+    execution for one worth running again.
+    """
+    try:
+        return open_state(client, arn)
+    except ClinopsPrefectError as error:
+        logger.warning("the state that failed is not known: %s", error)
+        return ""
 
 
 def _parsed(text: str, what: str, arn: str) -> Any:

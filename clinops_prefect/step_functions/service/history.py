@@ -10,6 +10,7 @@ from clinops_prefect.step_functions.service.errors import translated
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
+_FAILURES = {"ExecutionFailed": "FAILED", "ExecutionTimedOut": "TIMED_OUT", "ExecutionAborted": "ABORTED"}
 _ENDS = ("ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted")
 
 
@@ -63,6 +64,7 @@ class Newest:
     seen: int = 0
     state: str = ""
     last: str = ""
+    end: StateEvent | None = None
 
     def look(self) -> tuple[list[StateEvent], bool]:
         """The new events, oldest first, and whether one of them, or the newest of all, ends the execution."""
@@ -86,11 +88,27 @@ class Newest:
         for raw in reversed(new):
             if event := _event(raw, self.state):
                 self.state = event.state if event.event == "entered" else self.state
+                self.end = event if event.event == "ended" else None
                 events.append(event)
         if new:
             self.seen, self.last = new[0]["id"], new[0]["type"]
         # Whether it has ended is for DescribeExecution to say: a redrive goes on after an end.
         return events, self.last in _ENDS or any(raw["type"] in _ENDS for raw in new)
+
+    def failure(self) -> dict[str, str] | None:
+        """The description of an execution that the history says has failed; None when it does not say so.
+
+        It stands in for DescribeExecution's when that is not answered. An output is not in the history that we read.
+        """
+        status = _FAILURES.get(self.last)
+        if not status or not self.end:
+            return None
+        return {
+            "executionArn": self.execution_arn,
+            "status": status,
+            "error": self.end.error,
+            "cause": self.end.cause,
+        }
 
 
 def open_state(client: "SFNClient", execution_arn: str) -> str:

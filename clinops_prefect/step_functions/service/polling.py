@@ -14,7 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from clinops_prefect.errors import ExecutionNotFoundError, ExecutionTimeoutError, ServiceUnavailableError
+from clinops_prefect.errors import (
+    ClinopsPrefectError,
+    ExecutionNotFoundError,
+    ExecutionTimeoutError,
+    ServiceUnavailableError,
+)
 from clinops_prefect.step_functions.service.errors import translated
 from clinops_prefect.step_functions.service.history import Newest, StateEvent
 
@@ -184,7 +189,9 @@ def wait_for_end(
             _sleep(gap * 2 / 3 if crowded else gap, deadline, check)
             try:
                 looks += 1
-                if not crowded and looks % _DESCRIBED_EVERY == 0:
+                # When the history is not answered, the execution itself may be.
+                by_itself = looks % _DESCRIBED_EVERY == 0 or (troubled_since is not None and looks % 2 == 0)
+                if not crowded and by_itself:
                     description = _ended(client, execution_arn)
                 else:
                     description = _look(machine, newest, gap / 3 if crowded else None, on_events)
@@ -195,6 +202,8 @@ def wait_for_end(
                 troubled_since = troubled_since or now
                 unknown = isinstance(error, ExecutionNotFoundError)
                 if now - troubled_since > (_UNKNOWN_FOR if unknown else _UNREACHABLE_FOR):
+                    if failure := newest.failure():
+                        return failure
                     raise
                 logger.warning("%s; asking again", error)
             if description is not None:
@@ -225,7 +234,11 @@ def _look(
         description = _ended(machine.client, newest.execution_arn)
         # What its states did is told at the end, and only while nobody queues for a call.
         if description is not None and on_events and _questions.queue == 0:
-            on_events(_paced_look(newest)[0])
+            try:
+                on_events(_paced_look(newest)[0])
+            except ClinopsPrefectError as error:
+                # The end is known, and must not be lost for the sake of log lines.
+                logger.warning("what the states did is not shown: %s", error)
         return description
     events, ended = _paced_look(newest)
     if events and on_events:
