@@ -12,6 +12,8 @@ Every error is a `ClinopsPrefectError` and also the builtin a caller would catch
     ├── ArtifactDecodeError          ValueError           damaged, or not what its name says
     ├── ArtifactColumnError          KeyError             a column that the artifact does not have
     ├── UnsupportedFrameError        ValueError           a frame that would not come back equal
+    ├── UnsupportedResultError       TypeError            a result that would not come back as it was
+    ├── StoredFailureError           RuntimeError         what a stored result says of another package's error
     ├── UntrustedResultError         PermissionError      a result that could run code when read
     ├── AccessDeniedError            PermissionError
     ├── ServiceUnavailableError      ConnectionError      the only one worth retrying
@@ -45,7 +47,9 @@ __all__ = [
     "InvalidStoreError",
     "ServiceUnavailableError",
     "StateMachineNotFoundError",
+    "StoredFailureError",
     "UnsupportedFrameError",
+    "UnsupportedResultError",
     "UntrustedResultError",
 ]
 
@@ -113,6 +117,29 @@ class ArtifactColumnError(ClinopsPrefectError, KeyError):
 
 class UnsupportedFrameError(ClinopsPrefectError, ValueError):
     """The frame would not come back equal in this format. Nothing was written."""
+
+
+class UnsupportedResultError(ClinopsPrefectError, TypeError):
+    """A value in a Prefect result would not come back as it was. The result is not stored."""
+
+
+class StoredFailureError(ClinopsPrefectError, RuntimeError):
+    """A run failed with an error of another package, and this is what its stored result says of it.
+
+    Reading a result imports nothing, so the error itself cannot come back.
+
+    Attributes:
+        type_name: The qualified name of the error's type, such as `sqlalchemy.exc.NoResultFound`.
+        message: The error's own message.
+    """
+
+    def __init__(self, type_name: str, message: str | None = None) -> None:
+        # Every error of this tree can be made of a message alone.
+        super().__init__(type_name if message is None else message)
+        self.type_name = "" if message is None else type_name
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}" if self.type_name else self.message
 
 
 class UntrustedResultError(ClinopsPrefectError, PermissionError):

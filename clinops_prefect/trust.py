@@ -22,7 +22,7 @@ _OUR_KEYS = {OURS, "value"}
 _PARQUET = b"PAR1"
 # Prefect's own decoder is no custom one, but for objects with these keys it imports what they name and calls it.
 _DECODER = "prefect.serializers.prefect_json_object_decoder"
-_IMPORTING_KEYS = {"__class__", "__exc_type__"}
+IMPORTING_KEYS = {"__class__", "__exc_type__"}
 # All that a pickle can name something to import with; what it then calls, it has by these.
 _IMPORTING_OPCODES = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
 _BEGINNING = 4096
@@ -140,7 +140,7 @@ def _imports(document: Any) -> bool:
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict):
-            if _IMPORTING_KEYS & part.keys():
+            if IMPORTING_KEYS & part.keys():
                 return True
             waiting.extend(part.values())
         elif isinstance(part, list):

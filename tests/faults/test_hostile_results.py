@@ -179,8 +179,8 @@ def test_deep_and_broken_results_are_refused() -> None:
 
 
 TAGS = ["frame", "series", "array", "scalar", "timestamp", "timedelta64", "datetime", "date", "time", "timedelta",
-        "decimal", "uuid", "bytes", "tuple", "set", "frozenset", "path", "float", "missing", "dict",
-        "eval", ""]  # fmt: skip
+        "decimal", "uuid", "bytes", "tuple", "set", "frozenset", "path", "float", "missing", "dict", "int", "text",
+        "exception", "eval", ""]  # fmt: skip
 _STORED = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=12) | st.floats(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=2),

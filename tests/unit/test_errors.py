@@ -38,6 +38,7 @@ BUILTINS = {
     "ServiceUnavailableError": ConnectionError, "InvalidPipelineError": ValueError, "InvalidExecutionError": ValueError,
     "StateMachineNotFoundError": (LookupError, RuntimeError), "ExecutionNotFoundError": LookupError,
     "ExecutionFailedError": RuntimeError, "ExecutionTimeoutError": TimeoutError, "ClinopsPrefectError": Exception,
+    "UnsupportedResultError": TypeError, "StoredFailureError": RuntimeError,
 }  # fmt: skip
 
 

@@ -130,7 +130,7 @@ Point = namedtuple("Point", "x y")
 
 @pytest.mark.parametrize(
     "value",
-    [object(), Colour.RED, Level.LOW, Point(1, 2), Exception("x"), lambda: 0, np.array([object()]), 1j, [Point(1, 2)]],
+    [object(), Colour.RED, Level.LOW, Point(1, 2), lambda: 0, np.array([object()]), 1j, [Point(1, 2)]],
 )
 def test_what_would_not_come_back_as_it_was_is_refused_by_its_type(value: Any) -> None:
     with pytest.raises(TypeError, match=r"cannot (store|be stored)"):

@@ -1,0 +1,178 @@
+"""Exceptions of a result <-> JSON, so that a failed run says why when it is read again.
+
+Reading an exception imports nothing and runs no code of a user's: only builtin ones and those of this package come back
+as themselves. What an exception refers to (its causes, its attributes) is not stored; its arguments are stored as text
+where they are no numbers or texts already.
+"""
+
+import base64
+import builtins
+import math
+from typing import Any
+
+from clinops_prefect import errors
+from clinops_prefect.errors import ClinopsPrefectError, StoredFailureError
+from clinops_prefect.results.refusals import name_of
+from clinops_prefect.results.scalars import surrogates_from, surrogates_to, to_base64
+
+_BUILTIN: dict[str, type[BaseException]] = {
+    name: kind for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)
+}
+_OURS: dict[str, type[ClinopsPrefectError]] = {
+    name: getattr(errors, name) for name in errors.__all__ if name != StoredFailureError.__name__
+}
+# What of our errors is told beside the message. Never `cause`: that is the text of a user's own Lambda or container.
+_TOLD = ("uri", "problems", "status", "error", "execution_arn", "failed_state")
+# What of builtin errors is no argument, and is shown or asked for.
+_NAMED = ("name", "path")
+_UNICODE = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
+_LONGEST_UNICODE = 1 << 20
+_DEEPEST_GROUP = 10
+
+
+def encode(error: BaseException, depth: int = 0) -> dict[str, Any]:
+    """An exception for JSON; never refused, since a run that failed must be able to say why."""
+    text = _text(error)
+    notes = [note for note in getattr(error, "__notes__", ()) if type(note) is str]
+    for stored in _candidates(error, text, depth):
+        if _is_told(error, text, stored):
+            return {**stored, "notes": notes}
+    return {"other": name_of(error), "message": text, "notes": notes}
+
+
+def decode(stored: dict[str, Any]) -> BaseException:
+    """The exception, or a `StoredFailureError` for one whose type is neither builtin nor of this package."""
+    error = _decoded(stored)
+    for note in stored.get("notes", ()):
+        error.add_note(str(note))
+    return error
+
+
+def _candidates(error: BaseException, text: str, depth: int) -> list[dict[str, Any]]:
+    """In which ways it may be stored, the most exact one first."""
+    kind = type(error)
+    if isinstance(error, StoredFailureError):
+        return [{"other": error.type_name, "message": error.message}]
+    if kind in _OURS.values():
+        told = {name: value for name in _TOLD if _is_text(value := getattr(error, name, None))}
+        return [{"ours": kind.__name__, "message": text, "attributes": told}]
+    if kind not in _BUILTIN.values():
+        return []
+    name = kind.__name__
+    if isinstance(error, _UNICODE):
+        return [{"unicode": name, **_unicode_to(error)}]
+    if isinstance(error, BaseExceptionGroup):
+        if depth >= _DEEPEST_GROUP:
+            return []
+        return [{"group": name, "message": error.message, "errors": [encode(e, depth + 1) for e in error.exceptions]}]
+    named = {each: value for each in _NAMED if type(value := getattr(error, each, None)) is str}
+    return [
+        {"builtin": name, "args": arguments, "attributes": named, "message": text}
+        for arguments in (_arguments(error), [text])
+    ]
+
+
+def _is_told(error: BaseException, text: str, stored: dict[str, Any]) -> bool:
+    """Whether what is stored comes back as an exception of the same type that says the same."""
+    try:
+        back = _decoded(stored)
+    except Exception:
+        return False
+    if isinstance(error, StoredFailureError):
+        return True
+    # A KeyError quotes its argument, which has become a text.
+    says = (text, repr(text)) if isinstance(error, KeyError) else (text,)
+    return type(back) is type(error) and (_text(back) in says or isinstance(error, _UNICODE))
+
+
+def _decoded(stored: dict[str, Any]) -> BaseException:
+    if "other" in stored:
+        return StoredFailureError(str(stored["other"]), str(stored["message"]))
+    if "group" in stored:
+        inner = [decode(each) for each in stored["errors"]]
+        kind = {"ExceptionGroup": ExceptionGroup, "BaseExceptionGroup": BaseExceptionGroup}[stored["group"]]
+        return kind(str(stored["message"]), inner)
+    if "unicode" in stored:
+        return _unicode_from(stored)
+    attributes = stored["attributes"]
+    error: BaseException
+    allowed: tuple[str, ...]
+    if stored.get("ours") in _OURS:
+        error, allowed = _OURS[stored["ours"]](str(stored["message"])), _TOLD
+    elif stored.get("builtin") in _BUILTIN:
+        error, allowed = _BUILTIN[stored["builtin"]](*map(_argument_from, stored["args"])), _NAMED
+    else:  # of a newer version of this package or of Python
+        return StoredFailureError(str(stored.get("ours") or stored["builtin"]), str(stored["message"]))
+    for name in allowed:
+        if hasattr(error, name) and _is_text(value := attributes.get(name)):
+            setattr(error, name, value)
+    return error
+
+
+# --- arguments ---
+
+
+def _arguments(error: BaseException) -> list[Any]:
+    arguments: tuple[Any, ...] = error.args
+    if isinstance(error, OSError) and error.filename is not None and len(arguments) == 2:
+        # Python keeps these apart from the arguments, and shows them.
+        arguments = (*arguments, error.filename)
+        if error.filename2 is not None:
+            arguments = (*arguments, None, error.filename2)
+    # `str(error)` is the text of a single argument, but for a KeyError, and the repr of each of several.
+    quoted = len(arguments) > 1 or isinstance(error, KeyError)
+    return [_argument_to(argument, quoted) for argument in arguments]
+
+
+def _argument_to(argument: Any, quoted: bool) -> Any:
+    if argument is None or type(argument) in (bool, str) or (type(argument) is int and argument.bit_length() < 64):
+        return argument
+    if type(argument) is float and math.isfinite(argument):
+        return argument
+    if type(argument) is tuple:
+        return {"tuple": [_argument_to(each, True) for each in argument]}
+    return _text(argument, quoted)
+
+
+def _argument_from(stored: Any) -> Any:
+    return tuple(map(_argument_from, stored["tuple"])) if isinstance(stored, dict) else stored
+
+
+def _unicode_to(error: Any) -> dict[str, Any]:
+    """Without the text around what could not be decoded or encoded: that may be a whole file."""
+    span = error.object[error.start : error.end] if error.end <= _LONGEST_UNICODE else error.object[:0]
+    return {
+        "encoding": getattr(error, "encoding", None),
+        "span": to_base64(span) if isinstance(span, bytes) else surrogates_to(span),
+        "start": error.start,
+        "end": error.end,
+        "reason": error.reason,
+    }
+
+
+def _unicode_from(stored: dict[str, Any]) -> BaseException:
+    start, end, reason = stored["start"], stored["end"], stored["reason"]
+    before = start if start >= 0 and end <= _LONGEST_UNICODE else 0
+    if stored["unicode"] == "UnicodeDecodeError":
+        return UnicodeDecodeError(
+            stored["encoding"], bytes(before) + base64.b64decode(stored["span"]), start, end, reason
+        )
+    text = "\x00" * before + surrogates_from(stored["span"])
+    if stored["unicode"] == "UnicodeEncodeError":
+        return UnicodeEncodeError(stored["encoding"], text, start, end, reason)
+    return UnicodeTranslateError(text, start, end, reason)
+
+
+# --- text ---
+
+
+def _text(value: Any, quoted: bool = False) -> str:
+    """What a value says of itself, also if it cannot."""
+    try:
+        return str.__str__(repr(value) if quoted else str(value))
+    except Exception:
+        return f"<{name_of(value)} that cannot be shown>"
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str or (type(value) is list and all(type(each) is str for each in value))

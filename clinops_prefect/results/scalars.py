@@ -1,0 +1,252 @@
+"""Scalars, times and arrays of a result <-> JSON. Each comes back as what it was, or is refused when it is written."""
+
+import base64
+import datetime as dt
+import decimal
+import math
+import re
+import uuid
+from collections.abc import Callable
+from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+
+from clinops_prefect.results.refusals import Refused, name_of
+
+# From here on, Python may refuse to write an integer as decimal digits, or to read it (sys.set_int_max_str_digits).
+_LONG_INTEGER_BITS = 2_000
+_ARRAY_KINDS = "biufmM"
+# Two halves of a character that are two characters in the text: JSON makes one of them.
+_SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+
+
+def to_base64(blob: bytes) -> str:
+    """Bytes as text."""
+    return base64.b64encode(blob).decode()
+
+
+def surrogates_to(text: str) -> str:
+    """A text with halves of characters as base64."""
+    return to_base64(text.encode("utf-8", "surrogatepass"))
+
+
+def surrogates_from(stored: str) -> str:
+    """The text that `surrogates_to` made this of."""
+    return base64.b64decode(stored).decode("utf-8", "surrogatepass")
+
+
+def is_json(value: Any) -> bool:
+    """Whether JSON has the value as it is."""
+    kind = type(value)
+    if kind is float:
+        return math.isfinite(value)
+    if kind is str:
+        return not _SURROGATE_PAIR.search(value)
+    return value is None or kind is bool or (kind is int and value.bit_length() <= _LONG_INTEGER_BITS)
+
+
+# --- time zones ---
+
+
+def _zone_to(zone: dt.tzinfo | None, remedy: str) -> Any:
+    if zone is None:
+        return None
+    if type(zone) is dt.timezone:
+        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]  # the only way to tell a given name
+        if all(map(is_json, name)):
+            return ["offset", *_timedelta_to(offset), *name]
+    if type(zone) is ZoneInfo and zone.key:
+        return ["zone", zone.key]
+    raise Refused(
+        f"its time zone is a {name_of(zone)}, which would come back as another one; use a zoneinfo.ZoneInfo, "
+        f"with {remedy}"
+    )
+
+
+def _zone_from(stored: Any) -> dt.tzinfo | None:
+    if stored is None:
+        return None
+    kind, *rest = stored
+    if kind == "zone":
+        return ZoneInfo(*rest)
+    days, seconds, microseconds, *name = rest
+    return dt.timezone(dt.timedelta(days, seconds, microseconds), *name)
+
+
+def _same_time(left: Any, right: Any) -> bool:
+    """Whether two times show the same, on the clock and of their zone."""
+
+    def shown(time: Any) -> tuple[Any, ...]:
+        zone = (type(time.tzinfo), str(time.tzinfo), time.utcoffset(), time.tzname())
+        return type(time), time.isoformat(), time.fold, zone, getattr(time, "unit", "")
+
+    return shown(left) == shown(right)
+
+
+def _proven(value: Any, stored: Any, again: Callable[[Any], Any]) -> Any:
+    # A fold that the zone does not know, a zone of that name with other rules: whatever it is, it is found here.
+    try:
+        is_same = _same_time(value, again(stored))
+    except (ArithmeticError, NotImplementedError, ValueError):  # pandas cannot show years before 1 or after 9999
+        is_same = False
+    if not is_same:
+        raise Refused("its year, its fold or its time zone would not come back; return its isoformat()")
+    return stored
+
+
+def _datetime_to(value: dt.datetime) -> Any:
+    zone = _zone_to(value.tzinfo, "value.astimezone(ZoneInfo('UTC'))")
+    return _proven(value, [value.replace(tzinfo=None).isoformat(), value.fold, zone], _datetime_from)
+
+
+def _datetime_from(stored: Any) -> dt.datetime:
+    if isinstance(stored, str):  # of version 0.1
+        return dt.datetime.fromisoformat(stored)
+    text, fold, zone = stored
+    return dt.datetime.fromisoformat(text).replace(fold=fold, tzinfo=_zone_from(zone))
+
+
+def _time_to(value: dt.time) -> Any:
+    zone = _zone_to(value.tzinfo, "value.replace(tzinfo=ZoneInfo('UTC'))")
+    return _proven(value, [value.replace(tzinfo=None).isoformat(), value.fold, zone], _time_from)
+
+
+def _time_from(stored: Any) -> dt.time:
+    if isinstance(stored, str):  # of version 0.1
+        return dt.time.fromisoformat(stored)
+    text, fold, zone = stored
+    return dt.time.fromisoformat(text).replace(fold=fold, tzinfo=_zone_from(zone))
+
+
+def _timestamp_to(value: pd.Timestamp) -> Any:
+    zone: Any = str(value.tz)
+    # What pandas itself makes of the name: with pandas 2 that is a zone of pytz.
+    if value.tz is None or type(value.tz) in (dt.timezone, ZoneInfo) or not _is_default_zone(value.tz):
+        zone = _zone_to(value.tz, "value.tz_convert(ZoneInfo('UTC'))")
+    # Since the epoch, in UTC: no text that would have to be told which of two equal clock times it is.
+    stored = [int(value.asm8.astype("int64")), value.unit, value.fold, zone]
+    return _proven(value, stored, _timestamp_from)
+
+
+def _is_default_zone(zone: dt.tzinfo) -> bool:
+    try:
+        default = pd.Timestamp(0, tz=str(zone)).tz
+    except (KeyError, ValueError):
+        return False
+    return type(default) is type(zone) and str(default) == str(zone)
+
+
+def _timestamp_from(stored: Any) -> Any:
+    if len(stored) == 3:  # of version 0.1
+        text, unit, zone = stored
+        stamp = pd.Timestamp(text)
+        return (stamp.tz_convert(zone) if zone else stamp).as_unit(unit)
+    count, unit, fold, zone = stored
+    stamp = pd.Timestamp(np.datetime64(count, unit))
+    if zone is not None:
+        stamp = stamp.tz_localize("UTC").tz_convert(zone if isinstance(zone, str) else _zone_from(zone))
+    return stamp if stamp.fold == fold else stamp.replace(fold=fold)
+
+
+def _timedelta_to(value: dt.timedelta) -> list[Any]:
+    return [value.days, value.seconds, value.microseconds]
+
+
+# --- arrays ---
+
+
+def _array_to(array: np.ndarray[Any, Any]) -> list[Any]:
+    if not _is_storable(array.dtype):
+        raise Refused(f"a NumPy array of dtype {_shown(array.dtype)}; return a list, with array.tolist()")
+    stored = [array.dtype.str, list(array.shape), to_base64(np.ascontiguousarray(array).tobytes())]
+    is_fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    return [*stored, "F"] if is_fortran else stored
+
+
+def _is_storable(dtype: np.dtype[Any]) -> bool:
+    # A long double has another size on another machine.
+    return dtype.kind in _ARRAY_KINDS and not (dtype.kind == "f" and dtype.itemsize > 8)
+
+
+def _shown(dtype: np.dtype[Any]) -> str:
+    return "structure" if dtype.names else str(dtype)
+
+
+def _array_from(stored: list[Any]) -> np.ndarray[Any, Any]:
+    dtype, shape, data, *order = stored
+    if np.dtype(dtype).kind not in _ARRAY_KINDS:
+        raise ValueError("the stored result has an array of another kind")
+    array = np.frombuffer(base64.b64decode(data), dtype=dtype).reshape(shape)
+    return array.copy(order="F" if order == ["F"] else "C")
+
+
+def _scalar_to(value: Any) -> list[Any]:
+    if not _is_storable(value.dtype):
+        raise Refused(f"a NumPy scalar of dtype {_shown(value.dtype)}; return value.item()")
+    return _array_to(np.asarray(value))
+
+
+# --- paths ---
+
+_PATHS: dict[str, type[PurePath]] = {
+    kind.__name__: kind for kind in (PurePosixPath, PureWindowsPath, PosixPath, WindowsPath)
+}
+
+
+def _path_to(value: PurePath) -> list[str]:
+    if not is_json(str(value)):
+        raise Refused("a path whose text is no Unicode; return os.fsencode(value)")
+    return [type(value).__name__, str(value)]
+
+
+def _path_from(stored: Any) -> PurePath:
+    if isinstance(stored, str):  # of version 0.1
+        return Path(stored)
+    kind, text = stored
+    if issubclass(_PATHS[kind], Path) and _PATHS[kind] is not type(Path()):
+        # A file's path of the other system: here it can only be looked at.
+        return (PureWindowsPath if kind == "WindowsPath" else PurePosixPath)(text)
+    return _PATHS[kind](text)
+
+
+# --- all of them ---
+
+# Tag -> (types, to JSON, from JSON). A value's type must be one of these, and no subclass of it: an enumeration, for
+# instance, would come back as something else. NumPy's scalars are the exception: each of them has a type of its own.
+SCALARS: dict[str, tuple[tuple[type, ...], Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "timestamp": ((pd.Timestamp,), _timestamp_to, _timestamp_from),
+    "timedelta64": (
+        (pd.Timedelta,),
+        lambda v: [int(v.asm8.astype("int64")), v.unit],
+        lambda v: pd.Timedelta(np.timedelta64(*v)),
+    ),
+    "datetime": ((dt.datetime,), _datetime_to, _datetime_from),
+    "date": ((dt.date,), dt.date.isoformat, dt.date.fromisoformat),
+    "time": ((dt.time,), _time_to, _time_from),
+    "timedelta": ((dt.timedelta,), _timedelta_to, lambda v: dt.timedelta(*v)),
+    "decimal": ((decimal.Decimal,), str, decimal.Decimal),
+    "uuid": ((uuid.UUID,), str, uuid.UUID),
+    "bytes": ((bytes,), to_base64, base64.b64decode),
+    "path": (tuple(_PATHS.values()), _path_to, _path_from),
+    "text": ((str,), surrogates_to, surrogates_from),
+    "int": ((int,), hex, lambda v: int(v, 16)),
+    "float": ((float,), repr, float),
+    "missing": (
+        (type(pd.NA), type(pd.NaT)),
+        lambda v: "NA" if v is pd.NA else "NaT",
+        lambda v: pd.NA if v == "NA" else pd.NaT,
+    ),
+    "array": ((np.ndarray,), _array_to, _array_from),
+    "scalar": ((), _scalar_to, lambda v: _array_from(v)[()]),
+}
+_TAGS = {kind: tag for tag, (kinds, _, _) in SCALARS.items() for kind in kinds}
+
+
+def tag_of(value: Any) -> str:
+    """The tag of a scalar or array; empty for anything else."""
+    if isinstance(value, np.generic):
+        return "scalar" if type(value) is value.dtype.type else ""
+    return _TAGS.get(type(value), "")

@@ -1,0 +1,220 @@
+"""The values of a result <-> bytes: a frame as Parquet, anything else as JSON, with the frames in it as base64."""
+
+import base64
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, PrefectFutureList
+from prefect.states import get_state_exception, is_state_iterable
+
+from clinops_prefect.errors import UnsupportedFrameError, UnsupportedResultError
+from clinops_prefect.frames.decoding import decoding
+from clinops_prefect.frames.encoding import encode_frame
+from clinops_prefect.frames.parquet_reader import ParquetReader
+from clinops_prefect.results import failures
+from clinops_prefect.results.refusals import Refused, refused, step_of_key
+from clinops_prefect.results.scalars import SCALARS, is_json, tag_of, to_base64
+from clinops_prefect.storage_format import StorageFormat
+from clinops_prefect.trust import IMPORTING_KEYS, OURS
+
+_MAGIC = b"PAR1"
+_TAG = "__clinops__"
+# Keys that would make a dictionary look like a document of ours, or like one that imports what it names.
+_RESERVED_KEYS = {_TAG, *IMPORTING_KEYS}
+# Each level takes several of Python's own and of JSON's. A reader that is called far down its stack must have enough.
+_DEEPEST = 100
+_SEQUENCES: dict[str, type] = {"tuple": tuple, "set": set, "frozenset": frozenset}
+_TAG_OF_SEQUENCE = {kind: tag for tag, kind in _SEQUENCES.items()}
+_CONTAINERS = {list, dict, pd.Series, *_TAG_OF_SEQUENCE}
+
+
+def encode(value: Any) -> tuple[bytes | None, bytes]:
+    """A result as Parquet, if it is a frame, or else as a JSON document; the other one of the two is None or empty.
+
+    Raises:
+        UnsupportedFrameError: A frame would not come back equal.
+        UnsupportedResultError: Another value would not.
+    """
+    try:
+        value = _settled(value)
+        if type(value) is pd.DataFrame:
+            return _to_parquet(value), b""
+        # The tag tells a document of ours from an envelope of Prefect's, whatever keys the value has.
+        return None, json.dumps({OURS: 1, "value": _to_json(value, [])}, allow_nan=False).encode()
+    except Refused as refusal:
+        kind = UnsupportedFrameError if refusal.is_frame else UnsupportedResultError
+        raise kind(f"DataFrameSerializer cannot store {refusal.where}: {refusal.why}") from None
+
+
+def decode(blob: bytes) -> Any:
+    """The result of which these are the bytes.
+
+    Raises:
+        ArtifactDecodeError: It is damaged, or no result of this serializer.
+    """
+    with decoding("the stored result cannot be read: damaged, or not written by DataFrameSerializer"):
+        if blob[:4] == _MAGIC:
+            return _from_parquet(blob)
+        if blob[:1] != b"{":
+            return _from_parquet(base64.b64decode(blob, validate=True))
+        return _from_json(json.loads(blob)["value"])
+
+
+# --- frames ---
+
+
+def _to_parquet(frame: pd.DataFrame) -> bytes:
+    try:
+        return b"".join(encode_frame(frame, StorageFormat.PARQUET, {}).chunks)
+    except UnsupportedFrameError as error:
+        raise Refused(error.message, is_frame=True) from error
+
+
+def _from_parquet(blob: bytes) -> pd.DataFrame:
+    return ParquetReader.of(blob, "the stored result").frame()
+
+
+def _series_to(series: "pd.Series[Any]", above: list[int]) -> dict[str, Any]:
+    frame = pd.DataFrame({"values": series})
+    return {
+        "frame": to_base64(_to_parquet(frame)),
+        "name": _at(".name", series.name, above),
+        "attrs": _at(".attrs", series.attrs, above),
+        "duplicates": series.flags.allows_duplicate_labels,
+    }
+
+
+def _series_from(stored: Any) -> "pd.Series[Any]":
+    if isinstance(stored, str):  # of version 0.1
+        frame = _from_parquet(base64.b64decode(stored))
+        nameless = bool(frame.attrs.pop("nameless", False))
+        series = frame.iloc[:, 0]
+        series.attrs = frame.attrs
+        return series.rename(None) if nameless else series
+    series = _from_parquet(base64.b64decode(stored["frame"])).iloc[:, 0]
+    series.name = _from_json(stored["name"])
+    series.attrs = _from_json(stored["attrs"])
+    return series.set_flags(allows_duplicate_labels=stored["duplicates"])
+
+
+# --- states and futures ---
+
+
+def _settled(value: Any) -> Any:
+    """The exception of a run that returned failed states, as Prefect raises it; any other value as it is."""
+    states = [value] if isinstance(value, State) else value
+    if isinstance(states, list | tuple | set) and is_state_iterable(states):
+        for state in states:
+            if state.is_failed() or state.is_crashed() or state.is_cancelled():
+                return get_state_exception(state, _sync=True)  # type: ignore[call-arg]  # as `async_dispatch` adds it
+    return value
+
+
+def _value_of(run: "State[Any] | PrefectFuture[Any]") -> Any:
+    if isinstance(run, PrefectFuture):
+        run.wait()
+        run = run.state
+    if not run.is_completed():
+        raise Refused(f"the state of a run that is {run.name}; return what you make of it, or raise")
+    try:
+        return run.result(retry_result_failure=False, _sync=True)  # type: ignore[call-overload]  # as above
+    except Exception as error:
+        raise Refused(
+            f"the state of a run whose own result cannot be read ({type(error).__name__}); set persist_result=True "
+            "on that run's flow or task"
+        ) from error
+
+
+# --- everything ---
+
+
+def _to_json(value: Any, above: list[int]) -> Any:
+    """The value for JSON.
+
+    Args:
+        value: Anything.
+        above: The ids of the containers around it.
+
+    Raises:
+        Refused: It would not come back as it was.
+    """
+    if is_json(value):
+        return value
+    if tag := tag_of(value):
+        return {_TAG: tag, "value": SCALARS[tag][1](value)}
+    kind = type(value)
+    if isinstance(value, State | PrefectFuture):
+        return _to_json(_value_of(value), above)
+    if isinstance(value, BaseException):
+        return {_TAG: "exception", "value": failures.encode(value)}
+    if kind is pd.DataFrame:
+        return {_TAG: "frame", "value": to_base64(_to_parquet(value))}
+    if isinstance(value, PrefectFutureList):
+        kind, value = list, list(value)
+    if kind not in _CONTAINERS:
+        raise refused(value)
+    if id(value) in above:
+        raise Refused(f"a {kind.__name__} that holds itself; return a value without a cycle")
+    if len(above) == _DEEPEST:
+        raise Refused(f"nested more than {_DEEPEST} levels deep; return a flatter value, or a frame")
+    above.append(id(value))
+    try:
+        if kind is pd.Series:
+            return {_TAG: "series", "value": _series_to(value, above)}
+        if kind is dict:
+            return _dict_to(value, above)
+        if kind is list:
+            return _items_to(value, above, "[{}]")
+        step = "[{}]" if kind is tuple else "[member {}]"
+        return {_TAG: _TAG_OF_SEQUENCE[kind], "value": _items_to(value, above, step)}
+    finally:
+        above.pop()
+
+
+def _items_to(items: Iterable[Any], above: list[int], step: str) -> list[Any]:
+    return [_at(step.format(position), item, above) for position, item in enumerate(items)]
+
+
+def _dict_to(value: dict[Any, Any], above: list[int]) -> dict[str, Any]:
+    keys = _items_to(value, above, ".keys()[{}]")
+    items = [_at(step_of_key(key, n), item, above) for n, (key, item) in enumerate(value.items())]
+    # Pairs where the keys are not text, or one of them means something to whoever reads the document.
+    if all(type(key) is str and is_json(key) for key in value) and not _RESERVED_KEYS & value.keys():
+        return dict(zip(keys, items, strict=True))
+    return {_TAG: "dict", "value": [list(pair) for pair in zip(keys, items, strict=True)]}
+
+
+def _at(step: str, value: Any, above: list[int]) -> Any:
+    """The value for JSON; a refusal on the way gets one step longer."""
+    try:
+        return _to_json(value, above)
+    except Refused as refusal:
+        refusal.steps.append(step)
+        raise
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_json(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    tag = value.get(_TAG)
+    if tag is None:
+        return {key: _from_json(item) for key, item in value.items()}
+    stored = value["value"]
+    if tag in SCALARS:
+        return SCALARS[tag][2](stored)
+    if tag in _SEQUENCES:
+        return _SEQUENCES[tag](_from_json(item) for item in stored)
+    if tag == "dict":
+        return {_from_json(key): _from_json(item) for key, item in stored}
+    if tag == "frame":
+        return _from_parquet(base64.b64decode(stored))
+    if tag == "series":
+        return _series_from(stored)
+    if tag == "exception":
+        return failures.decode(stored)
+    raise ValueError("the stored result has a value of another kind")
