@@ -1,6 +1,7 @@
 """PipelineStore: hands DataFrames from step to step by name. Written once, over the byte operations of a backend."""
 
 import abc
+import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +89,7 @@ class PipelineStore(StoreBlock, abc.ABC):
             AccessDeniedError: The credentials do not permit it.
             ServiceUnavailableError: The service cannot be reached.
         """
-        key, texts = self._key(name), check_metadata(metadata)
-        return self._write(key, lambda: self._codec.encode_frame(df, self.format, texts), texts, overwrite)
+        return self._upload(df, name, check_metadata(metadata), overwrite)
 
     aupload = asynchronous(upload)
 
@@ -312,6 +312,18 @@ class PipelineStore(StoreBlock, abc.ABC):
     def _key(self, name: str) -> str:
         key = join(self.prefix, check_artifact_name(name, self.format.extension), self.format.extension)
         return self._checked_key(key, self.format.sidecar_bytes)
+
+    def _upload(
+        self,
+        df: "pd.DataFrame",
+        name: str,
+        metadata: dict[str, str],
+        overwrite: bool,
+        mark: dict[str, str] | None = None,
+    ) -> str:
+        key = self._key(name)
+        encode = functools.partial(self._codec.encode_frame, df, self.format, metadata)
+        return self._write(key, encode, {**metadata, **(mark or {})}, overwrite)
 
     def _write(self, key: str, encode: Callable[[], Any], metadata: dict[str, str], overwrite: bool) -> str:
         backend = self._backend()

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from prefect.exceptions import MissingContextError
 from prefect.filesystems import WritableFileSystem
 from prefect.logging import get_logger, get_run_logger
+from prefect.results import get_result_store
 from pydantic import ConfigDict, Field, HttpUrl
 
 from clinops_prefect.artifacts import plain
@@ -23,7 +24,7 @@ from clinops_prefect.errors import (
 from clinops_prefect.links import LOGO, UI_GUIDE
 from clinops_prefect.names import check_name, check_prefix, join, nearest
 from clinops_prefect.storage_format import StorageFormat
-from clinops_prefect.trust import check_result, result_block
+from clinops_prefect.trust import check_result, noted_result, result_block
 from clinops_prefect.twins import asynchronous
 
 T = TypeVar("T")
@@ -159,6 +160,7 @@ class StoreBlock(WritableFileSystem, abc.ABC):
             content = self.read_bytes(path)
             if not self.allow_pickle:
                 check_result(content, self._result_uri(path))
+            _refuse_note_of_missing(content)
             return content
 
     aread_path = asynchronous(read_path)
@@ -206,6 +208,9 @@ class StoreBlock(WritableFileSystem, abc.ABC):
 
     # --- inner ---
 
+    def _head(self, path: str) -> None:
+        self._backend().head(self._checked_key(join(self.prefix, check_name(path, what="path"))))
+
     def _checked_key(self, key: str, reserve: int = 0) -> str:
         limits = self._backend_type()
         longest = max(len(segment.encode()) for segment in key.split("/")) + reserve
@@ -231,6 +236,23 @@ class StoreBlock(WritableFileSystem, abc.ABC):
                     raise
                 damaged = True
         raise ServiceUnavailableError("the artifact is overwritten faster than it can be read")
+
+
+def _refuse_note_of_missing(content: bytes) -> None:
+    """Raise ArtifactNotFoundError for Prefect's note, kept apart by `key_storage`, of a result that is gone.
+
+    Prefect looks only for the note to decide whether there is a result, and fails each time that it then reads none.
+    """
+    if not (key := noted_result(content)):
+        return
+    results = get_result_store()
+    if isinstance(results.result_storage, StoreBlock) and str(results.result_storage_block_id) == result_block(content):
+        try:
+            results.result_storage._head(key)
+        except ArtifactNotFoundError:
+            raise
+        except ClinopsPrefectError:
+            return  # Reading the result says what is wrong.
 
 
 def run_logger() -> Any:

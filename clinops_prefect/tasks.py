@@ -4,24 +4,30 @@
     uri = upload_artifact("s3-pipeline-store/prod", features, "features/windows_2024_01")
 
 Each takes a store, a URI, or the reference of a saved block, and has an `a…` twin for async flows. They retry what is
-worth retrying (`ServiceUnavailableError`) and tell Prefect's Assets page what was read and written.
+worth retrying (`ServiceUnavailableError`), and tell Prefect's Assets page what was read and written. They are never
+answered from Prefect's cache.
 """
 
 import asyncio
 import functools
+import hashlib
 import inspect
 import os
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pandas as pd
 from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
 from prefect.tasks import exponential_backoff
 
 from clinops_prefect import lineage, locations, registry
-from clinops_prefect.errors import ServiceUnavailableError
+from clinops_prefect.errors import ArtifactExistsError, ArtifactNotFoundError, ServiceUnavailableError
 from clinops_prefect.frames.selection import Filters
+from clinops_prefect.metadata import RESERVED, check_metadata
 from clinops_prefect.store import PipelineStore
 
 if TYPE_CHECKING:
@@ -44,6 +50,9 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# In an object's metadata: a hash of the flow run, the artifact's URI and the frame, to know one's own write again.
+_OWNER = f"{RESERVED}owner"
 
 StoreReference = PipelineStore | str | os.PathLike[str]
 
@@ -87,6 +96,25 @@ def worth_retrying(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> b
     return isinstance(error, ServiceUnavailableError)
 
 
+def _run_id() -> str:
+    """The id of the flow run, which a retry keeps; of the task run outside a flow; empty outside a run."""
+    context = TaskRunContext.get()
+    return str(context.task_run.flow_run_id or context.task_run.id) if context else ""
+
+
+def _upload_once(store: PipelineStore, df: pd.DataFrame, name: str, metadata: dict[str, str] | None, run: str) -> str:
+    """Upload with `overwrite=False`, where the run may have written it already and failed before it could say so."""
+    texts = check_metadata(metadata)
+    mine = hashlib.sha256(f"{run} {store.uri(name)} {store._codec.content_hash(df)}".encode()).hexdigest()
+    try:
+        return store._upload(df, name, texts, overwrite=False, mark={_OWNER: mine})
+    except ArtifactExistsError as error:
+        with suppress(ArtifactNotFoundError):
+            if store._backend().head(store._key(name)).metadata.get(_OWNER) == mine:
+                return error.uri
+        raise
+
+
 def _store_task(description: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     def make(function: Callable[P, R]) -> Task[P, R]:
         options = task(
@@ -97,6 +125,9 @@ def _store_task(description: str) -> Callable[[Callable[P, R]], Task[P, R]]:
             retry_delay_seconds=exponential_backoff(2),
             retry_jitter_factor=0.5,
             retry_condition_fn=worth_retrying,
+            # A store changes, so an earlier answer is not this one's. And a key for the cache would be made by hashing
+            # the frame, which takes several times as long as storing it.
+            cache_policy=NO_CACHE,
         )
         return options(function)
 
@@ -118,7 +149,8 @@ def upload_artifact(
         store: A store, a URI, or a block's reference.
         df: The frame, shape (rows, columns).
         name: The artifact's name.
-        overwrite: Whether to replace an artifact of that name.
+        overwrite: Whether to replace an artifact of that name. If not, the task still succeeds where the same flow run
+            has stored the same frame under this name: a retry finds its own write.
         metadata: A few short texts to keep with it.
 
     Returns:
@@ -128,7 +160,11 @@ def upload_artifact(
         ClinopsPrefectError: As `PipelineStore.upload`.
     """
     opened = open_store(store)
-    uri = opened.upload(df, name, overwrite=overwrite, metadata=metadata)
+    run = _run_id()
+    if overwrite or not run:
+        uri = opened.upload(df, name, overwrite=overwrite, metadata=metadata)
+    else:
+        uri = _upload_once(opened, df, name, metadata, run)
     lineage.wrote(opened.stat(name))
     return uri
 

@@ -58,13 +58,22 @@ def check_result(content: bytes, uri: str) -> None:
 
 def result_block(content: bytes) -> str:
     """The id of the block with the result that this metadata, kept apart by `key_storage`, is about; or empty."""
+    return str(_note(content).get("storage_block_id") or "")
+
+
+def noted_result(content: bytes) -> str:
+    """The path of the result that this metadata, kept apart by `key_storage`, is about; or empty."""
+    return str(_note(content).get("storage_key") or "")
+
+
+def _note(content: bytes) -> dict[str, Any]:
     if not content.startswith(b'{"storage_key"'):
-        return ""
+        return {}
     try:
         metadata = json.loads(content)
     except (ValueError, RecursionError):
-        return ""
-    return "" if "result" in metadata else str(metadata.get("storage_block_id") or "")
+        return {}
+    return {} if "result" in metadata else metadata
 
 
 def _parsed(content: bytes) -> Any:

@@ -1,7 +1,10 @@
 """Frames in and out of a backend, in either format: all that a store needs of pandas and PyArrow."""
 
+import hashlib
+import io
 from collections.abc import Hashable, Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -12,10 +15,20 @@ from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.backend import Backend
 from clinops_prefect.frames.encoding import Encoded, encode_batches, encode_frame
 from clinops_prefect.frames.filters import Filters, is_none
-from clinops_prefect.frames.layout import to_frame
+from clinops_prefect.frames.layout import to_arrow, to_frame
 from clinops_prefect.storage_format import StorageFormat
 
-__all__ = ["copy", "download", "encode_batches", "encode_frame", "info", "iter_frames", "remove", "write"]
+__all__ = [
+    "content_hash",
+    "copy",
+    "download",
+    "encode_batches",
+    "encode_frame",
+    "info",
+    "iter_frames",
+    "remove",
+    "write",
+]
 
 _CODECS: dict[StorageFormat, ModuleType] = {StorageFormat.PARQUET: parquet, StorageFormat.CSV: csv}
 
@@ -33,6 +46,31 @@ def download(
     """The frame, or the part of it that is asked for."""
     frame: pd.DataFrame = _CODECS[format].download(reader, columns, None if is_none(filters) else filters)
     return frame
+
+
+def content_hash(df: pd.DataFrame) -> str:
+    """A hash of the frame: values, dtypes, index and labels.
+
+    The same frame has the same hash. Equal frames may have two, for example where their missing values hide other bits.
+    """
+    table, sum = to_arrow(df), hashlib.sha256()
+    with pa.PythonFile(_Sink(sum), mode="w") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+    return sum.hexdigest()
+
+
+class _Sink(io.RawIOBase):
+    """A file for PyArrow to write to, which only hashes."""
+
+    def __init__(self, sum: "hashlib._Hash") -> None:
+        self._sum = sum
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._sum.update(data)
+        return len(data)
 
 
 def iter_frames(
