@@ -200,7 +200,7 @@ def _publish(
     target = open_store(store)
     partition.withdraw(target)
     cohort = target.uri(partition.final("cohort"))
-    made_from = {"cohort": sources}
+    made_from = {"cohort": sources, "outcomes": [*sources, cohort]}
     for shard in range(shards):
         events = f"events/shard-{shard:03d}"
         made_from[events] = [*sources, cohort]

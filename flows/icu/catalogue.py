@@ -51,7 +51,7 @@ class Variable:
         low: Lowest plausible value, included, in `unit`.
         high: Highest plausible value, included, in `unit`.
         units: The canonical unit first, then the convertible ones.
-        items: Item id to the name of its unit, or to None where the row's own text decides.
+        items: Item id to the name of its unit, or to None where the row's own text decides; in the order of the file.
     """
 
     name: str
@@ -148,9 +148,15 @@ def _items(where: str, table: dict[str, Any], canonical: str, units: set[str]) -
     for unit in items_in:
         if unit not in units:
             raise CatalogueError(f"{where}: items_in names {unit}, but units has no conversion from {unit}")
-    groups: list[tuple[str, str | None, Any]] = [("items", canonical, table.get("items", []))]
-    groups += [(f"items_in {unit}", unit, ids) for unit, ids in items_in.items()]
-    groups += [("items_by_text", None, table.get("items_by_text", []))]
+    groups: list[tuple[str, str | None, Any]] = []
+    # In the order of the file: among values of one time, that of the item named first counts as last.
+    for key in table:
+        if key == "items":
+            groups.append((key, canonical, table[key]))
+        elif key == "items_in":
+            groups += [(f"items_in {unit}", unit, ids) for unit, ids in items_in.items()]
+        elif key == "items_by_text":
+            groups.append((key, None, table[key]))
     items: dict[int, str | None] = {}
     for key, unit, ids in groups:
         if not isinstance(ids, list):

@@ -6,32 +6,41 @@ Values that cannot be used (unknown unit, implausible) become null and stay; not
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from flows.icu.catalogue import Catalogue
+from flows.icu.catalogue import Catalogue, fold_text
 from flows.icu.counts import Counts, add_counts
-from flows.icu.raw import EVENT_SOURCES
+from flows.icu.raw import EVENT_SOURCES, OBSERVATIONS
+from flows.icu.stays import NO_TIME, StayTable, microseconds
 from flows.icu.units import UnitTable
 
-# A row is dropped for the first of these that holds.
-REASONS = (
+# A row is dropped for the first of these that holds. A row that names its stay is judged by that stay; one that names a
+# subject and a time alone, as every laboratory row does, belongs to the stay that was under way.
+ALL_REASONS = (
     "not_in_catalogue",
     "no_stay",
     "unknown_stay",
     "other_subject",
+    "unknown_subject",
     "no_time",
     "no_number",
     "before_stay",
     "after_stay",
+    "outside_stays",
     "duplicate",
 )
+REASONS = tuple(reason for reason in ALL_REASONS if reason not in ("unknown_subject", "outside_stays"))
+LAB_REASONS = ("not_in_catalogue", "unknown_subject", "no_time", "no_number", "outside_stays", "duplicate")
+# FHIR's Observations are of either kind; one that names no stay, or none of the cohort, is judged by its time.
+_OBSERVATION_REASONS = tuple(reason for reason in ALL_REASONS if reason not in ("no_stay", "unknown_stay"))
+REASONS_OF = {"chartevents": REASONS, "labevents": LAB_REASONS, OBSERVATIONS: _OBSERVATION_REASONS}
 
-# NaT's integer, the lowest there is: so the maximum with a null time is the other time.
-_NO_TIME = np.iinfo(np.int64).min
 _JOINED_ROWS = 250_000
+_CHART, _OBSERVATION = EVENT_SOURCES.index("chartevents"), EVENT_SOURCES.index(OBSERVATIONS)
 _Ints = npt.NDArray[np.int64]
 
 
@@ -42,10 +51,12 @@ class Cleaned:
     Attributes:
         events: `subject_id`, `stay_id`, `itemid` int64; `variable` categorical, in the catalogue's order; `charttime`
             and `time` datetime64[us], where `time` is when the value was known; `value` float64, in the variable's
-            unit. Sorted by stay, `time`, `charttime` and descending item: the order in which values count as last.
+            unit. Sorted by stay, `time`, `charttime` and, backwards, the catalogue's order of items: the order in which
+            values count as last.
         counts: `tables`: per table `rows_in`, `kept` and, by reason, `dropped`; `variables`: per variable `converted`,
-            `unknown_unit` and `implausible` (of the rows that survived as far as `after_stay`) and `usable` (of the
-            kept).
+            `unknown_unit` and `implausible` (of the rows that only `duplicate` can still drop), `usable` (of the kept)
+            and `no_storetime` (of the usable, those that count from their chart time); `unknown_texts`: per variable,
+            the unit texts that the catalogue does not know, folded, with the number of subjects.
     """
 
     events: pd.DataFrame
@@ -54,15 +65,16 @@ class Cleaned:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Columns of the rows that survived as far as `after_stay`; times in microseconds since 1970."""
+    """Columns of the rows that only `duplicate` can still drop; times in microseconds since 1970."""
 
     table: npt.NDArray[np.int8]
     stay: _Ints  # the row of the stay in the cohort
     item: _Ints
     charttime: _Ints
     time: _Ints
-    variable: npt.NDArray[np.int8]
+    variable: npt.NDArray[np.integer[Any]]
     value: npt.NDArray[np.float64]
+    stored: npt.NDArray[np.bool_]  # whether a storing time was given
 
     def take(self, rows: npt.NDArray[np.intp]) -> "_Rows":
         return _Rows(*(column[rows] for column in vars(self).values()))
@@ -72,44 +84,52 @@ def clean(frames: Iterable[pd.DataFrame], stays: pd.DataFrame, catalogue: Catalo
     """Clean the raw rows of one shard.
 
     Args:
-        frames: The shard's raw rows (`ingest.RAW_DTYPES`), in any number of frames; no frame at all is an empty shard.
+        frames: The shard's raw rows (`raw.RAW_DTYPES`), in any number of frames; no frame at all is an empty shard.
             All rows of a subject have to be in the same shard. Each frame is let go once its rows are judged, so an
             iterator keeps the peak at the survivors.
         stays: The **whole** cohort (`cohort.COHORT_DTYPES`), not the shard's: only so can a row with another subject's
-            stay be told from a row with an unknown stay.
+            stay be told from a row with an unknown stay. A row without a stay of its own belongs to the stay of its
+            subject that is under way when the value is known; of several, to the one that began last.
         catalogue: Items, units and plausible ranges.
 
     Returns:
         The events and the counts.
     """
-    stays = stays.sort_values("stay_id", ignore_index=True)
-    units = UnitTable(catalogue)
+    table, units = StayTable(stays), UnitTable(catalogue)
     # Begin with no rows, so that an empty shard takes the same path and gets the same schema.
     parts = [_no_rows()]
     counts: Counts = {
-        "tables": {table: {"rows_in": 0, "kept": 0, "dropped": dict.fromkeys(REASONS, 0)} for table in EVENT_SOURCES},
+        "tables": {
+            name: {"rows_in": 0, "kept": 0, "dropped": dict.fromkeys(REASONS_OF[name], 0)} for name in EVENT_SOURCES
+        },
         "variables": {
-            name: dict.fromkeys(("converted", "unknown_unit", "implausible", "usable"), 0) for name in catalogue.names
+            name: dict.fromkeys(("converted", "unknown_unit", "implausible", "usable", "no_storetime"), 0)
+            for name in catalogue.names
         },
     }
+    unknown = []
     for frame in _joined(frames):
-        rows, frame_counts = _judge(frame, stays, units)
+        rows, texts, frame_counts = _judge(frame, table, units)
         parts.append(rows)
+        unknown.append(texts)
         counts = add_counts(counts, frame_counts)
     rows = _Rows(*(np.concatenate(columns) for columns in zip(*(vars(part).values() for part in parts), strict=True)))
     first = _first_of_duplicates(rows)
     kept = rows.take(np.flatnonzero(first))
-    for code, table in enumerate(EVENT_SOURCES):
-        account = counts["tables"][table]
+    for code, name in enumerate(EVENT_SOURCES):
+        account = counts["tables"][name]
         account["dropped"]["duplicate"] += int(np.count_nonzero(~first & (rows.table == code)))
         account["kept"] += int(np.count_nonzero(kept.table == code))
         # Not a debug check: an unexplained row is a bug, and a report that hides it is worse than none.
         if account["rows_in"] != account["kept"] + sum(account["dropped"].values()):
-            raise AssertionError(f"{table}: the rows in are not the rows kept and dropped")
-    usable = np.bincount(kept.variable[~np.isnan(kept.value)], minlength=len(catalogue.variables))
-    for name, number in zip(catalogue.names, usable, strict=True):
-        counts["variables"][name]["usable"] += int(number)
-    return Cleaned(_frame(kept, stays, catalogue), counts)
+            raise AssertionError(f"{name}: the rows in are not the rows kept and dropped")
+    usable = ~np.isnan(kept.value)
+    for key, flags in (("usable", usable), ("no_storetime", usable & ~kept.stored)):
+        numbers = np.bincount(kept.variable[flags], minlength=len(catalogue.variables))
+        for name, number in zip(catalogue.names, numbers, strict=True):
+            counts["variables"][name][key] += int(number)
+    counts["unknown_texts"] = _subjects_by_text(unknown, catalogue)
+    return Cleaned(_frame(kept, table, units, catalogue), counts)
 
 
 def _joined(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -124,34 +144,45 @@ def _joined(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         yield pd.concat(waiting, ignore_index=True)
 
 
-def _judge(frame: pd.DataFrame, stays: pd.DataFrame, units: UnitTable) -> tuple[_Rows, Counts]:
+def _judge(frame: pd.DataFrame, stays: StayTable, units: UnitTable) -> tuple[_Rows, pd.DataFrame, Counts]:
     """Judge rows one by one: everything but the duplicates."""
     table = frame["table"].cat.codes.to_numpy().astype(np.int8)
     item = frame["itemid"].to_numpy("int64", na_value=-1)
-    charttime, storetime = (_microseconds(frame[column]) for column in ("charttime", "storetime"))
+    charttime, storetime = (microseconds(frame[column]) for column in ("charttime", "storetime"))
     time = np.maximum(charttime, storetime)
     number = frame["valuenum"].to_numpy("float64")
-    stay_id = frame["stay_id"].to_numpy("int64", na_value=0)
-    stay, known_stay = _look_up(stays["stay_id"].to_numpy("int64"), stay_id)
     subject = frame["subject_id"].to_numpy("int64", na_value=0)
-    same_subject = (_pick(stays["subject_id"].to_numpy("int64"), stay) == subject) & frame["subject_id"].notna()
-    intime, outtime = (_pick(_microseconds(stays[column]), stay) for column in ("intime", "outtime"))
+    has_subject = frame["subject_id"].notna().to_numpy()
+    stay, known_stay = stays.find(frame["stay_id"].to_numpy("int64", na_value=0))
+    has_stay = frame["stay_id"].notna().to_numpy()
+    known_stay &= has_stay
+    by_stay = (table == _CHART) | ((table == _OBSERVATION) & known_stay)
+    by_time = np.flatnonzero(~by_stay)
+    under_way, known_subject = stays.under_way(subject[by_time], time[by_time])
+    stay[by_time] = under_way
+    is_known, is_there = np.ones(len(frame), bool), np.ones(len(frame), bool)
+    is_known[by_time], is_there[by_time] = known_subject & has_subject[by_time], under_way >= 0
+    same_subject = (stays.subject_of(stay) == subject) & has_subject
+    begins, ends = stays.bounds(stay)
     position, known_item = units.find_items(item)
-    conditions = (
-        ~known_item,
-        frame["stay_id"].isna().to_numpy(),
-        ~known_stay,
-        ~same_subject.to_numpy("bool"),
-        charttime == _NO_TIME,
-        ~np.isfinite(number),
-        time < intime,
-        (time >= outtime) & (outtime != _NO_TIME),
-    )
+    conditions = {
+        "not_in_catalogue": ~known_item,
+        "no_stay": by_stay & ~has_stay,
+        "unknown_stay": by_stay & ~known_stay,
+        "other_subject": by_stay & ~same_subject,
+        "unknown_subject": ~is_known,
+        "no_time": charttime == NO_TIME,
+        "no_number": ~np.isfinite(number),
+        "before_stay": by_stay & (time < begins),
+        "after_stay": by_stay & (time >= ends),
+        "outside_stays": ~is_there,
+    }
     # select takes the first condition that holds.
-    reason = np.select(conditions, list(range(len(conditions))), default=-1)
+    reason = np.select(list(conditions.values()), list(range(len(conditions))), default=-1)
     survivors = np.flatnonzero(reason == -1)
     position = position[survivors]
-    value, what = units.convert(position, number[survivors], frame["valueuom"].iloc[survivors])
+    text = frame["valueuom"].iloc[survivors]
+    value, what = units.convert(position, number[survivors], text)
     variable = units.variable[position]
     rows = _Rows(
         table[survivors],
@@ -161,19 +192,42 @@ def _judge(frame: pd.DataFrame, stays: pd.DataFrame, units: UnitTable) -> tuple[
         time[survivors],
         variable,
         value,
+        storetime[survivors] != NO_TIME,
     )
     tables = {}
     for code, name in enumerate(EVENT_SOURCES):
         dropped = np.bincount(reason[(table == code) & (reason >= 0)], minlength=len(conditions))
+        by_reason = {key: int(rows) for key, rows in zip(conditions, dropped, strict=True)}
         tables[name] = {
             "rows_in": int(np.count_nonzero(table == code)),
-            "dropped": {REASONS[index]: int(number) for index, number in enumerate(dropped)},
+            "dropped": {key: rows for key, rows in by_reason.items() if key in REASONS_OF[name]},
         }
     variables = {
         name: {key: int(np.count_nonzero(flags & (variable == code))) for key, flags in what.items()}
         for code, name in enumerate(units.names)
     }
-    return rows, {"tables": tables, "variables": variables}
+    unknown = np.flatnonzero(what["unknown_unit"])
+    texts = pd.DataFrame(
+        {
+            "variable": variable[unknown],
+            "text": text.iloc[unknown].fillna("").to_numpy(object),
+            "subject": subject[survivors][unknown],
+        }
+    ).drop_duplicates()
+    return rows, texts, {"tables": tables, "variables": variables}
+
+
+def _subjects_by_text(frames: list[pd.DataFrame], catalogue: Catalogue) -> Counts:
+    """Count, per variable, the subjects behind each unit text that is not known."""
+    if not frames:
+        return {}
+    texts = pd.concat(frames, ignore_index=True)
+    texts["text"] = texts["text"].map({text: fold_text(text) for text in texts["text"].unique()})
+    numbers = texts.drop_duplicates().groupby(["variable", "text"], as_index=False).size()
+    counts: Counts = {}
+    for code, text, subjects in numbers.itertuples(index=False):
+        counts.setdefault(catalogue.names[code], {})[text] = int(subjects)
+    return counts
 
 
 def _first_of_duplicates(rows: _Rows) -> npt.NDArray[np.bool_]:
@@ -190,12 +244,13 @@ def _first_of_duplicates(rows: _Rows) -> npt.NDArray[np.bool_]:
     return keep
 
 
-def _frame(rows: _Rows, stays: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
-    rows = rows.take(np.lexsort((-rows.item, rows.charttime, rows.time, rows.stay)))
+def _frame(rows: _Rows, stays: StayTable, units: UnitTable, catalogue: Catalogue) -> pd.DataFrame:
+    rank = units.rank[units.find_items(rows.item)[0]]
+    rows = rows.take(np.lexsort((-rank, rows.charttime, rows.time, rows.stay)))
     return pd.DataFrame(
         {
-            "subject_id": _pick(stays["subject_id"].to_numpy("int64"), rows.stay),
-            "stay_id": _pick(stays["stay_id"].to_numpy("int64"), rows.stay),
+            "subject_id": stays.subject_of(rows.stay),
+            "stay_id": stays.id_of(rows.stay),
             "itemid": rows.item,
             "variable": pd.Categorical.from_codes(rows.variable, dtype=pd.CategoricalDtype(catalogue.names)),
             "charttime": rows.charttime.view("datetime64[us]"),
@@ -207,19 +262,4 @@ def _frame(rows: _Rows, stays: pd.DataFrame, catalogue: Catalogue) -> pd.DataFra
 
 def _no_rows() -> _Rows:
     ints, small = np.empty(0, np.int64), np.empty(0, np.int8)
-    return _Rows(small, ints, ints, ints, ints, small, np.empty(0, np.float64))
-
-
-def _microseconds(times: "pd.Series[pd.Timestamp]") -> _Ints:
-    return times.to_numpy("datetime64[us]").view("int64")
-
-
-def _look_up(known: _Ints, wanted: _Ints) -> tuple[_Ints, npt.NDArray[np.bool_]]:
-    """Find each of `wanted` in the ascending `known`: its position, and whether it is there at all."""
-    position = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
-    return position, _pick(known, position) == wanted if len(known) else np.zeros(len(wanted), bool)
-
-
-def _pick(column: _Ints, position: _Ints) -> _Ints:
-    # Without any stay there is nothing to pick from, and no row that would look at it.
-    return column[position] if len(column) else np.zeros(len(position), np.int64)
+    return _Rows(small, ints, ints, ints, ints, small, np.empty(0, np.float64), np.empty(0, np.bool_))

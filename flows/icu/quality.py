@@ -33,7 +33,7 @@ DISTRIBUTED_FEATURES = ("mean", "min", "max", "last", "filled")
 QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
 _GROUPS = ("subjects", "stays", "windows")
 # Of the stays, where all other counts of the cohort are of rows that became none.
-_ODD_STAYS = ("no_outtime", "outtime_before_intime")
+_ODD_STAYS = ("no_outtime", "ambiguous_patient", "ambiguous_admission")
 # These make up the rows that were kept, all variables together.
 _VALUES = ("usable", "implausible", "unknown_unit")
 
@@ -111,7 +111,7 @@ def quality_document(
         "tables": _tables(ingested, cleaned),
         "cohort": _cohort(cohort),
         "splits": _splits(features["splits"]),
-        "variables": _variables(cleaned["variables"], features, catalogue),
+        "variables": _variables(cleaned["variables"], cleaned.get("unknown_texts", {}), features, catalogue),
     }
 
 
@@ -155,19 +155,21 @@ def _splits(splits: Counts) -> dict[str, Any]:
     return {"total": dict.fromkeys(_GROUPS) if few else total, **document}
 
 
-def _variables(rows: Counts, features: Counts, catalogue: Catalogue) -> dict[str, Any]:
+def _variables(rows: Counts, unknown_texts: Counts, features: Counts, catalogue: Catalogue) -> dict[str, Any]:
     cells = suppress_cells({f"{v} {key}": rows[v][key] for v in catalogue.names for key in _VALUES})
     told = {
         v: {
             "converted": suppress_part(rows[v]["converted"], rows[v]["usable"]),
             **{key: cells[f"{v} {key}"] for key in _VALUES},
+            "no_storetime": suppress_part(rows[v].get("no_storetime", 0), rows[v]["usable"]),
+            "unknown_texts": {text: n for text, n in sorted(unknown_texts.get(v, {}).items()) if n >= SMALL},
         }
         for v in catalogue.names
     }
     return {variable.name: _variable(variable, told[variable.name], features) for variable in catalogue.variables}
 
 
-def _variable(variable: Variable, rows: dict[str, int | None], features: Counts) -> dict[str, Any]:
+def _variable(variable: Variable, rows: dict[str, Any], features: Counts) -> dict[str, Any]:
     counted = features["features"][variable.name]
     windows = sum(split["windows"] for split in features["splits"].values())
     return {

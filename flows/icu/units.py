@@ -1,5 +1,7 @@
 """Units: charted numbers to the canonical unit of their variable, by the catalogue alone."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -14,27 +16,32 @@ class UnitTable:
 
     Attributes:
         names: The variables' names, in the catalogue's order.
-        variable: Per item (in ascending order of their ids), the index of its variable, int8.
+        variable: Per item (in ascending order of their ids), the index of its variable, in the smallest type.
+        rank: Per item, its number in the order in which the catalogue names them.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.names = catalogue.names
-        items: list[tuple[int, int, int]] = []
+        items: list[tuple[int, int, int, int]] = []
         factors: list[tuple[float, float, float]] = []
-        self._unit_of_text: dict[tuple[int, str], int] = {}
+        self._units_of_text: dict[str, list[tuple[int, int]]] = {}
         canonical = []
         for code, variable in enumerate(catalogue.variables):
             canonical.append(len(factors))
             index = {}
             for unit in variable.units:
                 index[unit.name] = len(factors)
-                self._unit_of_text.update({(code, text): len(factors) for text in unit.texts})
+                for text in unit.texts:
+                    self._units_of_text.setdefault(text, []).append((code, len(factors)))
                 factors.append((unit.subtract, unit.multiply, unit.divide))
-            items += [(item, code, _UNKNOWN if u is None else index[u]) for item, u in variable.items.items()]
+            for item, name in variable.items.items():
+                items.append((item, code, _UNKNOWN if name is None else index[name], len(items)))
         items.sort()
-        self._ids = np.array([item for item, _, _ in items], dtype=np.int64)
-        self.variable: npt.NDArray[np.int8] = np.array([code for _, code, _ in items], dtype=np.int8)
-        self._unit_of_item = np.array([unit for _, _, unit in items], dtype=np.int64)
+        self._ids = np.array([item for item, *_ in items], dtype=np.int64)
+        small = np.min_scalar_type(-len(catalogue.variables))
+        self.variable: npt.NDArray[np.integer[Any]] = np.array([code for _, code, *_ in items], dtype=small)
+        self._unit_of_item = np.array([unit for *_, unit, _ in items], dtype=np.int64)
+        self.rank = np.array([rank for *_, rank in items], dtype=np.int64)
         self._subtract, self._multiply, self._divide = np.array(factors, dtype=np.float64).T
         self._canonical = np.array(canonical, dtype=np.int64)
         self._low = np.array([variable.low for variable in catalogue.variables])
@@ -72,13 +79,13 @@ class UnitTable:
         converted = ~unknown & (unit != self._canonical[variable])
         return value, {"converted": converted, "unknown_unit": unknown, "implausible": implausible}
 
-    def _units_of_texts(self, variable: npt.NDArray[np.int8], text: "pd.Series[str]") -> npt.NDArray[np.int64]:
+    def _units_of_texts(self, variable: npt.NDArray[np.integer[Any]], text: "pd.Series[str]") -> npt.NDArray[np.int64]:
         # There are few different texts and many rows: fold each text once.
         codes, texts = pd.factorize(text)
         table = np.full((len(self.names), len(texts) + 1), _UNKNOWN, dtype=np.int64)
         for column, folded in enumerate(fold_text(one) for one in texts):
-            for code in range(len(self.names)):
-                table[code, column] = self._unit_of_text.get((code, folded), _UNKNOWN)
+            for code, unit in self._units_of_text.get(folded, ()):
+                table[code, column] = unit
         # A missing text has the code -1, and so finds the last column, which is always unknown.
         found: npt.NDArray[np.int64] = table[variable, codes]
         return found

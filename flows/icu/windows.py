@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from flows.icu.catalogue import Catalogue
+from flows.icu.stays import microseconds
+from flows.icu.units import UnitTable
 
 HOUR = 3_600_000_000  # in microseconds, the unit of all times here
 # How old the newest value may be, counted from the window's end, to fill a window without one of its own.
@@ -82,7 +84,7 @@ def window_features(
     check_window(window_hours, horizon_hours)
     stays = stays.sort_values("stay_id", ignore_index=True)
     width = window_hours * HOUR
-    intime, outtime = (_microseconds(stays[column]) for column in ("intime", "outtime"))
+    intime, outtime = (microseconds(stays[column]) for column in ("intime", "outtime"))
     limit = horizon_hours // window_hours
     number = np.clip(-((intime - outtime) // width), 1, limit)  # the ceiling of (outtime - intime) / width
     number[stays["outtime"].isna().to_numpy()] = limit
@@ -139,14 +141,16 @@ def _sorted_events(
     strangers = events.loc[stay < 0, "stay_id"].nunique()
     if strangers:
         raise ValueError(f"{strangers} stays of the events are not among the stays given")
-    time, charttime = _microseconds(events["time"]), _microseconds(events["charttime"])
+    time, charttime = microseconds(events["time"]), microseconds(events["charttime"])
     window = (time - intime[stay]) // width
     # Events past the last window can be seen by none; events before the stay are not the stay's.
     seen = np.flatnonzero((window >= 0) & (window < number[stay]))
     cell = (variable * number.sum() + first[stay] + window)[seen]
+    units = UnitTable(catalogue)
     time, charttime, item = time[seen], charttime[seen], events["itemid"].to_numpy("int64")[seen]
-    # Among equals the lower item counts as last: the arterial reading before the cuff's.
-    order = np.lexsort((-item, charttime, time, cell))
+    # Among equals the item that the catalogue names first counts as last: the arterial reading before the cuff's.
+    rank = units.rank[units.find_items(item)[0]]
+    order = np.lexsort((-rank, charttime, time, cell))
     return cell[order], time[order], events["value"].to_numpy("float64")[seen][order]
 
 
@@ -198,7 +202,3 @@ def _lag(filled: _Floats, windows: int, window: _Ints) -> _Floats:
     lagged[windows:] = filled[:-windows]
     lagged[window < windows] = np.nan
     return lagged
-
-
-def _microseconds(times: "pd.Series[pd.Timestamp]") -> _Ints:
-    return times.to_numpy("datetime64[us]").view("int64")

@@ -9,27 +9,33 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from flows.icu.events import REASONS
+from flows.icu.events import ALL_REASONS
 from flows.reports.quality_plots import distribution_plot, dropped_plot, label, missing_plot
 
 # What a reader is told of each reason.
 _EXPLAINED = dict(
     zip(
-        REASONS,
+        ALL_REASONS,
         (
             "not an item of the catalogue",
             "no ICU stay given",
             "a stay that is not in the cohort",
             "a stay of another patient",
+            "a patient without a stay",
             "no chart time",
             "no number",
             "known before the stay began",
             "known after the stay ended",
+            "known while the patient was in no stay",
             "repeats a measurement",
         ),
         strict=True,
     )
-) | {"entered_in_error": "entered in error", "no_result": "cancelled, or without a result yet"}
+) | {
+    "entered_in_error": "entered in error",
+    "no_result": "cancelled, or without a result yet",
+    "unresolved_reference": "names no patient that can be told",
+}
 _NOT_SHOWN = "\u2013"
 
 

@@ -48,6 +48,7 @@ def ingest(event: Event, _context: Any = None) -> Event:
                 for shard, rows in split_into_shards(frame, shards).items():
                     parts[shard].append(rows)
     store.upload(cohort.stays, partition.staged("cohort"))
+    store.upload(cohort.outcomes, partition.staged("outcomes"))
     for shard, frames in enumerate(parts):
         store.upload(pd.concat(frames, ignore_index=True), partition.staged(f"raw/shard-{shard:03d}"))
     return event | {"cohort": cohort.counts, "ingested": counts}
@@ -71,7 +72,7 @@ def features(event: Event, _context: Any = None) -> Event:
     catalogue, stays = load_catalogue(), store.download(partition.staged("cohort"))
     shard_numbers = shard_of(stays["subject_id"].to_numpy("int64"), shards)
     counts: Counts = {}
-    names, windows = ["cohort"], 0
+    names, windows = ["cohort", "outcomes"], 0
     for shard in range(shards):
         frame = window_features(
             store.download(partition.staged(f"events/shard-{shard:03d}")),

@@ -1,6 +1,6 @@
 """One date's partition of the store: where a run's artifacts go, first aside, then, all of them complete, in place.
 
-    icu/{date}/cohort, events/shard-NNN, features/shard-NNN, quality.json, quality.html, manifest.json
+    icu/{date}/cohort, outcomes, events/shard-NNN, features/shard-NNN, quality.json, quality.html, manifest.json
     icu/_staging/{date}/{run}/…        the same, and the raw shards, while a run is under way
 
 A run is named by the fingerprint of what it depends on (inputs, parameters, catalogue, code), not by a clock: a run

@@ -41,9 +41,10 @@ RETRIES: dict[str, Any] = {
 
 @task(name="make-cohort", **RETRIES)
 def make_cohort(source: str, store: str, partition: Partition, fhir: str) -> str:
-    """Read and check the stays, and store them."""
+    """Read and check the stays, and store them and how they ended."""
     target, name = open_store(store), partition.staged("cohort")
     cohort = read_stays(source, load_fhir_table(fhir))
+    target.upload(cohort.outcomes, partition.staged("outcomes"), metadata={"run": partition.run})
     target.upload(cohort.stays, name, metadata={"run": partition.run})
     partition.write_note(target, "cohort", cohort.counts)
     get_run_logger().info("cohort: %s stays", told(len(cohort.stays)))

@@ -25,7 +25,7 @@ from flows.sources.tables import TableError
 _WITH_RESULT = frozenset({"final", "preliminary", "amended", "corrected"})
 _UCUM = "http://unitsofmeasure.org"
 _BATCH_ROWS = 50_000
-_COUNTED = ("rows_in", "entered_in_error", "no_result", "not_in_catalogue", "passed_on")
+_COUNTED = ("rows_in", "entered_in_error", "no_result", "unresolved_reference", "not_in_catalogue", "passed_on")
 
 
 def ingest_observations(path: Path, catalogue: Catalogue, table: FhirTable) -> Iterator[tuple[pd.DataFrame, Counts]]:
@@ -37,9 +37,10 @@ def ingest_observations(path: Path, catalogue: Catalogue, table: FhirTable) -> I
         table: Which codes are which items, and the zone of the times.
 
     Yields:
-        As `ingest.ingest`; the counts have, before `not_in_catalogue`, `entered_in_error` and `no_result` (registered,
-        cancelled, unknown). `charttime` is the effective time (of a period its end: the value is of all of it; a date
-        alone is no time), `storetime` is `issued`. A value that is no number, or has a comparator, is null.
+        As `mimic.ingest`; the counts have, before `not_in_catalogue`, `entered_in_error`, `no_result` (registered,
+        cancelled, unknown) and `unresolved_reference` (the subject is no Patient that can be told). `charttime` is the
+        effective time (of a period its end: the value is of all of it; a date alone is no time), `storetime` is
+        `issued`. A value that is no number, or has a comparator, is null.
 
     Raises:
         TableError: A line is no Observation or has a time that is none; names the line, never what is in it.
@@ -106,13 +107,16 @@ def _add(
     if status not in _WITH_RESULT:
         counts["entered_in_error" if status == "entered-in-error" else "no_result"] += len(parts)
         return
+    who = reference_id(resource.get("subject"), "Patient")
+    if who is None:
+        counts["unresolved_reference"] += len(parts)
+        return
     items = [(table.item(part.get("code")), part) for part in parts]
     known = [(item, part) for item, part in items if item is not None and item in wanted]
     counts["not_in_catalogue"] += len(parts) - len(known)
     counts["passed_on"] += len(known)
     if not known:
         return
-    who = reference_id(resource.get("subject"), "Patient")
     stay = reference_id(resource.get("encounter"), "Encounter")
     period = resource.get("effectivePeriod", {})
     effective = resource.get("effectiveDateTime", resource.get("effectiveInstant", period.get("end")))

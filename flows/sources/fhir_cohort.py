@@ -22,7 +22,17 @@ _STAY = {
     "outtime": "datetime64[us]",
     "first_careunit": "str",
 }
-_PATIENT = {"subject_id": "Int64", "gender": "str", "dob": "datetime64[us]"}
+_PATIENT = {
+    "subject_id": "Int64",
+    "gender": "str",
+    "dob": "datetime64[us]",
+    "is_deceased": "boolean",
+    "deathtime": "datetime64[us]",
+    "deathday": "datetime64[us]",
+}
+# Dispositions of a discharge (http://terminology.hl7.org/CodeSystem/discharge-disposition), and what others write.
+_EXPIRED = frozenset({"exp", "expired", "died", "dead", "deceased"})
+_DAY = pd.Timedelta(days=1)
 
 
 def read_encounters(paths: list[Path], table: FhirTable) -> tuple[pd.DataFrame, Counts]:
@@ -53,15 +63,94 @@ def read_encounters(paths: list[Path], table: FhirTable) -> tuple[pd.DataFrame, 
     return _frame(rows, _STAY), counts
 
 
-def read_patients(paths: list[Path]) -> pd.DataFrame:
-    """Read the patients, in the columns of `hosp/patients`; `dob` is null unless it has a day."""
+def read_patients(paths: list[Path], table: FhirTable) -> pd.DataFrame:
+    """Read the patients, in the columns of `hosp/patients`; `dob` is null unless it has a day.
+
+    `is_deceased` is null where a patient's record says nothing of it; `deathtime` is null, and `deathday` is not, where
+    it has a date alone.
+    """
     rows = []
     for path in paths:
         for _, patient in read_resources(path, "Patient"):
             born = str(patient.get("birthDate"))
             dob = pd.to_datetime(born, format="%Y-%m-%d", errors="coerce")
-            rows.append((fhir_id(patient["id"]), _GENDERS.get(patient.get("gender", "")), dob))
+            rows.append((fhir_id(patient["id"]), _GENDERS.get(patient.get("gender", "")), dob, *_death(patient, table)))
     return _frame(rows, _PATIENT).assign(anchor_age=np.nan, anchor_year=np.nan)
+
+
+def read_dispositions(paths: list[Path], table: FhirTable) -> dict[int, tuple[bool | None, Any]]:
+    """Read how the encounters ended: whether the patient had died, None where it is not told, and the period's end."""
+    ends: dict[int, tuple[bool | None, Any]] = {}
+    for path in paths:
+        for _, encounter in read_resources(path, "Encounter"):
+            try:
+                disposition = encounter.get("hospitalization", {}).get("dischargeDisposition")
+                end = table.time(encounter.get("period", {}).get("end"))
+                ends[fhir_id(encounter["id"])] = (_has_died(disposition) if disposition else None, end)
+            except (KeyError, ValueError, TypeError, AttributeError):
+                continue  # `read_encounters` says what is wrong with a stay; of the others nothing is needed
+    return ends
+
+
+def with_deaths(
+    stays: pd.DataFrame, patients: pd.DataFrame | None, ends: dict[int, tuple[bool | None, Any]]
+) -> pd.DataFrame:
+    """Add `hospital_expire_flag` and `deathtime` to the stays, as `cohort.build_cohort` takes them.
+
+    The discharge disposition of the stay's Encounter, or of the one that it is part of, decides. Without one, a patient
+    who died before that Encounter's end died in the hospital, and one who is not deceased did not.
+
+    Args:
+        stays: As `read_encounters` returns them.
+        patients: As `read_patients` returns them.
+        ends: As `read_dispositions` returns them.
+    """
+    known: dict[Any, tuple[Any, Any, Any]] = {}
+    if patients is not None:
+        deaths = (patients[column] for column in ("is_deceased", "deathtime", "deathday"))
+        known = dict(zip(patients["subject_id"], zip(*deaths, strict=True), strict=True))
+    rows = []
+    for stay, part_of, subject, intime, outtime in zip(
+        stays["stay_id"], stays["hadm_id"], stays["subject_id"], stays["intime"], stays["outtime"], strict=True
+    ):
+        is_deceased, time, day = known.get(subject, (pd.NA, pd.NaT, pd.NaT))
+        of_stay = ends.get(stay, (None, None))
+        of_hospital = (None, None) if pd.isna(part_of) else ends.get(part_of, (None, None))
+        died = of_hospital[0] if of_hospital[0] is not None else of_stay[0]
+        end = pd.Timestamp(of_hospital[1]) if of_hospital[1] is not None else outtime
+        if died is None and is_deceased is not pd.NA:
+            died = bool(is_deceased) and _is_within(time, day, intime, end)
+        rows.append((float("nan") if died is None else float(died), time if died else pd.NaT))
+    flag, death = zip(*rows, strict=True) if rows else ((), ())
+    return stays.assign(
+        hospital_expire_flag=pd.Series(list(flag), dtype="float64", index=stays.index),
+        deathtime=pd.Series(list(death), dtype="datetime64[us]", index=stays.index),
+    )
+
+
+def _is_within(time: Any, day: Any, intime: Any, end: Any) -> bool | None:
+    """Whether a death lies between a stay's beginning and the end of the hospital's encounter; None: nobody knows."""
+    if not pd.isna(time):
+        return bool(time >= intime and (pd.isna(end) or time <= end))
+    if pd.isna(day):
+        return None
+    return bool(day + _DAY > intime and (pd.isna(end) or day <= end))
+
+
+def _has_died(disposition: dict[str, Any]) -> bool:
+    texts = [disposition.get("text", "")]
+    for coding in disposition.get("coding", []):
+        texts += [coding.get("code", ""), coding.get("display", "")]
+    return any(word in _EXPIRED for text in texts for word in str(text).casefold().split()[:1])
+
+
+def _death(patient: dict[str, Any], table: FhirTable) -> tuple[Any, Any, Any]:
+    text = patient.get("deceasedDateTime")
+    if text is None:
+        return patient.get("deceasedBoolean"), pd.NaT, pd.NaT
+    time = table.time(text)
+    day = pd.to_datetime(text, format="%Y-%m-%d", errors="coerce") if time is None else pd.NaT
+    return True, pd.NaT if time is None else time, day
 
 
 def _frame(rows: list[tuple[Any, ...]], dtypes: dict[str, str]) -> pd.DataFrame:

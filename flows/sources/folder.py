@@ -15,7 +15,7 @@ from flows.icu.cohort import Cohort, build_cohort
 from flows.icu.counts import Counts, add_counts
 from flows.icu.raw import OBSERVATIONS
 from flows.sources.fhir import ingest_observations
-from flows.sources.fhir_cohort import read_encounters, read_patients
+from flows.sources.fhir_cohort import read_dispositions, read_encounters, read_patients, with_deaths
 from flows.sources.fhir_table import FhirTable
 from flows.sources.mimic import EVENT_TABLES, ingest, read_cohort
 from flows.sources.tables import TableError, TableNotFoundError, find_table
@@ -95,15 +95,18 @@ def read_stays(root: str | Path, fhir: FhirTable) -> Cohort:
 
     Raises:
         TableError: A file is missing or cannot be read.
-        CohortError: The stays contradict each other.
     """
     root = Path(root)
     if _find(root, "icu/icustays") is not None or not (encounters := _encounters(root, fhir)):
         return read_cohort(root)
     stays, left_out = read_encounters(encounters, fhir)
-    patients = _ndjson(root, "*Patient*")
-    cohort = build_cohort(stays, read_patients(patients) if patients else None)
-    return Cohort(cohort.stays, add_counts(cohort.counts, {"rows_in": sum(left_out.values())}, left_out))
+    files = _ndjson(root, "*Patient*")
+    patients = read_patients(files, fhir) if files else None
+    stays = with_deaths(stays, patients, read_dispositions(_ndjson(root, "*Encounter*"), fhir))
+    # An export of some resources may have no Patient for a stay; only MIMIC's table of patients names them all.
+    cohort = build_cohort(stays, patients, names_all_subjects=False)
+    counts = add_counts(cohort.counts, {"rows_in": sum(left_out.values())}, left_out)
+    return Cohort(cohort.stays, cohort.outcomes, counts)
 
 
 def ingest_events(

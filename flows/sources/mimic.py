@@ -40,7 +40,6 @@ def read_cohort(source: str | Path) -> Cohort:
     Raises:
         TableNotFoundError: There is no `icu/icustays`.
         TableError: A table cannot be read.
-        CohortError: See `build_cohort`.
     """
     return build_cohort(
         read_frame(source, "icu/icustays"), _optional(source, "hosp/patients"), _optional(source, "hosp/admissions")
@@ -85,6 +84,8 @@ def ingest_batch(batch: pa.RecordBatch, table: str, wanted: pa.Array, where: str
         raise TableError(f"{where}: column itemid: {error}") from None
     rows = batch.filter(pc.is_in(items, value_set=wanted))
     frame = to_frame(convert_batch(rows, EVENT_TABLES[table], where))
+    if "stay_id" not in frame:
+        frame["stay_id"] = pd.array([pd.NA] * len(frame), "Int64")
     codes = np.full(len(frame), EVENT_SOURCES.index(table), dtype=np.int8)
     frame["table"] = pd.Categorical.from_codes(codes, dtype=TABLE_DTYPE)
     counts = {"rows_in": batch.num_rows, "not_in_catalogue": batch.num_rows - len(frame), "passed_on": len(frame)}

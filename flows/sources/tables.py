@@ -61,8 +61,8 @@ LAYOUTS: dict[str, Layout] = {
     "icu/chartevents": Layout({**_IDS, **_VALUE}),
     "hosp/labevents": Layout(
         {"subject_id": Kind.ID, "itemid": Kind.ID, "charttime": Kind.TIME, "valuenum": Kind.NUMBER},
-        # Labs are taken in the hospital, not in a stay. Their storing time is absent from older releases.
-        {"stay_id": Kind.ID, "storetime": Kind.TIME, "valueuom": Kind.TEXT},
+        # Labs are taken in the hospital, and name no stay. Their storing time is absent from older releases.
+        {"storetime": Kind.TIME, "valueuom": Kind.TEXT},
     ),
     "icu/icustays": Layout(
         {"subject_id": Kind.ID, "stay_id": Kind.ID, "intime": Kind.TIME, "outtime": Kind.TIME},
@@ -74,7 +74,7 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "hosp/admissions": Layout(
         {"hadm_id": Kind.ID},
-        {"admission_type": Kind.TEXT, "hospital_expire_flag": Kind.NUMBER},
+        {"admission_type": Kind.TEXT, "hospital_expire_flag": Kind.NUMBER, "deathtime": Kind.TIME},
     ),
 }
 

@@ -6,6 +6,7 @@ The rare troubles are more frequent than in reality, and the first rows have eac
 show all of them too.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,11 +60,24 @@ _OTHERS: list[_Item] = [
     (226253, 17, 85, 3, 0, ("%",)),
 ]
 _LABS: list[_Item] = [
+    (50813, 1, 1.9, 0.9, 1, ("mmol/L",)),
     (50912, 2, 1.2, 0.5, 1, ("mg/dL",)),
-    (50931, 2, 141, 50, 0, ("mg/dL",)),
+    (51006, 2, 26, 12, 0, ("mg/dL",)),
+    (50983, 2, 139, 4, 0, ("mEq/L",)),
     (50971, 2, 4.1, 0.5, 1, ("mEq/L",)),
+    (50902, 2, 104, 5, 0, ("mEq/L",)),
+    (50882, 2, 25, 4, 0, ("mEq/L",)),
+    (50893, 1, 8.5, 0.7, 1, ("mg/dL",)),
+    (50885, 1, 1.1, 0.8, 1, ("mg/dL",)),
     (51222, 2, 10.4, 1.6, 1, ("g/dL",)),
+    (51265, 2, 210, 80, 0, ("K/uL",)),
     (51301, 2, 10.9, 4.5, 1, ("K/uL",)),
+    (51237, 1, 1.3, 0.3, 1, (None,)),
+    (50820, 1, 7.38, 0.07, 2, ("units",)),
+    (50818, 1, 41, 9, 0, ("mm Hg",)),
+    (50821, 1, 120, 50, 0, ("mm Hg",)),
+    # Of no catalogue: the same item as a chart's glucose, and a drug level.
+    (50931, 2, 141, 50, 0, ("mg/dL",)),
     (51003, 1, 0.4, 0.3, 2, ("\u00b5g/L", "\u03bcg/L")),
 ]
 # Free text, with what makes CSV awkward: commas, quotes and a line break.
@@ -115,16 +129,7 @@ def chart_rows(stays: Stays, of_stay: _Ints, rng: np.random.Generator, *, is_fir
         The columns of MIMIC-IV's `icu/chartevents`.
     """
     rows = len(of_stay)
-    slots = iter(range(3, rows, 5)) if is_first else iter(())
-    forced: list[int] = []
-
-    def some(rate: float) -> _Flags:
-        flags = rng.random(rows) < rate
-        if (slot := next(slots, None)) is not None:
-            flags[slot] = True
-            forced.append(slot)
-        return flags
-
+    some, forced = _troubles(rows, rng, is_first=is_first)
     no_stay, unknown_stay, other_subject, no_time, no_number = (some(0.001) for _ in range(5))
     before, after, impossible, repeated, no_storetime = some(0.006), some(0.001), some(0.002), some(0.015), some(0.003)
 
@@ -178,26 +183,51 @@ def chart_rows(stays: Stays, of_stay: _Ints, rng: np.random.Generator, *, is_fir
     )
 
 
-def lab_rows(stays: Stays, of_stay: _Ints, first_id: int, rng: np.random.Generator) -> pa.Table:
-    """Make lab rows: of an admission, not of a stay. The columns are those of MIMIC-IV's `hosp/labevents`."""
+def lab_rows(
+    stays: Stays, of_stay: _Ints, first_id: int, rng: np.random.Generator, *, is_first: bool = False
+) -> pa.Table:
+    """Make lab rows: of a patient and a time, not of a stay; a few of patients who were in no ICU.
+
+    Args:
+        stays: The stays.
+        of_stay: Of each row to make, the index of a stay that it lies in or shortly before.
+        first_id: The first row's `labevent_id`.
+        rng: Where chance comes from.
+        is_first: Whether these are the table's first rows, which have each trouble once.
+
+    Returns:
+        The columns of MIMIC-IV's `hosp/labevents`.
+    """
     rows = len(of_stay)
+    some, forced = _troubles(rows, rng, is_first=is_first)
+    elsewhere, no_time, no_storetime, repeated, no_number = (some(rate) for rate in (0.01, 0.001, 0.05, 0.005, 0.12))
     pick = _choose(_FIRST_LAB, _LABS, rows, rng)
-    number = _numbers(pick, rng)
-    number[rng.random(rows) < 0.12] = np.nan
     begins, ends = stays.begins[of_stay], stays.ends[of_stay]
     chart = (begins - _DAY + ((ends - begins + _DAY) * rng.random(rows)).astype(np.int64)) // _MINUTE * _MINUTE
+    number = _numbers(pick, rng)
+    # Good rows around the troubles that are there for certain, so that each of them is dropped for its own reason.
+    around = slice(0, max(forced, default=-1) + 1)
+    pick[around], number[around] = _FIRST_LAB, 1.5
+    chart[around] = ((begins + ends) // 2 // _MINUTE * _MINUTE + np.arange(rows) * _MINUTE)[around]
+    number[no_number] = np.nan
+    copy = np.flatnonzero(repeated[1:] & (of_stay[1:] == of_stay[:-1]) & ~repeated[:-1]) + 1
+    for column in (chart, pick, number):
+        column[copy] = column[copy - 1]
     stored = chart + rng.integers(20, 300, rows) * _MINUTE
+    subject = stays.subject[of_stay]
+    # Most of a hospital's patients are never in its ICU.
+    subject[elsewhere] += 40_000_000
     nothing = pa.nulls(rows, pa.string())
     return pa.table(
         {
             "labevent_id": np.arange(first_id, first_id + rows),
-            "subject_id": stays.subject[of_stay],
+            "subject_id": subject,
             "hadm_id": pa.array(stays.hadm[of_stay], mask=rng.random(rows) < 0.19),
             "specimen_id": rng.integers(1, 99_999_999, rows),
             "itemid": _ITEM_IDS[pick],
             "order_provider_id": nothing,
-            "charttime": chart.view("datetime64[s]"),
-            "storetime": stored.view("datetime64[s]"),
+            "charttime": pa.array(chart.view("datetime64[s]"), mask=no_time),
+            "storetime": pa.array(stored.view("datetime64[s]"), mask=no_storetime),
             "value": _values(number, rng),
             "valuenum": pa.array(number, from_pandas=True),
             "valueuom": _units(pick, rng),
@@ -208,6 +238,22 @@ def lab_rows(stays: Stays, of_stay: _Ints, first_id: int, rng: np.random.Generat
             "comments": nothing,
         }
     )
+
+
+def _troubles(rows: int, rng: np.random.Generator, *, is_first: bool) -> tuple[Callable[[float], _Flags], list[int]]:
+    """A function that picks rows at a rate, and the rows that it has picked for certain: one a call where these are
+    the table's first."""
+    slots = iter(range(3, rows, 5)) if is_first else iter(())
+    forced: list[int] = []
+
+    def some(rate: float) -> _Flags:
+        flags = rng.random(rows) < rate
+        if (slot := next(slots, None)) is not None:
+            flags[slot] = True
+            forced.append(slot)
+        return flags
+
+    return some, forced
 
 
 def _choose(first: int, items: list[_Item], rows: int, rng: np.random.Generator) -> _Ints:

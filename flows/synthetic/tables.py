@@ -78,7 +78,8 @@ def generate(
         return chart_rows(made, of_stay(first, length, rows), rng, is_first=first == 0, share=catalogue_share)
 
     def labs(first: int, length: int) -> pa.Table:
-        return lab_rows(made, of_stay(first, length, rows // 10), first + 1, np.random.default_rng([seed, 3, first]))
+        rng = np.random.default_rng([seed, 3, first])
+        return lab_rows(made, of_stay(first, length, rows // 10), first + 1, rng, is_first=first == 0)
 
     _write(out / f"icu/chartevents.{format}", rows, charts)
     _write(out / f"hosp/labevents.{format}", rows // 10, labs)

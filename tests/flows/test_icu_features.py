@@ -26,7 +26,11 @@ def test_the_flow_gives_the_features_of_the_pure_steps_through_every_store(sourc
     manifest = icu_features(str(source), reference, DATE, shards=3)
     store = PipelineStore.from_uri(reference)
     pd.testing.assert_frame_equal(stored_features(store), expected_features(source), check_exact=True)
-    names = ["cohort", *(f"{kind}/shard-{shard:03d}" for kind in ("events", "features") for shard in range(3))]
+    names = [
+        "cohort",
+        "outcomes",
+        *(f"{kind}/shard-{shard:03d}" for kind in ("events", "features") for shard in range(3)),
+    ]
     # Nothing else is left, and every name can be downloaded.
     assert store.list_artifacts() == sorted(f"icu/{DATE}/{name}" for name in names)
     for name in store.list_artifacts():

@@ -18,8 +18,8 @@ from tests.prefect.server import PrefectServer
 from tests.prefect.test_tasks import assets
 
 SHARDS = 2
-# cohort, events and features of each shard.
-MADE = 1 + 2 * SHARDS
+# cohort, outcomes, and events and features of each shard.
+MADE = 2 + 2 * SHARDS
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,7 @@ def test_raw_tables_become_cohort_and_events_and_these_become_features(
     names = ["icu/icustays", "icu/chartevents", "hosp/labevents", "hosp/patients", "hosp/admissions"]
     tables = {next(source.glob(f"{name}.*")).as_uri() for name in names}
     assert made_from.pop(uri("cohort")) == tables
+    assert made_from.pop(uri("outcomes")) == {*tables, uri("cohort")}
     for shard in range(SHARDS):
         assert made_from.pop(uri(f"events/shard-{shard:03d}")) == {*tables, uri("cohort")}
         assert made_from.pop(uri(f"features/shard-{shard:03d}")) == {uri(f"events/shard-{shard:03d}"), uri("cohort")}

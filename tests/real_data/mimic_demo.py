@@ -6,6 +6,7 @@ The data are not in the repository, so this is not collected by default (its nam
 """
 
 import os
+import re
 
 import pandas as pd
 import pytest
@@ -63,10 +64,10 @@ def document(raw, cohort, cleaned):
 
 
 def test_the_chart_rows(raw, cleaned):
-    assert (raw[1]["chartevents"]["rows_in"], raw[1]["chartevents"]["not_in_catalogue"]) == (758_355, 655_796)
+    assert (raw[1]["chartevents"]["rows_in"], raw[1]["chartevents"]["not_in_catalogue"]) == (758_355, 654_392)
     assert cleaned.counts["tables"]["chartevents"] == {
-        "rows_in": 102_559,
-        "kept": 102_073,
+        "rows_in": 103_963,
+        "kept": 103_477,
         "dropped": {
             "not_in_catalogue": 0,
             "no_stay": 0,
@@ -83,16 +84,34 @@ def test_the_chart_rows(raw, cleaned):
 
 def test_the_document_hides_the_small_numbers_and_adds_up(document):
     table = document["tables"]["chartevents"]
-    assert (table["rows_in"], table["kept"], table["hidden"]) == (758_355, 102_073, 112 + 5 + 1)
+    assert (table["rows_in"], table["kept"], table["hidden"]) == (758_355, 103_477, 112 + 5 + 1)
     assert [reason for reason, rows in table["dropped"].items() if rows is None] == [
         *("no_number", "after_stay", "duplicate")
     ]
     assert table["dropped"]["before_stay"] == 368
 
 
-def test_the_lab_rows(document):
-    table = document["tables"]["labevents"]
-    assert (table["rows_in"], table["kept"], table["dropped"]["not_in_catalogue"]) == (76_074, 0, 76_074)
+def test_the_lab_rows(raw, cleaned):
+    assert (raw[1]["labevents"]["rows_in"], raw[1]["labevents"]["not_in_catalogue"]) == (76_074, 38_732)
+    assert cleaned.counts["tables"]["labevents"] == {
+        "rows_in": 37_342,
+        "kept": 19_015,
+        "dropped": {
+            "not_in_catalogue": 0,
+            "unknown_subject": 0,
+            "no_time": 0,
+            "no_number": 12,
+            "outside_stays": 18_315,
+            "duplicate": 0,
+        },
+    }
+
+
+def test_the_outcomes(cohort):
+    outcomes = cohort.outcomes
+    assert len(outcomes) == 136
+    assert (outcomes["died_in_hospital"].sum(), outcomes["died_in_icu"].sum()) == (46, 29)
+    assert outcomes["death_hours"].notna().sum() == 46
 
 
 @pytest.mark.parametrize(
@@ -102,25 +121,55 @@ def test_the_lab_rows(document):
         ("unknown_unit", {"glucose": 830}),
         (
             "implausible",
-            {"heart_rate": 14, "resp_rate": 89, "spo2": 16, "sbp": 35, "dbp": 32, "map": 26},
+            {"heart_rate": 14, "resp_rate": 89, "spo2": 16, "sbp": 35, "dbp": 32, "map": 27, "creatinine": 1},
         ),
         (
             "usable",
             {
                 "heart_rate": 15_411,
-                "resp_rate": 15_921,
+                "resp_rate": 16_439,
                 "spo2": 15_227,
-                "sbp": 15_524,
-                "dbp": 15_519,
-                "map": 15_495,
+                "sbp": 15_819,
+                "dbp": 15_814,
+                "map": 15_790,
                 "temperature": 4_648,
                 "glucose": 3_286,
+                "lactate": 394,
+                "creatinine": 998,
+                "bun": 999,
+                "sodium": 1_099,
+                "potassium": 1_262,
+                "chloride": 1_068,
+                "bicarbonate": 1_024,
+                "calcium": 887,
+                "magnesium": 982,
+                "phosphate": 888,
+                "albumin": 149,
+                "bilirubin": 279,
+                "alt": 263,
+                "ast": 262,
+                "alp": 260,
+                "hemoglobin": 935,
+                "hematocrit": 1_059,
+                "platelets": 903,
+                "wbc": 859,
+                "inr": 668,
+                "ptt": 705,
+                "ph": 1_053,
+                "pco2": 1_009,
+                "po2": 1_009,
             },
         ),
     ],
 )
-def test_the_values(document, what, expected):
-    assert {name: v[what] for name, v in document["variables"].items() if v[what]} == expected
+def test_the_values(cleaned, what, expected):
+    assert {name: v[what] for name, v in cleaned.counts["variables"].items() if v[what]} == expected
+
+
+def test_the_document_hides_the_one_implausible_value_and_what_it_could_be_worked_out_from(document):
+    assert document["variables"]["creatinine"]["implausible"] is None
+    assert document["variables"]["heart_rate"]["implausible"] is None
+    assert document["variables"]["glucose"]["unknown_texts"] == {"": 40}
 
 
 def test_the_windows(document):
@@ -148,5 +197,6 @@ def test_eight_shards_equal_the_whole(raw, cohort, cleaned):
 
 def test_no_identifier_is_on_the_page_or_in_the_document(document, cohort):
     text = quality_page(document) + str(document)
-    # Stay ids have six digits, so they are not met by chance in numbers or in coordinates.
-    assert not [stay for stay in cohort.stays["stay_id"] if str(stay) in text]
+    # As whole numbers: six digits are met by chance among the decimals of a coordinate.
+    numbers = set(re.findall(r"(?<![\d.])\d+", text))
+    assert not [stay for stay in cohort.stays["stay_id"] if str(stay) in numbers]

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flows.icu.catalogue import CatalogueError, fold_text, load_catalogue
+from flows.icu.units import UnitTable
 from flows.sources.fhir_table import load_fhir_table
 
 HEART = '[heart_rate]\nunit = "bpm"\nplausible = [1, 300]\nitems = [211]\n'
@@ -17,8 +19,10 @@ def load(tmp_path: Path, text: str):
 
 
 def test_the_default_has_the_variables_in_the_order_of_the_columns():
-    names = ["heart_rate", "resp_rate", "spo2", "sbp", "dbp", "map", "temperature", "glucose"]
-    assert load_catalogue().names == names
+    vitals = "heart_rate resp_rate spo2 sbp dbp map temperature glucose"
+    labs = "lactate creatinine bun sodium potassium chloride bicarbonate calcium magnesium phosphate albumin bilirubin "
+    labs += "alt ast alp hemoglobin hematocrit platelets wbc inr ptt ph pco2 po2"
+    assert load_catalogue().names == [*vitals.split(), *labs.split()]
 
 
 def test_the_default_has_every_item_of_the_definition_and_those_of_the_fhir_table():
@@ -28,22 +32,60 @@ def test_the_default_has_every_item_of_the_definition_and_those_of_the_fhir_tabl
     items = {variable.name: set(variable.items) - loinc for variable in variables}
     assert items == {
         "heart_rate": {211, 220045},
-        "resp_rate": {615, 618, 220210},
+        "resp_rate": {615, 618, 220210, 224690},
         "spo2": {646, 220277},
-        "sbp": {51, 455, 220050, 220179},
-        "dbp": {8368, 8441, 220051, 220180},
-        "map": {52, 456, 220052, 220181},
+        "sbp": {51, 455, 220050, 225309, 220179},
+        "dbp": {8368, 8441, 220051, 225310, 220180},
+        "map": {52, 456, 220052, 225312, 220181},
         "temperature": {676, 223762, 678, 223761},
         "glucose": {807, 811, 1529, 220621, 225664, 226537},
+        "lactate": {50813},
+        "creatinine": {50912},
+        "bun": {51006},
+        "sodium": {50983, 50824},
+        "potassium": {50971, 50822},
+        "chloride": {50902, 50806},
+        "bicarbonate": {50882},
+        "calcium": {50893},
+        "magnesium": {50960},
+        "phosphate": {50970},
+        "albumin": {50862},
+        "bilirubin": {50885},
+        "alt": {50861},
+        "ast": {50878},
+        "alp": {50863},
+        "hemoglobin": {51222, 50811},
+        "hematocrit": {51221},
+        "platelets": {51265},
+        "wbc": {51301, 51300},
+        "inr": {51237},
+        "ptt": {51275},
+        "ph": {50820},
+        "pco2": {50818},
+        "po2": {50821},
     }
+
+
+def test_the_items_are_in_the_order_in_which_the_file_names_them(tmp_path):
+    text = '[t]\nunit = "C"\nplausible = [1, 9]\nitems_by_text = [5]\nitems_in = { "F" = [7, 4] }\nitems = [6, 1]\n'
+    (variable,) = load(tmp_path, text + 'units."F" = { divide = 2 }\n').variables
+    assert list(variable.items) == [5, 7, 4, 6, 1]
+
+
+def test_a_catalogue_may_have_any_number_of_variables(tmp_path):
+    text = "".join(f'[v{n}]\nunit = "u"\nplausible = [0, 9]\nitems = [{n + 1}]\n' for n in range(300))
+    units = UnitTable(load(tmp_path, text))
+    position, known = units.find_items(np.array([1, 129, 300]))
+    assert known.all()
+    assert units.variable[position].tolist() == [0, 128, 299]
 
 
 def test_an_own_catalogue_extends_the_default(tmp_path):
     default = (Path(__file__).parents[3] / "flows/icu/catalogue.toml").read_text(encoding="utf-8")
-    own = default + '\n[potassium]\nunit = "mEq/L"\nplausible = [1, 12]\nitems = [50971]\n'
+    own = default + '\n[troponin]\nunit = "ng/mL"\nplausible = [0, 99]\nitems = [51003]\n'
     catalogue = load(tmp_path, own)
-    assert catalogue.names[-1] == "potassium"
-    assert 50971 in catalogue.item_ids
+    assert catalogue.names[-1] == "troponin"
+    assert 51003 in catalogue.item_ids
     assert catalogue.sha256 != load_catalogue().sha256
 
 

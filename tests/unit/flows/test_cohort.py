@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from flows.icu.cohort import COHORT_DTYPES, CohortError, build_cohort
+from flows.icu.cohort import COHORT_DTYPES, COHORT_REASONS, OUTCOME_DTYPES, build_cohort
 from flows.sources.tables import LAYOUTS, read_frame
 
 
@@ -27,6 +27,7 @@ def test_the_schema_is_fixed_with_or_without_the_other_tables(tmp_path):
     admissions = table(tmp_path, "hosp/admissions", "hadm_id,admission_type,hospital_expire_flag\n2,URGENT,1\n")
     for cohort in (build_cohort(some), build_cohort(some.iloc[:0]), build_cohort(some, patients, admissions)):
         assert cohort.stays.dtypes.to_dict() == COHORT_DTYPES
+        assert cohort.outcomes.dtypes.to_dict() == OUTCOME_DTYPES
     row = build_cohort(some, patients, admissions).stays.iloc[0]
     assert (row["gender"], row["age"], row["admission_type"], row["died_in_hospital"]) == ("F", 62, "URGENT", True)
     assert build_cohort(some).stays[["gender", "age", "died_in_hospital"]].isna().all(axis=None)
@@ -42,43 +43,78 @@ def test_the_age_is_in_whole_years_and_the_oldest_are_one_group(tmp_path, dob, a
 
 
 def test_what_is_left_out_is_counted_and_the_rest_is_kept(tmp_path):
-    cohort = build_cohort(
-        stays(
-            tmp_path,
-            "1,2,33,MICU,2150-01-01,2150-01-02",
-            "1,2,33,MICU,2150-01-01,2150-01-02",  # the same row again
-            "1,2,,MICU,2150-01-01,2150-01-02",
-            ",2,34,MICU,2150-01-01,2150-01-02",
-            "1,2,35,MICU,,2150-01-02",
-            "1,2,32,MICU,2150-01-01,",
-            "1,2,31,MICU,2150-01-02,2150-01-01",
-        )
+    some = stays(
+        tmp_path,
+        "1,2,33,MICU,2150-01-01,2150-01-02",
+        "1,2,33,MICU,2150-01-01,2150-01-02",  # the same row again
+        "1,2,,MICU,2150-01-01,2150-01-02",
+        ",2,34,MICU,2150-01-01,2150-01-02",
+        "1,2,35,MICU,,2150-01-02",
+        "1,2,32,MICU,2150-01-01,",
+        "1,2,31,MICU,2150-01-02,2150-01-01",
+        "1,2,36,MICU,2150-01-01,2150-01-02",  # a stay in two admissions
+        "1,3,36,MICU,2150-01-01,2150-01-02",
+        "9,2,37,MICU,2150-01-01,2150-01-02",  # of nobody that the patients name
+        "1,2,38,MICU,2150-01-01,2150-01-01",  # of no time at all: it has one window
     )
+    patients = table(tmp_path, "hosp/patients", "subject_id,gender\n1,F\n")
+    cohort = build_cohort(some, patients)
     assert cohort.counts == {
-        "rows_in": 7,
-        "repeated": 1,
-        "no_stay_id": 1,
-        "no_subject_id": 1,
+        "rows_in": 11,
+        "no_id": 2,
         "no_intime": 1,
+        "several_rows": 2,
+        "unknown_subject": 1,
+        "outtime_before_intime": 1,
+        "repeated": 1,
         "stays": 3,
         "no_outtime": 1,
-        "outtime_before_intime": 1,
+        "ambiguous_patient": 0,
+        "ambiguous_admission": 0,
     }
-    assert cohort.stays["stay_id"].to_list() == [31, 32, 33]
+    assert list(cohort.counts)[1:6] == list(COHORT_REASONS)
+    assert cohort.stays["stay_id"].to_list() == cohort.outcomes["stay_id"].to_list() == [32, 33, 38]
+    assert build_cohort(some).counts["unknown_subject"] == 0
 
 
-def test_a_stay_with_rows_that_disagree_is_an_error_without_its_id(tmp_path):
-    some = stays(tmp_path, "1,2,777,MICU,2150-01-01,2150-01-02", "1,2,777,MICU,2150-01-01,2150-01-03")
-    with pytest.raises(CohortError, match="1 stays have several rows that disagree") as caught:
-        build_cohort(some)
-    assert "777" not in str(caught.value)
+def test_a_row_is_left_out_for_the_first_reason_that_holds(tmp_path):
+    worst = stays(tmp_path, ",2,,MICU,,2150-01-02", "9,2,5,MICU,,2150-01-02", "9,2,6,MICU,2150-01-02,2150-01-01")
+    counts = build_cohort(worst, table(tmp_path, "hosp/patients", "subject_id\n1\n")).counts
+    assert [counts[reason] for reason in COHORT_REASONS] == [1, 1, 0, 1, 0]
 
 
-def test_a_patient_who_is_there_twice_does_not_multiply_the_stays(tmp_path):
-    some = stays(tmp_path, "1,2,3,MICU,2150-01-01,2150-01-02")
-    patients = table(tmp_path, "hosp/patients", "subject_id,gender\n1,F\n1,M\n")
-    with pytest.raises(CohortError, match="hosp/patients: 1 rows repeat a subject_id"):
-        build_cohort(some, patients)
+def test_rows_that_contradict_each_other_are_not_used_and_do_not_multiply_the_stays(tmp_path):
+    some = stays(tmp_path, "1,2,3,MICU,2150-01-01,2150-01-02", "5,6,7,MICU,2150-01-01,2150-01-02")
+    patients = table(tmp_path, "hosp/patients", "subject_id,gender\n1,F\n1,M\n5,M\n")
+    admissions = table(tmp_path, "hosp/admissions", "hadm_id,hospital_expire_flag\n2,1\n6,0\n6,1\n")
+    cohort = build_cohort(some, patients, admissions)
+    assert cohort.stays["gender"].isna().to_list() == [True, False]
+    assert cohort.outcomes["died_in_hospital"].to_list() == [True, pd.NA]
+    assert (cohort.counts["ambiguous_patient"], cohort.counts["ambiguous_admission"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("outtime", "flag", "deathtime", "expected"),
+    [
+        ("2150-01-03 12:00", "0", "", (60.0, False, None, False)),
+        ("2150-01-03 12:00", "1", "2150-01-03 12:00", (60.0, True, 60.0, True)),
+        ("2150-01-03 12:00", "1", "2150-01-03 13:00", (60.0, True, 61.0, False)),
+        ("2150-01-03 12:00", "1", "2149-12-31 23:00", (60.0, True, -1.0, False)),
+        ("2150-01-03 12:00", "1", "", (60.0, True, None, None)),
+        ("2150-01-03 12:00", "0", "2150-01-02 00:00", (60.0, False, None, False)),
+        ("2150-01-03 12:00", "", "2150-01-02 00:00", (60.0, None, None, None)),
+        ("", "1", "2151-01-01 00:00", (None, True, 8760.0, True)),
+        ("", "0", "", (None, False, None, False)),
+    ],
+)
+def test_how_a_stay_ended(tmp_path, outtime, flag, deathtime, expected):
+    some = stays(tmp_path, f"1,2,3,MICU,2150-01-01,{outtime}")
+    admissions = table(tmp_path, "hosp/admissions", f"hadm_id,hospital_expire_flag,deathtime\n2,{flag},{deathtime}\n")
+    row = build_cohort(some, None, admissions).outcomes.drop(columns=["subject_id", "stay_id"]).iloc[0]
+    assert tuple(None if pd.isna(value) else value for value in row) == expected
+    # Another admission's says nothing of this stay.
+    elsewhere = admissions.assign(hadm_id=pd.array([4], "Int64"))
+    assert build_cohort(some, None, elsewhere).outcomes["died_in_icu"].isna().all()
 
 
 def test_all_stays_of_a_subject_are_in_one_split(tmp_path):

@@ -5,11 +5,11 @@ import pytest
 
 from flows.icu.catalogue import load_catalogue
 from flows.icu.cohort import build_cohort
-from flows.icu.events import REASONS, clean
+from flows.icu.events import LAB_REASONS, REASONS, clean
 from flows.icu.raw import RAW_DTYPES, empty_raw
 
 CATALOGUE = load_catalogue()
-HEART, TEMPERATURE_C, TEMPERATURE_F, GLUCOSE, GLUCOSE_CAREVUE = 220045, 676, 678, 220621, 807
+HEART, TEMPERATURE_C, TEMPERATURE_F, GLUCOSE, GLUCOSE_CAREVUE, POTASSIUM = 220045, 676, 678, 220621, 807, 50971
 STAYS = build_cohort(
     pd.DataFrame(
         {
@@ -134,6 +134,7 @@ def test_duplicates_are_converted_and_counted_before_one_is_kept():
         "unknown_unit": 0,
         "implausible": 0,
         "usable": 1,
+        "no_storetime": 0,
     }
 
 
@@ -141,15 +142,87 @@ def test_different_items_are_no_duplicates():
     assert len(run(row(itemid=220050), row(itemid=220179)).events) == 2
 
 
-def test_a_lab_row_without_a_stay_is_told_apart_by_its_table():
-    cleaned = run(row(), row(table="labevents", stay_id=None))
-    assert cleaned.counts["tables"]["labevents"]["dropped"]["no_stay"] == 1
-    assert cleaned.counts["tables"]["chartevents"]["kept"] == 1
+def lab(**cells):
+    return row(table="labevents", itemid=POTASSIUM, stay_id=None, valuenum=4.1, valueuom="mEq/L") | cells
+
+
+@pytest.mark.parametrize(
+    ("reason", "cells"),
+    [
+        ("not_in_catalogue", {"itemid": 999}),
+        ("unknown_subject", {"subject_id": 99}),
+        ("unknown_subject", {"subject_id": None}),
+        ("no_time", {"charttime": None}),
+        ("no_number", {"valuenum": None}),
+        ("outside_stays", {"charttime": "2150-01-01 07:59", "storetime": None}),
+        ("outside_stays", {"charttime": "2150-01-03 08:00", "storetime": None}),
+        ("outside_stays", {"storetime": "2150-01-03 08:00"}),
+    ],
+)
+def test_a_lab_row_is_dropped_for_its_reason(reason, cells):
+    account = run(lab(**cells)).counts["tables"]["labevents"]
+    assert list(account["dropped"]) == list(LAB_REASONS)
+    assert account == {"rows_in": 1, "kept": 0, "dropped": dict.fromkeys(LAB_REASONS, 0) | {reason: 1}}
+
+
+def test_a_lab_row_belongs_to_the_stay_that_is_under_way_when_it_is_known():
+    cleaned = run(
+        lab(charttime="2150-01-01 07:00", storetime="2150-01-01 08:00"),
+        lab(charttime="2170-01-01", storetime=None),
+        lab(subject_id=2, stay_id=10),  # what a table says of a stay is not believed
+    )
+    assert cleaned.events["stay_id"].to_list() == [10, 20, 30]
+    assert cleaned.counts["variables"]["potassium"]["no_storetime"] == 1
+
+
+def test_of_several_stays_under_way_the_one_that_began_last_has_the_lab_row():
+    times = {7: ("08:00", "20:00"), 8: ("09:00", "10:00"), 9: ("09:00", "10:00"), 6: ("09:30", "09:40")}
+    stays = build_cohort(
+        pd.DataFrame(
+            {
+                "subject_id": pd.array([1] * 4, "Int64"),
+                "stay_id": pd.array(list(times), "Int64"),
+                "hadm_id": pd.array([5] * 4, "Int64"),
+                "first_careunit": "MICU",
+                "intime": pd.to_datetime([f"2150-01-01 {begins}" for begins, _ in times.values()]),
+                "outtime": pd.to_datetime([f"2150-01-01 {ends}" for _, ends in times.values()]),
+            }
+        )
+    ).stays
+    when = {"08:30": 7, "09:00": 9, "09:35": 6, "09:45": 9, "10:00": 7, "19:59": 7}
+    rows = [lab(charttime=f"2150-01-01 {time}", storetime=None) for time in [*when, "20:00", "07:59"]]
+    cleaned = clean([pd.DataFrame(rows).astype(RAW_DTYPES)], stays, CATALOGUE)
+    by_time = cleaned.events.set_index(cleaned.events["time"].dt.strftime("%H:%M"))["stay_id"]
+    assert by_time.to_dict() == when
+    assert cleaned.counts["tables"]["labevents"]["dropped"]["outside_stays"] == 2
+
+
+def test_an_observation_is_judged_by_its_stay_or_else_by_its_time():
+    def seen(**cells):
+        account = run(row(table="observations") | cells).counts["tables"]["observations"]
+        return account["kept"], {reason: n for reason, n in account["dropped"].items() if n}
+
+    assert seen() == (1, {})
+    assert seen(stay_id=20) == (0, {"other_subject": 1})
+    assert seen(charttime="2150-01-01 07:00", storetime=None) == (0, {"before_stay": 1})
+    # An outpatient's encounter, or none at all: the time decides.
+    assert seen(stay_id=777) == seen(stay_id=None) == (1, {})
+    assert seen(stay_id=None, charttime="2150-01-01 07:00", storetime=None) == (0, {"outside_stays": 1})
+    assert seen(stay_id=777, subject_id=99) == (0, {"unknown_subject": 1})
+
+
+def test_an_unknown_unit_is_counted_by_its_text_and_its_subjects():
+    texts = [("mg%", 1, 10), (" MG %", 1, 10), ("mg%", 2, 20), (None, 2, 20)]
+    rows = [
+        row(itemid=GLUCOSE, valueuom=text, subject_id=subject, stay_id=stay, charttime=f"2150-01-01 09:{minute:02d}")
+        for minute, (text, subject, stay) in enumerate(texts)
+    ]
+    assert run(*rows).counts["unknown_texts"] == {"glucose": {"mg%": 2, "": 1}}
 
 
 def test_of_equals_in_two_tables_the_chart_row_is_kept_in_either_order():
-    chart, lab = row(), row(table="labevents")
-    for rows in ((chart, lab), (lab, chart)):
+    chart, same = row(), row(table="labevents")
+    for rows in ((chart, same), (same, chart)):
         tables = run(*rows).counts["tables"]
         assert (tables["chartevents"]["kept"], tables["labevents"]["dropped"]["duplicate"]) == (1, 1)
 

@@ -14,6 +14,7 @@ import pytest
 from fhir.resources.R4B.observation import Observation
 
 from flows.icu.catalogue import load_catalogue
+from flows.icu.counts import add_counts
 from flows.icu.events import clean
 from flows.icu.windows import window_features
 from flows.sources.fhir import ingest_observations
@@ -135,7 +136,7 @@ def expected_rows(line: str) -> tuple[str, list[tuple[Any, ...]]]:
     end = found.effectivePeriod.end if found.effectivePeriod else None
     times = naive(found.effectiveDateTime or found.effectiveInstant or end), naive(found.issued)
     rows = [(subject, stay, item(part), *times, *measured(part)) for part in parts]
-    return "", rows
+    return "unresolved_reference" if subject is None else "", rows
 
 
 @pytest.mark.parametrize("name", ["Observation.ndjson", "Observation.ndjson.gz"])
@@ -276,13 +277,23 @@ def test_a_source_told_in_fhir_has_the_features_of_the_one_told_in_tables(encoun
     root = tmp_path / "tables"
     stays = read_stays(root, TABLE).stays
     frames = [frame for frame, _ in ingest(root, "chartevents", CATALOGUE)]
+    for frame in frames:
+        # In FHIR a row that names no stay of the cohort is judged by its time, as a laboratory's row is.
+        frame.loc[~frame["stay_id"].isin(stays["stay_id"]), "table"] = "labevents"
     wanted, counted = features(frames, stays)
     source = find_source(tmp_path / "fhir", TABLE)
     assert [events.table for events in source.events] == ["observations"] * 2
     told = [pair for events in source.events for pair in ingest_events(events, source.root, CATALOGUE, TABLE)]
     found, recounted = features((frame for frame, _ in told), read_stays(source.root, TABLE).stays)
     pd.testing.assert_frame_equal(found, wanted, check_exact=True)
-    assert recounted["tables"]["observations"] == counted["tables"]["chartevents"]
+    charts, labs = counted["tables"]["chartevents"], counted["tables"]["labevents"]
+    assert labs["kept"]
+    account = recounted["tables"]["observations"]
+    # A row without a subject is not passed on: there is nobody whose stay it could be.
+    assert account["kept"] == charts["kept"] + labs["kept"]
+    assert {reason: n for reason, n in account["dropped"].items() if n} == {
+        reason: n for reason, n in add_counts(charts["dropped"], labs["dropped"]).items() if n
+    }
     assert recounted["variables"] == counted["variables"]
     assert wanted["heart_rate_count"].sum() > 100
 
@@ -310,6 +321,88 @@ def test_encounters_that_are_no_stays_are_left_out_and_counted(tmp_path: Path) -
     assert cohort.stays[["gender", "age"]].drop_duplicates().to_numpy().tolist() == [["F", 49.0]]
     counts = cohort.counts
     assert (counts["rows_in"], counts["entered_in_error"], counts["not_a_stay"], counts["no_intime"]) == (6, 1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("stay", "hospital", "patient", "expected"),
+    [
+        ({}, {"code": "exp"}, {}, (True, None, None)),
+        ({}, {"text": "Expired in ICU"}, {"deceasedDateTime": "2150-01-02T06:00:00Z"}, (True, 30.0, True)),
+        ({"code": "exp"}, {}, {"deceasedDateTime": "2150-01-02T06:00:00+00:00"}, (True, 30.0, True)),
+        ({}, {"code": "home"}, {"deceasedDateTime": "2150-01-03T06:00:00Z"}, (False, None, False)),
+        ({}, {}, {"deceasedDateTime": "2150-01-04T00:00:00Z"}, (True, 72.0, False)),  # after the stay, in the hospital
+        ({}, {}, {"deceasedDateTime": "2150-02-01T00:00:00Z"}, (False, None, False)),
+        ({}, {}, {"deceasedDateTime": "2150-01-02"}, (True, None, None)),  # a date has no hours
+        ({}, {}, {"deceasedDateTime": "2151-01-02"}, (False, None, False)),
+        ({}, {}, {"deceasedBoolean": False}, (False, None, False)),
+        ({}, {}, {"deceasedBoolean": True}, (None, None, None)),  # but when?
+        ({}, {}, {}, (None, None, None)),
+    ],
+)
+def test_how_a_stay_ended_is_told_by_its_disposition_and_by_the_patient(
+    stay: dict[str, str], hospital: dict[str, str], patient: dict[str, Any], expected: Any, tmp_path: Path
+) -> None:
+    def ended(resource: dict[str, Any], disposition: dict[str, str]) -> dict[str, Any]:
+        if not disposition:
+            return resource
+        concept = {"text": disposition["text"]} if "text" in disposition else {"coding": [disposition]}
+        return resource | {"hospitalization": {"dischargeDisposition": concept}}
+
+    times = {"intime": dt.datetime(2150, 1, 1), "outtime": dt.datetime(2150, 1, 3)}
+    row = SimpleNamespace(stay_id=5, subject_id=7, hadm_id=1, first_careunit="MICU", **times)
+    write(tmp_path / "EncounterICU.ndjson", [ended(encounter(row), stay)])
+    whole = {"start": "2149-12-30T00:00:00Z", "end": "2150-01-10T00:00:00Z"}
+    inpatient = {"resourceType": "Encounter", "id": "1", "status": "finished", "period": whole}
+    write(tmp_path / "Encounter.ndjson", [ended(inpatient, hospital)])
+    write(tmp_path / "Patient.ndjson", [{"resourceType": "Patient", "id": "7"} | patient])
+    write(tmp_path / "Observation.ndjson", [observation()])
+    cohort = read_stays(tmp_path, TABLE)
+    (outcome,) = cohort.outcomes[["died_in_hospital", "death_hours", "died_in_icu"]].itertuples(index=False)
+    assert tuple(None if pd.isna(value) else value for value in outcome) == expected
+    assert cohort.outcomes["los_hours"].to_list() == [48.0]
+
+
+def test_the_loinc_codes_are_loinc_codes() -> None:
+    """By their check digits (Mod 10), which a mistyped code fails."""
+    for system, code in TABLE.items:
+        if system == LOINC:
+            body, check = code.split("-")
+            doubled = [int(digit) * (2 - at % 2) for at, digit in enumerate(reversed(body))]
+            assert (10 - sum(n // 10 + n % 10 for n in doubled)) % 10 == int(check), code
+
+
+@pytest.mark.parametrize(
+    ("code", "unit", "value", "canonical"),
+    [
+        ("14682-9", "umol/L", 88.42, 1.0),
+        ("22664-7", "mmol/L", 5.0, 14.007),
+        ("2951-2", "mmol/L", 140.0, 140.0),
+        ("59260-0", "mmol/L", 6.2, 9.99),
+        ("718-7", "g/L", 100.0, 10.0),
+        ("2000-8", "mmol/L", 2.5, 10.02),
+        ("2601-3", "mmol/L", 1.0, 2.43),
+        ("14879-1", "mmol/L", 1.0, 3.097),
+        ("14631-6", "umol/L", 17.1, 1.0),
+        ("4544-3", "L/L", 0.4, 40.0),
+        ("777-3", "10*9/L", 200.0, 200.0),
+        ("6690-2", "/uL", 8000.0, 8.0),
+        ("6301-6", "{INR}", 1.2, 1.2),
+        ("2744-1", "[pH]", 7.4, 7.4),
+        ("2019-8", "kPa", 5.3, 39.75),
+        ("8480-6", "kPa", 16.0, 120.0),
+        ("1742-6", "[iU]/L", 30.0, 30.0),
+        ("8310-5", "degC", 37.0, 37.0),
+        ("8867-4", "1/min", 80.0, 80.0),
+    ],
+)
+def test_the_units_of_other_countries_laboratories(
+    code: str, unit: str, value: float, canonical: float, tmp_path: Path
+) -> None:
+    frame, _ = read(write(tmp_path / "Observation.ndjson", [observation(code, **quantity(value, unit))]))
+    stays = pd.DataFrame({"subject_id": [7], "stay_id": [70]})
+    stays[["intime", "outtime"]] = pd.to_datetime("2150-01-01"), pd.NaT
+    cleaned = clean([frame], stays.astype({"outtime": "datetime64[us]"}), CATALOGUE)
+    assert cleaned.events["value"].tolist() == pytest.approx([canonical], rel=1e-3)
 
 
 def test_a_source_without_stays_or_with_its_events_twice_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from flows.icu.catalogue import load_catalogue
 from flows.icu.counts import add_counts
-from flows.icu.events import REASONS, clean
+from flows.icu.events import LAB_REASONS, REASONS, clean
 from flows.sources.mimic import ingest, read_cohort
 from flows.synthetic.tables import FORMATS, generate
 
@@ -66,7 +66,9 @@ def test_small_data_have_every_trouble(folder):
     dropped = cleaned.counts["tables"]["chartevents"]["dropped"]
     assert {reason for reason in REASONS if dropped[reason]} == set(REASONS) - {"not_in_catalogue"}
     assert ingested["chartevents"]["not_in_catalogue"] > 2000
-    assert ingested["labevents"]["passed_on"] == 0
+    labs = cleaned.counts["tables"]["labevents"]
+    assert {reason for reason in LAB_REASONS if labs["dropped"][reason]} == set(LAB_REASONS) - {"not_in_catalogue"}
+    assert ingested["labevents"]["not_in_catalogue"]
     totals = add_counts(*cleaned.counts["variables"].values())
     assert all(totals.values())
     assert cohort.counts["no_outtime"]

@@ -137,8 +137,8 @@ def test_a_missing_id_in_a_float_column_is_null(tmp_path, missing):
 def test_labs_need_neither_stay_nor_storing_time(tmp_path):
     default = (Path(__file__).parents[3] / "flows/icu/catalogue.toml").read_text(encoding="utf-8")
     own = tmp_path / "own.toml"
-    own.write_text(default + '[potassium]\nunit = "mEq/L"\nplausible = [1, 12]\nitems = [50971]\n', encoding="utf-8")
-    write(tmp_path, "subject_id,itemid,charttime,valuenum\n1,50971,2150-01-01,4.1\n1,1,,\n", "hosp/labevents.csv")
+    own.write_text(default + '[troponin]\nunit = "ng/mL"\nplausible = [0, 99]\nitems = [51003]\n', encoding="utf-8")
+    write(tmp_path, "subject_id,itemid,charttime,valuenum\n1,51003,2150-01-01,4.1\n1,1,,\n", "hosp/labevents.csv")
     [(frame, counts)] = ingest(tmp_path, "labevents", load_catalogue(own))
     assert counts == {"labevents": {"rows_in": 2, "not_in_catalogue": 1, "passed_on": 1}}
     assert frame.dtypes.to_dict() == RAW_DTYPES

@@ -123,7 +123,7 @@ def test_the_columns_are_in_the_order_of_the_definition():
     assert columns[:6] == ["subject_id", "stay_id", "window", "window_start", "window_end", "split"]
     features = ["mean", "min", "max", "last", "filled", "lag1", "lag2", "count", "missing"]
     assert columns[6:15] == [f"heart_rate_{feature}" for feature in features]
-    assert len(columns) == 6 + 8 * 9
+    assert len(columns) == 6 + 32 * 9
 
 
 @pytest.mark.parametrize(
