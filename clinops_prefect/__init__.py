@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from clinops_prefect.step_functions import StepFunctionsPipeline as StepFunctionsPipeline
     from clinops_prefect.step_functions.language.steps import MapStep as MapStep
     from clinops_prefect.step_functions.language.steps import PipelineStep as PipelineStep
+    from clinops_prefect.step_functions.language.steps import Retry as Retry
     from clinops_prefect.step_functions.language.steps import S3Items as S3Items
     from clinops_prefect.step_functions.language.steps import S3Results as S3Results
     from clinops_prefect.storage_format import StorageFormat as StorageFormat
@@ -28,6 +29,7 @@ _PUBLIC = {
     "MapStep": ("clinops_prefect.step_functions.language.steps", ""),
     "PipelineStep": ("clinops_prefect.step_functions.language.steps", ""),
     "PipelineStore": ("clinops_prefect.store", ""),
+    "Retry": ("clinops_prefect.step_functions.language.steps", ""),
     "S3Items": ("clinops_prefect.step_functions.language.steps", ""),
     "S3Results": ("clinops_prefect.step_functions.language.steps", ""),
     "StepFunctionsPipeline": ("clinops_prefect.step_functions", "aws"),

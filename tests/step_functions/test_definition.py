@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from clinops_prefect.step_functions.language.check import definition_problems
 from clinops_prefect.step_functions.language.merge import merged_input
 from clinops_prefect.step_functions.language.states_language import states_language
-from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, S3Items, S3Results, Step
+from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, Retry, S3Items, S3Results, Step
 
 LAMBDA = "arn:aws:lambda:us-east-1:123456789:function:clinops-ingest"
 AWKWARD = {
@@ -68,6 +68,32 @@ def test_paths_and_pass_input_are_handed_on_verbatim() -> None:
     assert not any("QueryLanguage" in state for state in states.values())
 
 
+LAMBDA_ERRORS = {
+    *("Lambda.ClientExecutionTimeoutException", "Lambda.ServiceException", "Lambda.AWSLambdaException"),
+    *("Lambda.SdkClientException", "Lambda.TooManyRequestsException"),
+}
+
+
+def retried(step: PipelineStep) -> list[list[str]]:
+    return [retrier["ErrorEquals"] for retrier in language(step)["States"]["s"]["Retry"]]
+
+
+def test_a_lambda_step_keeps_lambdas_errors_whatever_it_retries_on() -> None:
+    assert [set(names) for names in retried(PipelineStep("s", LAMBDA, retry_on=["Mine"]))] == [LAMBDA_ERRORS | {"Mine"}]
+    everything = retried(PipelineStep("s", LAMBDA, retry_on=["States.ALL"]))
+    assert [set(names) for names in everything] == [LAMBDA_ERRORS, {"States.ALL"}]
+    job = {"TaskDefinition": "t"}
+    assert retried(PipelineStep("s", "arn:aws:states:::ecs:runTask.sync", job, retry_on=["Mine"])) == [["Mine"]]
+
+
+def test_own_retries_come_first_and_states_all_alone_and_last() -> None:
+    own = [Retry(["States.ALL"], attempts=0), Retry(["A", "B"], 7, interval=5, backoff=1.5, max_delay=0, jitter=False)]
+    first, second, last = language(PipelineStep("s", LAMBDA, retry=own))["States"]["s"]["Retry"]
+    assert first == {"ErrorEquals": ["A", "B"], "IntervalSeconds": 5, "MaxAttempts": 7, "BackoffRate": 1.5}
+    assert set(second["ErrorEquals"]) == LAMBDA_ERRORS | {"States.TaskFailed"}
+    assert (last["ErrorEquals"], last["MaxAttempts"]) == (["States.ALL"], 0)
+
+
 @pytest.mark.parametrize(
     ("action", "parameters"),
     [
@@ -92,6 +118,18 @@ def test_a_nested_machine_gets_the_merge_and_gives_its_output() -> None:
     assert state["Arguments"]["StateMachineArn"] == parameters["StateMachineArn"]
     assert state["Arguments"]["Input"] == merged_input({"date": "x"})
     assert state["Output"] == "{% $states.result.Output %}"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"Input.$": "$"}, {"Input": {"k.$": "$.k"}}, {"Input": "text"}, {"Input": {"k": 1}}, {}],
+)
+def test_a_nested_machines_output_is_unwrapped_however_its_arguments_are_spelt(parameters: dict[str, Any]) -> None:
+    arguments = parameters | {"StateMachineArn": "arn:aws:states:us-east-1:123456789012:stateMachine:m"}
+    for pass_input in (True, False):
+        step = PipelineStep("N", "arn:aws:states:::states:startExecution.sync:2", arguments, pass_input=pass_input)
+        state = language(step)["States"]["N"]
+        assert "$.Output" in (state.get("OutputPath"),) or state.get("Output") == "{% $states.result.Output %}"
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,80 @@ def test_each_steps_output_is_the_next_ones_input(
     assert output == {"n": 3, "date": "2024-01-15", "source": "mimic-iv", "more": [1]}
 
 
+INVOKE = "arn:aws:states:::lambda:invoke"
+SPELLINGS = [
+    {"FunctionName": "count", "Payload": {"k": 1}},
+    {"FunctionName": "count", "Payload.$": "$"},
+    {"FunctionName": "count", "Payload": {"k.$": "$.k"}},
+    {"FunctionName.$": "$.function", "Payload": {"k": 1}},
+    {"FunctionName": "count", "Payload": {"k": 1}, "InvocationType": "RequestResponse"},
+]
+
+
+@pytest.mark.parametrize("pass_input", [True, False])
+@pytest.mark.parametrize("parameters", SPELLINGS)
+def test_a_step_hands_on_what_the_function_returned_however_its_arguments_are_spelt(
+    parameters: dict[str, object], pass_input: bool, pipeline: StepFunctionsPipeline
+) -> None:
+    pipeline.add_step(PipelineStep("Invoke", INVOKE, parameters, pass_input=pass_input))
+    pipeline.deploy()
+    output = pipeline.wait(pipeline.execute({"k": 1, "function": "count"}))
+    assert (output["k"], output["n"]) == (1, 1)
+    assert "Payload" not in output
+
+
+@pytest.mark.parametrize("given", [{"k": 1}, [1, 2]], ids=["object", "list"])
+@pytest.mark.parametrize("resource", ["arn", INVOKE])
+@pytest.mark.parametrize("parameters", [{}, {"p": 1}])
+def test_what_a_step_returns_can_be_kept_beside_what_flowed_in(
+    parameters: dict[str, int],
+    resource: str,
+    given: object,
+    pipeline: StepFunctionsPipeline,
+    aws: Emulator,
+    name: str,
+) -> None:
+    arn = aws.function(name, "def handler(event, context):\n    return {'uri': 's3://x', 'k': 2}\n")
+    flow = given if isinstance(given, dict) else {"input": given}
+    arguments = parameters if resource == "arn" else {"FunctionName": name, "Payload": parameters}
+
+    def step(**options: str) -> PipelineStep:
+        return PipelineStep("A", arn if resource == "arn" else resource, arguments, **options)
+
+    expected = [
+        (step(), {"uri": "s3://x", "k": 2}),
+        (step(output="merge"), flow | {"uri": "s3://x", "k": 2}),
+        (step(output="keep"), given),
+        (step(result_key="written"), flow | {"written": {"uri": "s3://x", "k": 2}}),
+    ]
+    for made, output in expected:
+        pipeline.steps = [made]
+        assert pipeline.check() == []
+        pipeline.deploy()
+        assert pipeline.wait(pipeline.execute(given)) == output
+
+
+def test_a_step_of_own_paths_keeps_what_flowed_in(
+    pipeline: StepFunctionsPipeline, function: Callable[[str], str]
+) -> None:
+    for options, output in (({"result_key": "x"}, {"k": 1, "x": {"v": 1, "n": 1}}), ({"output": "keep"}, {"k": 1})):
+        pipeline.steps = [PipelineStep("A", function("count"), {"v.$": "$.k"}, pass_input=False, **options)]
+        pipeline.deploy()
+        assert pipeline.wait(pipeline.execute({"k": 1})) == output
+
+
+def test_ingest_put_item_preprocess_loses_nothing(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str], name: str
+) -> None:
+    aws.client("s3").create_bucket(Bucket=name)
+    put = {"Bucket": name, "Key": "done", "Body": "text"}
+    pipeline.add_step(PipelineStep("Ingest", function("count"), {"uri": "s3://x"}))
+    pipeline.add_step(PipelineStep("Put", "arn:aws:states:::aws-sdk:s3:putObject", put, output="keep"))
+    pipeline.add_step(PipelineStep("Preprocess", function("count")))
+    pipeline.deploy()
+    assert pipeline.wait(pipeline.execute({})) == {"uri": "s3://x", "n": 2}
+
+
 def test_execute_refuses_before_anything_starts(pipeline: StepFunctionsPipeline, aws: Emulator) -> None:
     for value in (float("nan"), {1: 2}, {"a": {1}}, "x" * 262_144):
         with pytest.raises(InvalidExecutionError):

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from clinops_prefect.step_functions.language.states_language import action_of, free_form_field, kind_of, paths
+from clinops_prefect.step_functions.language.paths import is_reference, paths
+from clinops_prefect.step_functions.language.states_language import action_of, free_form_field, kind_of
 from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, S3Items, Step
 
 NAME_LENGTH = 80
@@ -182,7 +183,7 @@ def _of_map(step: MapStep, *, express: bool) -> Iterator[str]:
             yield f"{name} is {getattr(step, name)}, and may not be negative"
     if isinstance(step.items, S3Items):
         yield from _of_items(step.items)
-    elif not _PATH.fullmatch(step.items):
+    elif not is_reference(step.items):
         yield f"items is {_short(step.items)}, and must be an S3Items or a path such as '$.patients'"
     if step.results and not step.results.bucket:
         yield "results has no bucket"

@@ -1,21 +1,22 @@
 """Steps -> Amazon States Language (https://states-language.net/spec.html)."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from clinops_prefect.step_functions.language.merge import inert, merged_input
-from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, S3Items, Step
-
-# https://docs.aws.amazon.com/lambda/latest/dg/lambda-invocation.html; AWS recommends retrying the first four
-# (https://docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html), the fifth is throttling.
-LAMBDA_ERRORS = (
-    "Lambda.ClientExecutionTimeoutException",
-    "Lambda.ServiceException",
-    "Lambda.AWSLambdaException",
-    "Lambda.SdkClientException",
-    "Lambda.TooManyRequestsException",
+from clinops_prefect.step_functions.language.merge import (
+    EXECUTION_INPUT,
+    RUN_VARIABLE,
+    declared_input,
+    inert,
+    kept_input,
+    merged_input,
+    merged_output,
+    nested_output,
 )
+from clinops_prefect.step_functions.language.paths import as_jsonata, looks_dynamic, paths
+from clinops_prefect.step_functions.language.retries import retriers, task_retriers
+from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, S3Items, Step
 
 _KINDS = {
     "lambda": re.compile(r"arn:aws[a-z-]*:lambda:[a-z0-9-]*:\d*:function:[\w.-]+(:[\w$-]+)?"),
@@ -49,57 +50,78 @@ def states_language(steps: Sequence[Step], comment: str, timeout_seconds: int, p
     return {"Comment": comment, **_chain(steps, partition), **limit}
 
 
-def _chain(steps: Sequence[Step], partition: str) -> dict[str, Any]:
+def _chain(
+    steps: Sequence[Step], partition: str, *, in_map: bool = False, given: str = EXECUTION_INPUT
+) -> dict[str, Any]:
     states = {}
     for step, following in zip(steps, [*steps[1:], None], strict=True):
-        state = _task(step) if isinstance(step, PipelineStep) else _map(step, partition)
+        state = _task(step, in_map, given) if isinstance(step, PipelineStep) else _map(step, partition)
         if step.comment:
             state["Comment"] = step.comment
+        if step.catch:
+            evaluated = "QueryLanguage" in state
+            state["Catch"] = [_catcher(catcher) for catcher in step.catch] if evaluated else step.catch
         states[step.name] = state | ({"Next": following.name} if following else {"End": True})
     return {"StartAt": steps[0].name, "States": states}
 
 
-def _task(step: PipelineStep) -> dict[str, Any]:
+def _task(step: PipelineStep, in_map: bool, given: str) -> dict[str, Any]:
     state: dict[str, Any] = {"Type": "Task", "Resource": step.resource, "TimeoutSeconds": step.timeout_seconds}
     if step.heartbeat_seconds:
         state["HeartbeatSeconds"] = step.heartbeat_seconds
-    state |= _input(step)
     runs_lambda = kind_of(step.resource) == "lambda" or action_of(step.resource).startswith("lambda:")
-    usual = [*LAMBDA_ERRORS, "States.TaskFailed"] if runs_lambda else ["States.TaskFailed"]
-    retrier = {
-        "ErrorEquals": step.retry_on or usual,
-        "IntervalSeconds": 2,
-        "MaxAttempts": step.retry_attempts,
-        "BackoffRate": 2.0,
-        "MaxDelaySeconds": 300,
-        # Many executions that fail together would otherwise come back together.
-        "JitterStrategy": "FULL",
-    }
-    state["Retry"] = [retrier]
-    if step.catch:
-        state["Catch"] = [_catcher(catcher) for catcher in step.catch] if "QueryLanguage" in state else step.catch
-    return state
+    return state | _data(step, given) | {"Retry": task_retriers(step, runs_lambda=runs_lambda, in_map=in_map)}
 
 
-def _input(step: PipelineStep) -> dict[str, Any]:
-    """What decides a state's input: nothing, plain `Parameters`, or JSONata on this state alone."""
-    verbatim = {"Parameters": step.parameters} if step.parameters or not step.pass_input else {}
-    if not step.pass_input or not step.parameters or any(True for _ in paths(step.parameters)):
-        return verbatim
+def _data(step: PipelineStep, given: str) -> dict[str, Any]:
+    """What decides a state's input and output: JSONata on this state alone, or plain `Parameters`."""
+    field, envelope = free_form_field(action_of(step.resource)), envelope_of(step)
+    keeps = step.output != "replace" or bool(step.result_key)
+    if not has_own_paths(step) and (merges(step) or keeps or any("Output" in catcher for catcher in step.catch)):
+        if not merges(step):
+            given_as = inert(step.parameters) if step.parameters or not step.pass_input else "{% $states.input %}"
+            arguments: Any = given_as
+        elif not field:
+            arguments = merged_input(step.parameters, given)
+        else:
+            rest = {name: inert(value) for name, value in step.parameters.items()}
+            arguments = rest | {field: merged_input(step.parameters.get(field, {}), given)}
+        state = {"QueryLanguage": "JSONata", "Arguments": arguments}
+        result = f"$states.result.{envelope}" if envelope else "$states.result"
+        if step.output == "merge":
+            state["Output"] = merged_output(result)
+        elif keeps:
+            state["Output"] = kept_input(result, step.result_key)
+        elif envelope:
+            state["Output"] = f"{{% {result} %}}"
+        return state
+    verbatim: dict[str, Any] = {"Parameters": step.parameters} if step.parameters or not step.pass_input else {}
+    if keeps:
+        return verbatim | {"ResultPath": f"$.{step.result_key}" if step.result_key else None}
+    return verbatim | ({"OutputPath": f"$.{envelope}"} if envelope else {})
+
+
+def has_own_paths(step: PipelineStep) -> bool:
+    """Whether the step's parameters are JSONPath of the user's own."""
+    return any(True for _ in paths(step.parameters))
+
+
+def merges(step: PipelineStep) -> bool:
+    """Whether what flows in, and the execution's input, are merged with the step's parameters."""
+    if not step.pass_input or not step.parameters or has_own_paths(step):
+        return False
     if kind_of(step.resource) in ("lambda", "activity"):
-        return {"QueryLanguage": "JSONata", "Arguments": merged_input(step.parameters)}
-    action = action_of(step.resource)
-    field = free_form_field(action)
-    if not field or not isinstance(step.parameters.get(field, {}), dict):
-        return verbatim
-    rest = {name: inert(value) for name, value in step.parameters.items()}
-    state = {"QueryLanguage": "JSONata", "Arguments": rest | {field: merged_input(step.parameters.get(field, {}))}}
-    # The service wraps what the function or the nested execution returned; a step's output is what it returned.
-    if action == "lambda:invoke" and step.parameters.get("InvocationType", "RequestResponse") == "RequestResponse":
-        state["Output"] = "{% $states.result.Payload %}"
-    if action == "states:startExecution.sync:2":
-        state["Output"] = "{% $states.result.Output %}"
-    return state
+        return True
+    field = free_form_field(action_of(step.resource))
+    return bool(field) and isinstance(step.parameters.get(field, {}), dict)
+
+
+def declared_keys(step: PipelineStep) -> list[str]:
+    """The keys of the execution's input that reach the step: those that its parameters declare."""
+    if not merges(step):
+        return []
+    field = free_form_field(action_of(step.resource))
+    return list(step.parameters.get(field, {}) if field else step.parameters)
 
 
 def free_form_field(action: str) -> str:
@@ -108,52 +130,90 @@ def free_form_field(action: str) -> str:
     return {"lambda:invoke": "Payload", "states:startExecution": "Input"}.get(operation, "")
 
 
-def paths(value: Any) -> Iterator[Any]:
-    """The JSONPaths in `value`: whatever stands under a key that ends in `.$`, at any depth."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if isinstance(key, str) and key.endswith(".$"):
-                yield item
-            else:
-                yield from paths(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from paths(item)
+def envelope_of(step: PipelineStep) -> str:
+    """The field of the service's answer that has what the function or the nested execution returned; empty, none.
+
+    A step's output is what was returned, however its arguments are spelt.
+    """
+    action = action_of(step.resource)
+    if action == "states:startExecution.sync:2":
+        return "Output"
+    waits = step.parameters.get("InvocationType", "RequestResponse") == "RequestResponse"
+    return "Payload" if action == "lambda:invoke" and waits else ""
 
 
 def _catcher(catcher: dict[str, Any]) -> dict[str, Any]:
     """The same catcher for a JSONata state, which has `Output` where JSONPath has `ResultPath`."""
     path = catcher.get("ResultPath", "$")
     rest = {name: value for name, value in catcher.items() if name != "ResultPath"}
-    if path == "$":
+    if "Output" in catcher or path == "$":
         return rest
     if path is None:
         return rest | {"Output": "{% $states.input %}"}
-    return rest | {"Output": f'{{% $merge([$states.input, {{"{path[2:]}": $states.errorOutput}}]) %}}'}
+    return rest | {"Output": nested_output(path.split(".")[1:], "$states.errorOutput")}
+
+
+def input_state_of(step: MapStep) -> str:
+    """The name of the state with which a map's children begin where the run's values are handed to them."""
+    return f"{step.name[:65]}: an item"
+
+
+def values_for_children(step: MapStep) -> list[str]:
+    """The keys of the execution's input that a map hands to its children."""
+    return list(dict.fromkeys(key for child in step.steps for key in declared_keys(child)))
 
 
 def _map(step: MapStep, partition: str) -> dict[str, Any]:
-    config = {"Mode": "DISTRIBUTED", "ExecutionType": step.execution_type}
-    state: dict[str, Any] = {
-        "Type": "Map",
-        "ItemProcessor": {"ProcessorConfig": config, **_chain(step.steps, partition)},
-        "ToleratedFailurePercentage": float(step.tolerated_failure_percentage),
-    }
+    keys = values_for_children(step)
+    config = {"ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": step.execution_type}}
+    given = f"${RUN_VARIABLE}" if keys else EXECUTION_INPUT
+    chain = _chain(step.steps, partition, in_map=True, given=given)
+    if keys:
+        chain = _with_input_state(step, chain)
+    state: dict[str, Any] = {"Type": "Map"}
+    if keys:
+        state["QueryLanguage"] = "JSONata"
+    state["ItemProcessor"] = config | chain
+    state["ToleratedFailurePercentage"] = float(step.tolerated_failure_percentage)
     if step.max_concurrency:
         state["MaxConcurrency"] = step.max_concurrency
     if step.batch_size:
         state["ItemBatcher"] = {"MaxItemsPerBatch": step.batch_size}
-    if isinstance(step.items, str):
-        state["ItemsPath"] = step.items
+        if keys:
+            state["ItemBatcher"]["BatchInput"] = {RUN_VARIABLE: declared_input(keys)}
+    elif keys:
+        state["ItemSelector"] = {"item": "{% $states.context.Map.Item.Value %}", RUN_VARIABLE: declared_input(keys)}
+    if not isinstance(step.items, str):
+        state["ItemReader"] = _reader(step.items, partition, evaluated=bool(keys))
+    elif keys:
+        state["Items"] = f"{{% {as_jsonata(step.items)} %}}"
     else:
-        state["ItemReader"] = _reader(step.items, partition)
+        state["ItemsPath"] = step.items
     if step.results:
-        where = _dynamic({"Bucket": step.results.bucket, "Prefix": step.results.prefix})
-        state["ResultWriter"] = {"Resource": f"arn:{partition}:states:::s3:putObject", "Parameters": where}
-    return state
+        where = {"Bucket": step.results.bucket, "Prefix": step.results.prefix}
+        state["ResultWriter"] = {"Resource": f"arn:{partition}:states:::s3:putObject", **_where(where, bool(keys))}
+    if step.output == "keep" or step.result_key:
+        if keys:
+            state["Output"] = kept_input("$states.result", step.result_key)
+        else:
+            state["ResultPath"] = f"$.{step.result_key}" if step.result_key else None
+    return state | ({"Retry": retriers(step.retry)} if step.retry else {})
 
 
-def _reader(items: S3Items, partition: str) -> dict[str, Any]:
+def _with_input_state(step: MapStep, chain: dict[str, Any]) -> dict[str, Any]:
+    """The children's states, after one that keeps the run's values as a variable and hands on the item alone."""
+    source, item = ("BatchInput.", '{"Items": $states.input.Items}') if step.batch_size else ("", "$states.input.item")
+    first = {
+        "Type": "Pass",
+        "QueryLanguage": "JSONata",
+        "Assign": {RUN_VARIABLE: f"{{% $states.input.{source}{RUN_VARIABLE} %}}"},
+        "Output": f"{{% {item} %}}",
+        "Next": chain["StartAt"],
+    }
+    return {"StartAt": input_state_of(step), "States": {input_state_of(step): first} | chain["States"]}
+
+
+def _reader(items: S3Items, partition: str, *, evaluated: bool) -> dict[str, Any]:
     config: dict[str, Any] = {"MaxItems": items.max_items} if items.max_items else {}
     if items.key:
         operation, where = "getObject", {"Bucket": items.bucket, "Key": items.key}
@@ -162,10 +222,17 @@ def _reader(items: S3Items, partition: str) -> dict[str, Any]:
             config["CSVHeaderLocation"] = "FIRST_ROW"
     else:
         operation, where = "listObjectsV2", {"Bucket": items.bucket, "Prefix": items.prefix}
-    reader = {"Resource": f"arn:{partition}:states:::s3:{operation}", "Parameters": _dynamic(where)}
+    reader = {"Resource": f"arn:{partition}:states:::s3:{operation}", **_where(where, evaluated)}
     return reader | ({"ReaderConfig": config} if config else {})
 
 
-def _dynamic(parameters: dict[str, str]) -> dict[str, str]:
-    """The parameters that are set, with the key's `.$` where the value is a path."""
-    return {f"{key}.$" if value.startswith("$.") else key: value for key, value in parameters.items() if value}
+def _where(parameters: dict[str, str], evaluated: bool) -> dict[str, Any]:
+    """The parameters that are set: as JSONata, or with the key's `.$` where the value is a path or a function."""
+    given = {key: value for key, value in parameters.items() if value}
+    if evaluated:
+        paths_as = {
+            key: f"{{% {as_jsonata(value)} %}}" if looks_dynamic(value) else inert(value)
+            for key, value in given.items()
+        }
+        return {"Arguments": paths_as}
+    return {"Parameters": {f"{key}.$" if looks_dynamic(value) else key: value for key, value in given.items()}}

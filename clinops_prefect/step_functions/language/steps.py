@@ -46,6 +46,33 @@ class _Part(BaseModel):
         super().__init__(**dict(zip(fields, args, strict=False)), **data)
 
 
+class Retry(_Part):
+    """When and how often a step is tried again.
+
+    A step's own `Retry` objects come before the default ones; one for `States.ALL` comes last, as AWS demands.
+
+    Args:
+        errors: The error names, such as `["MyError"]`, or `["States.ALL"]` alone.
+        attempts: How many times it is tried again; 0, not at all.
+        interval: Seconds before the first time, at least 1.
+        backoff: By what the interval is multiplied each time, at least 1.
+        max_delay: The longest interval in seconds; 0, any.
+        jitter: Wait a random part of the interval, so that steps that failed together do not come back together.
+
+    Example:
+        ```python
+        PipelineStep("Load", resource, retry=[Retry(["Database.Locked"], attempts=10, max_delay=60)])
+        ```
+    """
+
+    errors: list[str] = Field(kw_only=False, description="The error names.")
+    attempts: int = Field(kw_only=False, default=3, description="How many times the step is tried again; 0, never.")
+    interval: int = Field(default=2, description="Seconds before the first time.")
+    backoff: float = Field(default=2.0, description="By what the interval is multiplied each time.")
+    max_delay: int = Field(default=300, description="The longest interval in seconds; 0, any.")
+    jitter: bool = Field(default=True, description="Wait a random part of the interval.")
+
+
 class PipelineStep(_Part):
     """One task of a pipeline: a Lambda function, an activity, or another AWS service.
 
@@ -58,16 +85,22 @@ class PipelineStep(_Part):
         name: The state's name, unique in the pipeline, at most 80 characters.
         resource: The ARN of a Lambda function or an activity, or of a service integration such as
             `arn:aws:states:::ecs:runTask.sync`.
-        parameters: Static parameters. With a key that ends in `.$`, at any depth, they are JSONPath of the user's own
-            and are handed to AWS as they are.
+        parameters: Static parameters. With a key that ends in `.$`, at any depth, all of them are JSONPath of your own:
+            they are handed to AWS as they are, and **nothing is merged into them**, neither what flows in nor the
+            execution's input. `StepFunctionsPipeline.check()` says so; `pass_input=False` says that you mean it.
         retry_attempts: How many times a failed step is tried again.
         timeout_seconds: How long one attempt may take.
         comment: A remark, kept in the definition.
         heartbeat_seconds: How long an activity or a callback may be silent; 0, for ever.
-        catch: Catchers of the Amazon States Language; `Next` names a step of the pipeline, and `ResultPath` may be
-            `$.<key>`, to add the error to the step's input.
-        retry_on: The error names to retry on; empty, Lambda's service errors and `States.TaskFailed`.
+        catch: Catchers of the Amazon States Language; `Next` names a step of the pipeline, and `ResultPath` may be a
+            path such as `$.error`, to add the error to the step's input.
+        retry_on: The error names to retry on, instead of `States.TaskFailed`. A Lambda step retries Lambda's own
+            service errors too, whatever is named here.
         pass_input: False, and a step receives its parameters only.
+        retry: `Retry` objects, which come before the default retries.
+        output: What flows on: what the step returned (`replace`), what flowed in with that merged into it (`merge`), or
+            what flowed in (`keep`).
+        result_key: What the step returned is put under this key of what flowed in.
 
     Example:
         ```python
@@ -90,12 +123,18 @@ class PipelineStep(_Part):
     catch: list[dict[str, Any]] = Field(default_factory=list, description="Catchers of the Amazon States Language.")
     retry_on: list[str] = Field(default_factory=list, description="The error names to retry on; empty, the usual ones.")
     pass_input: bool = Field(default=True, description="Merge the parameters into the input, instead of replacing it.")
+    retry: list[Retry] = Field(default_factory=list, description="Retries that come before the default ones.")
+    output: Literal["replace", "merge", "keep"] = Field(
+        default="replace", description="What flows on: the result, the input with the result merged in, or the input."
+    )
+    result_key: str = Field(default="", description="Put the result under this key of what flowed in.")
 
 
 class S3Items(_Part):
     """The items of a `MapStep`, in S3: one object that holds them, or all objects under a prefix.
 
-    A value that begins with `$.` is a path into the step's input.
+    A path (`$.key`, `$$.Execution.Input.key`) or an intrinsic function (`States.Format('{}.csv', $.date)`) is
+    evaluated.
 
     Args:
         bucket: The bucket.
@@ -137,7 +176,8 @@ class MapStep(_Part):
     """Steps that run once for each item, thousands at a time: a Distributed Map.
 
     Each item is the input of its own child execution, so the 25,000 events of one history do not bound it, and a
-    redrive runs only the failed ones again.
+    redrive runs only the failed ones again. Those keys of the execution's input that the steps' parameters declare
+    reach every child: the map hands them over. A Lambda step of a map retries throttling for about an hour and a half.
 
     Args:
         name: The state's name.
@@ -149,6 +189,10 @@ class MapStep(_Part):
         results: Where the children's outputs go; without it they are the step's output, of at most 256 KiB.
         execution_type: `STANDARD` children, or `EXPRESS` ones of at most five minutes each.
         comment: A remark, kept in the definition.
+        retry: `Retry` objects. A map has no default ones: each of its steps has.
+        catch: Catchers of the Amazon States Language, as of a `PipelineStep`.
+        output: `replace`: the list of the children's outputs flows on. `keep`: what flowed in does.
+        result_key: The list is put under this key of what flowed in.
     """
 
     name: str = Field(kw_only=False, description="The state's name, unique in the pipeline, at most 80 characters.")
@@ -162,6 +206,12 @@ class MapStep(_Part):
         default="STANDARD", description="What kind the children are."
     )
     comment: str = Field(default="", description="A remark, kept in the definition.")
+    retry: list[Retry] = Field(default_factory=list, description="Retries of the whole map.")
+    catch: list[dict[str, Any]] = Field(default_factory=list, description="Catchers of the Amazon States Language.")
+    output: Literal["replace", "keep"] = Field(
+        default="replace", description="What flows on: the children's outputs, or what flowed in."
+    )
+    result_key: str = Field(default="", description="Put the children's outputs under this key of what flowed in.")
 
 
 Step = PipelineStep | MapStep

@@ -19,7 +19,7 @@ from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from clinops_prefect.testing.step_functions_emulator import executions, lambdas, versions
+from clinops_prefect.testing.step_functions_emulator import executions, lambdas, maps, versions
 
 
 class Watched:
@@ -86,6 +86,7 @@ def main() -> None:
     lambdas.install()
     executions.install()
     versions.install()
+    maps.install()
     application = Watched(DomainDispatcherApplication(create_backend_app))
     server = make_server(
         "127.0.0.1", parser.parse_args().port, application, threaded=True, request_handler=MotoRequestHandler

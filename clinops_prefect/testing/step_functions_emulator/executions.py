@@ -18,6 +18,8 @@ from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommu
 from moto.stepfunctions.parser.backend.execution_worker import ExecutionWorker
 from moto.stepfunctions.responses import StepFunctionResponse
 
+from clinops_prefect.testing.step_functions_emulator import maps
+
 ENDED = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.ABORTED)
 
 
@@ -130,6 +132,7 @@ class _Redriven(ExecutionWorker):
         program = AmazonStateLanguageParser.parse(json.dumps(definition | {"StartAt": self.state["name"]}))[0]
         env = self._get_evaluation_environment()
         env.event_manager = self.events
+        maps.redriven.add(self._evaluation_details.execution_details.arn)
         env.states.reset(json.loads(self.state["input"]))
         self.env = env
         self.events.add_event(context=env.event_history_context, event_type=HistoryEventType.ExecutionRedriven)

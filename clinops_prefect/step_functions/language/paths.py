@@ -1,0 +1,92 @@
+"""Paths and intrinsic functions of the Amazon States Language, and what a path is in JSONata.
+
+https://states-language.net/spec.html#path and
+https://docs.aws.amazon.com/step-functions/latest/dg/intrinsic-functions.html
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+INTRINSICS = {
+    *("Array", "ArrayContains", "ArrayGetItem", "ArrayLength", "ArrayPartition", "ArrayRange", "ArrayUnique"),
+    *("Base64Decode", "Base64Encode", "Format", "Hash", "JsonMerge", "JsonToString", "MathAdd", "MathRandom"),
+    *("StringSplit", "StringToJson", "UUID"),
+}
+
+_QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
+# After a dot, anything but what the grammar gives another meaning: AWS accepts `$.patient-list`.
+_NAME = r"[^\s.\[\]()'\"*?@,:;$&|<>=!+{}/\\]+"
+# One value: a chain of names and indexes.
+_REFERENCE = re.compile(rf"\$\$?(?:\.(?:{_NAME})|\[(?:\d+|{_QUOTED})\])*")
+_SEGMENT = re.compile(rf"\.({_NAME})|\[(\d+)\]|\[({_QUOTED})\]")
+# Everything else that JSONPath has: variables, wildcards, descent, slices, unions and filters.
+_INSIDE = rf"(?:[^\[\]'\"]|{_QUOTED})+"
+_PATH = re.compile(
+    rf"\$(?:\$|[A-Za-z_]\w*)?(?:\.\.?(?:\*|{_NAME})|\.?\[(?:{_INSIDE}|(?:[^\[\]]*\[{_INSIDE}\])*[^\[\]]*)\])*"
+)
+_CALL = re.compile(r"States\.(\w+)\((.*)\)", re.DOTALL)
+
+
+def is_reference(text: str) -> bool:
+    """Whether `text` is a path to one value: `$.a[0].b`, `$['x']`, `$.patient-list` or `$$.Execution.Input.x`."""
+    return bool(_REFERENCE.fullmatch(text))
+
+
+def is_intrinsic(text: str) -> bool:
+    """Whether `text` calls an intrinsic function that AWS has, such as `States.Format('{}', $.date)`."""
+    match = _CALL.fullmatch(text)
+    return bool(match and match[1] in INTRINSICS and _balanced(match[2]))
+
+
+def is_dynamic(text: str) -> bool:
+    """Whether `text` is what may stand under a key that ends in `.$`: a path or an intrinsic function."""
+    return bool(_PATH.fullmatch(text)) or is_intrinsic(text)
+
+
+def looks_dynamic(text: str) -> bool:
+    """Whether `text` is meant as a path or an intrinsic function: `$…` of one, or `States.…(`."""
+    return text == "$" or text.startswith(("$.", "$$.", "$[")) or bool(re.match(r"States\.\w+\(", text))
+
+
+def as_jsonata(path: str) -> str:
+    """The JSONata expression of a path to one value."""
+    context = path.startswith("$$")
+    expression = "$states.context" if context else "$states.input"
+    for name, index, quoted in _SEGMENT.findall(path):
+        if index:
+            expression += f"[{index}]"
+        else:
+            key = name or _unquoted(quoted)
+            # Backticks quote any name but one with a backtick.
+            expression += f".`{key}`" if "`" not in key else f".$lookup($, {json.dumps(key)})"
+    return expression
+
+
+def paths(value: Any) -> Iterator[Any]:
+    """The values that the user wants evaluated: whatever stands under a key that ends in `.$`, at any depth."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(key, str) and key.endswith(".$"):
+                yield item
+            else:
+                yield from paths(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from paths(item)
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text[1:-1])
+
+
+def _balanced(text: str) -> bool:
+    depth = 0
+    for part in re.findall(r"'(?:[^'\\]|\\.)*'|[()']", text):
+        if part == "'":
+            return False  # a quotation mark without its partner
+        depth += {"(": 1, ")": -1}.get(part, 0)
+        if depth < 0:
+            return False
+    return depth == 0

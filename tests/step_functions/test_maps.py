@@ -1,0 +1,247 @@
+"""Maps over thousands of items: each child is an execution of its own, with an input and a context of its own."""
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clinops_prefect import MapStep, PipelineStep, Retry, S3Items, S3Results, StepFunctionsPipeline
+from clinops_prefect.errors import ExecutionFailedError
+from clinops_prefect.step_functions.language.states_language import states_language
+from clinops_prefect.testing.step_functions_emulator import Emulator
+
+Function = Callable[[str], str]
+
+
+@pytest.fixture
+def pipeline(aws: Emulator, name: str, monkeypatch: pytest.MonkeyPatch) -> StepFunctionsPipeline:
+    for key, value in aws.environment.items():
+        monkeypatch.setenv(key, value)
+    return StepFunctionsPipeline(name=name, role_arn=aws.role_arn)
+
+
+@pytest.fixture
+def bucket(aws: Emulator, name: str) -> str:
+    aws.client("s3").create_bucket(Bucket=name)
+    return name
+
+
+def output_of(pipeline: StepFunctionsPipeline, step: MapStep, given: Any) -> Any:
+    pipeline.steps = [step]
+    pipeline.deploy()
+    return pipeline.wait(pipeline.execute(given))
+
+
+def test_the_runs_own_values_reach_every_step_of_every_child(
+    pipeline: StepFunctionsPipeline, function: Function
+) -> None:
+    steps = [
+        PipelineStep("First", function("count"), {"date": "static", "source": "mimic"}),
+        PipelineStep("Plain", function("echo")),
+        PipelineStep("Last", "arn:aws:states:::lambda:invoke", {"FunctionName": "echo", "Payload": {"date": "other"}}),
+    ]
+    given = {"patients": [{"id": 1}, {"id": 2, "date": "the item's own"}], "date": "2024-01-15", "undeclared": 1}
+    output = output_of(pipeline, MapStep("All", steps, "$.patients"), given)
+    expected = {"source": "mimic", "n": 1, "date": "2024-01-15"}
+    assert output == [{"id": 1} | expected, {"id": 2} | expected]
+    # Without the values, the parameters count.
+    assert output_of(pipeline, MapStep("All", steps[:2], "$"), [{"id": 1}]) == [
+        {"id": 1, "date": "static", "source": "mimic", "n": 1}
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [0, 2])
+def test_the_definition_hands_the_values_over_and_the_children_read_no_context(batch_size: int) -> None:
+    step = PipelineStep("Each", "arn:aws:lambda:::function:f", {"date": "x"})
+    state = states_language([MapStep("M", [step], "$.p", batch_size=batch_size)], "c", 0, "aws")["States"]["M"]
+    handed = state["ItemBatcher"]["BatchInput"] if batch_size else state["ItemSelector"]
+    assert "$states.context.Execution.Input" in handed["run"]
+    assert '["date"]' in handed["run"]
+    assert "$states.context" not in json.dumps(state["ItemProcessor"])
+
+
+def test_a_map_whose_steps_declare_nothing_stays_plain() -> None:
+    step = PipelineStep("Each", "arn:aws:lambda:::function:f")
+    state = states_language([MapStep("M", [step], "$.p")], "c", 0, "aws")["States"]["M"]
+    assert state["ItemsPath"] == "$.p"
+    assert not {"QueryLanguage", "ItemSelector"} & set(state)
+    assert list(state["ItemProcessor"]["States"]) == ["Each"]
+
+
+@pytest.mark.parametrize("path", ["$.deep[0].patient-list", "$['deep'][0]['patient-list']"])
+@pytest.mark.parametrize("parameters", [{}, {"date": "x"}])
+def test_items_are_found_by_any_path(
+    path: str, parameters: dict[str, Any], pipeline: StepFunctionsPipeline, function: Function
+) -> None:
+    step = MapStep("All", [PipelineStep("Each", function("count"), parameters)], path)
+    output = output_of(pipeline, step, {"deep": [{"patient-list": [{"id": 1}]}]})
+    assert output == [{"id": 1, "n": 1} | parameters]
+
+
+ROWS = [{"id": str(number), "unit": "MICU"} for number in range(5)]
+
+
+def parquet() -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(ROWS), buffer)
+    return buffer.getvalue()
+
+
+def text_of_csv() -> bytes:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, ["id", "unit"])
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return buffer.getvalue().encode()
+
+
+FILES: dict[str, Callable[[], bytes]] = {
+    "rows.json": lambda: json.dumps(ROWS).encode(),
+    "rows.jsonl": lambda: "".join(json.dumps(row) + "\n" for row in ROWS).encode(),
+    "rows.csv": text_of_csv,
+    "rows.parquet": parquet,
+}
+
+
+@pytest.mark.parametrize("parameters", [{}, {"date": "x"}], ids=["plain", "merged"])
+@pytest.mark.parametrize("key", FILES)
+def test_every_format_is_read(
+    key: str,
+    parameters: dict[str, Any],
+    pipeline: StepFunctionsPipeline,
+    aws: Emulator,
+    function: Function,
+    bucket: str,
+) -> None:
+    aws.client("s3").put_object(Bucket=bucket, Key=key, Body=FILES[key]())
+    each = PipelineStep("Each", function("count"), parameters)
+    run = {"date": "2024-01-15"} if parameters else {}
+    output = output_of(pipeline, MapStep("All", [each], S3Items(bucket, key, max_items=4)), {"date": "2024-01-15"})
+    assert output == [row | run | {"n": 1} for row in ROWS[:4]]
+
+
+def test_the_objects_below_a_prefix_and_an_inventory_are_items(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Function, bucket: str
+) -> None:
+    s3 = aws.client("s3")
+    for number in range(3):
+        s3.put_object(Bucket=bucket, Key=f"raw/{number}.csv", Body=b"x")
+    each = PipelineStep("Each", function("echo"), {"date": "x"})
+    output = output_of(pipeline, MapStep("All", [each], S3Items(bucket, prefix="$.where")), {"where": "raw/"})
+    assert [(item["Key"], item["Size"], item["date"]) for item in output] == [
+        (f"raw/{number}.csv", 1, "x") for number in range(3)
+    ]
+    s3.put_object(Bucket=bucket, Key="data.csv", Body=f"{bucket},raw/0.csv\n{bucket},raw/1.csv\n".encode())
+    manifest = {
+        "destinationBucket": f"arn:aws:s3:::{bucket}",
+        "fileSchema": "Bucket, Key",
+        "files": [{"key": "data.csv"}],
+    }
+    s3.put_object(Bucket=bucket, Key="manifest.json", Body=json.dumps(manifest).encode())
+    items = S3Items(bucket, "manifest.json", input_type="MANIFEST")
+    output = output_of(pipeline, MapStep("All", [each], items), {})
+    assert [item["Key"] for item in output] == ["raw/0.csv", "raw/1.csv"]
+
+
+def test_where_the_items_are_may_be_a_context_path_or_a_function(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Function, bucket: str
+) -> None:
+    aws.client("s3").put_object(Bucket=bucket, Key="rows-2024.json", Body=json.dumps(ROWS).encode())
+    each = [PipelineStep("Each", function("echo"))]
+    for key in ("States.Format('rows-{}.json', $.year)", "$$.Execution.Input.key"):
+        step = MapStep("All", each, S3Items(bucket, key, input_type="JSON"))
+        assert output_of(pipeline, step, {"year": 2024, "key": "rows-2024.json"}) == ROWS
+
+
+def test_batches_get_their_items_and_the_runs_values(pipeline: StepFunctionsPipeline, function: Function) -> None:
+    each = PipelineStep("Each", function("echo"), {"date": "x"})
+    step = MapStep("All", [each], "$.patients", batch_size=2)
+    output = output_of(pipeline, step, {"patients": [1, 2, 3], "date": "2024"})
+    assert output == [{"Items": [1, 2], "date": "2024"}, {"Items": [3], "date": "2024"}]
+
+
+def test_a_map_with_a_failed_child_fails_unless_it_is_tolerated(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Function, bucket: str
+) -> None:
+    aws.function(
+        f"{bucket}-picky", "def handler(event, context):\n    if event['id'] == 3:\n        raise ValueError\n"
+    )
+    each = [PipelineStep("Each", function(f"{bucket}-picky"), retry_attempts=0)]
+    given = {"patients": [{"id": number} for number in range(10)]}
+    with pytest.raises(ExecutionFailedError) as caught:
+        output_of(pipeline, MapStep("All", each, "$.patients"), given)
+    assert caught.value.error == "States.ExceedToleratedFailureThreshold"
+    assert caught.value.failed_state == "All"
+    assert len(output_of(pipeline, MapStep("All", each, "$.patients", tolerated_failure_percentage=10), given)) == 9
+    results = S3Results(bucket, "out")
+    tolerant = MapStep(
+        "All", each, "$.patients", tolerated_failure_percentage=10, results=results, result_key="written"
+    )
+    output = output_of(pipeline, tolerant, given)
+    assert output["patients"] == given["patients"]
+    written = aws.client("s3").get_object(Bucket=bucket, Key=output["written"]["ResultWriterDetails"]["Key"])["Body"]
+    files = json.load(written)["ResultFiles"]
+    assert len(files["FAILED"]) == len(files["SUCCEEDED"]) == 1
+
+
+def test_a_map_is_patient_with_throttling_and_with_nothing_else() -> None:
+    step = PipelineStep("Each", "arn:aws:lambda:::function:f", retry=[Retry(["Own"], attempts=1, jitter=False)])
+    state = states_language([MapStep("M", [step], "$")], "c", 0, "aws")["States"]["M"]
+    own, throttled, rest = state["ItemProcessor"]["States"]["Each"]["Retry"]
+    assert own["ErrorEquals"] == ["Own"]
+    assert "JitterStrategy" not in own
+    assert throttled["ErrorEquals"] == ["Lambda.TooManyRequestsException"]
+    pauses = [min(60.0, 2.0 * 2.0**number) for number in range(throttled["MaxAttempts"])]
+    # Full jitter waits half of each pause on average.
+    assert sum(pauses) / 2 > 3600
+    assert throttled["JitterStrategy"] == "FULL"
+    assert rest["MaxAttempts"] == 3
+    assert "Lambda.TooManyRequestsException" not in rest["ErrorEquals"]
+
+
+def test_a_map_can_be_retried_and_caught(pipeline: StepFunctionsPipeline, function: Function) -> None:
+    pipeline.add_step(
+        MapStep(
+            "All",
+            [PipelineStep("Each", function("fail"), retry_attempts=0)],
+            "$.patients",
+            retry=[Retry(["States.ExceedToleratedFailureThreshold"], attempts=1, interval=1)],
+            catch=[{"ErrorEquals": ["States.ALL"], "Next": "Handler", "ResultPath": "$.error"}],
+        )
+    )
+    pipeline.add_step(PipelineStep("Handler", function("echo")))
+    pipeline.deploy()
+    arn = pipeline.execute({"patients": [{"id": 1}]})
+    output = pipeline.wait(arn)
+    assert output["error"]["Error"] == "States.ExceedToleratedFailureThreshold"
+    assert len(pipeline.client().list_map_runs(executionArn=arn)["mapRuns"]) == 2
+
+
+def test_a_redrive_runs_only_the_children_that_failed(
+    pipeline: StepFunctionsPipeline, aws: Emulator, name: str, tmp_path: Any
+) -> None:
+    source = (
+        "import os\n\ndef handler(event, context):\n"
+        "    with open(os.environ['LOG'], 'a') as log:\n        log.write(str(event['id']))\n"
+        "    if event['id'] == 1 and not os.path.exists(os.environ['GATE']):\n        raise RuntimeError\n"
+        "    return event\n"
+    )
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    arn = aws.function(name, source, LOG=str(log), GATE=str(gate))
+    each = [PipelineStep("Each", arn, retry_attempts=0)]
+    pipeline.steps = [MapStep("All", each, "$", max_concurrency=1)]
+    pipeline.deploy()
+    execution = pipeline.execute([{"id": 0}, {"id": 1}])
+    with pytest.raises(ExecutionFailedError):
+        pipeline.wait(execution)
+    gate.touch()
+    time.sleep(0.1)
+    pipeline.redrive(execution)
+    assert pipeline.wait(execution) == [{"id": 0}, {"id": 1}]
+    assert log.read_text() == "011"
