@@ -20,7 +20,7 @@ CLINOPS_PYTHON ?=
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-step-functions test lint node prefect browser e2e e2e-full faults faults-full bench real-data \
+.PHONY: help demo demo-step-functions test lint node prefect seaweedfs browser e2e e2e-full faults faults-full bench real-data \
 	supply-chain lowest latest clean
 
 help:  ## Show this help.
@@ -66,6 +66,10 @@ node: $(VENV)/.dev .node/.ready  ## Check state machine definitions with asl-val
 
 prefect: $(VENV)/.dev  ## Run blocks, results, tasks, lineage and the guides on a real Prefect server.
 	@$(BIN)/python -m pytest tests/prefect --timeout 600
+
+seaweedfs: export CLINOPS_S3_SERVER = seaweedfs
+seaweedfs: $(VENV)/.dev  ## Run the contract on SeaweedFS, which checks signatures, checksums and permissions (two minutes).
+	@$(BIN)/python -m pytest tests/contract tests/seaweedfs -k s3 -n 2 --timeout 600
 
 browser: $(VENV)/.dev  ## Make a store in the Prefect UI's form, in a real browser (needs chromium).
 	@$(BIN)/python -m pytest tests/browser --timeout 600

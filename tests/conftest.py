@@ -21,8 +21,12 @@ os.environ |= {
 
 from hypothesis import HealthCheck, settings  # noqa: E402
 
-from tests.doors import Door, GCSDoor, LocalDoor, S3Door  # noqa: E402
-from tests.emulators import fake_gcs_server, moto_server  # noqa: E402
+from tests.doors import Door, GCSDoor, LocalDoor, S3Door, SeaweedFSDoor  # noqa: E402
+from tests.emulators import fake_gcs_server, moto_server, seaweedfs  # noqa: E402
+
+# Which server S3 is in these tests: `make seaweedfs` runs the contract on another one.
+S3_SERVERS = {"moto": S3Door, "seaweedfs": SeaweedFSDoor}
+S3_SERVER = os.environ.get("CLINOPS_S3_SERVER", "moto")
 
 # A busy machine is no fault of a property, and a store's fixture is shared by its examples: each uploads anew.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
@@ -33,8 +37,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    with moto_server() as url:
-        yield url
+    if S3_SERVER == "seaweedfs":
+        with seaweedfs() as server:
+            yield server.url
+    else:
+        with moto_server() as url:
+            yield url
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +56,7 @@ def door(request: pytest.FixtureRequest, tmp_path: Path) -> Door:
     """Each backend in turn, empty."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     if request.param == "s3":
-        return S3Door(request.getfixturevalue("s3_endpoint"), name)
+        return S3_SERVERS[S3_SERVER](request.getfixturevalue("s3_endpoint"), name)
     if request.param == "gcs":
         return GCSDoor(request.getfixturevalue("gcs_endpoint"), name)
     return LocalDoor(tmp_path / "artifacts")

@@ -1,19 +1,29 @@
-"""The clouds as real processes on free ports: moto's server for S3, fake-gcs-server for Cloud Storage.
+"""The clouds as real processes on free ports: moto's server and SeaweedFS for S3, fake-gcs-server for Cloud Storage.
+
+moto knows all of S3's operations and checks nothing. SeaweedFS is a server that people run: it checks signatures,
+checksums and permissions, encrypts, and speaks TLS.
 
 A missing emulator fails: nothing here skips.
 """
 
+import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 _START_SECONDS = 180.0
 
@@ -26,9 +36,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], url: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: list[str], url: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[subprocess.Popen[bytes]]:
     """The command as a process that answers at the URL."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         wait_for(process, url)
         yield process
@@ -70,18 +84,79 @@ def _fake_gcs_binary() -> Path:
     return binary
 
 
-def wait_for(process: subprocess.Popen[bytes], url: str, seconds: float = _START_SECONDS) -> None:
-    """Wait until the process answers at the URL; raise when it ends before."""
+# Who may do what on SeaweedFS: access key, secret key, actions. The first is what the tests' environment has.
+ADMIN, READER = ("testing", "testing", ["Admin"]), ("reader", "reader-secret", ["Read", "List"])
+
+
+@dataclass(frozen=True)
+class SeaweedFS:
+    """Where it answers; over TLS if it was started with a certificate."""
+
+    url: str
+    tls_url: str = ""
+
+
+@contextmanager
+def seaweedfs(certificate: Path | None = None, key: Path | None = None) -> Iterator[SeaweedFS]:
+    """An S3 that is empty; with TLS if there is a certificate."""
+    ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
+    # Not in pytest's folder: the path of a socket may have a hundred characters.
+    with tempfile.TemporaryDirectory(prefix="weed-") as folder:
+        config = Path(folder) / "s3.json"
+        config.write_text(json.dumps(_seaweedfs_config()))
+        command = [
+            *[str(Path(sysconfig.get_path("scripts")) / "weed"), "server", f"-dir={folder}"],
+            *["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", f"-s3.config={config}"],
+            *[f"-{name}.port={port}" for name, port in ports.items()],
+            *[f"-{name}.port.grpc={free_port()}" for name in ports],
+            *[f"-{name}.localSocket={folder}/{name}.sock" for name in ("filer", "s3")],
+            *["-s3.port.iceberg=0", "-s3.port.lance=0"],
+            # Nothing is reported to anybody, and no bucket appears because somebody mistyped its name.
+            *["-master.telemetry=false", "-s3.autoCreateBucket=false"],
+            # Each bucket has volumes of its own.
+            *["-volume.max=10000", "-master.volumeSizeLimitMB=128"],
+        ]
+        url, tls_url = f"http://127.0.0.1:{ports['s3']}", ""
+        if certificate:
+            port = free_port()
+            command += [f"-s3.port.https={port}", f"-s3.cert.file={certificate}", f"-s3.key.file={key}"]
+            tls_url = f"https://localhost:{port}"
+        with running(command, url, {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}) as process:
+            # It answers before it can store.
+            wait_for(process, f"http://127.0.0.1:{ports['master']}/dir/assign", accepts=lambda body: b"fid" in body)
+            yield SeaweedFS(url, tls_url)
+
+
+def _seaweedfs_config() -> dict[str, Any]:
+    identities = [
+        {"name": name, "credentials": [{"accessKey": name, "secretKey": secret}], "actions": actions}
+        for name, secret, actions in (ADMIN, READER)
+    ]
+    # A key is made when it is first named.
+    kms = {"default_provider": "local", "providers": {"local": {"type": "local", "enableOnDemandCreate": True}}}
+    return {"identities": identities, "kms": kms}
+
+
+def wait_for(
+    process: subprocess.Popen[bytes],
+    url: str,
+    seconds: float = _START_SECONDS,
+    accepts: Callable[[bytes], bool] = lambda _: True,
+) -> None:
+    """Wait until the process answers at the URL, with something acceptable; raise when it ends before."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
         try:
-            urllib.request.urlopen(url, timeout=2).close()
-        except urllib.error.HTTPError:
-            return
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                body = answer.read()
+        except urllib.error.HTTPError as error:
+            body = error.read()
         except OSError:
             time.sleep(0.1)
-        else:
+            continue
+        if accepts(body):
             return
+        time.sleep(0.1)
     raise RuntimeError(f"{process.args!r} does not answer at {url}")

@@ -4,6 +4,7 @@ import datetime as dt
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,7 +16,7 @@ from clinops_prefect import (
     UnsupportedFrameError,
 )
 from tests.contract.conftest import clouds
-from tests.doors import Door
+from tests.doors import Can, Door
 from tests.gallery import FRAMES, assert_same
 from tests.proxy import Proxy
 
@@ -61,6 +62,29 @@ def test_of_16_simultaneous_conditional_uploads_exactly_one_wins(door: Door, for
         assert len(door.keys()) == {"parquet": 1, "csv": 2}[format]
         store.delete_artifact("x")
         assert door.keys() == []
+
+
+def test_of_simultaneous_conditional_uploads_in_parts_one_wins(door: Door) -> None:
+    """Above 8 MiB an upload ends with one request that has the condition, and a service may check it too early."""
+    store, together = door.store(), threading.Barrier(4)
+
+    def race(number: int) -> bool:
+        frame = pd.DataFrame(np.random.default_rng(number).random((1_200_000, 1)), columns=["v"])
+        together.wait()
+        try:
+            store.upload(frame, "x", overwrite=False)
+        except ArtifactExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        winners = [number for number, won in enumerate(pool.map(race, range(4))) if won]
+    assert len(winners) == 1 or (winners and Can.COMPLETE_CONDITIONALLY not in door.can)
+    assert store.download("x")["v"].iloc[0] in [np.random.default_rng(number).random() for number in winners]
+    with pytest.raises(ArtifactExistsError):
+        store.upload(pd.DataFrame({"v": np.arange(1_200_000.0)}), "x", overwrite=False)
+    assert door.keys() == ["x.parquet"]
+    assert door.unfinished() == []
 
 
 @clouds
