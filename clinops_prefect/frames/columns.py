@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clinops_prefect.errors import UnsupportedFrameError
-from clinops_prefect.frames import objects
+from clinops_prefect.frames import foreign_values, objects
 
 Note = dict[str, Any]
 
@@ -69,6 +69,8 @@ def restore(column: pa.ChunkedArray, note: Note) -> Any:
     Raises:
         ValueError: `note` did not write this note, or not about such a column.
     """
+    if "foreign" in note:
+        return foreign_values.restore(column, note["foreign"])
     if pa.types.is_dictionary(column.type) and not {"category", "arrow"} & note.keys():
         raise ValueError("decoded, a dictionary may take any amount of memory, and its note is another's")
     if "numpy" in note:

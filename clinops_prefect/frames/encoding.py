@@ -16,8 +16,10 @@ import pyarrow as pa
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
 from clinops_prefect.frames import columns, objects, parquet_writer, table_csv
 from clinops_prefect.frames.decoding import decoding
-from clinops_prefect.frames.layout import LAYOUT_KEY, index_fields, layout_of, to_arrow, to_frame
+from clinops_prefect.frames.foreign import refused_columns
+from clinops_prefect.frames.layout import LAYOUT_KEY, fields_by_label, index_fields, layout_of, to_arrow, to_frame
 from clinops_prefect.frames.parquet_reader import ParquetReader
+from clinops_prefect.frames.slices import nothing
 from clinops_prefect.storage_format import StorageFormat
 
 METADATA_KEY = b"clinops.metadata"
@@ -103,7 +105,14 @@ def metadata_of(schema: pa.Schema) -> dict[str, str]:
 
 def dtypes_of(schema: pa.Schema) -> dict[str, str]:
     """Column -> dtype, of the frame that an artifact with this schema reads as."""
-    return {str(label): str(dtype) for label, dtype in to_frame(schema.empty_table()).dtypes.items()}
+    # A column that cannot be read is shown with the type that the file has.
+    refused = refused_columns(schema)
+    readable = nothing(schema).select([name for name in schema.names if name not in refused])
+    dtypes = {str(label): str(dtype) for label, dtype in to_frame(readable).dtypes.items()}
+    if not refused:
+        return dtypes
+    names = {field: str(label) for label, field in fields_by_label(schema).items()}
+    return {label: refused.get(field) or dtypes[label] for field, label in names.items()}
 
 
 class _CsvSpool:

@@ -67,8 +67,8 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
             notes[field] = found
     layout = {
         "columns": notes,
-        "labels": _labels_note(df.columns, fields),
-        "index": _index_note(df.index, index),
+        "labels": labels_note(df.columns, fields),
+        "index": index_note(df.index, index),
         "rows": len(df),
         "width": len(df.columns),
         "attrs": attrs,
@@ -140,7 +140,7 @@ def may_hold_nan(schema: pa.Schema, field: str) -> bool:
     """Whether NaN may be among the stored values: where we wrote NumPy's floats, a NaN is stored as missing."""
     kind = schema.field(field).type
     layout = layout_of(schema)
-    if layout is not None and field not in layout["columns"]:
+    if layout is not None and "foreign" not in layout and field not in layout["columns"]:
         return False
     return bool(pa.types.is_floating(kind) or pa.types.is_nested(kind) or pa.types.is_dictionary(kind))
 
@@ -209,7 +209,8 @@ def _assemble(held: list[pa.Table], layout: dict[str, Any], whole: bool, offset:
     return dressed(frame, layout, fields, [arrays[name] for name in index_columns], rows, whole=whole, offset=offset)
 
 
-def _index_note(index: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
+def index_note(index: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
+    """What restores an index from these fields."""
     for name in index.names:
         if name is not None and type(name) not in (str, int, float, bool):
             raise UnsupportedFrameError(f"an index name is of type {type(name).__name__}; make it text")
@@ -249,7 +250,8 @@ def _index(layout: dict[str, Any], arrays: list[Any], rows: int, whole: bool, of
     return cast("pd.Index[Any]", levels[0].rename(note["names"][0]))
 
 
-def _labels_note(labels: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
+def labels_note(labels: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
+    """What restores the labels of the columns that these fields hold."""
     names = list(labels.names)
     for name in names:
         if name is not None and type(name) not in (str, int, float, bool):

@@ -1,8 +1,9 @@
 """Parquet bytes -> Arrow tables and frames, of which only the needed ranges are fetched, many at once."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from clinops_prefect.frames import chunks, seal, slices, texts
+from clinops_prefect.errors import ArtifactDecodeError
+from clinops_prefect.frames import chunks, foreign, int96, seal, slices, texts
 from clinops_prefect.frames.builder import FrameBuilder
 from clinops_prefect.frames.decoding import decoding
-from clinops_prefect.frames.layout import layout_of, to_frame
+from clinops_prefect.frames.foreign_values import categories_of
+from clinops_prefect.frames.layout import LAYOUT_KEY, layout_of, to_frame
 from clinops_prefect.frames.native import native
 from clinops_prefect.frames.sparse_file import Span, SparseFile, coalesced
 
@@ -66,11 +69,32 @@ class ParquetReader:
         with self._decoding():
             # Of the footer alone: pyarrow would read the last 64 KiB of the file to find it.
             self._metadata = pq.read_metadata(pa.BufferReader(memoryview(tail)[footer - start :]))
-            self._parquet = self._opened(pa.PythonFile(self._file, mode="r"))
-            self.schema: pa.Schema = self._parquet.schema_arrow
-        if self._seal is None and seal.SEAL_KEY in (self.schema.metadata or {}):
+            self._parquet = self._with_unit(pa.PythonFile(self._file, mode="r"), (), "us")
+            self._stored: pa.Schema = self._parquet.schema_arrow
+        if self._seal is None and seal.SEAL_KEY in (self._stored.metadata or {}):
             raise seal.damaged(where)
         self.rows: int = self._metadata.num_rows
+        self._is_foreign = LAYOUT_KEY not in (self._stored.metadata or {})
+        self._int96 = int96.fields_of(self._metadata) if self._is_foreign else []
+        self._fine: list[str] = []
+        self._categories: dict[str, pa.Array] = {}
+
+    @functools.cached_property
+    def schema(self) -> pa.Schema:
+        """The schema as which the file is read, with a layout; of another program's file, one that fits it.
+
+        Raises:
+            ArtifactDecodeError: Another program's file cannot be read as a frame.
+        """
+        if not self._is_foreign:
+            return self._stored
+        if self._int96:
+            self._fine = self._units().fine()
+            with self._decoding():
+                self._stored = self._opened(pa.PythonFile(self._file, mode="r")).schema_arrow
+        with self._decoding():
+            complete, intervals = foreign.without_missing(self._metadata), foreign.intervals(self._metadata)
+        return foreign.described(self._stored, complete, intervals, self.rows, self._where)
 
     @classmethod
     def of(cls, data: bytes, where: str) -> "ParquetReader":
@@ -87,7 +111,8 @@ class ParquetReader:
         found = self._found(range(self._metadata.num_row_groups), None)
         data, arriving = self._arriving()
         try:
-            if layout is not None and self._decoded_bytes() >= _LARGE_BYTES:
+            is_one = self._stored.names == self.schema.names
+            if layout is not None and is_one and self._decoded_bytes() >= _LARGE_BYTES:
                 with self._decoding(), suppress(texts.TooManyTextsError):
                     return self._filled(layout, data, arriving, found)
             return to_frame(self._table(data, arriving, found))
@@ -124,20 +149,71 @@ class ParquetReader:
         Raises:
             ArtifactDecodeError: What was read is damaged.
         """
-        found = self._found(groups, list(fields))
+        table = self._as_described(self._read(groups, list(fields))).select(list(fields))
+        if not self._is_foreign:
+            return table
+        names = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+        if names:
+            # A filter may leave no row, and still each part of the file has the same categories.
+            known = {name: self._categories_of(name, groups, table) for name in names}
+            table = table.replace_schema_metadata(foreign.with_categories(table.schema, known).metadata)
+        return table
+
+    def _read(self, groups: Sequence[int], fields: list[str]) -> pa.Table:
+        # Fields of one name can only be read together.
+        names = fields if self._stored.names == self.schema.names else None
+        found = self._found(groups, names)
         spans = self._wanted(found)
         try:
             _wait(self._fetch(spans, self._take))
             with self._decoding():
                 doubtful = texts.doubtful_texts(self.schema, found, self._file.window, self._where)
-                wanted = slices.cut(self.schema, self._metadata, found, groups, list(fields))
+                wanted = slices.cut(self._stored, self._metadata, found, groups, names)
 
-                def opened() -> pq.ParquetFile:
+                def opened() -> Any:
                     return self._opened(pa.PythonFile(self._file.again(), mode="r"), doubtful)
 
-                return slices.table(wanted, opened, self.schema, list(fields), self._where)
+                return slices.table(wanted, opened, self._stored, names, self._where)
         finally:
             self._file.forget(spans)
+
+    # --- another program's file ---
+
+    def _as_described(self, table: pa.Table) -> pa.Table:
+        if not self._is_foreign:
+            return table
+        names = table.column_names if self._stored.names == self.schema.names else self.schema.names
+        part = pa.schema([self.schema.field(name) for name in names], self.schema.metadata)
+        return foreign.converted(table, part, self._where)
+
+    def _units(self) -> int96.Units:
+        units = int96.Units(foreign.nanoseconds_of(self._stored), self._where)
+        for group in range(self._metadata.num_row_groups):
+            spans = self._wanted(self._found([group], self._int96))
+            try:
+                _wait(self._fetch(spans, self._take))
+                with self._decoding():
+                    both = []
+                    for unit in ("us", "ns"):
+                        file = self._with_unit(pa.PythonFile(self._file.again(), mode="r"), (), unit)
+                        both.append(file.read_row_groups([group], columns=self._int96, use_threads=False))
+                    units.look(*both)
+            finally:
+                self._file.forget(spans)
+        return units
+
+    def _categories_of(self, name: str, groups: Sequence[int], table: pa.Table) -> pa.Array:
+        """The categories of all row groups."""
+        if name not in self._categories:
+            column = table.column(name)
+            if len(groups) < self._metadata.num_row_groups:
+                parts = []
+                for group in range(self._metadata.num_row_groups):
+                    part = self._as_described(self._read([group], [name])).column(name)
+                    parts += [chunk.slice(0, 0) for chunk in part.chunks]
+                column = pa.chunked_array(parts, column.type)
+            self._categories[name] = categories_of(column)
+        return self._categories[name]
 
     # --- the whole ---
 
@@ -169,8 +245,9 @@ class ParquetReader:
         with self._decoding():
             doubtful = texts.doubtful_texts(self.schema, found, lambda start, end: view[start:end], self._where)
             buffer, groups = pa.py_buffer(data), range(self._metadata.num_row_groups)
-            wanted = slices.cut(self.schema, self._metadata, found, groups, None)
-            return slices.table(wanted, lambda: self._opened(buffer, doubtful), self.schema, None, self._where)
+            wanted = slices.cut(self._stored, self._metadata, found, groups, None)
+            table = slices.table(wanted, lambda: self._opened(buffer, doubtful), self._stored, None, self._where)
+            return self._as_described(table)
 
     def _filled(
         self, layout: dict[str, Any], data: Any, arriving: "list[Future[None]]", found: list[chunks.Chunk]
@@ -188,10 +265,10 @@ class ParquetReader:
                 end = max(chunk.range[1] for chunk in by_group[group])
                 _wait(arriving[begin // _PART_BYTES : -(-end // _PART_BYTES)])
                 budget.add(group, by_group[group])
-            builder.put(slice.at, slice.read(file))
+            builder.put(slice.at, self._as_described(slice.read(file)))
 
         groups = range(self._metadata.num_row_groups)
-        slices.each(slices.cut(self.schema, self._metadata, found, groups, None), lambda: self._opened(buffer), fill)
+        slices.each(slices.cut(self._stored, self._metadata, found, groups, None), lambda: self._opened(buffer), fill)
         return builder.frame()
 
     def _found(self, groups: Sequence[int], fields: list[str] | None) -> list[chunks.Chunk]:
@@ -201,18 +278,34 @@ class ParquetReader:
     def _decoded_bytes(self) -> int:
         return sum(self._metadata.row_group(group).total_byte_size for group in range(self._metadata.num_row_groups))
 
-    def _opened(self, source: Any, as_dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+    def _opened(self, source: Any, as_dictionaries: Sequence[str] = ()) -> Any:
+        if self._int96:
+            return int96.Int96File(lambda unit: self._with_unit(source, as_dictionaries, unit), self._fine)
+        return self._with_unit(source, as_dictionaries, "us")
+
+    def _with_unit(self, source: Any, as_dictionaries: Sequence[str], unit: str) -> pq.ParquetFile:
         return pq.ParquetFile(
             source,
             metadata=self._metadata,
+            # Only of times that are stored as INT96, which say no unit.
+            coerce_int96_timestamp_unit=unit,
             # It is all in memory; and to read ahead takes threads of pyarrow's.
             pre_buffer=False,
             page_checksum_verification=self._seal is None,
             read_dictionary=list(as_dictionaries),
         )
 
-    def _decoding(self) -> AbstractContextManager[None]:
-        return decoding(f"{self._where} cannot be read as Parquet: damaged, or not Parquet", self._where)
+    @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        with decoding(f"{self._where} cannot be read as Parquet: damaged, or not Parquet", self._where):
+            try:
+                yield
+            except pa.ArrowNotImplementedError:
+                raise ArtifactDecodeError(
+                    f"{self._where} has a column of a type, or in an encoding, that pyarrow {pa.__version__} does not "
+                    "read: read the others with columns=, or have it written otherwise",
+                    uri=self._where,
+                ) from None
 
     # --- a part ---
 

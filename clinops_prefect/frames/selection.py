@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from clinops_prefect.errors import ArtifactColumnError, ArtifactDecodeError
 from clinops_prefect.frames.filters import Filters, expression_of
 from clinops_prefect.frames.layout import fields_by_label, index_fields, may_hold_nan
+from clinops_prefect.frames.slices import nothing
 from clinops_prefect.names import nearest
 
 __all__ = ["Filters", "Selection"]
@@ -32,17 +33,18 @@ class Selection:
         self, schema: pa.Schema, columns: Sequence[Hashable] | None, filters: Filters | None, where: str
     ) -> None:
         self._where = where
-        if len(set(schema.names)) < len(schema.names):
+        by_label = fields_by_label(schema)
+        index = index_fields(schema)
+        fields = [name for name in schema.names if name not in index]
+        if len(by_label) < len(fields) and not (columns is None and filters is None):
             raise ArtifactDecodeError(
                 f"{where} has several columns of one name, of which none can be chosen: download it whole", uri=where
             )
-        by_label = fields_by_label(schema)
-        index = index_fields(schema)
         if isinstance(columns, str):
             raise ArtifactColumnError(f"columns takes a list of names, not the text {columns!r}", uri=where)
         wanted = list(by_label) if columns is None else list(columns)
         self._check(wanted, by_label)
-        chosen = [by_label[label] for label in wanted]
+        chosen = fields if columns is None else [by_label[label] for label in wanted]
         self.fields = chosen + index
         names: dict[Hashable, str] = {name: name for name in index}
         names |= by_label
@@ -76,8 +78,9 @@ class Selection:
         if expression is None:
             return None
         try:
-            # Whether the names and types fit, before anything is fetched.
-            _row_of_nothing(schema).filter(expression)
+            # Whether the names and types fit, before anything is fetched. Without a row Arrow would compare nothing,
+            # and not see times with a zone beside times without.
+            nothing(schema, rows=1).filter(expression)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, KeyError) as error:
             # Arrow's own words quote the compared values, which may identify a patient.
             if name := _unmatched(error):
@@ -106,7 +109,7 @@ class Selection:
         while True:
             known = pa.schema([schema.field(name) for name in fields + extra])
             try:
-                known.empty_table().filter(self.expression)
+                nothing(known).filter(self.expression)
             except pa.ArrowInvalid as error:
                 name = _unmatched(error)
                 if name not in schema.names or name in fields + extra:
@@ -122,14 +125,6 @@ class Selection:
                 raise ArtifactColumnError(f"{self._where} has no column {label!r}{hint}", uri=self._where)
         if not repeated and len(set(wanted)) < len(wanted):
             raise ArtifactColumnError("columns names a column twice", uri=self._where)
-
-
-def _row_of_nothing(schema: pa.Schema) -> pa.Table:
-    """One row of missing values: without a row Arrow would not compare, and not see times with and without a zone."""
-    try:
-        return pa.Table.from_arrays([pa.nulls(1, field.type) for field in schema], schema=schema)
-    except (pa.ArrowException, TypeError, ValueError):
-        return schema.empty_table()  # a type that no value is missing of, such as a union
 
 
 def _is_of_zones(error: Exception) -> bool:

@@ -38,7 +38,15 @@ class Slice:
 
     def read(self, file: pq.ParquetFile) -> pa.Table:
         """The table of it."""
-        table = file.read_row_groups(list(self.groups), columns=self.names and list(self.names), use_threads=False)
+        names = self.names and list(self.names)
+        try:
+            table = file.read_row_groups(list(self.groups), columns=names, use_threads=False)
+        except pa.ArrowNotImplementedError:
+            if len(self.groups) == 1:
+                raise
+            # Arrow reads a nested dictionary, or nested text of 2 GB, of one row group only.
+            each = [file.read_row_groups([group], columns=names, use_threads=False) for group in self.groups]
+            table = pa.concat_tables(each)
         return table if self.names is None else table.select(list(self.names))
 
 
@@ -148,7 +156,7 @@ def table(
     for slice in slices:
         by_groups.setdefault(slice.groups, []).append(tables[slice])
     if not by_groups:
-        return schema.empty_table()
+        return nothing(schema)
     rows = [_side_by_side(parts) for parts in by_groups.values()]
     # Tables without columns have rows all the same, which Arrow does not add up; those are one slice.
     table = pa.concat_tables(rows) if len(rows) > 1 else rows[0]
@@ -156,6 +164,11 @@ def table(
         memory.check(sum(memory.decoded_bytes(column) for column in table.columns), where)
         table = table.cast(schema)
     return table
+
+
+def nothing(schema: pa.Schema, rows: int = 0) -> pa.Table:
+    """A table of missing values; `Schema.empty_table` has no lists of an extension type."""
+    return pa.Table.from_arrays([pa.nulls(rows, field.type) for field in schema], schema=schema)
 
 
 def _side_by_side(parts: list[pa.Table]) -> pa.Table:
