@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clinops_prefect.errors import UnsupportedFrameError
-from clinops_prefect.frames import foreign_values, objects
+from clinops_prefect.frames import foreign_values, objects, zones
 
 Note = dict[str, Any]
 
@@ -33,14 +33,23 @@ def note(values: "pd.Series[Any]", column: pa.ChunkedArray, where: str) -> Note 
     """
     dtype = values.dtype
     if isinstance(dtype, pd.StringDtype):
+        # Python's storage takes members of an enumeration and other subclasses of str, and keeps them. Which storage it
+        # is, the dtype of `pd.arrays.StringArray` does not say.
+        is_arrow = isinstance(values.array, pd.arrays.ArrowStringArray)
+        if not is_arrow and not set(map(type, values.dropna().to_numpy(dtype=object))) <= {str}:
+            raise UnsupportedFrameError(f"{where} {objects.complaint(values)}")
         return {"string": [dtype.storage, "NA" if dtype.na_value is pd.NA else "nan"]}
     if isinstance(dtype, pd.CategoricalDtype):
+        texts = {"texts": _texts(dtype)} if is_kept_as_text(dtype) else {}
         return {
             "category": pack(dtype.categories, f"{where}, its categories"),
             "ordered": bool(dtype.ordered),
+            **texts,
         }
     if isinstance(dtype, pd.ArrowDtype):
         return {"arrow": True}
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return _zoned_note(dtype, where)
     if not isinstance(dtype, np.dtype):
         return {"dtype": str(dtype)}
     if dtype.kind == "O":
@@ -48,6 +57,47 @@ def note(values: "pd.Series[Any]", column: pa.ChunkedArray, where: str) -> Note 
     if dtype.kind in _EXACT_KINDS or (dtype.kind in "mM" and np.datetime_data(cast(Any, dtype))[0] in _EXACT_UNITS):
         return None
     return {"numpy": dtype.str}
+
+
+def is_kept_as_text(dtype: Any) -> bool:
+    """Whether a column of this dtype is stored as a category of texts, since Parquet has no dictionary of its values.
+
+    So it is with the intervals that `pd.cut` and `pd.qcut` make, and with periods.
+    """
+    return isinstance(dtype, pd.CategoricalDtype) and isinstance(
+        dtype.categories.dtype, pd.IntervalDtype | pd.PeriodDtype
+    )
+
+
+def levels(index: "pd.Index[Any]") -> "list[pd.Index[Any]]":
+    """The values of each level, without their names."""
+    # With their names, `get_level_values(0)` would be a level that is called 0, wherever it stands.
+    nameless = index.set_names([None] * index.nlevels)
+    return [nameless.get_level_values(level) for level in range(index.nlevels)]
+
+
+def storable(df: pd.DataFrame) -> pd.DataFrame:
+    """The frame as it is stored: the names of its index are texts, and so are categories that Parquet does not have.
+
+    Its data are the given frame's own, which is left as it is.
+    """
+    index = df.index
+    if any(name is not None and not isinstance(name, str) for name in index.names):
+        index = index.set_names([None if name is None else str(name) for name in index.names])
+    if any(is_kept_as_text(level.dtype) for level in levels(index)):
+        arrays = [_as_text(level, level) if is_kept_as_text(level.dtype) else level for level in levels(index)]
+        index = (
+            pd.MultiIndex.from_arrays(arrays, names=index.names) if len(arrays) > 1 else arrays[0].rename(index.name)
+        )
+    positions = [position for position, dtype in enumerate(df.dtypes) if is_kept_as_text(dtype)]
+    if index is df.index and not positions:
+        return df
+    df = df.copy(deep=False)  # not rename_axis, with which pandas 2 copies the data
+    df.index = index
+    for position in positions:
+        values = df.iloc[:, position]
+        df.isetitem(position, _as_text(values, values.cat))
+    return df
 
 
 def needs_proof(values: "pd.Series[Any]") -> bool:
@@ -58,8 +108,8 @@ def needs_proof(values: "pd.Series[Any]") -> bool:
     if isinstance(dtype, pd.DatetimeTZDtype):
         return str(dtype.tz) != "UTC"
     if isinstance(dtype, pd.CategoricalDtype):
-        # The values are codes, but Parquet has no dictionaries of periods, nor Arrow a cast to them.
-        return not isinstance(dtype.categories.dtype, np.dtype | pd.StringDtype)
+        # The values are codes, but not each dictionary is as exact in Parquet as a column of the same type.
+        return not (isinstance(dtype.categories.dtype, np.dtype | pd.StringDtype) or is_kept_as_text(dtype))
     return not (isinstance(dtype, pd.StringDtype) or str(dtype) in _EXACT_NAMES)
 
 
@@ -80,13 +130,19 @@ def restore(column: pa.ChunkedArray, note: Note) -> Any:
         return column.to_pandas().to_numpy().astype(note["numpy"])
     if "string" in note:
         storage, missing = note["string"]
-        return cast(Any, pd.StringDtype(storage, na_value=pd.NA if missing == "NA" else np.nan)).__from_arrow__(column)
+        text = cast(Any, pd.StringDtype(storage, na_value=pd.NA if missing == "NA" else np.nan))
+        if storage == "python":
+            # In pandas 2.3 `__from_arrow__` makes an array of another class, whose missing values are others.
+            return pd.array(column.to_numpy(zero_copy_only=False), dtype=text)
+        return text.__from_arrow__(column)
     if "category" in note:
         return _categorical(column, note)
     if "arrow" in note:
         return pd.arrays.ArrowExtensionArray(column)
     if "object" in note:
         return objects.restore(column, note["object"])
+    if "zone" in note:
+        return pd.DatetimeTZDtype(note["unit"], zones.restore(note["zone"])).__from_arrow__(column)
     return pd.api.types.pandas_dtype(note["dtype"]).__from_arrow__(column)  # type: ignore[union-attr]
 
 
@@ -108,17 +164,26 @@ def pack(index: "pd.Index[Any]", where: str) -> Note:
     """A few values (categories, labels) as JSON: an Arrow stream in base64, and the note that restores them."""
     values = pd.Series(index)
     try:
-        column = pa.chunked_array([pa.array(values, from_pandas=True)])
+        stored = _as_text(values, values.cat) if is_kept_as_text(index.dtype) else values
+        column = pa.chunked_array([pa.array(stored, from_pandas=True)])
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         raise UnsupportedFrameError(f"{where}: {objects.complaint(values)}") from None
     found = note(values, column, where)
+    packed = _packed(column, found, index, where)
+    # Few values, and no other proof looks at them.
+    if not is_plain(index.dtype) and not _same(index, unpack(packed)):
+        raise UnsupportedFrameError(f"{where}: {objects.complaint(values)}")
+    return packed
+
+
+def _packed(column: pa.ChunkedArray, note: Note | None, index: "pd.Index[Any]", where: str) -> Note:
     table = pa.table({"values": column})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)
     return {
         "values": base64.b64encode(sink.getvalue()).decode(),
-        "note": found,
+        "note": note,
         "freq": frequency(index, where),
     }
 
@@ -133,12 +198,44 @@ def unpack(packed: Note) -> "pd.Index[Any]":
     return cast("pd.Index[Any]", index)
 
 
+def _same(before: "pd.Index[Any]", after: "pd.Index[Any]") -> bool:
+    if before.dtype != after.dtype or len(before) != len(after):
+        return False
+    return objects.same(before.astype(object).to_numpy(), after.astype(object).to_numpy())
+
+
 def _packed_column(packed: Note) -> pa.ChunkedArray:
     return pa.ipc.open_stream(base64.b64decode(packed["values"])).read_all().column(0)
 
 
+def _zoned_note(dtype: pd.DatetimeTZDtype, where: str) -> Note:
+    description = zones.describe(dtype.tz)
+    if description is None:
+        raise UnsupportedFrameError(
+            f"{where} has a time zone that has no name to keep it by ({type(dtype.tz).__name__}); convert it, with "
+            ".dt.tz_convert('UTC')"
+        )
+    name = str(dtype)
+    try:
+        # The name stands for the zone as the pandas that reads it has zones: version 2 has those of pytz.
+        if zones.same(cast(pd.DatetimeTZDtype, pd.api.types.pandas_dtype(name)).tz, dtype.tz):
+            return {"dtype": name}
+    except TypeError:
+        pass  # no name of a zone (dateutil, a named offset)
+    return {"dtype": name, "unit": dtype.unit, "zone": list(description)}
+
+
+def _as_text(values: Any, categories: Any) -> Any:
+    return categories.rename_categories(_texts(values.dtype))
+
+
+def _texts(dtype: pd.CategoricalDtype) -> list[str]:
+    return [str(category) for category in dtype.categories]
+
+
 def _categorical(column: pa.ChunkedArray, note: Note) -> pd.Categorical:
-    known = _packed_column(note["category"])
+    # The texts are stored: another version of pandas may have others for the same values.
+    known = pa.array(note["texts"], pa.string()) if "texts" in note else _packed_column(note["category"])
     dtype = pd.CategoricalDtype(unpack(note["category"]), ordered=note["ordered"])
     codes = [np.array([], dtype="int8")]
     # Row groups may each bring a dictionary of their own, in order of first appearance; map them all to ours.

@@ -236,7 +236,7 @@ def _prove(df: pd.DataFrame, table: pa.Table, again: Callable[[pa.Table], pa.Tab
     names = table.column_names[: len(df.columns)]
     unproven = [i for i, dtype in enumerate(df.dtypes) if not columns.is_plain(dtype)]
     doubtful = [i for i in unproven if columns.needs_proof(df.iloc[:, i])]
-    levels = [pd.Series(df.index.get_level_values(level)) for level in range(df.index.nlevels)] if index else []
+    levels = [pd.Series(level) for level in columns.levels(df.index)] if index else []
     index_doubtful = any(columns.needs_proof(level) for level in levels)
     if not doubtful and not index_doubtful:
         return
@@ -254,8 +254,8 @@ def _prove(df: pd.DataFrame, table: pa.Table, again: Callable[[pa.Table], pa.Tab
     for position, original in enumerate(doubtful):
         if not _equal(df.iloc[:, original], back.iloc[:, position]):
             raise _refused_column(df, original)
-    for number, level in enumerate(levels):
-        if not _equal(level, pd.Series(back.index.get_level_values(number))):
+    for number, (level, found) in enumerate(zip(levels, columns.levels(back.index), strict=False)):
+        if not _equal(level, pd.Series(found)):
             raise UnsupportedFrameError(f"the index (level {number}) {objects.complaint(level)}")
 
 

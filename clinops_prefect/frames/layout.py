@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Hashable
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -19,6 +20,8 @@ from clinops_prefect.frames.conversion import table_of
 from clinops_prefect.frames.decoding import decoding
 
 LAYOUT_KEY = b"clinops.layout"
+# What pandas 3 calls `str`, and pandas 2 has too, but takes that name for objects.
+_TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 _UNREADABLE = "the layout stored with the table cannot be read"
 
 _CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError, KeyError)
@@ -36,11 +39,8 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
     """
     _check_frame(df)
     attrs = _json_attrs(df.attrs)
-    named = df
-    if any(name is not None and not isinstance(name, str) for name in df.index.names):
-        texts: list[Any] = [None if name is None else str(name) for name in df.index.names]
-        named = df.rename_axis(index=texts)
     try:
+        named = columns.storable(df)
         # A range that does not begin at 0 says something about its rows, and filters must find it beside them.
         is_label = isinstance(df.index, pd.RangeIndex) and (df.index.start, df.index.step) != (0, 1) and not numbered
         table = table_of(named, preserve_index=True if is_label else None)
@@ -61,9 +61,8 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
         where = f"column {df.columns[position]!r}"
         if found := columns.note(df.iloc[:, position], table.column(field), where):
             notes[field] = found
-    for level, field in enumerate(index):
-        values = pd.Series(df.index.get_level_values(level))
-        if found := columns.note(values, table.column(field), f"the index (level {level})"):
+    for level, (field, level_values) in enumerate(zip(index, columns.levels(df.index) if index else [], strict=True)):
+        if found := columns.note(pd.Series(level_values), table.column(field), f"the index (level {level})"):
             notes[field] = found
     layout = {
         "columns": notes,
@@ -214,7 +213,7 @@ def index_note(index: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
     for name in index.names:
         if name is not None and type(name) not in (str, int, float, bool):
             raise UnsupportedFrameError(f"an index name is of type {type(name).__name__}; make it text")
-    levels = [index.get_level_values(level) for level in range(index.nlevels)]
+    levels = columns.levels(index)
     note: dict[str, Any] = {
         "fields": fields,
         "names": list(index.names),
@@ -258,16 +257,18 @@ def labels_note(labels: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
             raise UnsupportedFrameError(f"the name of df.columns is of type {type(name).__name__}; make it text")
     if isinstance(labels, pd.RangeIndex):
         return {"names": names, "fields": fields, "range": [labels.start, labels.stop, labels.step]}
-    if labels.nlevels == 1 and str(labels.dtype) in ("str", "object") and list(labels) == fields:
-        return {"names": names, "dtype": str(labels.dtype)}
+    plain = {np.dtype(object): "object", _TEXT: "str"}.get(labels.dtype)
+    if plain and labels.nlevels == 1 and list(labels) == fields and set(map(type, labels)) <= {str}:
+        return {"names": names, "dtype": plain}
     # Labels that are not plain text are kept as a table of their own, one column a level.
-    packed = [columns.pack(labels.get_level_values(level), "df.columns") for level in range(labels.nlevels)]
+    packed = [columns.pack(level, "df.columns") for level in columns.levels(labels)]
     return {"names": names, "fields": fields, "levels": packed, "multi": isinstance(labels, pd.MultiIndex)}
 
 
 def _labels(note: dict[str, Any], fields: list[str]) -> "pd.Index[Any]":
     if "dtype" in note:
-        plain: pd.Index[Any] = pd.Index(fields, dtype=note["dtype"], name=note["names"][0])
+        dtype = _TEXT if note["dtype"] == "str" else note["dtype"]
+        plain: pd.Index[Any] = pd.Index(fields, dtype=dtype, name=note["names"][0])
         return plain
     labels: pd.Index[Any]
     if "range" in note:
@@ -289,6 +290,8 @@ def _check_frame(df: pd.DataFrame) -> None:
     if type(df) is not pd.DataFrame:
         raise UnsupportedFrameError(f"a pandas DataFrame is needed, not a {_type_name(df)}{_remedy(df)}")
     _refuse_duplicates([str(label) for label in df.columns])
+    if not df.columns.is_unique:  # times of one instant in two zones are equal, and their texts are not
+        raise UnsupportedFrameError("two column labels are equal although they look different; rename one of them")
     # pyarrow warns about these, then turns them into text.
     if df.columns.nlevels == 1 and df.columns.inferred_type.startswith("mixed"):
         raise UnsupportedFrameError("column labels mix types; use df.columns = df.columns.astype(str)")
@@ -331,12 +334,12 @@ def _refusal(df: pd.DataFrame) -> UnsupportedFrameError:
             pa.Table.from_pandas(df.iloc[:, [position]], preserve_index=False)
         except _CONVERSION_ERRORS:
             return UnsupportedFrameError(f"column {label!r} {objects.complaint(df.iloc[:, position])}")
-    return UnsupportedFrameError(f"the index {objects.complaint(pd.Series(df.index.get_level_values(0)))}")
+    return UnsupportedFrameError(f"the index {objects.complaint(pd.Series(columns.levels(df.index)[0]))}")
 
 
 def _json_attrs(attrs: dict[Hashable, Any]) -> dict[Hashable, Any]:
     try:
-        if json.loads(json.dumps(attrs)) == attrs:
+        if objects.same(attrs, json.loads(json.dumps(attrs))):
             return attrs
     except (TypeError, ValueError):
         pass

@@ -1,10 +1,13 @@
 """Frames, names and selections at random."""
 
 import datetime as dt
+import enum
 import string
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
+from dateutil import tz
 from hypothesis import strategies as st
 
 SEGMENT = st.text(st.characters(exclude_characters="/", exclude_categories=("Cs",)), min_size=1, max_size=12)
@@ -30,7 +33,18 @@ GOOD_NAME = st.lists(
 TEXTS = st.text(max_size=8) | st.sampled_from(["007", "", "NA", "nan", "null", "true", "1e5", " ", "a,b", '"', "\r\n"])
 STAMPS = st.datetimes(dt.datetime(1800, 1, 1), dt.datetime(2200, 1, 1))
 _ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "+05:30"])
+STORAGES = [pd.StringDtype(storage, na_value=na) for storage in ("python", "pyarrow") for na in (pd.NA, np.nan)]
 _UNITS = st.sampled_from(["s", "ms", "us", "ns"])
+# In few zones, so that a column has now one of them, now several.
+MOMENTS = st.sampled_from(
+    [dt.UTC, dt.timezone(dt.timedelta(hours=-4)), ZoneInfo("Europe/Berlin"), tz.gettz("Europe/Berlin")]
+).flatmap(lambda zone: st.datetimes(dt.datetime(2023, 10, 29), dt.datetime(2023, 10, 30), timezones=st.just(zone)))
+
+
+class Unit(enum.StrEnum):
+    """What `==` takes for text."""
+
+    BPM = "bpm"
 
 
 def _column(
@@ -65,7 +79,7 @@ def _floats(draw: st.DrawFn, rows: int) -> pd.Series:
 
 
 def _strings(draw: st.DrawFn, rows: int) -> pd.Series:
-    dtype = draw(st.sampled_from(["str", "string", "object"]))
+    dtype = draw(st.sampled_from([*STORAGES, "object"]))
     return _column(draw, TEXTS, rows, dtype, draw(st.sampled_from([None, np.nan, pd.NA])))
 
 
@@ -84,6 +98,10 @@ def _deltas(draw: st.DrawFn, rows: int) -> pd.Series:
 def _categories(draw: st.DrawFn, rows: int) -> pd.Series:
     choices: st.SearchStrategy = draw(st.sampled_from([TEXTS, st.integers(-5, 5), st.booleans(), STAMPS]))
     categories = pd.Index(draw(st.lists(choices, unique=True, min_size=1, max_size=4)))
+    if draw(st.booleans()):
+        breaks = draw(st.sampled_from([range(len(categories) + 1), pd.date_range("2110", periods=len(categories) + 1)]))
+        closed = draw(st.sampled_from(["left", "right", "both", "neither"]))
+        categories = pd.IntervalIndex.from_breaks(breaks, closed=closed)
     codes = draw(st.lists(st.integers(-1, len(categories) - 1), min_size=rows, max_size=rows))
     return pd.Series(pd.Categorical.from_codes(codes, categories, ordered=draw(st.booleans())))
 
@@ -91,6 +109,8 @@ def _categories(draw: st.DrawFn, rows: int) -> pd.Series:
 def _objects(draw: st.DrawFn, rows: int) -> pd.Series:
     kinds = [st.integers(-(2**40), 2**40), st.booleans(), st.floats(), st.dates(), st.times(), st.binary(max_size=4)]
     kinds += [st.decimals(-100, 100, places=2), st.lists(st.integers(0, 9), max_size=3), STAMPS]
+    kinds += [MOMENTS, MOMENTS.map(lambda moment: [moment]), st.times() | st.times(timezones=st.just(dt.UTC))]
+    kinds += [MOMENTS.map(pd.Timestamp), st.sampled_from(Unit) | st.just("bpm"), st.integers(-9, 9).map(np.int32)]
     kinds += [st.one_of(st.integers(0, 5), st.text(max_size=3)), st.timedeltas(), st.tuples(st.integers(0, 3))]
     return _column(draw, draw(st.sampled_from(kinds)), rows, object, draw(st.sampled_from([None, np.nan, pd.NaT])))
 
@@ -124,6 +144,8 @@ def labels(draw: st.DrawFn, columns: int) -> pd.Index:
         st.sampled_from([_LABELS, _LABELS, _LABELS, st.integers(), st.dates(), st.tuples(_LABELS, st.integers(0, 3))])
     )
     found = pd.Index(draw(st.lists(of, min_size=columns, max_size=columns, unique=True)))
+    if of is _LABELS:
+        found = found.astype(draw(st.sampled_from([object, *STORAGES])))
     name = draw(st.none() | st.text(max_size=4))
     return found.rename(name) if found.nlevels == 1 else found
 
@@ -171,7 +193,7 @@ def plain_frames(draw: st.DrawFn, rows: int) -> pd.DataFrame:
         {
             "stay_id": pd.Series(draw(st.lists(st.integers(0, 4), min_size=rows, max_size=rows)), dtype="int64"),
             "hr": _column(draw, st.sampled_from([60.0, 80.5, 1e9]), rows, "float64", np.nan),
-            "code": _column(draw, st.sampled_from(["007", "a", ""]), rows, "str", None),
+            "code": _column(draw, st.sampled_from(["007", "a", ""]), rows, STORAGES[-1], None),
             "n": _column(draw, st.integers(0, 3), rows, "Int64", pd.NA),
             "t": pd.Series(draw(st.lists(STAMPS, min_size=rows, max_size=rows)), dtype="datetime64[us]"),
         }

@@ -62,10 +62,12 @@ def test_in_an_envelope_a_frame_is_text() -> None:
 
 
 def test_containers_of_frames_come_back_equal() -> None:
-    value = {"frames": [FRAME, FRAME.iloc[:0]], "counts": {"rows": 3}, "pair": (FRAME, None)}
+    # A slice keeps the labels of rows that are not in it, by which pandas 2.3 says what an empty level is of.
+    empty = FRAME.iloc[:0].set_axis(FRAME.index[:0].remove_unused_levels())
+    value = {"frames": [FRAME, empty], "counts": {"rows": 3}, "pair": (FRAME, None)}
     for back in both_ways(value):
         assert_frame_equal(back["frames"][0], FRAME)
-        assert_frame_equal(back["frames"][1], FRAME.iloc[:0])
+        assert_frame_equal(back["frames"][1], empty)
         assert back["counts"] == {"rows": 3}
         assert type(back["pair"]) is tuple
         assert_frame_equal(back["pair"][0], FRAME)

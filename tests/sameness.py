@@ -1,0 +1,140 @@
+"""Whether two things are the same in everything that Python, NumPy and pandas can tell apart.
+
+`==` and pandas' own comparisons take 08:00-04:00 for 07:00-05:00, 1 for True and for np.int64(1), None for nan, and a
+member of an enumeration for its value. This one shares no code with the package, nor with them.
+"""
+
+import datetime as dt
+import decimal
+import enum
+import pathlib
+import uuid
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def assert_identical(left: Any, right: Any) -> None:
+    """Compare types, values, dtypes, indexes, labels, zones and offsets, at any depth."""
+    one, other = portrait(left), portrait(right)
+    if one != other:
+        raise AssertionError(_first_difference(one, other, "it"))
+
+
+def identical(left: Any, right: Any) -> bool:
+    """The same as a truth value."""
+    return portrait(left) == portrait(right)
+
+
+def portrait(value: Any) -> Any:
+    """The value as tuples of types and texts, which are equal only if the values are the same."""
+    kind = type(value)
+    if value is None or value is pd.NA or value is pd.NaT:
+        return ("missing", repr(value))
+    if isinstance(value, enum.Enum):
+        return (kind, value.name)
+    if isinstance(value, np.generic):
+        return (kind, value.dtype.str, _numbers(np.asarray(value)))
+    if isinstance(value, float):
+        return (kind, "nan" if value != value else float.hex(value))
+    if isinstance(value, str | bytes | int):  # a bool is an int
+        plain = next(of for of in (str, bytes, int) if isinstance(value, of))
+        return (kind, plain.__repr__(value))
+    if isinstance(value, dt.datetime):
+        clock = value.replace(tzinfo=None)
+        return (kind, clock.isoformat(), value.fold, _zone(value.tzinfo), value.utcoffset(), _unit(value))
+    if isinstance(value, dt.time):
+        return (kind, value.replace(tzinfo=None).isoformat(), value.fold, _zone(value.tzinfo))
+    if isinstance(value, dt.timedelta):
+        return (kind, value.days, value.seconds, value.microseconds, getattr(value, "nanoseconds", 0), _unit(value))
+    if isinstance(value, dt.date):
+        return (kind, value.isoformat())
+    if isinstance(value, dt.tzinfo):
+        return _zone(value)
+    if isinstance(value, decimal.Decimal):
+        return (kind, value.as_tuple())
+    if isinstance(value, uuid.UUID | pathlib.PurePath):
+        return (kind, str(value))
+    if isinstance(value, pd.Period):
+        return (kind, value.ordinal, value.freqstr)
+    if isinstance(value, pd.Interval):
+        return (kind, portrait(value.left), portrait(value.right), value.closed)
+    if isinstance(value, list | tuple):
+        return (kind, tuple(map(portrait, value)))
+    if isinstance(value, set | frozenset):
+        return (kind, frozenset(map(portrait, value)))
+    if isinstance(value, dict):
+        return (kind, tuple((portrait(key), portrait(item)) for key, item in value.items()))
+    if isinstance(value, np.ndarray):
+        return (kind, value.dtype.str, value.shape, _numbers(value))
+    if isinstance(value, pd.DataFrame):
+        columns = tuple(_column(value.iloc[:, position]) for position in range(value.shape[1]))
+        return (kind, _index(value.index), _index(value.columns), columns, portrait(value.attrs), str(value.flags))
+    if isinstance(value, pd.Series):
+        return (kind, portrait(value.name), _index(value.index), _column(value), portrait(value.attrs))
+    if isinstance(value, pd.Index):
+        return _index(value)
+    return (kind, repr(value))
+
+
+def _column(values: Any) -> Any:
+    return (_dtype(values.dtype), _numbers(values.to_numpy()) if _is_numpy(values.dtype) else _each(values.array))
+
+
+def _index(index: pd.Index) -> Any:
+    names = tuple(map(portrait, index.names))
+    if isinstance(index, pd.MultiIndex):
+        # `get_level_values(0)` would be the level that is called 0.
+        nameless = index.set_names([None] * index.nlevels)
+        return (type(index), names, tuple(_column(nameless.get_level_values(at)) for at in range(index.nlevels)))
+    return (type(index), names, getattr(index, "freqstr", None), _column(index))
+
+
+def _is_numpy(dtype: Any) -> bool:
+    return isinstance(dtype, np.dtype)
+
+
+def _each(values: Any) -> Any:
+    return tuple(map(portrait, values))
+
+
+def _numbers(values: np.ndarray) -> Any:
+    """The elements; of floats their bits, but for what a NaN has in it."""
+    if values.dtype == object:
+        return _each(values.ravel())
+    if values.dtype.kind in "fc":
+        values = np.where(np.isnan(values), np.asarray(np.nan, dtype=values.dtype), values)
+    return np.ascontiguousarray(values).tobytes()
+
+
+def _dtype(dtype: Any) -> Any:
+    if isinstance(dtype, pd.StringDtype):
+        return (type(dtype), dtype.storage, repr(dtype.na_value))
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return (type(dtype), dtype.unit, _zone(dtype.tz))
+    if isinstance(dtype, pd.CategoricalDtype):
+        return (type(dtype), _index(dtype.categories), dtype.ordered)
+    if isinstance(dtype, pd.ArrowDtype):
+        # Parquet has a name of its own for what is in a list; to Arrow the types are equal.
+        return (type(dtype), str(dtype.pyarrow_dtype).replace("list<item:", "list<element:"))
+    if isinstance(dtype, pd.IntervalDtype):
+        return (type(dtype), _dtype(dtype.subtype), dtype.closed)
+    return (type(dtype), dtype.str if _is_numpy(dtype) else str(dtype))
+
+
+def _zone(zone: dt.tzinfo | None) -> Any:
+    # Not `==`: zones of two kinds may be equal, and a name makes no difference to dt.timezone.
+    return None if zone is None else (type(zone), repr(zone))
+
+
+def _unit(value: Any) -> str | None:
+    return value.unit if isinstance(value, pd.Timestamp | pd.Timedelta) else None
+
+
+def _first_difference(one: Any, other: Any, path: str) -> str:
+    if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
+        for position, (x, y) in enumerate(zip(one, other, strict=True)):
+            if x != y:
+                return _first_difference(x, y, f"{path}.{position}")
+    return f"at {path}: {one!r:.200} is not {other!r:.200}"
