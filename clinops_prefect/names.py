@@ -19,6 +19,10 @@ _BIDI_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\
 _INVISIBLE = frozenset("\u00ad\u034f\u180e\u200b\u2060\u2061\u2062\u2063\u2064\u3164\ufeff\uffa0")
 
 
+# The same grammar for the form in the Prefect UI, which saves a block without asking this package.
+PREFIX_PATTERN = r"^(?!/)(?!.*//)(?!(.*/)?\.{1,2}(/|$))[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+
+
 def check_name(name: str, *, what: str = "artifact name") -> str:
     """Return `name` if it follows the grammar.
 

@@ -278,6 +278,7 @@ class PipelineStore(StoreBlock, abc.ABC):
         Returns:
             The copy's URI. An artifact of that name is replaced.
         """
+        self.refuse_without_protection()
         backend, origin, key = self._backend(), self._key(source), self._key(target)
         if origin == key:
             backend.head(key)  # S3 refuses to copy an object to itself
@@ -326,6 +327,7 @@ class PipelineStore(StoreBlock, abc.ABC):
         return self._write(key, encode, {**metadata, **(mark or {})}, overwrite)
 
     def _write(self, key: str, encode: Callable[[], Any], metadata: dict[str, str], overwrite: bool) -> str:
+        self.refuse_without_protection()
         backend = self._backend()
         try:
             self._codec.write(backend, key, encode(), self.format, metadata, overwrite)

@@ -22,20 +22,19 @@ from clinops_prefect.errors import (
     ServiceUnavailableError,
 )
 from clinops_prefect.links import LOGO, UI_GUIDE
-from clinops_prefect.names import check_name, check_prefix, join, nearest
+from clinops_prefect.names import PREFIX_PATTERN, check_name, check_prefix, join
+from clinops_prefect.saved_block import SavedBlock
 from clinops_prefect.storage_format import StorageFormat
 from clinops_prefect.trust import check_result, noted_result, result_block
 from clinops_prefect.twins import asynchronous
 
 T = TypeVar("T")
 
-# What Prefect puts among the fields of a block that it hydrates.
-_PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
 # An object that changes under a reader this often is being overwritten in a loop.
 _TRIES = 5
 
 
-class StoreBlock(WritableFileSystem, abc.ABC):
+class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
     """The fields that all stores share, plain objects, and Prefect results."""
 
     # hide_input_in_errors: pydantic would quote the whole input, secrets included.
@@ -50,7 +49,7 @@ class StoreBlock(WritableFileSystem, abc.ABC):
     prefix: str = Field(
         default="",
         description="The path below which the store keeps everything it writes, such as clinops/prod.",
-        json_schema_extra={"position": 1},
+        json_schema_extra={"position": 1, "pattern": PREFIX_PATTERN},
     )
     format: StorageFormat = Field(
         default=StorageFormat.PARQUET,
@@ -73,16 +72,8 @@ class StoreBlock(WritableFileSystem, abc.ABC):
             if self._first_field in data:
                 raise TypeError(f"{type(self).__name__} got {self._first_field!r} twice")
             data[self._first_field] = first
-        # Prefect loses these when it hydrates a block in another process; kept, the block stays the saved one there.
-        kept = {key: data.pop(key) for key in _PREFECT_KEYS if key in data}
-        fields = type(self).model_fields
-        for key in data:
-            if key not in fields and key != "block_type_slug":
-                raise TypeError(f"{type(self).__name__} has no field {key!r}{nearest(key, fields)}")
         data["prefix"] = check_prefix(data.get("prefix") or "")
         super().__init__(**data)
-        for key, value in kept.items():
-            setattr(self, key, value)
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -127,6 +118,7 @@ class StoreBlock(WritableFileSystem, abc.ABC):
         Returns:
             The object's URI.
         """
+        self.refuse_without_protection()
         key = self._checked_key(join(self.prefix, check_name(path, what="path")))
         backend = self._backend()
         plain.write(backend, key, data, content_type)

@@ -113,6 +113,7 @@ class StepFunctionsPipeline(StateMachine):
                 log destination that AWS does not know yet is waited for, at most 30 s.
             ServiceUnavailableError: AWS cannot be reached, or keeps no more versions.
         """
+        self.refuse_without_protection()
         definition = self.definition()
         configurations = {
             "loggingConfiguration": self.logging_configuration,

@@ -3,7 +3,7 @@
 import json
 import re
 from abc import ABC
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from prefect.blocks.abstract import JobBlock
 from prefect_aws import AwsCredentials
@@ -11,6 +11,8 @@ from pydantic import Field
 
 from clinops_prefect.endpoints import check_endpoint
 from clinops_prefect.errors import InvalidPipelineError
+from clinops_prefect.fields import protections
+from clinops_prefect.saved_block import SavedBlock
 from clinops_prefect.step_functions.language.check import DEFINITION_BYTES, definition_problems, name_problems
 from clinops_prefect.step_functions.language.diagram import Diagram
 from clinops_prefect.step_functions.language.machine_settings import logging_problems, tag_problems
@@ -20,11 +22,9 @@ from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep,
 # Of one state machine: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 VERSIONS_AT_MOST = 1000
 _ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d+):role/.+")
-# What Prefect puts into the data of a block that it hydrates; context hydration would lose them.
-_PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
 
 
-class StateMachine(JobBlock, ABC):  # type: ignore[type-arg]
+class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
     """A state machine of steps that run one after the other; `StepFunctionsPipeline` deploys and runs it."""
 
     name: str = Field(description="The state machine's name.")
@@ -64,19 +64,33 @@ class StateMachine(JobBlock, ABC):  # type: ignore[type-arg]
         default=False, description="Show the cause of a failure, which your functions write, in messages and logs."
     )
 
+    _invalid: ClassVar[Any] = InvalidPipelineError
+
     def __new__(cls, *_args: Any, **data: Any) -> Self:
         # Block's own __new__ takes keywords only.
         return super().__new__(cls, **data)
 
     def __init__(self, name: str = "", role_arn: str = "", /, **data: Any) -> None:
-        prefect = {key: data.pop(key) for key in _PREFECT_KEYS if key in data}
-        data.pop("block_type_slug", None)
-        refuse_unknown(type(self), list(data))
         given = {"name": name, "role_arn": role_arn}
         super().__init__(**{key: value for key, value in given.items() if value}, **data)
         check_endpoint(self.endpoint_url, allow_http=self.allow_http)
-        for key, value in prefect.items():
-            setattr(self, key, value)
+
+    @classmethod
+    def _refuse_unknown(cls, data: dict[str, Any]) -> None:
+        refuse_unknown(cls, list(data))
+
+    def refuse_without_protection(self) -> None:
+        """Also for what a step has.
+
+        Raises:
+            InvalidPipelineError: A field of a newer version that protects data is unknown here.
+        """
+        super().refuse_without_protection()
+        if unknown := sorted({name for step in self.steps for name in protections(step.model_extra)}):
+            raise InvalidPipelineError(
+                f"a step was saved by a newer version, with {', '.join(unknown)}, which is unknown here: it would run "
+                "without that encryption. Install the newer clinops-prefect on this machine"
+            )
 
     def add_step(self, step: Step) -> Self:
         """Add a step at the end, and return the pipeline.

@@ -7,7 +7,10 @@ import difflib
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from clinops_prefect.errors import InvalidPipelineError
+from clinops_prefect.fields import is_reading_saved, reasons, without_unknown
 
 
 class UnknownKeywordError(TypeError, ValueError):
@@ -35,15 +38,28 @@ def refuse_unknown(cls: type[BaseModel], given: Sequence[str]) -> None:
 # `kw_only=False` below is for type checkers, which otherwise refuse a positional argument; pydantic ignores it.
 class _Part(BaseModel):
     # pydantic would quote the whole input, parameters included.
-    model_config = ConfigDict(hide_input_in_errors=True)
+    # extra: marks of what a newer version has saved, see `fields`; `__init__` refuses any other.
+    model_config = ConfigDict(hide_input_in_errors=True, extra="allow")
 
     def __init__(self, *args: Any, **data: Any) -> None:
         fields = list(type(self).model_fields)
         if len(args) > len(fields) or (twice := set(data) & set(fields[: len(args)])):
             problem = f"gets {sorted(twice)[0]!r} twice" if len(args) <= len(fields) else "gets too many arguments"
             raise UnknownKeywordError(f"{type(self).__name__} {problem}")
-        refuse_unknown(type(self), list(data))
-        super().__init__(**dict(zip(fields, args, strict=False)), **data)
+        if is_reading_saved():
+            # But a field of another kind of step tells the kinds apart, and is no news.
+            fields_of_all = [item for kind in _Part.__subclasses__() for item in kind.model_fields.items()]
+            known = {name for name, field in fields_of_all} | {field.alias or name for name, field in fields_of_all}
+            data = without_unknown("a step of a pipeline", data, known)
+            refuse_unknown(type(self), [name for name in data if name in known])
+        else:
+            refuse_unknown(type(self), list(data))
+        try:
+            super().__init__(**dict(zip(fields, args, strict=False)), **data)
+        except ValidationError as error:
+            if is_reading_saved():
+                raise  # pydantic adds where in the document it is
+            raise InvalidPipelineError(f"{type(self).__name__}: {reasons(error)}") from None
 
 
 class Retry(_Part):
