@@ -48,6 +48,7 @@ def backfill(
     fhir_table: str = "",
     engine: str = DEFAULT_ENGINE,
     refresh: bool = False,
+    accept_empty: bool = False,
 ) -> list[dict[str, Any]]:
     """Compute the features of each date that is not complete.
 
@@ -64,6 +65,7 @@ def backfill(
         fhir_table: …
         engine: …
         refresh: …
+        accept_empty: …
 
     Returns:
         Per date `state` (`computed`, or `complete before`) and its number of `windows`.
@@ -83,6 +85,7 @@ def backfill(
         "fhir_table": fhir_table,
         "engine": engine,
         "refresh": refresh,
+        "accept_empty": accept_empty,
     }
     common = {"source": source, "store": store, "options": options}
     with task_runner(f"threads={concurrency}") as runner:

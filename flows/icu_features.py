@@ -17,11 +17,13 @@ from prefect.task_runners import TaskRunner
 
 from clinops_prefect import PipelineStore, __version__
 from clinops_prefect.tasks import open_store
-from flows.icu.catalogue import DEFAULT_CATALOGUE, Catalogue, load_catalogue
-from flows.icu.counts import add_counts
+from flows.icu.acceptance import accept, objections, summary
+from flows.icu.catalogue import DEFAULT_CATALOGUE, load_catalogue
+from flows.icu.counts import Counts, add_counts
 from flows.icu.quality import quality_document
 from flows.icu.windows import check_window
 from flows.running import artifacts, scheduling
+from flows.running.claim import claimed
 from flows.running.command_line import features_main
 from flows.running.engines import DEFAULT_ENGINE, task_runner
 from flows.running.partition import Partition, fingerprint, input_files
@@ -58,6 +60,7 @@ def icu_features(
     fhir_table: str = "",
     engine: str = DEFAULT_ENGINE,
     refresh: bool = False,
+    accept_empty: bool = False,
 ) -> dict[str, Any]:
     """Compute the ICU features of a date's partition, or find that it is complete.
 
@@ -74,6 +77,8 @@ def icu_features(
         fhir_table: Which FHIR codes are which items; empty, the one that comes with the flow.
         engine: What the tasks run on: `threads[=N]`, `processes[=N]`, `dask[=ADDRESS]` or `ray[=ADDRESS]`.
         refresh: Compute also what is complete already, of the same inputs by the same code.
+        accept_empty: Publish also a result without values, or without those of a table or variable that had some in
+            what it replaces.
 
     Returns:
         The manifest, of this run or of the one that made the same before: run, inputs, parameters,
@@ -82,6 +87,8 @@ def icu_features(
     Raises:
         ValueError: A parameter is wrong.
         TableError: A source table is missing or cannot be read.
+        NotAcceptedError: The result is empty, or much worse than what it would replace; the date is as it was.
+        DateClaimedError: Another run of the date is under way.
         ClinopsPrefectError: The store cannot be used.
     """
     logger, date = get_run_logger(), scheduling.date_of_run(date)
@@ -94,54 +101,85 @@ def icu_features(
     found = find_source(source, codes)
     # What can be wrong with credentials and the bucket shows here, before anything is read.
     target.exists(f"icu/{date}/cohort")
-    inputs = input_files(found.paths, found.root)
-    parameters = {
-        "shards": shards,
-        "window_hours": window_hours,
-        "horizon_hours": horizon_hours,
-        "catalogue_sha256": known.sha256,
-        **({"fhir_table_sha256": codes.sha256} if found.is_fhir else {}),
-        "format": target.format.value,
-    }
-    partition = Partition(date.isoformat(), fingerprint(inputs, parameters))
-    parameters = {"date": partition.date, **parameters}
-    manifest = None if refresh else partition.complete(target)
-    if refresh or manifest is not None:
-        partition.clear(target)
-    if manifest is not None:
-        logger.info("%s is complete, of the same inputs by the same code; nothing to do (run %s)", date, partition.run)
-        return manifest
-    logger.info("run %s: %d files in %d shards to %s, on %s", partition.run, len(found.paths), shards, store, engine)
-    files = [events.name for events in found.events]
-    options = {"catalogue": catalogue, "window_hours": window_hours, "horizon_hours": horizon_hours}
-    published: list[dict[str, Any]] = []
-    for pools_left in reversed(range(_POOLS)):
-        try:
-            with task_runner(engine) as runner:
-                _compute(runner, found, store, partition, shards, fhir_table, options)
-                # Before anything is put in place: it raises when a row is unaccounted for.
-                document = _document(target, partition, files, shards, known, parameters)
-                published = _publish(runner, store, partition, shards, [path.as_uri() for path in found.paths])
-            break
-        except BrokenExecutor:
-            if not pools_left:
-                raise
-            logger.warning("a worker process died; what is complete is kept, the rest begins again in new ones")
-    page = write_quality(store, partition, document)
-    manifest = {
-        "run": partition.run,
-        "flow_run": str(runtime.flow_run.id),
-        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "clinops_prefect": __version__,
-        "parameters": parameters,
-        "inputs": inputs,
-        "schema": target.stat(partition.final("features/shard-000")).schema,
-        "artifacts": published,
-    }
-    finish(store, partition, manifest)
+    owner = str(runtime.flow_run.id)
+    with claimed(target, date.isoformat(), owner, logger.warning):
+        inputs = input_files(found.paths, found.root)
+        parameters = {
+            "shards": shards,
+            "window_hours": window_hours,
+            "horizon_hours": horizon_hours,
+            "catalogue_sha256": known.sha256,
+            **({"fhir_table_sha256": codes.sha256} if found.is_fhir else {}),
+            "format": target.format.value,
+        }
+        partition = Partition(date.isoformat(), fingerprint(inputs, parameters), owner)
+        parameters = {"date": partition.date, **parameters}
+        manifest = None if refresh else partition.complete(target)
+        if refresh or manifest is not None:
+            partition.clear(target)
+        if manifest is not None:
+            logger.info(
+                "%s is complete, of the same inputs by the same code; nothing to do (run %s)", date, partition.run
+            )
+            return manifest
+        logger.info(
+            "run %s: %d files in %d shards to %s, on %s", partition.run, len(found.paths), shards, store, engine
+        )
+        options = {"catalogue": catalogue, "window_hours": window_hours, "horizon_hours": horizon_hours}
+        document, totals, published = _made(
+            engine, found, store, partition, shards, fhir_table, options, parameters, accept_empty
+        )
+        page = write_quality(store, partition, document)
+        manifest = {
+            "run": partition.run,
+            "flow_run": owner,
+            "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            "clinops_prefect": __version__,
+            "parameters": parameters,
+            "inputs": inputs,
+            "schema": target.stat(partition.final("features/shard-000")).schema,
+            "summary": totals,
+            "artifacts": published,
+        }
+        finish(store, partition, manifest)
     artifacts.written_artifacts(published, partition.date)
     logger.info("done: %d artifacts of %s; the report is %s", len(published), partition.date, page)
     return manifest
+
+
+def _made(
+    engine: str,
+    source: Source,
+    store: str,
+    partition: Partition,
+    shards: int,
+    fhir_table: str,
+    options: dict[str, Any],
+    parameters: dict[str, Any],
+    accept_empty: bool,
+) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+    """Compute and publish the artifacts: the quality document, the run's summary, and what was published."""
+    target, known = open_store(store), load_catalogue(options["catalogue"])
+    files = [events.name for events in source.events]
+    for pools_left in reversed(range(_POOLS)):
+        try:
+            with task_runner(engine) as runner:
+                _compute(runner, source, store, partition, shards, fhir_table, options)
+                # Before anything is put in place: it raises when a row is unaccounted for.
+                counts = _counted(target, partition, files, shards)
+                document = quality_document(**counts, catalogue=known, parameters=parameters)
+                totals = summary(counts["cohort"], counts["cleaned"], counts["features"])
+                before = partition.replaced(target).get("summary")
+                accept(objections(totals, before, known.limits), accept_empty=accept_empty)
+                inputs = [path.as_uri() for path in source.paths]
+                return document, totals, _publish(runner, store, partition, shards, inputs)
+        except BrokenExecutor:
+            if not pools_left:
+                raise
+            get_run_logger().warning(
+                "a worker process died; what is complete is kept, the rest begins again in new ones"
+            )
+    raise AssertionError  # the last round returns or raises
 
 
 def _compute(
@@ -169,28 +207,19 @@ def _compute(
         _finished([*read, *events, *features], progress)
 
 
-def _document(
-    target: PipelineStore,
-    partition: Partition,
-    files: list[str],
-    shards: int,
-    catalogue: Catalogue,
-    parameters: dict[str, Any],
-) -> dict[str, Any]:
-    """The quality document, from what every step counted."""
+def _counted(target: PipelineStore, partition: Partition, files: list[str], shards: int) -> dict[str, Counts]:
+    """What every step counted, added up."""
 
     def counted(steps: Iterable[str]) -> list[dict[str, Any]]:
         return [partition.read_note(target, step) or {} for step in steps]
 
     (cohort,) = counted(["cohort"])
-    return quality_document(
-        ingested=add_counts(*(note["counts"] for note in counted(f"ingest-{file}" for file in files))),
-        cohort=cohort,
-        cleaned=add_counts(*counted(f"events-{shard:03d}" for shard in range(shards))),
-        features=add_counts(*counted(f"features-{shard:03d}" for shard in range(shards))),
-        catalogue=catalogue,
-        parameters=parameters,
-    )
+    return {
+        "ingested": add_counts(*(note["counts"] for note in counted(f"ingest-{file}" for file in files))),
+        "cohort": cohort,
+        "cleaned": add_counts(*counted(f"events-{shard:03d}" for shard in range(shards))),
+        "features": add_counts(*counted(f"features-{shard:03d}" for shard in range(shards))),
+    }
 
 
 def _publish(

@@ -22,6 +22,9 @@ _VARIABLE_KEYS = ("unit", "plausible", "items", "items_in", "items_by_text", "un
 _UNIT_KEYS = ("texts", "subtract", "multiply", "divide")
 
 
+_LIMIT_KEYS = ("missing_jump", "of_values")
+
+
 class CatalogueError(ValueError):
     """The catalogue contradicts itself, or is not one. The message names the variable, item or unit."""
 
@@ -67,15 +70,30 @@ class Variable:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """From when on a result may not replace the one before it.
+
+    Attributes:
+        missing_jump: By how much a variable's share of windows without a value may not grow.
+        of_values: How many usable values the variable must have had, for that to be judged.
+    """
+
+    missing_jump: float = 0.2
+    of_values: int = 100
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """The variables, in the order of the feature columns.
 
     Attributes:
+        limits: What a run's result has to keep.
         sha256: Digest of the file that it came from, for the provenance of what is made with it.
     """
 
     variables: tuple[Variable, ...]
     sha256: str
+    limits: Limits = Limits()
 
     @property
     def names(self) -> list[str]:
@@ -111,6 +129,7 @@ def load_catalogue(path: str | Path = DEFAULT_CATALOGUE) -> Catalogue:
         tables = tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CatalogueError(f"{path} is not TOML in UTF-8: {error}") from error
+    limits = _limits(tables.pop("limits", {}))
     if not tables:
         raise CatalogueError(f"{path} names no variable")
     variables = tuple(_variable(name, table) for name, table in tables.items())
@@ -120,7 +139,16 @@ def load_catalogue(path: str | Path = DEFAULT_CATALOGUE) -> Catalogue:
             if item in owner:
                 raise CatalogueError(f"item {item} is in two variables, {owner[item]} and {variable.name}")
             owner[item] = variable.name
-    return Catalogue(variables, hashlib.sha256(data).hexdigest())
+    return Catalogue(variables, hashlib.sha256(data).hexdigest(), limits)
+
+
+def _limits(table: Any) -> Limits:
+    _check_keys("limits", table, _LIMIT_KEYS)
+    jump = _number("limits", "missing_jump", table.get("missing_jump", Limits.missing_jump))
+    values = table.get("of_values", Limits.of_values)
+    if not 0 < jump <= 1 or type(values) is not int or values < 1:
+        raise CatalogueError("limits: missing_jump has to be above 0 and at most 1, of_values a whole number from 1 on")
+    return Limits(jump, values)
 
 
 def _variable(name: str, table: Any) -> Variable:

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from clinops_prefect import ArtifactNotFoundError, PipelineStore
+from flows.icu.acceptance import accept, objections, summary
 from flows.icu.catalogue import load_catalogue
 from flows.icu.counts import Counts, add_counts
 from flows.icu.events import clean
@@ -94,6 +95,8 @@ def features(event: Event, _context: Any = None) -> Event:
         catalogue=catalogue,
         parameters=parameters,
     )
+    totals = summary(event["cohort"], event["cleaned"], counts)
+    accept(objections(totals, partition.replaced(store).get("summary"), catalogue.limits), accept_empty=False)
     for name in names:
         store.copy_artifact(partition.staged(name), partition.final(name))
     store.write_bytes(partition.final("quality.json"), json.dumps(document, indent=1).encode())
@@ -101,7 +104,7 @@ def features(event: Event, _context: Any = None) -> Event:
     store.write_bytes(partition.final("quality.html"), page.encode())
     finals = [partition.final(name) for name in names]
     partition.remove_stale(store, set(finals))
-    manifest = {"run": partition.run, "parameters": parameters, "artifacts": sorted(finals)}
+    manifest = {"run": partition.run, "parameters": parameters, "summary": totals, "artifacts": sorted(finals)}
     store.write_bytes(partition.final("manifest.json"), json.dumps(manifest, indent=1).encode())
     partition.clear(store)
     # Small, whatever the data: a state's output has 256 KiB.

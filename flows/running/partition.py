@@ -19,6 +19,7 @@ import pandas as pd
 
 from clinops_prefect import ArtifactDecodeError, ArtifactNotFoundError, PipelineStore, StorageFormat
 from clinops_prefect import __version__ as package_version
+from flows.running.claim import check_claim
 
 _STAGING = "icu/_staging"
 _HASHING = 4
@@ -31,10 +32,12 @@ class Partition:
     Attributes:
         date: The date, as `YYYY-MM-DD`.
         run: The run's fingerprint.
+        owner: Who has claimed the date (`claim`), the flow run's id; empty where nobody claims dates.
     """
 
     date: str
     run: str
+    owner: str = ""
 
     def final(self, name: str) -> str:
         """Where readers find it."""
@@ -77,17 +80,32 @@ class Partition:
             return None
         return manifest
 
+    def replaced(self, store: PipelineStore) -> dict[str, Any]:
+        """The manifest of what is in place now, whatever made it; empty where there is none."""
+        try:
+            manifest: dict[str, Any] = json.loads(store.read_bytes(self.final("manifest.json")))
+        except (ArtifactNotFoundError, ArtifactDecodeError, ValueError):
+            return {}
+        return manifest
+
+    def check_claim(self, store: PipelineStore) -> None:
+        """Raise `ClaimLostError` if the date has been taken over by another run since."""
+        if self.owner:
+            check_claim(store, self.date, self.owner)
+
     def withdraw(self, store: PipelineStore) -> None:
         """Say, before the first artifact is replaced, that the date is not what its manifest says any more.
 
         Each artifact is replaced in one step, but not all of them in one: a run that is killed in between would leave
         some of two runs, under the manifest of the first.
         """
-        try:
-            store.read_bytes(self.final("manifest.json"))
-        except (ArtifactNotFoundError, ArtifactDecodeError):
+        self.check_claim(store)
+        before = self.replaced(store)
+        if not before:
             return
-        store.write_bytes(self.final("manifest.json"), json.dumps({"run": "", "replaced_by": self.run}).encode())
+        # What was there goes on to be what the next try is judged by, if this one is killed.
+        note = {"run": "", "replaced_by": self.run, "summary": before.get("summary")}
+        store.write_bytes(self.final("manifest.json"), json.dumps(note).encode())
 
     def clear(self, store: PipelineStore) -> None:
         """Remove what this and earlier runs of the date have left in staging."""

@@ -147,6 +147,7 @@ def features_shard(
 def publish_artifact(store: str, partition: Partition, name: str, made_from: list[str]) -> dict[str, Any]:
     """Put a complete artifact in its place, and record what it was made from."""
     target = open_store(store)
+    partition.check_claim(target)
     target.copy_artifact(partition.staged(name), partition.final(name))
     info = target.stat(partition.final(name))
     for upstream in made_from:
@@ -159,6 +160,7 @@ def publish_artifact(store: str, partition: Partition, name: str, made_from: lis
 def write_quality(store: str, partition: Partition, document: dict[str, Any]) -> str:
     """Write the quality report, as JSON, as one page, and as Prefect artifacts."""
     target = open_store(store)
+    partition.check_claim(target)
     target.write_bytes(partition.final("quality.json"), json.dumps(document, indent=1).encode())
     page = quality_page(document, f"ICU features of {partition.date}: data quality")
     uri = target.write_bytes(partition.final("quality.html"), page.encode())
@@ -170,6 +172,7 @@ def write_quality(store: str, partition: Partition, document: dict[str, Any]) ->
 def finish(store: str, partition: Partition, manifest: dict[str, Any]) -> str:
     """Remove what an earlier run left over, then say, last of all, what is there now."""
     target = open_store(store)
+    partition.check_claim(target)
     stale = partition.remove_stale(target, {artifact["name"] for artifact in manifest["artifacts"]})
     if stale:
         get_run_logger().info("removed %d artifacts of an earlier run of %s", stale, partition.date)

@@ -1,5 +1,6 @@
 """The ICU feature flow: its features are those of the pure steps, and a date is replaced whole or not at all."""
 
+import gzip
 import json
 import os
 import re
@@ -15,7 +16,9 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from clinops_prefect import PipelineStore, StorageFormat
+from flows.icu.acceptance import NotAcceptedError
 from flows.icu_features import icu_features
+from flows.running.claim import DateClaimedError, claimed
 from flows.sources.mimic import read_cohort
 from flows.sources.tables import TableError
 from flows.synthetic.tables import generate
@@ -146,6 +149,36 @@ def test_the_run_shows_progress_quality_and_artifacts_and_no_identifier(
     )
     identifiers = {str(number) for column in ("subject_id", "stay_id", "hadm_id") for number in stays[column].dropna()}
     assert not [number for number in identifiers if len(number) > 5 and number in shown]
+
+
+def test_nothing_bad_replaces_a_good_date(source: Path, tmp_path: Path) -> None:
+    store = PipelineStore.from_uri(tmp_path / "store")
+    icu_features(str(source), str(tmp_path / "store"), DATE, shards=2)
+    good = snapshot(tmp_path / "store")
+    empty = tmp_path / "empty"
+    shutil.copytree(source, empty)
+    (chart,) = (empty / "icu").glob("chartevents*")
+    with gzip.open(chart, "rt") as file:
+        header = file.readline()
+    with gzip.open(chart, "wt") as file:
+        file.write(header)
+    with pytest.raises(NotAcceptedError, match=r"not published: chartevents had rows, and has none now; heart_rate"):
+        icu_features(str(empty), str(tmp_path / "store"), DATE, shards=2)
+    kept = snapshot(tmp_path / "store")
+    assert {name: data for name, data in kept.items() if "_staging" not in name} == good
+    manifest = icu_features(str(empty), str(tmp_path / "store"), DATE, shards=2, accept_empty=True)
+    assert manifest["summary"]["tables"]["chartevents"] == 0
+    assert set(stored_features(store)["heart_rate_count"]) == {0}
+
+
+def test_a_second_run_of_a_date_is_refused_at_once(source: Path, tmp_path: Path) -> None:
+    store = PipelineStore.from_uri(tmp_path / "store")
+    with (
+        claimed(store, DATE, "another run", print),
+        pytest.raises(DateClaimedError, match="flow run another run began"),
+    ):
+        icu_features(str(source), str(tmp_path / "store"), DATE)
+    assert store.list_artifacts() == []
 
 
 @pytest.mark.parametrize(
