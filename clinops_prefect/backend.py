@@ -5,12 +5,14 @@ the plain ones, which translate: this is the one boundary that vendor errors cro
 """
 
 import abc
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from clinops_prefect.errors import ArtifactNotFoundError, ClinopsPrefectError
+from clinops_prefect import failures
+from clinops_prefect.errors import ArtifactNotFoundError, ClinopsPrefectError, OperationNotSupportedError
 
 
 @dataclass(frozen=True)
@@ -19,14 +21,14 @@ class ObjectInfo:
 
     Attributes:
         size: Bytes.
-        created: When it was written; aware, UTC.
+        created: When it was written; aware, UTC. None where the service does not say.
         version: What `version=` takes; empty where the backend has no versions.
         pin: What ties several reads to the same object, though it be overwritten in between.
         metadata: As given at the write.
     """
 
     size: int
-    created: datetime
+    created: datetime | None
     version: str
     pin: str
     metadata: dict[str, str] = field(default_factory=dict)
@@ -39,10 +41,12 @@ class PinnedObject:
     Attributes:
         size: Bytes.
         pin: As in `ObjectInfo`.
+        version: As in `ObjectInfo`.
     """
 
     size: int
     pin: str
+    version: str
 
 
 class ObjectChangedError(Exception):
@@ -63,6 +67,11 @@ class _ChunksFailed(Exception):  # noqa: N818
 class Backend(abc.ABC):
     """Byte operations on full keys: the store's prefix and the extension included."""
 
+    # What messages call the service, and how its client is told of a certificate authority.
+    service = "storage"
+    authority = ""
+    # The name of the version of an object that has none.
+    unversioned = ""
     # How many bytes a key, and each of its segments, may have.
     key_bytes = 1024
     segment_bytes = 1024
@@ -74,6 +83,7 @@ class Backend(abc.ABC):
 
         Raises:
             ObjectExistsError: `overwrite` is false and there is an object.
+            OperationNotSupportedError: `overwrite` is false and the service has no conditional writes.
         """
         failure = None
         try:
@@ -84,6 +94,11 @@ class Backend(abc.ABC):
                 self._write(key, _shielded(chunks), content_type, metadata, overwrite)
         except _ChunksFailed as failed:
             failure = failed.error
+        except OperationNotSupportedError as error:
+            # One without a cause says itself what is missing.
+            if overwrite or error.__cause__ is None:
+                raise
+            raise failures.unconditional(self.uri(key), self.service) from error.__cause__
         finally:
             # Whoever keeps the error keeps the chunks, and with them an encoder that waits to be listened to.
             if isinstance(chunks, Generator):
@@ -103,7 +118,9 @@ class Backend(abc.ABC):
         A negative `start` counts from the end.
         """
         with self._translated(key):
-            return self._open(key, start, end, version)
+            data, opened = self._open(key, start, end, version)
+            self._check_version_of(key, version, opened.version)
+            return data, opened
 
     def read(self, key: str, start: int, end: int, *, version: str, pin: str) -> bytes:
         """More bytes of an opened object.
@@ -117,7 +134,9 @@ class Backend(abc.ABC):
     def head(self, key: str, *, version: str = "") -> ObjectInfo:
         """What is known about the object; a missing bucket is told apart from a missing object."""
         with self._translated(key):
-            return self._head(key, version)
+            found = self._head(key, version)
+            self._check_version_of(key, version, found.version)
+            return found
 
     def list(self, prefix: str) -> Iterator[str]:
         """The keys that begin with `prefix`, in any order."""
@@ -171,7 +190,22 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def _translate(self, error: Exception, uri: str) -> Exception | None:
-        """Our error for the vendor's; None for one that is not the vendor's."""
+        """Our error for the vendor's; None for one that is not the vendor's, such as a `KeyError` in its answer."""
+
+    def _said(self, answer: Mapping[str, Any], what: str, key: str) -> Any:
+        """What the service must have answered.
+
+        Raises:
+            OperationNotSupportedError: It is missing, or empty.
+        """
+        if (value := answer.get(what)) in (None, ""):
+            raise failures.missing(self.uri(key), self.service, what)
+        return value
+
+    def _check_version_of(self, key: str, asked: str, answered: str) -> None:
+        # A service that ignores the version would give the current one, silently.
+        if asked and asked != answered and (asked != self.unversioned or answered):
+            raise failures.other_version(self.uri(key), self.service, asked, answered)
 
     def _refuse_existing(self, key: str) -> None:
         try:
@@ -187,10 +221,12 @@ class Backend(abc.ABC):
         except (ClinopsPrefectError, ObjectChangedError, ObjectExistsError, _ChunksFailed):
             raise
         except Exception as error:
-            translated = self._translate(error, self.uri(key))
-            if translated is None:
+            # The chunks' own errors are shielded, so all others come from the service or from its client.
+            uri = self.uri(key)
+            ours = self._translate(error, uri) or failures.unexpected(uri, self.service, error, self.authority)
+            if ours is None:
                 raise
-            raise translated from error
+            raise ours from error
 
 
 def _shielded(chunks: Iterator[bytes]) -> Iterator[bytes]:

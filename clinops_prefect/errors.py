@@ -11,11 +11,13 @@ Every error is a `ClinopsPrefectError` and also the builtin a caller would catch
     ├── ArtifactExistsError          FileExistsError      `overwrite=False` and it is there
     ├── ArtifactDecodeError          ValueError           damaged, or not what its name says
     ├── ArtifactColumnError          KeyError             a column that the artifact does not have
+    ├── ArtifactArchivedError        OSError              in an archive storage class: restore it first
     ├── UnsupportedFrameError        ValueError           a frame that would not come back equal
     ├── UnsupportedResultError       TypeError            a result that would not come back as it was
     ├── StoredFailureError           RuntimeError         what a stored result says of another package's error
     ├── UntrustedResultError         PermissionError      a result that could run code when read
     ├── AccessDeniedError            PermissionError
+    ├── OperationNotSupportedError   NotImplementedError  this service cannot do it
     ├── ServiceUnavailableError      ConnectionError      the only one worth retrying
     ├── InvalidPipelineError         ValueError           a definition that AWS would refuse
     ├── InvalidExecutionError        ValueError           an execution's name or input
@@ -31,6 +33,7 @@ from typing import Any
 
 __all__ = [
     "AccessDeniedError",
+    "ArtifactArchivedError",
     "ArtifactColumnError",
     "ArtifactDecodeError",
     "ArtifactExistsError",
@@ -45,6 +48,7 @@ __all__ = [
     "InvalidMetadataError",
     "InvalidPipelineError",
     "InvalidStoreError",
+    "OperationNotSupportedError",
     "ServiceUnavailableError",
     "StateMachineNotFoundError",
     "StoredFailureError",
@@ -115,6 +119,10 @@ class ArtifactColumnError(ClinopsPrefectError, KeyError):
     """`columns` or `filters` name a column that the artifact does not have."""
 
 
+class ArtifactArchivedError(ClinopsPrefectError, OSError):
+    """The artifact is in an archive storage class, such as Glacier: it must be restored before it can be read."""
+
+
 class UnsupportedFrameError(ClinopsPrefectError, ValueError):
     """The frame would not come back equal in this format. Nothing was written."""
 
@@ -148,6 +156,10 @@ class UntrustedResultError(ClinopsPrefectError, PermissionError):
 
 class AccessDeniedError(ClinopsPrefectError, PermissionError):
     """The credentials are missing, wrong, expired, or lack a permission."""
+
+
+class OperationNotSupportedError(ClinopsPrefectError, NotImplementedError):
+    """This service cannot do it, so that asking again is in vain: for example a conditional write."""
 
 
 class ServiceUnavailableError(ClinopsPrefectError, ConnectionError):

@@ -5,7 +5,8 @@
         proxy.answers = deny            # 403 to everything
         proxy.seen                      # what was asked, and how many bytes were answered
 
-An answer is a function from a request to an `Outcome`; `first(2, busy)` misbehaves twice and then no more. It is ours
+An answer is a function from a request to an `Outcome` or a `Reply`; `first(2, busy)` misbehaves twice and then no more.
+`proxy.edit` changes what the emulator answers, as a service that leaves something out does. The proxy is ours
 because the faults are of HTTP, not of TCP: which request, before or after it was carried out, which bit of which body.
 """
 
@@ -19,6 +20,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,7 +70,18 @@ class Seen:
         return self._read()
 
 
-Answer = Callable[[Seen], Outcome]
+@dataclass(frozen=True)
+class Reply:
+    """An answer that is given without asking the emulator."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Headers = list[tuple[str, str]]
+Answer = Callable[[Seen], Outcome | Reply]
+Edit = Callable[[Seen, int, Headers, bytes], tuple[int, Headers, bytes]]
 
 
 def forward(_: Seen) -> Outcome:
@@ -95,7 +108,7 @@ def first(times: int, answer: Answer, *, method: str = "") -> Answer:
     """`answer` to so many requests, of that method if one is given; the others are forwarded."""
     count = itertools.count()
 
-    def answering(seen: Seen) -> Outcome:
+    def answering(seen: Seen) -> Outcome | Reply:
         if method and seen.method != method:
             return Outcome.FORWARD
         return answer(seen) if next(count) < times else Outcome.FORWARD
@@ -146,6 +159,8 @@ class Proxy:
     def __init__(self, upstream: str, *, checks_bodies: bool = True) -> None:
         self.upstream = urlsplit(upstream)
         self.answers: Answer = forward
+        self.rewrite: Callable[[str], str] = lambda path: path
+        self.edit: Edit = lambda _seen, status, headers, body: (status, headers, body)
         self.seen: list[Seen] = []
         self.chance = random.Random(0)  # for the bits
         self.checks_bodies = checks_bodies  # in the place of an emulator that does not
@@ -214,7 +229,9 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                 seen.__dict__["body"] = b"".join(self._body(_SLOW_PAUSE_SECONDS))
             is_json = self.path.startswith(("/storage", "/upload", "/download", "/b/", "/resumable"))
             sent = seen.body  # all of it, or the rest would be taken for the next request
-            if outcome in _OWN_ANSWERS:
+            if isinstance(outcome, Reply):
+                self._answer(seen, outcome.status, list(outcome.headers), outcome.body)
+            elif outcome in _OWN_ANSWERS:
                 statuses, words = _OWN_ANSWERS[outcome]
                 self._answer(seen, statuses[is_json], [], words[is_json])
             elif outcome is Outcome.TOKEN:
@@ -230,7 +247,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                     if proxy.checks_bodies and not _is_intact(seen, sent):
                         self._answer(seen, 400, [], _BAD_DIGEST)
                         return
-                status, answered, data = self._forward(seen, sent)
+                status, answered, data = proxy.edit(seen, *self._forward(seen, sent))
                 if outcome is Outcome.LOSE:
                     self._reset()
                     return
@@ -267,7 +284,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             if sent or seen.method in ("PUT", "POST"):
                 headers["Content-Length"] = str(len(sent))
             # Google's client writes True, which Cloud Storage takes and the emulator does not.
-            path = seen.path.replace("versions=True", "versions=true")
+            path = proxy.rewrite(seen.path.replace("versions=True", "versions=true"))
             self.upstream.request(seen.method, path, body=sent or None, headers=headers)
             answer = self.upstream.getresponse()
             data = answer.read()
@@ -288,13 +305,15 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             outcome: Outcome = Outcome.FORWARD,
         ) -> None:
             seen.status, seen.answered = status, len(data)
-            length = next((value for name, value in headers if name.lower() == "content-length"), str(len(data)))
+            length = next((value for name, value in headers if name.lower() == "content-length"), "")
             self.send_response(status)
             for name, value in headers:
                 if name.lower() not in _DROPPED_HEADERS:
                     self.send_header(name, value)
-            if status != 204:
-                self.send_header("Content-Length", length if self.command == "HEAD" else str(len(data)))
+            if self.command != "HEAD":
+                length = "" if status == 204 else str(len(data))
+            if length:
+                self.send_header("Content-Length", length)
             self.end_headers()
             if self.command == "HEAD":
                 return

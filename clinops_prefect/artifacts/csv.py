@@ -119,7 +119,7 @@ def info(reader: ObjectReader) -> ArtifactInfo:
         bytes=reader.info.size,
         rows=sidecar.rows if sidecar else None,
         schema=dtypes_of(sidecar.schema) if sidecar else {},
-        created=reader.info.created,
+        created=reader.created,
         metadata=sidecar.metadata if sidecar else without_reserved(reader.info.metadata),
         version=reader.info.version,
     )

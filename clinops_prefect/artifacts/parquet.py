@@ -55,7 +55,7 @@ def info(reader: ObjectReader) -> ArtifactInfo:
         bytes=reader.info.size,
         rows=row_count(stored.schema, stored.rows),
         schema=dtypes_of(stored.schema),
-        created=reader.info.created,
+        created=reader.created,
         metadata=metadata_of(stored.schema) or without_reserved(reader.info.metadata),
         version=reader.info.version,
     )

@@ -3,7 +3,9 @@
 import io
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from datetime import datetime
 
+from clinops_prefect import failures
 from clinops_prefect.backend import Backend, ObjectChangedError, ObjectInfo, PinnedObject
 from clinops_prefect.transfer import PART_BYTES, begin, together
 
@@ -41,6 +43,17 @@ class ObjectReader:
             raise ObjectChangedError
         self._seen = found
         return found
+
+    @property
+    def created(self) -> datetime:
+        """When the version that is read was written.
+
+        Raises:
+            OperationNotSupportedError: The service does not say it.
+        """
+        if (created := self.info.created) is None:
+            raise failures.missing(self.uri, self.backend.service, "the time of the object (Last-Modified)")
+        return created
 
     @property
     def size(self) -> int:

@@ -10,6 +10,7 @@ from google.cloud import storage
 from google.cloud.storage import exceptions as storage_errors
 from google.cloud.storage.retry import DEFAULT_RETRY
 
+from clinops_prefect import failures
 from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo, PinnedObject
 from clinops_prefect.clients import cached_client, fingerprint
 from clinops_prefect.errors import (
@@ -17,16 +18,15 @@ from clinops_prefect.errors import (
     ServiceUnavailableError,
 )
 from clinops_prefect.metadata import RESERVED
-from clinops_prefect.stores.gcs_errors import no_bucket, translated
+from clinops_prefect.stores.gcs_errors import AUTHORITY, SERVICE, may_pass, no_bucket, translated
 from clinops_prefect.stores.gcs_upload import upload_parts
 from clinops_prefect.transfer import whole_or_parts
 
 if TYPE_CHECKING:
     from clinops_prefect.stores.gcs import GCSPipelineStore
-
 _WRITE_ID = f"{RESERVED}write-id"
 # Retried for this long in all, with back-off; the client's default of two minutes is long for a task that is retried.
-_RETRY = DEFAULT_RETRY.with_timeout(25.0).with_delay(initial=0.5, multiplier=2.0, maximum=8.0)
+_RETRY = DEFAULT_RETRY.with_timeout(25.0).with_delay(initial=0.5, multiplier=2.0, maximum=8.0).with_predicate(may_pass)
 # Short enough that one answer that never comes leaves time for another try.
 _TIMEOUT = (5.0, 20.0)
 # A read takes two requests, between which the object may be overwritten.
@@ -39,6 +39,9 @@ _READ_FROM_ENVIRONMENT = ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIA
 
 class GCSBackend(Backend):
     """Objects of one bucket."""
+
+    service = SERVICE
+    authority = AUTHORITY
 
     def __init__(self, store: "GCSPipelineStore") -> None:
         self._store = store
@@ -80,6 +83,9 @@ class GCSBackend(Backend):
             # A retry may have found what the first try had written before its answer was lost.
             if self._head(key, "").metadata.get(_WRITE_ID) != write_id:
                 raise ObjectExistsError from None
+        else:
+            # Whatever is not Cloud Storage and says 200 has stored nothing, but it names no generation.
+            self._said({"generation": blob.generation}, "generation", key)
 
     def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo | PinnedObject]:
         whole_if_shorter = end if start == 0 else -start if start < 0 and end is None else None
@@ -113,7 +119,7 @@ class GCSBackend(Backend):
         # The answer says which generation it is of, but of a part not how long the whole is.
         pin = str(blob.generation or "")
         if pin and len(data) < size:
-            return data, PinnedObject(len(data), pin)
+            return data, PinnedObject(len(data), pin, pin)
         info = self._head(key, version)
         return (data, info) if info.pin == pin and len(data) == min(size, info.size) else None
 
@@ -123,6 +129,9 @@ class GCSBackend(Backend):
         try:
             for _ in range(_BODY_TRIES):
                 data = self._download(blob, start, end)
+                if blob.generation is not None and str(blob.generation) != pin:
+                    # A service that ignores the generation.
+                    raise ObjectChangedError
                 # A proxy that passes on a part as if it were all is not noticed by the client.
                 if len(data) == end - start:
                     return data
@@ -158,7 +167,13 @@ class GCSBackend(Backend):
         except api.NotFound as error:
             self._check_bucket()
             raise ArtifactNotFoundError(f"there is no {self.uri(key)}", uri=self.uri(key)) from error
-        return _info(blob)
+        return self._info(blob)
+
+    def _info(self, blob: storage.Blob) -> ObjectInfo:
+        said = {"generation": blob.generation, "size": blob.size}
+        generation = str(self._said(said, "generation", blob.name))
+        size = self._said(said, "size", blob.name)
+        return ObjectInfo(size, blob.time_created, generation, generation, dict(blob.metadata or {}))
 
     def _list(self, prefix: str) -> Iterator[str]:
         fields = "items(name),nextPageToken"
@@ -170,7 +185,7 @@ class GCSBackend(Backend):
 
     def _versions(self, key: str) -> Iterator[ObjectInfo]:
         blobs = self.client.list_blobs(self._store.bucket, prefix=key, versions=True, retry=_RETRY, timeout=_TIMEOUT)
-        kept = [_info(blob) for blob in blobs if blob.name == key]
+        kept = [self._info(blob) for blob in blobs if blob.name == key]
         yield from sorted(kept, key=lambda info: int(info.version), reverse=True)
 
     def _remove(self, key: str) -> None:
@@ -184,8 +199,10 @@ class GCSBackend(Backend):
         copy = self._blob(target, kms_key_name=self._store.kms_key_name or None)
         token = None
         while True:
-            token, _, _ = copy.rewrite(self._blob(source), token=token, retry=_RETRY, timeout=_TIMEOUT)
+            token, copied, size = copy.rewrite(self._blob(source), token=token, retry=_RETRY, timeout=_TIMEOUT)
             if token is None:
+                if copied != size:
+                    raise failures.missing(self.uri(target), SERVICE, "the token to go on copying with")
                 return
 
     def _check_bucket(self) -> None:
@@ -199,8 +216,3 @@ class GCSBackend(Backend):
 
     def _translate(self, error: Exception, uri: str) -> Exception | None:
         return translated(error, uri, self._store.bucket)
-
-
-def _info(blob: storage.Blob) -> ObjectInfo:
-    generation = str(blob.generation)
-    return ObjectInfo(blob.size, blob.time_created, generation, generation, dict(blob.metadata or {}))

@@ -1,47 +1,90 @@
 """The errors of Google's clients -> the errors of the tree."""
 
+from contextlib import suppress
+from typing import Any
+
 import requests
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from google.cloud.storage import exceptions as storage_errors
 
+from clinops_prefect import failures
 from clinops_prefect.errors import (
     AccessDeniedError,
     BucketNotFoundError,
     ClinopsPrefectError,
+    InvalidMetadataError,
+    InvalidStoreError,
     ServiceUnavailableError,
+)
+
+SERVICE = "Cloud Storage"
+AUTHORITY = "for a private authority set REQUESTS_CA_BUNDLE to its certificate"
+# The reasons of https://cloud.google.com/storage/docs/json_api/v1/status-codes whose status alone would mislead.
+_BUSY_REASONS = {
+    "rateLimitExceeded", "userRateLimitExceeded", "dailyLimitExceeded", "quotaExceeded", "backendError",
+    "internalError", "concurrentLimitExceeded", "variableTermLimitExceeded", "servingLimitExceeded",
+}  # fmt: skip
+_PROJECT_REASONS = {
+    "userProjectMissing", "userProjectInvalid", "userProjectInconsistent", "userProjectAccessDenied",
+    "userProjectAccountProblem",
+}  # fmt: skip
+_REASON_HINTS = {
+    "retentionPolicyNotMet": "the bucket's retention policy still protects the object",
+    "objectUnderActiveHold": "release the hold on the object",
+    "accountDisabled": "the project's billing is disabled",
+}
+# The resumable upload has expired on the service's side, so that the whole upload must begin again.
+_EXPIRED_UPLOAD = 410
+_BUSY_STATUSES = {408, 429, _EXPIRED_UPLOAD}
+_BAD_SETTINGS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidHeader,
+    requests.exceptions.URLRequired,
+    requests.exceptions.UnrewindableBodyError,
 )
 
 
 def translated(error: Exception, uri: str, bucket: str) -> Exception | None:
     """The error of the tree for one of Google's clients; None for what is not theirs."""
-    if isinstance(error, storage_errors.InvalidResponse):
-        status = getattr(error.response, "status_code", 0)
-        error = api.from_http_status(status, "") if status else error  # type: ignore[no-untyped-call]
-    if isinstance(error, api.NotFound):
-        # What was read is told apart in `_head`; a write or a listing misses only the bucket.
-        return no_bucket(bucket)
-    if isinstance(error, api.Forbidden | api.Unauthorized):
-        return AccessDeniedError(f"{uri}: access denied ({error.code}); check the credentials and their roles", uri=uri)
+    if isinstance(error, api.RetryError) and isinstance(error.cause, Exception):
+        # What all tries ended with says more than that they ended.
+        return translated(error.cause, uri, bucket) or failures.unexpected(uri, SERVICE, error.cause, AUTHORITY)
+    if isinstance(error, storage_errors.InvalidResponse | api.GoogleAPICallError) and (status := _status(error)):
+        return _answered(status, _reason(error), uri, bucket)
     if isinstance(error, auth.TransportError):
-        return _unavailable(uri, error)
+        return failures.unreached(uri, SERVICE, error, AUTHORITY)
     if isinstance(error, auth.GoogleAuthError):
         return AccessDeniedError(
             f"{uri}: no usable Google credentials ({type(error).__name__}); set credentials=, credentials_path= or "
             "application default credentials",
             uri=uri,
         )
-    if isinstance(error, api.ServerError | api.TooManyRequests | api.RetryError | requests.RequestException):
-        return _unavailable(uri, error)
-    if isinstance(error, storage_errors.DataCorruption | ConnectionError | TimeoutError):
-        return _unavailable(uri, error)
+    if isinstance(error, _BAD_SETTINGS):
+        return InvalidStoreError(
+            f"{uri}: the endpoint or a setting of the client is not valid ({type(error).__name__}); check endpoint_url",
+            uri=uri,
+        )
+    if isinstance(error, api.RetryError | requests.RequestException | storage_errors.DataCorruption):
+        return failures.unreached(uri, SERVICE, error, AUTHORITY)
     # Some errors of Google's clients have no base in common.
     if type(error).__module__.startswith("google."):
-        code = getattr(error, "code", "") or type(error).__name__
-        if getattr(code, "value", code) in (408, 429):
-            return _unavailable(uri, error)
-        return ClinopsPrefectError(f"{uri}: Cloud Storage refused the request ({code})", uri=uri)
+        return ClinopsPrefectError(f"{uri}: Cloud Storage refused the request ({type(error).__name__})", uri=uri)
     return None
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether Google's client is to ask again.
+
+    Its own predicate leaves out a 403 that means "too fast", and asks for 25 seconds whether a certificate that was
+    refused has become a better one.
+    """
+    ours = translated(error, "", "")
+    if ours is None:
+        return failures.is_network(error) and not failures.is_settled(error)
+    return isinstance(ours, ServiceUnavailableError) and _status(error) != _EXPIRED_UPLOAD
 
 
 def no_bucket(bucket: str) -> BucketNotFoundError:
@@ -50,9 +93,45 @@ def no_bucket(bucket: str) -> BucketNotFoundError:
     return BucketNotFoundError(f"there is no bucket {uri}; check bucket, project and endpoint_url", uri=uri)
 
 
-def _unavailable(uri: str, error: Exception) -> ServiceUnavailableError:
-    name = type(error).__name__
-    return ServiceUnavailableError(
-        f"{uri}: Cloud Storage cannot be reached or is overloaded ({name}); check the network and endpoint_url",
-        uri=uri,
-    )
+def _answered(status: int, reason: str, uri: str, bucket: str) -> ClinopsPrefectError:
+    code = f"{status} {reason}".strip()
+    if status == 404:
+        # What was read is told apart in `_head`; a write or a listing misses only the bucket.
+        return no_bucket(bucket)
+    if status in (405, 501):
+        return failures.not_supported(uri, SERVICE, "this request", code, "use a service that does")
+    if reason in _BUSY_REASONS or status in _BUSY_STATUSES or status >= 500:
+        return ServiceUnavailableError(
+            f"{uri}: Cloud Storage is overloaded or out of order ({code}), after retries; try again later", uri=uri
+        )
+    if reason in _PROJECT_REASONS:
+        return InvalidStoreError(
+            f"{uri}: the bucket needs a project to bill that you may use ({code}); set user_project", uri=uri
+        )
+    if status in (401, 403):
+        return failures.denied(uri, code, _REASON_HINTS.get(reason, "check the credentials and their roles"))
+    if status == 431:
+        return InvalidMetadataError(f"{uri}: the service takes less metadata ({code}); leave some out", uri=uri)
+    return ClinopsPrefectError(f"{uri}: Cloud Storage refused the request ({code})", uri=uri)
+
+
+def _status(error: Any) -> int:
+    if isinstance(error, storage_errors.InvalidResponse):
+        return int(getattr(error.response, "status_code", 0) or 0)
+    return int(getattr(error, "code", 0) or 0)
+
+
+def _reason(error: Any) -> str:
+    """Such as `rateLimitExceeded`; empty where the answer gives none."""
+    broken = (AttributeError, LookupError, TypeError, ValueError, RecursionError, requests.RequestException)
+    with suppress(*broken):
+        return _known(error.errors[0]["reason"])
+    # The client drops it from the answer to a download.
+    with suppress(*broken):
+        return _known(error.response.json()["error"]["errors"][0]["reason"])
+    return ""
+
+
+def _known(reason: object) -> str:
+    # It goes into a message: a word, whatever answered.
+    return reason if isinstance(reason, str) and reason.isalnum() and reason.isascii() and len(reason) < 50 else ""

@@ -4,11 +4,12 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from botocore import exceptions as boto
 from prefect.logging import get_logger
 
+from clinops_prefect import failures
 from clinops_prefect.aws import aws_client
 from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo
 from clinops_prefect.errors import (
@@ -16,7 +17,17 @@ from clinops_prefect.errors import (
     ServiceUnavailableError,
 )
 from clinops_prefect.metadata import RESERVED
-from clinops_prefect.stores.s3_errors import NO_BUCKET, NOT_FOUND, code_of, no_bucket, translated
+from clinops_prefect.stores.s3_errors import (
+    AUTHORITY,
+    NO_BUCKET,
+    NOT_FOUND,
+    SERVICE,
+    UNSUPPORTED,
+    code_of,
+    no_bucket,
+    status_of,
+    translated,
+)
 from clinops_prefect.transfer import PART_BYTES, each_in_flight, together, whole_or_parts
 
 if TYPE_CHECKING:
@@ -45,6 +56,10 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 class S3Backend(Backend):
     """Objects of one bucket."""
+
+    service = SERVICE
+    authority = AUTHORITY
+    unversioned = "null"
 
     def __init__(self, store: "S3PipelineStore") -> None:
         self._store = store
@@ -82,7 +97,8 @@ class S3Backend(Backend):
         body = whole_or_parts(chunks, PART_BYTES, double_every=1000)
         try:
             if isinstance(body, bytes):
-                self.client.put_object(Body=body, **where, **what, **condition)
+                # Whatever is no S3 service and says 200 has stored nothing, but it gives no ETag.
+                self._said(self.client.put_object(Body=body, **where, **what, **condition), "ETag", key)
             else:
                 self._write_parts(body, where, what, condition)
         except boto.ClientError as error:
@@ -103,53 +119,65 @@ class S3Backend(Backend):
         self, parts: Iterator[bytes], where: dict[str, Any], what: dict[str, Any], condition: dict[str, Any]
     ) -> None:
         client = self.client
-        upload = {**where, "UploadId": client.create_multipart_upload(**where, **what)["UploadId"]}
+        key = where["Key"]
+        upload = {**where, "UploadId": self._said(client.create_multipart_upload(**where, **what), "UploadId", key)}
 
         def put(number: int, part: bytes) -> dict[str, Any]:
-            return {"PartNumber": number, "ETag": client.upload_part(**upload, PartNumber=number, Body=part)["ETag"]}
+            answer = client.upload_part(**upload, PartNumber=number, Body=part)
+            return {"PartNumber": number, "ETag": self._said(answer, "ETag", key)}
 
         try:
-            done = {"Parts": each_in_flight(put, parts)}
-            client.complete_multipart_upload(**upload, MultipartUpload=done, **condition)  # type: ignore[arg-type]
+            done: Any = {"Parts": each_in_flight(put, parts)}
+            answer = client.complete_multipart_upload(**upload, MultipartUpload=done, **condition)
+            self._said(answer, "ETag", key)
         except BaseException:
             self._abort(upload)
             raise
 
     def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo]:
-        span = f"bytes={start}-{'' if end is None else end - 1}" if start >= 0 else f"bytes={start}"
         try:
-            return self._get(key, span, _version(version))
+            return self._get(key, start, end, _version(version))
         except boto.ClientError as error:
-            if code_of(error) != "InvalidRange":
+            if self._is_no_version(error, version):
+                raise ArtifactNotFoundError(f"{self.uri(key)} has no version {version!r}", uri=self.uri(key)) from error
+            if code_of(error) != "InvalidRange" and status_of(error) != 416:
                 raise
             # An empty object has no range.
             return b"", self._head(key, version)
 
     def _read(self, key: str, start: int, end: int, version: str, pin: str) -> bytes:
         try:
-            return self._get(key, f"bytes={start}-{end - 1}", {"IfMatch": pin, **_version(version)})[0]
+            data, info = self._get(key, start, end, {"IfMatch": pin, **_version(version)})
         except boto.ClientError as error:
             if code_of(error) in ("PreconditionFailed", "InvalidRange"):
                 raise ObjectChangedError from None
             raise
+        if info.pin != pin:
+            # A service that ignores the condition.
+            raise ObjectChangedError
+        return data
 
-    def _get(self, key: str, span: str, options: dict[str, Any]) -> tuple[bytes, ObjectInfo]:
-        for last in (*[False] * (_BODY_TRIES - 1), True):
+    def _get(self, key: str, start: int, end: int | None, options: dict[str, Any]) -> tuple[bytes, ObjectInfo]:
+        span = f"bytes={start}-{'' if end is None else end - 1}" if start >= 0 else f"bytes={start}"
+        for is_last_try in (*[False] * (_BODY_TRIES - 1), True):
             answer = self.client.get_object(Bucket=self._bucket, Key=key, Range=span, **options)
             try:
                 data = answer["Body"].read()
             except (boto.HTTPClientError, boto.IncompleteReadError, boto.FlexibleChecksumError):
-                if last:
+                if is_last_try:
                     raise
                 continue
-            where = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))
+            if answer["ResponseMetadata"]["HTTPStatusCode"] == 200:
+                # All of the object, though a part of it was asked for.
+                return data[start:end], self._info(key, answer, len(data))
+            where = _CONTENT_RANGE.fullmatch(self._said(answer, "ContentRange", key))
             if where is None:
-                return data, _info(answer, answer["ContentLength"])
-            begin, end, total = map(int, where.groups())
-            # A proxy that passes on a part as if it were all is not noticed by the client.
-            if len(data) == end - begin + 1:
-                return data, _info(answer, total)
-        raise ServiceUnavailableError(f"{self.uri(key)}: S3 answered with fewer bytes than it said", uri=self.uri(key))
+                raise failures.missing(self.uri(key), SERVICE, "a Content-Range that can be read")
+            first, last, total = map(int, where.groups())
+            # A proxy that passes on a part as if it were all, or another part, is not noticed by the client.
+            if len(data) == last - first + 1 and first == (start if start >= 0 else max(0, total + start)):
+                return data, self._info(key, answer, total)
+        raise ServiceUnavailableError(f"{self.uri(key)}: S3 answered with other bytes than it said", uri=self.uri(key))
 
     def _head(self, key: str, version: str) -> ObjectInfo:
         try:
@@ -159,23 +187,45 @@ class S3Backend(Backend):
             if code_of(error) in NOT_FOUND or (version and code_of(error) == "400"):
                 self._check_bucket()
                 raise ArtifactNotFoundError(f"there is no {self.uri(key)}", uri=self.uri(key)) from error
+            if self._is_no_version(error, version):
+                raise ArtifactNotFoundError(f"{self.uri(key)} has no version {version!r}", uri=self.uri(key)) from error
             raise
-        return _info(answer, answer["ContentLength"])
+        return self._info(key, answer, self._said(answer, "ContentLength", key))
+
+    @staticmethod
+    def _is_no_version(error: boto.ClientError, version: str) -> bool:
+        # So S3 answers where the version is the mark of a removal.
+        return bool(version) and code_of(error) in UNSUPPORTED and status_of(error) == 405
+
+    def _info(self, key: str, answer: Any, size: int) -> ObjectInfo:
+        version, pin = answer.get("VersionId", ""), self._said(answer, "ETag", key)
+        metadata = dict(answer.get("Metadata") or {})
+        return ObjectInfo(size, answer.get("LastModified"), "" if version == "null" else version, pin, metadata)
 
     def _list(self, prefix: str) -> Iterator[str]:
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        for page in pages:
+        for page in self._pages("list_objects_v2", prefix, "NextContinuationToken"):
             for entry in page.get("Contents", ()):
-                yield entry["Key"]
+                yield self._said(entry, "Key", prefix)
+
+    def _pages(self, operation: Literal["list_objects_v2", "list_object_versions"], prefix: str, next_page: str) -> Any:
+        paginator: Any = self.client.get_paginator(operation)
+        for page in paginator.paginate(Bucket=self._bucket, Prefix=prefix):
+            # What is no S3 service and says 200 would otherwise be an empty bucket.
+            self._said(page, "Name", prefix)
+            yield page
+            if page.get("IsTruncated"):
+                # Without it, the paginator takes this page for the last one.
+                self._said(page, next_page, prefix)
 
     def _versions(self, key: str) -> Iterator[ObjectInfo]:
-        pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=key)
-        for page in pages:
+        for page in self._pages("list_object_versions", key, "NextKeyMarker"):
             for entry in page.get("Versions", ()):
-                if entry["Key"] == key:
+                if self._said(entry, "Key", key) == key:
                     # "null" is what a bucket without versions calls the only one.
-                    version = "" if entry["VersionId"] == "null" and entry["IsLatest"] else entry["VersionId"]
-                    yield ObjectInfo(entry["Size"], entry["LastModified"], version, entry["ETag"])
+                    version = entry.get("VersionId") or "null"
+                    version = "" if version == "null" and entry.get("IsLatest", True) else version
+                    size, pin = self._said(entry, "Size", key), self._said(entry, "ETag", key)
+                    yield ObjectInfo(size, entry.get("LastModified"), version, pin)
             # Sorted by key: what follows are other artifacts, which may be many.
             if page.get("KeyMarker", "") > key:
                 return
@@ -188,12 +238,23 @@ class S3Backend(Backend):
         origin: Any = {"Bucket": self._bucket, "Key": source}
         where: dict[str, Any] = {"Bucket": self._bucket, "Key": target}
         same = {"CopySource": origin, "CopySourceIfMatch": found.pin}
-        if (size := found.size) <= _COPY_BYTES:
-            self.client.copy_object(**where, **same, **self._encryption())
-            return
-        content_type = self.client.head_object(Bucket=self._bucket, Key=source)["ContentType"]
+        try:
+            if found.size <= _COPY_BYTES:
+                answer = self.client.copy_object(**where, **same, **self._encryption())
+                self._said(answer.get("CopyObjectResult", {}), "ETag", target)
+            else:
+                self._copy_parts(found, where, same)
+        except boto.ClientError as error:
+            if code_of(error) != "PreconditionFailed":
+                raise
+            raise ObjectChangedError from None
+
+    def _copy_parts(self, found: ObjectInfo, where: dict[str, Any], same: dict[str, Any]) -> None:
+        size, target = found.size, where["Key"]
+        content_type = self.client.head_object(**same["CopySource"]).get("ContentType", "binary/octet-stream")
         what = {"ContentType": content_type, "Metadata": found.metadata, **self._encryption()}
-        upload = {**where, "UploadId": self.client.create_multipart_upload(**where, **what)["UploadId"]}
+        answer = self.client.create_multipart_upload(**where, **what)
+        upload = {**where, "UploadId": self._said(answer, "UploadId", target)}
         try:
             etags: dict[int, str] = {}
 
@@ -201,11 +262,13 @@ class S3Backend(Backend):
                 begin = (number - 1) * _COPY_PART_BYTES
                 span = f"bytes={begin}-{min(begin + _COPY_PART_BYTES, size) - 1}"
                 answer = self.client.upload_part_copy(**upload, **same, PartNumber=number, CopySourceRange=span)
-                etags[number] = answer["CopyPartResult"]["ETag"]
+                etags[number] = self._said(answer.get("CopyPartResult", {}), "ETag", target)
 
             together(copy, range(1, -(-size // _COPY_PART_BYTES) + 1))
             parts: Any = [{"PartNumber": number, "ETag": etags[number]} for number in sorted(etags)]
-            self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+            self._said(
+                self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}), "ETag", target
+            )
         except BaseException:
             self._abort(upload)
             raise
@@ -241,10 +304,3 @@ class S3Backend(Backend):
 
 def _version(version: str) -> dict[str, Any]:
     return {"VersionId": version} if version else {}
-
-
-def _info(answer: Any, size: int) -> ObjectInfo:
-    version = answer.get("VersionId", "")
-    return ObjectInfo(
-        size, answer["LastModified"], "" if version == "null" else version, answer["ETag"], answer["Metadata"]
-    )

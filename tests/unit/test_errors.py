@@ -3,6 +3,7 @@
 import builtins
 import copy
 import inspect
+import json
 import pickle
 import re
 from contextlib import suppress
@@ -17,12 +18,17 @@ import requests
 from clinops_prefect import GCSPipelineStore, S3PipelineStore, errors
 from clinops_prefect.errors import (
     AccessDeniedError,
+    ArtifactArchivedError,
     ArtifactDecodeError,
     ArtifactNotFoundError,
     BucketNotFoundError,
     ClinopsPrefectError,
     ExecutionFailedError,
+    InvalidArtifactNameError,
+    InvalidMetadataError,
     InvalidPipelineError,
+    InvalidStoreError,
+    OperationNotSupportedError,
     ServiceUnavailableError,
 )
 from clinops_prefect.stores.gcs_backend import GCSBackend
@@ -33,7 +39,9 @@ ALL = [getattr(errors, name) for name in errors.__all__]
 BUILTINS = {
     "InvalidStoreError": ValueError, "InvalidArtifactNameError": ValueError, "InvalidMetadataError": ValueError,
     "ArtifactNotFoundError": FileNotFoundError, "BucketNotFoundError": FileNotFoundError,
-    "ArtifactExistsError": FileExistsError, "ArtifactDecodeError": ValueError, "ArtifactColumnError": KeyError,
+    "ArtifactExistsError": FileExistsError, "ArtifactArchivedError": OSError,
+    "OperationNotSupportedError": NotImplementedError,
+    "ArtifactDecodeError": ValueError, "ArtifactColumnError": KeyError,
     "UnsupportedFrameError": ValueError, "UntrustedResultError": PermissionError, "AccessDeniedError": PermissionError,
     "ServiceUnavailableError": ConnectionError, "InvalidPipelineError": ValueError, "InvalidExecutionError": ValueError,
     "StateMachineNotFoundError": (LookupError, RuntimeError), "ExecutionNotFoundError": LookupError,
@@ -148,6 +156,30 @@ def test_every_error_of_googles_clients_is_translated(kind: type[Exception]) -> 
         ("RequestTimeout", 400, ServiceUnavailableError), ("SomethingNew", 400, ClinopsPrefectError),
         ("PermanentRedirect", 301, BucketNotFoundError), ("KMS.DisabledException", 400, AccessDeniedError),
         ("EntityTooLarge", 400, ClinopsPrefectError),
+        ("InvalidObjectState", 403, ArtifactArchivedError), ("ObjectNotInActiveTierError", 403, ArtifactArchivedError),
+        ("RestoreAlreadyInProgress", 409, ArtifactArchivedError), ("NotImplemented", 501, OperationNotSupportedError),
+        ("501", 501, OperationNotSupportedError), ("SomethingNew", 501, OperationNotSupportedError),
+        ("MethodNotAllowed", 405, OperationNotSupportedError), ("UnsupportedArgument", 400, OperationNotSupportedError),
+        ("NoSuchAccessPoint", 404, BucketNotFoundError), ("NoSuchOutpost", 404, BucketNotFoundError),
+        ("AccountProblem", 403, AccessDeniedError), ("NotSignedUp", 403, AccessDeniedError),
+        ("InvalidPayer", 403, AccessDeniedError), ("TokenRefreshRequired", 400, AccessDeniedError),
+        ("InvalidClientTokenId", 403, AccessDeniedError), ("MissingSecurityHeader", 400, AccessDeniedError),
+        ("RequestTimeTooSkewed", 403, AccessDeniedError), ("KMS.KMSInvalidStateException", 400, AccessDeniedError),
+        ("KMS.InvalidKeyUsageException", 400, InvalidStoreError),
+        ("KMS.ThrottlingException", 400, ServiceUnavailableError),
+        ("AuthorizationHeaderMalformed", 400, InvalidStoreError), ("InvalidRegion", 403, InvalidStoreError),
+        ("IncorrectEndpoint", 400, InvalidStoreError), ("InvalidAccessPoint", 400, InvalidStoreError),
+        ("InvalidEncryptionAlgorithmError", 400, InvalidStoreError), ("KeyTooLongError", 400, InvalidArtifactNameError),
+        ("XMinioInvalidObjectName", 400, InvalidArtifactNameError), ("InvalidURI", 400, InvalidArtifactNameError),
+        ("MetadataTooLarge", 400, InvalidMetadataError), ("RequestHeaderSectionTooLarge", 400, InvalidMetadataError),
+        ("QuotaExceeded", 403, ServiceUnavailableError), ("XMinioStorageFull", 507, ServiceUnavailableError),
+        ("BadDigest", 400, ServiceUnavailableError), ("XAmzContentSHA256Mismatch", 400, ServiceUnavailableError),
+        ("ConditionalRequestConflict", 409, ServiceUnavailableError),
+        ("OperationAborted", 409, ServiceUnavailableError),
+        ("TemporaryRedirect", 307, ServiceUnavailableError), ("SomethingNew", 408, ServiceUnavailableError),
+        ("TooManyRequests", 429, ServiceUnavailableError), ("ResponseInterrupted", 400, ServiceUnavailableError),
+        ("InvalidArgument", 400, ClinopsPrefectError), ("MalformedXML", 400, ClinopsPrefectError),
+        ("InvalidPart", 400, ClinopsPrefectError), ("", 0, ClinopsPrefectError),
     ],
 )  # fmt: skip
 def test_s3s_codes_have_their_places(code: str, status: int, ours: type[ClinopsPrefectError]) -> None:
@@ -162,7 +194,9 @@ def test_s3s_codes_have_their_places(code: str, status: int, ours: type[ClinopsP
         (400, ClinopsPrefectError), (401, AccessDeniedError), (403, AccessDeniedError), (404, BucketNotFoundError),
         (408, ServiceUnavailableError), (409, ClinopsPrefectError), (429, ServiceUnavailableError),
         (500, ServiceUnavailableError), (502, ServiceUnavailableError), (503, ServiceUnavailableError),
-        (504, ServiceUnavailableError),
+        (504, ServiceUnavailableError), (405, OperationNotSupportedError), (501, OperationNotSupportedError),
+        (410, ServiceUnavailableError), (413, ClinopsPrefectError), (507, ServiceUnavailableError),
+        (431, InvalidMetadataError),
     ],
 )  # fmt: skip
 def test_cloud_storages_statuses_have_their_places(status: int, ours: type[ClinopsPrefectError]) -> None:
@@ -174,6 +208,32 @@ def test_cloud_storages_statuses_have_their_places(status: int, ours: type[Clino
         google.cloud.storage.exceptions.InvalidResponse(response, "m"),
     ):
         assert type(backend._translate(error, "gs://b/x")) is ours
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "ours"),
+    [
+        (403, "rateLimitExceeded", ServiceUnavailableError), (403, "userRateLimitExceeded", ServiceUnavailableError),
+        (403, "quotaExceeded", ServiceUnavailableError), (403, "insufficientPermissions", AccessDeniedError),
+        (403, "accountDisabled", AccessDeniedError), (403, "objectUnderActiveHold", AccessDeniedError),
+        (400, "userProjectMissing", InvalidStoreError), (403, "userProjectAccessDenied", InvalidStoreError),
+        (400, "invalid", ClinopsPrefectError), (400, 7, ClinopsPrefectError),
+        (403, "with <b>spaces", AccessDeniedError),
+    ],
+)  # fmt: skip
+def test_cloud_storages_reasons_have_their_places(status: int, reason: object, ours: type[ClinopsPrefectError]) -> None:
+    backend = GCSBackend(GCSPipelineStore("b"))
+    response = requests.Response()
+    response.status_code = status
+    response._content = json.dumps({"error": {"message": "m", "errors": [{"reason": reason}]}}).encode()
+    response.request = requests.Request("GET", "https://storage").prepare()
+    for error in (
+        google.api_core.exceptions.from_http_response(response),  # type: ignore[no-untyped-call]
+        google.cloud.storage.exceptions.InvalidResponse(response, "m"),
+    ):
+        translated = backend._translate(error, "gs://b/x")
+        assert type(translated) is ours
+        assert "<b>" not in str(translated)
 
 
 @pytest.mark.parametrize("error", [ValueError("theirs"), KeyError("x"), MemoryError(), AssertionError()])
