@@ -25,8 +25,9 @@ from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError
 from clinops_prefect.errors import ArtifactDecodeError, ArtifactNotFoundError
 from clinops_prefect.frames import table_csv
+from clinops_prefect.frames.builder import to_frame
 from clinops_prefect.frames.encoding import Encoded, dtypes_of
-from clinops_prefect.frames.layout import to_arrow, to_frame
+from clinops_prefect.frames.layout import to_arrow
 from clinops_prefect.frames.native import native_table
 from clinops_prefect.frames.selection import Filters, Selection
 from clinops_prefect.metadata import without_reserved
@@ -83,7 +84,10 @@ def download(
         table = table_csv.decode(data, sidecar.schema, reader.uri)
         _check_rows(reader, sidecar, table.num_rows)
     chosen = Selection(table.schema, columns, filters, reader.uri)
-    return to_frame(chosen.apply(table), whole=chosen.whole)
+    # Kept by nobody here: the table is freed column by column as the frame is filled, and the text before.
+    held = [chosen.apply(table)]
+    del data, table
+    return to_frame(held.pop(), whole=chosen.whole)
 
 
 def iter_tables(

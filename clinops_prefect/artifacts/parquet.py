@@ -9,8 +9,9 @@ from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.backend import Backend
 from clinops_prefect.frames import parquet_reader
+from clinops_prefect.frames.builder import to_frame
 from clinops_prefect.frames.encoding import Encoded, dtypes_of, metadata_of
-from clinops_prefect.frames.layout import row_count, to_frame
+from clinops_prefect.frames.layout import row_count
 from clinops_prefect.frames.selection import Filters, Selection
 from clinops_prefect.metadata import without_reserved
 from clinops_prefect.storage_format import StorageFormat
@@ -31,8 +32,10 @@ def download(
         return _open(reader, parquet_reader.WHOLE_BYTES).frame()
     stored = _open(reader)
     chosen = Selection(stored.schema, columns, filters, reader.uri)
-    table = stored.read(stored.groups(chosen.of_groups), chosen.read)
-    return to_frame(chosen.apply(table), whole=chosen.whole)
+    if chosen.expression is None:
+        return stored.some(chosen.read)
+    # Kept by nobody here: it is freed column by column as the frame is filled.
+    return to_frame(chosen.apply(stored.read(stored.groups(chosen.of_groups), chosen.read)), whole=chosen.whole)
 
 
 def iter_tables(

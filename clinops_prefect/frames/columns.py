@@ -1,6 +1,7 @@
 """One column <-> one Arrow column: a note of what Arrow would lose, and the column back from both."""
 
 import base64
+import sys
 from typing import Any, cast
 
 import numpy as np
@@ -130,6 +131,8 @@ def restore(column: pa.ChunkedArray, note: Note) -> Any:
         return column.to_pandas().to_numpy().astype(note["numpy"])
     if "string" in note:
         storage, missing = note["string"]
+        # Interned, as pandas' own is: a pickle says a text again that is another object.
+        storage = sys.intern(storage)
         text = cast(Any, pd.StringDtype(storage, na_value=pd.NA if missing == "NA" else np.nan))
         if storage == "python":
             # In pandas 2.3 `__from_arrow__` makes an array of another class, whose missing values are others.
@@ -144,6 +147,19 @@ def restore(column: pa.ChunkedArray, note: Note) -> Any:
     if "zone" in note:
         return pd.DatetimeTZDtype(note["unit"], zones.restore(note["zone"])).__from_arrow__(column)
     return pd.api.types.pandas_dtype(note["dtype"]).__from_arrow__(column)  # type: ignore[union-attr]
+
+
+def owned(values: Any) -> Any:
+    """These values, or a copy of them where they are Arrow's memory: that cannot be written to."""
+    return values if _is_writable(values) else values.copy()
+
+
+def _is_writable(values: Any) -> bool:
+    if isinstance(values, np.ndarray):
+        return bool(values.flags.writeable)
+    # Private to pandas, which has no public way to ask; copying each column to be sure takes twice its memory.
+    held = [getattr(values, name, None) for name in ("_ndarray", "_data", "_mask", "_left", "_right")]
+    return all(_is_writable(part) for part in held if isinstance(part, np.ndarray | pd.api.extensions.ExtensionArray))
 
 
 def frequency(index: "pd.Index[Any]", where: str) -> str | None:
@@ -192,7 +208,7 @@ def unpack(packed: Note) -> "pd.Index[Any]":
     """The index that `pack` was given, without its name."""
     column = _packed_column(packed)
     values: Any = restore(column, packed["note"]) if packed["note"] else column.to_pandas().to_numpy()
-    index: Any = pd.Index(values, dtype=values.dtype, copy=False)
+    index: Any = pd.Index(owned(values), dtype=values.dtype, copy=False)
     if packed["freq"]:
         index.freq = packed["freq"]
     return cast("pd.Index[Any]", index)

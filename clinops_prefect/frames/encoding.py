@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
 from clinops_prefect.frames import columns, objects, parquet_writer, table_csv
+from clinops_prefect.frames.builder import to_frame
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.foreign import refused_columns
-from clinops_prefect.frames.layout import LAYOUT_KEY, fields_by_label, index_fields, layout_of, to_arrow, to_frame
+from clinops_prefect.frames.layout import LAYOUT_KEY, fields_by_label, index_fields, layout_of, to_arrow
 from clinops_prefect.frames.parquet_reader import ParquetReader
 from clinops_prefect.frames.slices import nothing
 from clinops_prefect.storage_format import StorageFormat
@@ -154,6 +155,7 @@ def _streamed(schema: pa.Schema) -> pa.Schema:
     layout["index"].pop("range", None)
     layout["index"]["freqs"] = [None] * len(layout["index"]["freqs"])
     layout["rows"] = -1
+    layout.pop("blocks", None)
     pandas_metadata = schema.pandas_metadata
     # pandas would take the first batch's range for the whole's.
     pandas_metadata["index_columns"] = [c for c in pandas_metadata["index_columns"] if isinstance(c, str)]

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from clinops_prefect.errors import UnsupportedFrameError
-from clinops_prefect.frames import columns, objects
+from clinops_prefect.frames import blocks, columns, objects
 from clinops_prefect.frames.conversion import table_of
 from clinops_prefect.frames.decoding import decoding
 
@@ -73,32 +73,11 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
         "attrs": attrs,
         "duplicates": df.flags.allows_duplicate_labels,
     }
+    # At last: while a frame is converted, pandas may lay it out otherwise.
+    if arranged := blocks.note_of(df):
+        layout["blocks"] = arranged
     metadata = {**table.schema.metadata, LAYOUT_KEY: json.dumps(layout).encode()}
     return table.replace_schema_metadata(metadata)
-
-
-def to_frame(table: pa.Table, *, whole: bool = True, offset: int = 0) -> pd.DataFrame:
-    """The frame that `to_arrow` made the table from, or pandas' own reading of a table that somebody else made.
-
-    Args:
-        table: A table with the stored schema metadata; columns and rows may have been left out.
-        whole: Whether no row was filtered away. If one may have been, a default index is renumbered.
-        offset: How many rows come before these, for a default index.
-
-    Raises:
-        ArtifactDecodeError: The layout contradicts the table.
-    """
-    layout = layout_of(table.schema)
-    with decoding("the stored layout does not fit the stored table"):
-        if layout is not None:
-            held = [table]
-            # Whoever keeps the table keeps its memory, and `self_destruct` could free nothing while it converts.
-            del table
-            return _assemble(held, layout, whole, offset)
-        frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
-        if isinstance(frame.index, pd.RangeIndex) and (offset or not whole):
-            frame.index = pd.RangeIndex(offset, offset + len(frame), name=frame.index.name)
-        return frame
 
 
 def layout_of(schema: pa.Schema) -> dict[str, Any] | None:
@@ -156,56 +135,8 @@ def fields_by_label(schema: pa.Schema) -> dict[Hashable, str]:
     fields = [name for name in schema.names if name not in index]
     layout = layout_of(schema)
     with decoding(_UNREADABLE):
-        labels = fields if layout is None else list(_labels(layout["labels"], fields))
+        labels = fields if layout is None else list(labels_of(layout["labels"], fields))
         return dict(zip(labels, fields, strict=True))
-
-
-def dressed(
-    frame: pd.DataFrame,
-    layout: dict[str, Any],
-    fields: list[str],
-    index: list[Any],
-    rows: int,
-    *,
-    whole: bool = True,
-    offset: int = 0,
-) -> pd.DataFrame:
-    """The frame with its index, labels, attrs and flags.
-
-    Args:
-        frame: The columns, in the order of `fields`; index and labels do not matter.
-        layout: The stored layout.
-        fields: The fields that the columns are of.
-        index: The arrays of the index, one a level; none for an index that is not stored.
-        rows: How many rows the frame has; one without columns does not know.
-        whole: As in `to_frame`.
-        offset: As in `to_frame`.
-    """
-    frame.index = _index(layout, index, rows, whole, offset)
-    frame.columns = _labels(layout["labels"], fields)
-    frame.attrs = layout["attrs"]
-    return frame.set_flags(allows_duplicate_labels=layout["duplicates"])
-
-
-def _assemble(held: list[pa.Table], layout: dict[str, Any], whole: bool, offset: int) -> pd.DataFrame:
-    table = held.pop()
-    notes, index_columns, names = layout["columns"], layout["index"]["fields"], table.column_names
-    # Parquet and CSV forget how many rows a frame without columns had.
-    rows = table.num_rows if layout["width"] or index_columns else layout["rows"]
-    plain = [name for name in names if name not in notes]
-    arrays = {name: columns.restore(table.column(name), notes[name]) for name in names if name in notes}
-    # ignore_metadata: the index stays a column, and no dtype is guessed.
-    table = table.select(plain)
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, split_blocks=True, self_destruct=True)
-    del table
-    frame.columns = pd.RangeIndex(len(plain))
-    fields = [name for name in names if name not in index_columns]
-    if fields != plain:
-        arrays |= {name: frame[position].to_numpy() for position, name in enumerate(plain)}
-        # With the dtype said, or pandas would make `str` of objects that are all text.
-        series = {i: pd.Series(arrays[n], dtype=arrays[n].dtype, copy=False) for i, n in enumerate(fields)}
-        frame = pd.DataFrame(series, index=range(rows), copy=False)
-    return dressed(frame, layout, fields, [arrays[name] for name in index_columns], rows, whole=whole, offset=offset)
 
 
 def index_note(index: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
@@ -225,20 +156,31 @@ def index_note(index: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
     return note
 
 
-def _index(layout: dict[str, Any], arrays: list[Any], rows: int, whole: bool, offset: int) -> "pd.Index[Any]":
+def index_of(
+    layout: dict[str, Any], arrays: list[Any], rows: int, *, whole: bool = True, offset: int = 0
+) -> "pd.Index[Any]":
+    """The frame's index.
+
+    Args:
+        layout: The stored layout.
+        arrays: The arrays of the index, one a level; none for an index that is not stored.
+        rows: How many rows the frame has.
+        whole: Whether no row was filtered away. If one may have been, a default index is renumbered.
+        offset: How many rows come before these, for a default index.
+    """
     note = layout["index"]
     if not arrays:
         name = note["names"][0]
         start, stop, step = note.get("range", (0, 0, 1))
         stored = pd.RangeIndex(start, stop, step, name=name)
         if whole and offset + rows <= len(stored):
-            return stored[offset : offset + rows]
+            return _part(stored, offset, rows)
         return pd.RangeIndex(offset, offset + rows, name=name)
     if "range" in note and whole:
         start, stop, step = note["range"]
         stored = pd.RangeIndex(start, stop, step, name=note["names"][0])
         if offset + rows <= len(stored):
-            return stored[offset : offset + rows]
+            return _part(stored, offset, rows)
     levels: list[Any] = [pd.Index(array, dtype=array.dtype, copy=False) for array in arrays]
     if whole and rows == layout["rows"]:
         for level, freq in zip(levels, note["freqs"], strict=True):
@@ -247,6 +189,11 @@ def _index(layout: dict[str, Any], arrays: list[Any], rows: int, whole: bool, of
     if note["multi"]:
         return pd.MultiIndex.from_arrays(levels, names=note["names"])
     return cast("pd.Index[Any]", levels[0].rename(note["names"][0]))
+
+
+def _part(index: pd.RangeIndex, offset: int, rows: int) -> "pd.Index[Any]":
+    # The whole is not sliced: a slice of a range may end elsewhere (7 instead of 8), which a pickle of it shows.
+    return index if (offset, rows) == (0, len(index)) else index[offset : offset + rows]
 
 
 def labels_note(labels: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
@@ -265,7 +212,8 @@ def labels_note(labels: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
     return {"names": names, "fields": fields, "levels": packed, "multi": isinstance(labels, pd.MultiIndex)}
 
 
-def _labels(note: dict[str, Any], fields: list[str]) -> "pd.Index[Any]":
+def labels_of(note: dict[str, Any], fields: list[str]) -> "pd.Index[Any]":
+    """The labels of the columns that these fields hold, from the layout's note about labels."""
     if "dtype" in note:
         dtype = _TEXT if note["dtype"] == "str" else note["dtype"]
         plain: pd.Index[Any] = pd.Index(fields, dtype=dtype, name=note["names"][0])

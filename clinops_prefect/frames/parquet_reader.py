@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from clinops_prefect.errors import ArtifactDecodeError
 from clinops_prefect.frames import chunks, foreign, int96, seal, slices, texts
-from clinops_prefect.frames.builder import FrameBuilder
+from clinops_prefect.frames.builder import FrameBuilder, to_frame
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.foreign_values import categories_of
-from clinops_prefect.frames.layout import LAYOUT_KEY, layout_of, to_frame
+from clinops_prefect.frames.layout import LAYOUT_KEY, layout_of
 from clinops_prefect.frames.native import native
 from clinops_prefect.frames.sparse_file import Span, SparseFile, coalesced
 
@@ -176,6 +176,33 @@ class ParquetReader:
                 return slices.table(wanted, opened, self._stored, names, self._where)
         finally:
             self._file.forget(spans)
+
+    def some(self, fields: Sequence[str]) -> pd.DataFrame:
+        """The frame of these fields, index included: filled slice by slice, without a table of them all.
+
+        Raises:
+            ArtifactDecodeError: What was read is damaged.
+        """
+        layout, groups = layout_of(self.schema), range(self._metadata.num_row_groups)
+        found = self._found(groups, list(fields))
+        spans = self._wanted(found)
+        try:
+            _wait(self._fetch(spans, self._take))
+            with self._decoding():
+                doubtful = texts.doubtful_texts(self.schema, found, self._file.window, self._where)
+                if layout is not None and fields and not doubtful and not self._is_foreign:
+                    schema = pa.schema([self.schema.field(name) for name in fields], self.schema.metadata)
+                    builder = FrameBuilder(schema, layout, self.rows)
+                    wanted = slices.cut(self.schema, self._metadata, found, groups, list(fields))
+
+                    def opened() -> pq.ParquetFile:
+                        return self._opened(pa.PythonFile(self._file.again(), mode="r"))
+
+                    slices.each(wanted, opened, lambda slice, file: builder.put(slice.at, slice.read(file)))
+                    return builder.frame()
+        finally:
+            self._file.forget(spans)
+        return to_frame(self.read(groups, fields))
 
     # --- another program's file ---
 

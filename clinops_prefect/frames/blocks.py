@@ -1,0 +1,171 @@
+"""The blocks of a frame: pandas keeps the columns of one NumPy dtype together, as the rows of one array.
+
+How they are laid out shows when a frame is pickled. Prefect's default cache policy hashes pickles, so a frame that came
+back in other blocks would be another input to it. Only of numbers, booleans and times a pickle can come back equal.
+
+Some names here are private to pandas, which has no public way to ask. Without them Prefect's cache would miss frames
+that were read back; tests/unit/test_blocks.py fails then.
+"""
+
+import importlib
+import sys
+from collections.abc import Hashable, Sequence
+from typing import Any, Final, cast
+
+import numpy as np
+import pandas as pd
+
+Note = dict[str, Any]
+
+# What an array of times may remember once it was asked for it, and its pickle has; `_dtype`, that it is the very dtype
+# of its memory.
+_REMEMBERED: Final = ("unit", "_creso", "_readonly")
+
+
+def note_of(df: pd.DataFrame) -> Note | None:
+    """How the frame's blocks are laid out; None where that is as pandas does it, or no pickle would come back equal.
+
+    - `columns`: the positions of each block's columns.
+    - `fortran`: the numbers of the blocks in Fortran order.
+    - `interned`: the numbers of the blocks of times with a zone whose unit is the interned text. A pickle says only
+      once what is one object.
+    - `asked`: what the blocks of times remember, by their numbers.
+    - `index`: what an index of times remembers.
+    """
+    if not all(_is_numpy_like(dtype) for dtype in df.dtypes):
+        return None
+    held: Any = getattr(df, "_mgr", None)
+    found = list(getattr(held, "blocks", ()))
+    note: Note = {
+        "columns": [[int(position) for position in block.mgr_locs] for block in found],
+        "fortran": [number for number, block in enumerate(found) if _is_fortran(block.values)],
+        "interned": [],
+        "asked": {},
+        "index": _asked(getattr(df.index, "_data", None)),
+    }
+    zoned = [number for number, block in enumerate(found) if isinstance(block.dtype, pd.DatetimeTZDtype)]
+    if len(zoned) > 1:
+        note["interned"] = [
+            number for number in zoned if found[number].dtype.unit is sys.intern(found[number].dtype.unit)
+        ]
+    for number, block in enumerate(found):
+        if block.dtype.kind in "mM" and (asked := _asked(block.values)) != _usually_asked(block.dtype):
+            note["asked"][str(number)] = asked
+    usual = default([dtype if isinstance(dtype, np.dtype) else None for dtype in df.dtypes])
+    is_usual = note["columns"] == usual and not any(note[key] for key in note if key != "columns")
+    return None if is_usual else note
+
+
+def default(dtypes: Sequence[Hashable | None]) -> list[list[int]]:
+    """The positions of each block's columns where pandas makes a frame of columns.
+
+    Args:
+        dtypes: The NumPy dtype of each column; None for one that has a block of its own.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for position, dtype in enumerate(dtypes):
+        groups.setdefault(position if dtype is None else (dtype,), []).append(position)
+    return list(groups.values())
+
+
+class Plan:
+    """The blocks of a frame to be made.
+
+    Args:
+        note: What `note_of` found, if anything.
+        dtypes: The NumPy dtype of each column; None for one that has a block of its own.
+
+    Attributes:
+        columns: The positions of each block's columns.
+
+    Raises:
+        ValueError: The note is about other columns.
+    """
+
+    def __init__(self, note: Note | None, dtypes: Sequence[Hashable | None]) -> None:
+        self.columns: list[list[int]] = default(dtypes) if note is None else note["columns"]
+        self._note = note or {"fortran": (), "interned": (), "asked": {}, "index": []}
+        if sorted(position for block in self.columns for position in block) != list(range(len(dtypes))):
+            raise ValueError("a note about other columns")
+        for positions in self.columns:
+            if len(positions) > 1 and (len(of := {dtypes[p] for p in positions}) > 1 or None in of):
+                raise ValueError("a block of several dtypes")
+
+    def order(self, number: int) -> Any:
+        """The order in memory of a block."""
+        return "F" if number in self._note["fortran"] else "C"
+
+    def finished(self, number: int, values: Any) -> Any:
+        """A block's array of shape (columns, rows), or its extension array, as pandas has it in a frame."""
+        dtype = values.dtype
+        if dtype.kind not in "mM" or not isinstance(dtype, np.dtype | pd.DatetimeTZDtype):
+            return values
+        if isinstance(dtype, np.dtype):
+            kind: Any = pd.arrays.DatetimeArray if dtype.kind == "M" else pd.arrays.TimedeltaArray
+            asked = self._note["asked"].get(str(number), _usually_asked(dtype))
+            return _ask(kind._simple_new(values, dtype=dtype if "_dtype" in asked else np.dtype(dtype.str)), asked)
+        if number in self._note["interned"]:
+            # pandas' public ways each make a dtype, and a text, of their own.
+            dtype = pd.DatetimeTZDtype(cast(Any, sys.intern(dtype.unit)), dtype.tz)
+            values = type(values)._simple_new(values._ndarray, dtype=dtype)
+        return _ask(values.reshape(1, -1), self._note["asked"].get(str(number), _usually_asked(dtype)))
+
+    def index(self, index: "pd.Index[Any]") -> "pd.Index[Any]":
+        """The same index; one of times remembers what that of the frame did."""
+        if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
+            index = type(index)(index)
+            _ask(getattr(index, "_data", None), self._note["index"])
+        return index
+
+
+def frame_of(blocks: list[tuple[Any, list[int]]], index: "pd.Index[Any]", labels: "pd.Index[Any]") -> pd.DataFrame:
+    """The frame of these blocks, without a copy.
+
+    Args:
+        blocks: Each an array and the positions of its columns: a NumPy array of shape (columns, rows), or an extension
+            array.
+        index: The index.
+        labels: The column labels.
+    """
+    placed = [(values, np.array(positions, dtype=np.intp)) for values, positions in blocks]
+    frame: Any = pd.DataFrame
+    try:
+        internals: Any = importlib.import_module("pandas.api.internals")
+    except ImportError:  # pandas 2.3, in which pyarrow does the same
+        internals = importlib.import_module("pandas.core.internals")
+        manager = internals.BlockManager([internals.make_block(*block, ndim=2) for block in placed], [labels, index])
+        frame = frame._from_mgr(manager, manager.axes)
+    else:
+        frame = internals.create_dataframe_from_blocks(placed, index=index, columns=labels)
+    return cast(pd.DataFrame, frame)
+
+
+def _is_numpy_like(dtype: Any) -> bool:
+    return isinstance(dtype, pd.DatetimeTZDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "biufmM")
+
+
+def _is_fortran(values: Any) -> bool:
+    flags = getattr(values, "_ndarray", values).flags
+    return bool(flags.f_contiguous and not flags.c_contiguous)
+
+
+def _usually_asked(dtype: Any) -> list[str]:
+    return ["unit"] if isinstance(dtype, np.dtype) else []
+
+
+def _asked(values: Any) -> list[str]:
+    names: list[str] = []
+    for name, value in getattr(values, "__dict__", {}).items():
+        names += value if name == "_cache" else [name]
+    names = [name for name in names if name in _REMEMBERED]
+    is_same = getattr(values, "_dtype", None) is getattr(getattr(values, "_ndarray", values), "dtype", "")
+    return [*names, "_dtype"] if is_same else names
+
+
+def _ask(values: Any, names: list[str]) -> Any:
+    for name in names:
+        if name == "_readonly":
+            values._readonly = False
+        elif name in _REMEMBERED:
+            getattr(values, name, None)
+    return values
