@@ -44,7 +44,7 @@ def check_result(content: bytes, uri: str) -> None:
     try:
         document = _parsed(content)
     except (ValueError, RecursionError):
-        raise _refused(uri, "it is neither JSON nor Parquet, as a pickle is") from None
+        raise _refused(uri, "it is neither JSON nor Parquet, as a pickle or a compressed result is") from None
     if _imports(document):
         raise _refused(uri, "its JSON names a class to import")
     # With any other key beside these two it is whatever Prefect takes it for.
@@ -99,7 +99,7 @@ def _check_envelope(envelope: dict[str, Any], uri: str) -> None:
         if kind == "json" and not _is_plain_json(serializer):
             raise _refused(uri, "its JSON serializer names a decoder or a library to import")
         if kind not in ("json", OURS):
-            raise _refused(uri, f"its serializer is {str(kind)[:40]!r}")
+            raise _refused(uri, f"its serializer is {_described(str(kind)[:40])}")
     for part in ("result", "data"):
         payload = envelope.get(part)
         if isinstance(payload, str) and any(s.get("type") == "json" for s in serializers):
@@ -109,6 +109,14 @@ def _check_envelope(envelope: dict[str, Any], uri: str) -> None:
                 raise _refused(uri, "its JSON cannot be read") from None
         if _imports(payload):
             raise _refused(uri, "its JSON names a class to import")
+
+
+def _described(kind: str) -> str:
+    if kind.split("/")[0] == "compressed":
+        return f"{kind!r}, which imports what its compressionlib names (Parquet is compressed without it)"
+    if kind == "pickle":
+        return repr(kind)
+    return f"{kind!r}, which is unknown here: a subclass of a serializer is code of its own"
 
 
 def _is_pickle_too(content: bytes) -> bool:

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal, assert_series_equal
-from prefect.serializers import Serializer
-from pydantic import BaseModel
+from prefect.results import ResultRecord, ResultRecordMetadata
+from prefect.serializers import CompressedJSONSerializer, CompressedSerializer, PickleSerializer, Serializer
+from pydantic import BaseModel, Field
 
-from clinops_prefect import DataFrameSerializer, UnsupportedFrameError
+from clinops_prefect import DataFrameSerializer, UnsupportedFrameError, UntrustedResultError
 from clinops_prefect.trust import check_result
 
 SERIALIZER = DataFrameSerializer()
@@ -154,3 +155,30 @@ def test_prefect_finds_it_by_its_type() -> None:
 def test_damaged_results_raise(blob: bytes) -> None:
     with pytest.raises((ValueError, KeyError)):
         SERIALIZER.loads(blob)
+
+
+class Own(DataFrameSerializer):
+    type: str = Field(default="own/frame", frozen=True)
+
+
+@pytest.mark.parametrize(
+    ("serializer", "why"),
+    [
+        (CompressedSerializer(serializer=SERIALIZER), "compressionlib"),
+        (CompressedSerializer(serializer=SERIALIZER, compressionlib="zlib"), "compressionlib"),
+        (CompressedJSONSerializer(), "compressionlib"),
+        (Own(), "a subclass of a serializer is code of its own"),
+        (PickleSerializer(), "'pickle'"),
+    ],
+    ids=lambda value: getattr(value, "type", ""),
+)
+def test_the_guard_says_why_it_refuses_other_serializers_and_what_to_set(serializer: Serializer, why: str) -> None:
+    metadata = ResultRecordMetadata(serializer=serializer, storage_key="k")
+    with pytest.raises(UntrustedResultError, match=why) as caught:
+        check_result(ResultRecord(metadata=metadata, result={"rows": 3}).serialize(), "memory://k")
+    assert "result_serializer=DataFrameSerializer()" in str(caught.value)
+
+
+def test_a_raw_compressed_result_is_named_too() -> None:
+    with pytest.raises(UntrustedResultError, match="compressed"):
+        check_result(CompressedSerializer(serializer=SERIALIZER).dumps(FRAME), "memory://k")
