@@ -5,7 +5,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from clinops_prefect.errors import (
     ArtifactNotFoundError,
     InvalidArtifactNameError,
     InvalidStoreError,
+    OperationNotSupportedError,
     ServiceUnavailableError,
 )
 from clinops_prefect.locations import shown
@@ -31,6 +32,8 @@ from clinops_prefect.stores.atomic_file import TEMPORARY, AtomicFile, remove_emp
 # An object's metadata lives in an extended attribute: it comes and goes with the file, in one rename.
 _ATTRIBUTE = "user.clinops"
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+# What FAT, and some network file systems, say of a hard link.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _PIECE_BYTES = 8 << 20
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # A percent sign that encodes nothing, or a slash, or the byte that ends a path.
@@ -38,7 +41,9 @@ _BAD_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}|%2[fF]|%00")
 
 
 class LocalBackend(Backend):
-    """Files below a root."""
+    """Files below a root, and behind the symbolic links in it."""
+
+    service = "file system"
 
     key_bytes = 3_500
     # A file name may have 255 bytes on every file system in use.
@@ -63,6 +68,14 @@ class LocalBackend(Backend):
                     file.place(overwrite)
                 except FileExistsError:
                     raise ObjectExistsError from None
+                except OSError as error:
+                    if overwrite or error.errno not in _NO_LINKS:
+                        raise
+                    raise OperationNotSupportedError(
+                        f"{self.uri(key)}: this file system has no hard links, which overwrite=False needs: nothing "
+                        "was written. Use overwrite=True, or a folder on another file system",
+                        uri=self.uri(key),
+                    ) from None
         except NotADirectoryError:
             raise InvalidArtifactNameError(
                 f"{self.uri(key)}: a part of the name is already the name of a file", uri=self.uri(key)
@@ -94,11 +107,30 @@ class LocalBackend(Backend):
 
     def _list(self, prefix: str) -> Iterator[str]:
         directory = prefix.rpartition("/")[0]
-        for parent, _, names in os.walk(self.root / directory):
-            for name in names:
-                key = (Path(parent) / name).relative_to(self.root).as_posix()
-                if key.startswith(prefix) and not name.startswith(TEMPORARY):
-                    yield key
+        # Those that the first folder is in, too: a part of the store is listed as it is when all of it is listed.
+        outside = frozenset(self._identity(str(path)) for path in Path(directory).parents) if directory else frozenset()
+        todo = [(directory, outside)]
+        while todo:
+            folder, above = todo.pop()
+            # A folder that somebody removes meanwhile has nothing in it. One that cannot be read is an error.
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.root / folder) as entries:
+                here = self._identity(folder)
+                if here in above:
+                    continue  # a link back to a folder that this one is in: its files are listed there
+                for entry in entries:
+                    key = f"{folder}/{entry.name}" if folder else entry.name
+                    # Links are followed, as they are when a name is read.
+                    if _is(entry.is_dir) and f"{key}/".startswith(prefix):
+                        todo.append((key, above | {here}))
+                    elif key.startswith(prefix) and not entry.name.startswith(TEMPORARY) and _is(entry.is_file):
+                        yield key
+
+    def _identity(self, folder: str) -> tuple[int, int] | None:
+        try:
+            status = (self.root / folder).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return status.st_dev, status.st_ino
 
     def _versions(self, key: str) -> Iterator[ObjectInfo]:
         with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -119,7 +151,8 @@ class LocalBackend(Backend):
             self._write(target, iter(lambda: file.read(_PIECE_BYTES), b""), "", metadata, True)
 
     def _translate(self, error: Exception, uri: str) -> Exception | None:
-        if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        is_missing = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+        if is_missing or (isinstance(error, OSError) and error.errno == errno.ELOOP):
             return ArtifactNotFoundError(f"there is no {uri}", uri=uri)
         if not isinstance(error, OSError):
             return None
@@ -182,6 +215,13 @@ def _path_of(location: str) -> str:
     return f"/{os.fsdecode(unquote_to_bytes(path))}"
 
 
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:
+        return False  # a link that leads to itself
+
+
 def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
@@ -199,6 +239,10 @@ def _pin(status: os.stat_result) -> str:
 
 class LocalPipelineStore(PipelineStore):
     """Hand DataFrames from step to step through a directory: the default, with no account and no network.
+
+    Symbolic links in the directory are followed, wherever they lead: who may make links there decides what the store
+    reaches. No name leaves the directory by itself, and the store never makes a link. To overwrite or delete an
+    artifact that is itself a link replaces or removes the link, not what it leads to.
 
     Attributes:
         directory: The directory; created by the first write.

@@ -1,0 +1,137 @@
+"""Symbolic links in a local store's directory: what can be read is what is listed, and nothing else."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from clinops_prefect import (
+    AccessDeniedError,
+    ArtifactExistsError,
+    ArtifactNotFoundError,
+    LocalPipelineStore,
+    OperationNotSupportedError,
+)
+from tests.gallery import assert_same
+
+FRAME = pd.DataFrame({"code": ["007", "b"], "v": [1, 2]})
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+def _all_readable(store: LocalPipelineStore) -> list[str]:
+    names = store.list_artifacts()
+    for name in names:
+        assert store.exists(name), name
+        assert_same(store.download(name), FRAME)
+    return names
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv"])
+def test_a_folder_behind_a_link_is_listed_read_written_and_emptied(root: Path, tmp_path: Path, format: str) -> None:
+    """Another disk, as an operator links it in; relative and absolute, a link to a link, and the store itself."""
+    elsewhere = tmp_path / "disk"
+    LocalPipelineStore(elsewhere, format=format).upload(FRAME, "old/x")
+    store = LocalPipelineStore(root, prefix="p", format=format)
+    store.upload(FRAME, "own")
+    (root / "p/disk").symlink_to(elsewhere)
+    (root / "p/again").symlink_to("disk")
+    assert _all_readable(store) == ["again/old/x", "disk/old/x", "own"]
+    assert store.list_artifacts("disk") == ["disk/old/x"]
+    assert store.list_artifacts("disk/old/") == ["disk/old/x"]
+    store.upload(FRAME, "disk/new/y")
+    with pytest.raises(ArtifactExistsError):
+        store.upload(FRAME, "again/new/y", overwrite=False)
+    assert (elsewhere / f"new/y.{format}").is_file()
+    for name in ("disk/new/y", "disk/old/x"):
+        store.delete_artifact(name)
+    assert _all_readable(store) == ["own"]
+    # What the operator made stays.
+    assert (root / "p/disk").is_symlink()
+    assert elsewhere.is_dir()
+    linked = tmp_path / "link"
+    linked.symlink_to(root)
+    assert _all_readable(LocalPipelineStore(linked, prefix="p", format=format)) == ["own"]
+
+
+def test_loops_end_and_list_each_file_once_in_each_place(root: Path) -> None:
+    store = LocalPipelineStore(root)
+    store.upload(FRAME, "a/x")
+    store.upload(FRAME, "b/y")
+    (root / "a/self").symlink_to(".")
+    (root / "a/up").symlink_to("..")
+    (root / "a/b").symlink_to("../b")
+    (root / "b/a").symlink_to("../a")
+    (root / "nowhere").symlink_to("nowhere")
+    (root / "one").symlink_to("two")
+    (root / "two").symlink_to("one")
+    assert _all_readable(store) == ["a/b/y", "a/x", "b/a/x", "b/y"]
+    for prefix in ("a", "b", "a/b", "b/a"):
+        below = [name for name in store.list_artifacts() if name.startswith(f"{prefix}/")]
+        assert store.list_artifacts(prefix) == below
+    assert store.exists("a/self/x")  # and yet it is listed where it is, once
+
+
+def test_a_link_to_a_file_is_an_artifact_and_a_broken_one_is_not(root: Path, tmp_path: Path) -> None:
+    store = LocalPipelineStore(root)
+    store.upload(FRAME, "x")
+    (root / "link.parquet").symlink_to("x.parquet")
+    (root / "broken.parquet").symlink_to("gone.parquet")
+    (root / "loop.parquet").symlink_to("loop.parquet")
+    os.mkfifo(root / "pipe.parquet")
+    (root / "folder.parquet").mkdir()
+    assert _all_readable(store) == ["link", "x"]
+    for name in ("broken", "loop", "pipe", "folder"):
+        assert not store.exists(name)
+        with pytest.raises(ArtifactNotFoundError):
+            store.download(name)
+    store.upload(FRAME[:1], "link")
+    assert_same(store.download("x"), FRAME)
+    (tmp_path / "target.parquet").write_bytes((root / "x.parquet").read_bytes())
+    (root / "removed.parquet").symlink_to(tmp_path / "target.parquet")
+    store.delete_artifact("removed")
+    assert (tmp_path / "target.parquet").is_file()
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_and_not_a_shorter_list(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalPipelineStore(root)
+    store.upload(FRAME, "a/x")
+    store.upload(FRAME, "b/y")
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        # The tests may run as root, whom no mode keeps out.
+        if str(path).endswith("/b"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert store.list_artifacts("a") == ["a/x"]
+    with pytest.raises(AccessDeniedError):
+        store.list_artifacts()
+
+
+def test_a_file_system_without_hard_links_says_so_and_nothing_is_written(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As FAT answers; no such file system can be mounted here."""
+    monkeypatch.setattr("clinops_prefect.stores.atomic_file._CAN_BE_NAMELESS", False)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    store = LocalPipelineStore(root)
+    with pytest.raises(OperationNotSupportedError, match="hard links"):
+        store.upload(FRAME, "x", overwrite=False)
+    assert [path for path in root.rglob("*") if path.is_file()] == []
+    store.upload(FRAME, "x")
+    assert_same(store.download("x"), FRAME)
