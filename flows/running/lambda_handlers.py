@@ -26,13 +26,13 @@ from flows.icu.raw import empty_raw, split_into_shards
 from flows.icu.windows import window_features
 from flows.reports.quality_page import quality_page
 from flows.running.partition import Partition
+from flows.sources.files import TABLE_SUFFIXES
 from flows.sources.mimic import EVENT_TABLES, read_cohort
 from flows.sources.mimic import ingest as read_events
 
 Event = dict[str, Any]
 
 _TABLES = ("icu/icustays", "icu/chartevents", "hosp/labevents", "hosp/patients", "hosp/admissions")
-_SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
 def ingest(event: Event, _context: Any = None) -> Event:
@@ -123,7 +123,7 @@ def _local(source: str) -> Iterator[Path]:
         return
     bucket = PipelineStore.from_uri(source)
     with tempfile.TemporaryDirectory() as temporary:
-        for name in (f"{table}{suffix}" for table in _TABLES for suffix in _SUFFIXES):
+        for name in (f"{table}{suffix}" for table in _TABLES for suffix in TABLE_SUFFIXES):
             try:
                 data = bucket.read_bytes(name)
             except ArtifactNotFoundError:

@@ -4,8 +4,8 @@ A row is one value: an Observation without components is one, each component is 
 components. What every rule of `reading` does to a row is counted, so that rows in = rows dropped here + rows passed on.
 """
 
-import gzip
-import zlib
+import codecs
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,20 @@ from typing import Any
 import numpy as np
 import orjson
 import pandas as pd
+import pyarrow as pa
 
 from flows.icu.catalogue import Catalogue
 from flows.icu.counts import Counts
 from flows.icu.raw import OBSERVATIONS, RAW_DTYPES
 from flows.sources.fhir_table import FhirTable, reference_id
-from flows.sources.tables import TableError
+from flows.sources.files import TableError
 
 # An observation that says one of these has a result (https://hl7.org/fhir/R4/valueset-observation-status.html). What
 # was corrected counts from the correction: `issued` is its time.
 _WITH_RESULT = frozenset({"final", "preliminary", "amended", "corrected"})
 _UCUM = "http://unitsofmeasure.org"
 _BATCH_ROWS = 50_000
+_BUFFER_BYTES = 1 << 20
 _COUNTED = ("rows_in", "entered_in_error", "no_result", "unresolved_reference", "not_in_catalogue", "passed_on")
 
 
@@ -32,7 +34,7 @@ def ingest_observations(path: Path, catalogue: Catalogue, table: FhirTable) -> I
     """Read an Observation file and keep the values of the catalogue's items.
 
     Args:
-        path: `.ndjson` or `.ndjson.gz`.
+        path: NDJSON, plain or compressed.
         catalogue: What to keep, and by which units.
         table: Which codes are which items, and the zone of the times.
 
@@ -83,11 +85,14 @@ def read_resources(path: Path, kind: str) -> Iterator[tuple[int, dict[str, Any]]
 
 
 def _lines(path: Path) -> Iterator[bytes]:
+    # The compression is told by the name.
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with pa.input_stream(str(path)) as stream, io.BufferedReader(stream, _BUFFER_BYTES) as file:
+            first = file.readline()
+            yield first.removeprefix(codecs.BOM_UTF8)
             yield from file
         return
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError) as error:
         problem = type(error).__name__
     raise TableError(f"{path}: cannot be read; it is damaged, cut short, or not what its name says ({problem})")
 
@@ -132,7 +137,9 @@ def _value(part: dict[str, Any]) -> tuple[float | None, str | None]:
     quantity = part.get("valueQuantity", {})
     # "<5" is not 5.
     number = None if "comparator" in quantity else quantity.get("value")
-    unit = quantity.get("code") if quantity.get("system") == _UCUM else quantity.get("unit", quantity.get("code"))
+    # A code is UCUM's only with its system; where it is missing, `unit` is what there is, often UCUM too.
+    code = quantity.get("code")
+    unit = code if code is not None and quantity.get("system") == _UCUM else quantity.get("unit", code)
     return None if number is None else float(number), unit
 
 

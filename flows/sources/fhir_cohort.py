@@ -9,7 +9,7 @@ import pandas as pd
 from flows.icu.counts import Counts
 from flows.sources.fhir import read_resources
 from flows.sources.fhir_table import FhirTable, fhir_id, reference_id
-from flows.sources.tables import TableError
+from flows.sources.files import TableError
 
 # Statuses of an encounter that did not, or not yet, take place (https://hl7.org/fhir/R4/valueset-encounter-status.html).
 _NOT_BEGUN = frozenset({"planned", "cancelled"})

@@ -13,12 +13,13 @@ from typing import Any
 DEFAULT_FHIR_TABLE = Path(__file__).with_name("fhir.toml")
 _KEYS = {"timezone": str, "item_systems": list, "stay_files": list, "stay_codes": list, "codes": dict}
 
-# FHIR's dateTime from the hour on (https://hl7.org/fhir/R4/datatypes.html#dateTime); the zone, which it requires, may
-# be absent. `fromisoformat` alone would take weeks and other forms of ISO 8601 as well.
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?")
+# FHIR's dateTime from the hour on (https://hl7.org/fhir/R4/datatypes.html#dateTime). The zone and the seconds, which it
+# requires, may be absent, and the zone's colon too. `fromisoformat` alone would take weeks and other forms of ISO 8601.
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?")
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
 _REFERENCE = re.compile(r"(?:^|/)(?P<type>[A-Za-z]+)/(?P<id>[A-Za-z0-9.\-]{1,64})(?:/_history/[A-Za-z0-9.\-]+)?$")
-_URN = re.compile(r"urn:(?:uuid|oid):(?P<id>[A-Za-z0-9.\-]{1,64})")
+_URN = re.compile(r"(?i:urn:(?:uuid|oid):)(?P<id>[A-Za-z0-9.\-]{1,64})")
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 # Up to 18 digits a number stays itself; hashes begin above all of them.
 _NUMBER = re.compile(r"[1-9]\d{0,17}")
 _HASHED = 1 << 62
@@ -110,6 +111,11 @@ def fhir_id(text: str) -> int:
     A number of up to 18 digits is itself, so that observations fit an `icu/icustays` beside them. Anything else (a
     UUID) becomes a 62-bit hash, above all of those; of 40 million ids two share one with a probability of 2 in 10,000.
     """
+    # Bundles write a UUID as a URN, and in either case; it is the same one.
+    if found := _URN.fullmatch(text):
+        text = found["id"]
+    if _UUID.fullmatch(text):
+        text = text.lower()
     if _NUMBER.fullmatch(text):
         return int(text)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
@@ -119,7 +125,9 @@ def fhir_id(text: str) -> int:
 def reference_id(reference: Any, kind: str) -> int | None:
     """The id that a Reference to a resource of this type has; None for none, another type, or a contained one."""
     text = reference.get("reference", "") if isinstance(reference, dict) else ""
-    if found := _URN.fullmatch(text):
-        return fhir_id(found["id"])
+    if not isinstance(text, str):
+        return None
+    if _URN.fullmatch(text):
+        return fhir_id(text)
     found = _REFERENCE.search(text)
     return fhir_id(found["id"]) if found and found["type"] == kind else None

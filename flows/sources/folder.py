@@ -1,7 +1,7 @@
 """What a source folder holds: MIMIC-IV tables, FHIR R4 exports, or FHIR observations beside MIMIC-IV's stays.
 
-icu/icustays, icu/chartevents, hosp/…                  as .csv, .csv.gz or .parquet
-*Observation*.ndjson, *Encounter*.ndjson, *Patient*.ndjson     any number of each, plain or .gz
+icu/icustays, icu/chartevents, hosp/…     CSV, plain or compressed, or Parquet: a file, numbered parts, or a folder
+*Observation*, *Encounter*, *Patient*     .ndjson or .jsonl, plain or compressed, any number of each, at any depth
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from flows.icu.raw import OBSERVATIONS
 from flows.sources.fhir import ingest_observations
 from flows.sources.fhir_cohort import read_dispositions, read_encounters, read_patients, with_deaths
 from flows.sources.fhir_table import FhirTable
+from flows.sources.files import TableError, TableNotFoundError, find_resources, find_table, what_is_there
 from flows.sources.mimic import EVENT_TABLES, ingest, read_cohort
-from flows.sources.tables import TableError, TableNotFoundError, find_table
 
 _STAY_TABLES = ("icu/icustays", "hosp/patients", "hosp/admissions")
 
@@ -71,22 +71,27 @@ def find_source(root: str | Path, fhir: FhirTable) -> Source:
         TableError: The events are there twice, as a table and as FHIR.
     """
     root = Path(root).resolve()
-    tables = {table: path for table, name in EVENT_TABLES.items() if (path := _find(root, name))}
-    observations = _ndjson(root, "*Observation*")
+    tables = {table: files for table, name in EVENT_TABLES.items() if (files := _find(root, name))}
+    observations = find_resources(root, "*Observation*")
     if "chartevents" in tables and observations:
         raise TableError(f"{root}: both icu/chartevents and FHIR observations; their values would count twice")
     if not observations:
         find_table(root, EVENT_TABLES["chartevents"])
-    events = [Events(table, str(path), table) for table, path in tables.items()]
+    events = [
+        Events(table, str(path), table if len(files) == 1 else f"{table}-{i:05d}")
+        for table, files in tables.items()
+        for i, path in enumerate(files)
+    ]
     events += [Events(OBSERVATIONS, str(path), f"{OBSERVATIONS}-{i:05d}") for i, path in enumerate(observations)]
-    stays = [path for name in _STAY_TABLES if (path := _find(root, name))]
-    if _find(root, "icu/icustays") is None:
+    stays = [path for name in _STAY_TABLES for path in _find(root, name)]
+    if not _find(root, "icu/icustays"):
         if not observations:
             find_table(root, "icu/icustays")
         encounters = _encounters(root, fhir)
         if not encounters:
-            raise TableNotFoundError(f"{root}: no stays; looked for icu/icustays and *Encounter*.ndjson, .ndjson.gz")
-        stays = [*encounters, *_ndjson(root, "*Patient*")]
+            looked = f"looked for icu/icustays and {', '.join(fhir.stay_files)} as .ndjson or .jsonl"
+            raise TableNotFoundError(f"{root}: no stays; {looked}; {what_is_there(root)}")
+        stays = [*encounters, *find_resources(root, "*Patient*")]
     return Source(root, events, stays)
 
 
@@ -97,12 +102,12 @@ def read_stays(root: str | Path, fhir: FhirTable) -> Cohort:
         TableError: A file is missing or cannot be read.
     """
     root = Path(root)
-    if _find(root, "icu/icustays") is not None or not (encounters := _encounters(root, fhir)):
+    if _find(root, "icu/icustays") or not (encounters := _encounters(root, fhir)):
         return read_cohort(root)
     stays, left_out = read_encounters(encounters, fhir)
-    files = _ndjson(root, "*Patient*")
+    files = find_resources(root, "*Patient*")
     patients = read_patients(files, fhir) if files else None
-    stays = with_deaths(stays, patients, read_dispositions(_ndjson(root, "*Encounter*"), fhir))
+    stays = with_deaths(stays, patients, read_dispositions(find_resources(root, "*Encounter*"), fhir))
     # An export of some resources may have no Patient for a stay; only MIMIC's table of patients names them all.
     cohort = build_cohort(stays, patients, names_all_subjects=False)
     counts = add_counts(cohort.counts, {"rows_in": sum(left_out.values())}, left_out)
@@ -115,19 +120,15 @@ def ingest_events(
     """Read a file of events, whatever it is; see `ingest.ingest`."""
     if events.table == OBSERVATIONS:
         return ingest_observations(Path(events.path), catalogue, fhir)
-    return ingest(root, events.table, catalogue)
+    return ingest(root, events.table, catalogue, file=Path(events.path))
 
 
-def _find(root: Path, name: str) -> Path | None:
+def _find(root: Path, name: str) -> list[Path]:
     try:
         return find_table(root, name)
     except TableNotFoundError:
-        return None
+        return []
 
 
 def _encounters(root: Path, fhir: FhirTable) -> list[Path]:
-    return next((found for pattern in fhir.stay_files if (found := _ndjson(root, pattern))), [])
-
-
-def _ndjson(root: Path, pattern: str) -> list[Path]:
-    return sorted(path for suffix in (".ndjson", ".ndjson.gz") for path in root.glob(pattern + suffix))
+    return next((found for pattern in fhir.stay_files if (found := find_resources(root, pattern))), [])

@@ -17,15 +17,8 @@ from flows.icu.cohort import Cohort, build_cohort
 from flows.icu.counts import Counts
 from flows.icu.raw import EVENT_SOURCES, RAW_DTYPES, TABLE_DTYPE
 from flows.sources.columns import ColumnError, Kind, convert
-from flows.sources.tables import (
-    TableError,
-    TableNotFoundError,
-    convert_batch,
-    find_table,
-    read_batches,
-    read_frame,
-    to_frame,
-)
+from flows.sources.files import TableError, TableNotFoundError, find_table
+from flows.sources.tables import convert_batch, read_file, read_frame, to_frame
 
 # The event tables, by the name that the counts use.
 EVENT_TABLES = {"chartevents": "icu/chartevents", "labevents": "hosp/labevents"}
@@ -46,13 +39,16 @@ def read_cohort(source: str | Path) -> Cohort:
     )
 
 
-def ingest(source: str | Path, table: str, catalogue: Catalogue) -> Iterator[tuple[pd.DataFrame, Counts]]:
+def ingest(
+    source: str | Path, table: str, catalogue: Catalogue, *, file: Path | None = None
+) -> Iterator[tuple[pd.DataFrame, Counts]]:
     """Read an event table and keep the rows of the catalogue's items.
 
     Args:
         source: The folder that holds `icu/` and `hosp/`.
         table: `chartevents` or `labevents`.
         catalogue: What to keep.
+        file: One of the table's files; without, all of them.
 
     Yields:
         For each batch read, its rows with the columns and dtypes of `RAW_DTYPES`, in the order of the file, and
@@ -63,10 +59,10 @@ def ingest(source: str | Path, table: str, catalogue: Catalogue) -> Iterator[tup
         TableError: It cannot be read, or a column holds what it should not.
     """
     name = EVENT_TABLES[table]
-    path = find_table(source, name)
     wanted = pa.array(catalogue.item_ids, pa.int64())
-    for batch in read_batches(source, name):
-        yield ingest_batch(batch, table, wanted, path)
+    for path in find_table(source, name) if file is None else [file]:
+        for batch in read_file(path, name):
+            yield ingest_batch(batch, table, wanted, path)
 
 
 def ingest_batch(batch: pa.RecordBatch, table: str, wanted: pa.Array, where: str | Path) -> tuple[pd.DataFrame, Counts]:

@@ -1,4 +1,4 @@
-"""Reading tables in the layout of MIMIC-IV: `icu/` and `hosp/` folders of .csv, .csv.gz or .parquet files.
+"""Reading tables in the layout of MIMIC-IV: `icu/` and `hosp/` folders of CSV, plain or compressed, or Parquet.
 
 Only the columns that a step needs are read, in batches of bounded size. Columns may stand in any order and be written
 in upper case (as in MIMIC-III); further ones are ignored.
@@ -18,21 +18,13 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from flows.sources.columns import ColumnError, Kind, convert
+from flows.sources.files import TableError, find_table
 
-_SUFFIXES = (".csv", ".csv.gz", ".parquet")
 # The beginning of pyarrow's message for a row that has more or fewer columns than the header.
 _RAGGED = re.compile(r"^CSV parse error: (?:Row #\d+: )?Expected (\d+) columns, got (\d+)")
 # About 45,000 chart rows: large enough that Python's part per batch is nothing, small enough for the cache.
 _CSV_BLOCK_BYTES = 4 << 20
 _PARQUET_BATCH_ROWS = 1 << 16
-
-
-class TableError(ValueError):
-    """A table cannot be read as what it should be. Names the path and the column, never a cell."""
-
-
-class TableNotFoundError(TableError, FileNotFoundError):
-    """The source has no such table."""
 
 
 @dataclass(frozen=True)
@@ -79,25 +71,6 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def find_table(source: str | Path, name: str) -> Path:
-    """Find a table's file.
-
-    Args:
-        source: The folder that holds `icu/` and `hosp/`.
-        name: One of `LAYOUTS`, such as `icu/chartevents`.
-
-    Raises:
-        TableNotFoundError: None of the accepted files is there; names them.
-        TableError: More than one is, and it would be a guess which of them is meant.
-    """
-    found = [path for path in (Path(source) / f"{name}{suffix}" for suffix in _SUFFIXES) if path.is_file()]
-    if not found:
-        raise TableNotFoundError(f"{Path(source) / name}: no such table; looked for {', '.join(_SUFFIXES)}")
-    if len(found) > 1:
-        raise TableError(f"{Path(source) / name}: which one? There are {', '.join(path.name for path in found)}")
-    return found[0]
-
-
 def read_batches(source: str | Path, name: str) -> Iterator[pa.RecordBatch]:
     """Read a table in batches, unconverted: text from CSV, the stored types from Parquet (see `columns.convert`).
 
@@ -113,8 +86,13 @@ def read_batches(source: str | Path, name: str) -> Iterator[pa.RecordBatch]:
         TableNotFoundError: There is no such table.
         TableError: A column is missing or there twice, or the file is damaged.
     """
-    path = find_table(source, name)
-    is_parquet = path.suffix == ".parquet"
+    for path in find_table(source, name):
+        yield from read_file(path, name)
+
+
+def read_file(path: Path, name: str) -> Iterator[pa.RecordBatch]:
+    """Read one of a table's files; see `read_batches`."""
+    is_parquet = path.suffix.casefold() == ".parquet"
     names = _guard(path, lambda: pa.parquet.read_schema(path).names if is_parquet else _csv_header(path))
     stored = _match(path, names, LAYOUTS[name])
     batches = _guard(path, lambda: (_parquet if is_parquet else _csv)(path, list(stored.values())))
@@ -153,10 +131,9 @@ def read_frame(source: str | Path, name: str) -> pd.DataFrame:
         TableNotFoundError: There is no such table.
         TableError: See `read_batches` and `convert_batch`.
     """
-    path = find_table(source, name)
     schema = pa.schema([(column, kind.value) for column, kind in LAYOUTS[name].columns.items()])
-    table = pa.Table.from_batches([convert_batch(batch, name, path) for batch in read_batches(source, name)], schema)
-    return to_frame(table)
+    batches = [convert_batch(batch, name, path) for path in find_table(source, name) for batch in read_file(path, name)]
+    return to_frame(pa.Table.from_batches(batches, schema))
 
 
 def to_frame(table: pa.Table | pa.RecordBatch) -> pd.DataFrame:

@@ -19,8 +19,8 @@ from clinops_prefect import PipelineStore, StorageFormat
 from flows.icu.acceptance import NotAcceptedError
 from flows.icu_features import icu_features
 from flows.running.claim import DateClaimedError, claimed
+from flows.sources.files import TableError
 from flows.sources.mimic import read_cohort
-from flows.sources.tables import TableError
 from flows.synthetic.tables import generate
 from tests.flows.expected import DATE, assert_adds_up, expected_features, snapshot, stored_features
 

@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from fhir.resources.R4B.observation import Observation
 
@@ -19,9 +20,9 @@ from flows.icu.events import clean
 from flows.icu.windows import window_features
 from flows.sources.fhir import ingest_observations
 from flows.sources.fhir_table import DEFAULT_FHIR_TABLE, FhirTableError, fhir_id, load_fhir_table
+from flows.sources.files import TableError, TableNotFoundError, find_resources
 from flows.sources.folder import find_source, ingest_events, read_stays
 from flows.sources.mimic import EVENT_TABLES, ingest
-from flows.sources.tables import TableError, TableNotFoundError
 from flows.synthetic.tables import generate
 from tests.fhir_source import MIMIC, encounter, to_fhir, write
 
@@ -202,6 +203,53 @@ def test_times_are_the_wall_clock_of_the_tables_zone(tmp_path: Path) -> None:
     zone = ZoneInfo("America/New_York")
     wanted = [dt.datetime.fromisoformat(time) for time in times]
     assert found.tolist() == [t.astimezone(zone).replace(tzinfo=None) if t.tzinfo else t for t in wanted]
+
+
+@pytest.mark.parametrize("text", ["2150-07-01T12:00:00+0000", "2150-07-01T12:00Z", "2150-07-01T14:00+02:00"])
+def test_times_as_others_write_them(text: str, tmp_path: Path) -> None:
+    assert one(tmp_path, effectiveDateTime=text)["charttime"] == pd.Timestamp("2150-07-01 12:00")
+
+
+def test_ucum_is_found_in_the_unit_where_the_code_is_missing(tmp_path: Path) -> None:
+    row = one(tmp_path, valueQuantity={"value": 80, "unit": "/min", "system": UCUM})
+    assert row["valueuom"] == "/min"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["urn:uuid:0a8f2b1e-93d1-5d46-8f0e-0c7b1e5ab0f1", "URN:UUID:0A8F2B1E-93D1-5D46-8F0E-0C7B1E5AB0F1"],
+)
+def test_a_uuid_is_the_same_in_any_case_as_id_and_as_urn(text: str, tmp_path: Path) -> None:
+    plain = fhir_id("0a8f2b1e-93d1-5d46-8f0e-0c7b1e5ab0f1")
+    assert fhir_id(text) == fhir_id(text.upper()) == plain
+    assert one(tmp_path, subject={"reference": text})["subject_id"] == plain
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        {"reference": "Patient?identifier=http://host|7"},
+        {"reference": "#p1"},
+        {"identifier": {"value": "7"}},
+        {"reference": "Group/7"},
+        {"reference": 7},
+        None,
+    ],
+    ids=["conditional", "contained", "logical", "of a group", "malformed", "none"],
+)
+def test_a_subject_that_cannot_be_told_is_counted(subject: Any, tmp_path: Path) -> None:
+    frame, counts = read(write(tmp_path / "Observation.ndjson", [observation(subject=subject), observation()]))
+    assert (counts["unresolved_reference"], counts["passed_on"], len(frame)) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["a/observation.JSONL", "b/c/x-Observation-1.ndjson.bz2", "Observation.ndjson.zst"])
+def test_resources_are_found_in_any_case_folder_and_compression(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pa.output_stream(str(path)) as file:
+        file.write(b"\xef\xbb\xbf" + json.dumps(observation()).encode() + b"\n")
+    assert find_resources(tmp_path, "*Observation*") == [path]
+    assert len(read(path)[0]) == 1
 
 
 def test_a_date_alone_is_no_time_and_issued_is_when_a_value_was_known(tmp_path: Path) -> None:

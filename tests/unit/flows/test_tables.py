@@ -11,8 +11,9 @@ import pytest
 
 from flows.icu.catalogue import load_catalogue
 from flows.icu.raw import RAW_DTYPES, empty_raw
+from flows.sources.files import TableError, TableNotFoundError, find_table
 from flows.sources.mimic import ingest
-from flows.sources.tables import TableError, TableNotFoundError, read_batches, read_frame
+from flows.sources.tables import read_batches, read_frame
 
 HEADER = "subject_id,hadm_id,stay_id,caregiver_id,charttime,storetime,itemid,value,valuenum,valueuom,warning"
 ROW = "10,20,30,40,2150-01-02 03:04:05,2150-01-02 03:06:00,220045,80,80,bpm,0"
@@ -207,7 +208,7 @@ def test_times_with_a_zone_are_refused(tmp_path):
 
 def test_a_table_that_is_not_there_is_named(tmp_path):
     with pytest.raises(
-        TableNotFoundError, match=r"icu/icustays: no such table; looked for .csv, .csv.gz, .parquet"
+        TableNotFoundError, match=r"icu/icustays: no such table; looked for .csv, .csv.gz, .csv.bz2, .csv.zst, .parquet"
     ) as caught:
         read_frame(tmp_path, "icu/icustays")
     assert isinstance(caught.value, FileNotFoundError)
@@ -236,3 +237,53 @@ def test_batches_are_bounded(tmp_path):
     batches = list(read_batches(tmp_path, "icu/chartevents"))
     assert sum(batch.num_rows for batch in batches) == number
     assert len(batches) > 2
+
+
+# --- where the files are ---
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["icu/chartevents.csv.bz2"],
+        ["icu/chartevents.csv.zst"],
+        ["ICU/CHARTEVENTS.csv"],
+        ["icu/chartevents_0001.csv.gz", "icu/chartevents_0002.csv.gz"],
+        ["icu/chartevents-part-00000.csv", "icu/chartevents-part-00001.csv"],
+        ["icu/chartevents/part-0.csv.gz", "icu/chartevents/part-1.csv.gz", "icu/chartevents/_SUCCESS"],
+        ["icu/chartevents/year=2150/0.csv", "icu/chartevents/year=2151/0.csv", "icu/chartevents/.0.csv.crc"],
+    ],
+)
+def test_a_table_may_be_compressed_or_in_parts(tmp_path, names):
+    text = [f"{HEADER}\n{edit(stay_id=str(30 + number))}\n" for number in range(2)]
+    for number, name in enumerate(names):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(("_SUCCESS", ".crc")):
+            path.write_bytes(b"not a table")
+            continue
+        with pa.output_stream(str(path)) as file:  # compressed by its name
+            file.write(text[number].encode())
+    tables = [name for name in names if not name.endswith(("_SUCCESS", ".crc"))]
+    assert rows(tmp_path)["stay_id"].to_list() == [30, 31][: len(tables)]
+    found = find_table(tmp_path, "icu/chartevents")
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == tables
+
+
+def test_a_table_that_is_there_in_two_ways_is_refused(tmp_path):
+    for name in ("icu/chartevents.csv", "icu/chartevents_1.csv", "icu/chartevents/0.parquet"):
+        write(tmp_path, f"{HEADER}\n", name) if name.count("/") == 1 else (tmp_path / name).parent.mkdir()
+    (tmp_path / "icu/chartevents/0.parquet").write_bytes(b"")
+    with pytest.raises(
+        TableError, match=r"which one\? There are chartevents/\*.parquet, chartevents.csv, "
+    ):
+        find_table(tmp_path, "icu/chartevents")
+
+
+def test_what_lies_there_instead_is_told(tmp_path):
+    with pytest.raises(TableNotFoundError, match=r"there is no folder .*nowhere"):
+        find_table(tmp_path / "nowhere", "icu/chartevents")
+    write(tmp_path, "", "icu/notes.txt")
+    write(tmp_path, "", "icu/chartevents.xlsx")
+    with pytest.raises(TableNotFoundError, match=r"looked for .*; .*/icu holds chartevents.xlsx, notes.txt$"):
+        find_table(tmp_path, "icu/chartevents")

@@ -1,0 +1,102 @@
+"""Finding a source's files, whatever they are called: one file a table, numbered parts, or a folder of them."""
+
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+TABLE_SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.zst", ".parquet")
+RESOURCE_SUFFIXES = tuple(f".{kind}{packed}" for kind in ("ndjson", "jsonl") for packed in ("", ".gz", ".bz2", ".zst"))
+_SHOWN = 8
+
+
+class TableError(ValueError):
+    """A table cannot be read as what it should be. Names the path and the column, never a cell."""
+
+
+class TableNotFoundError(TableError, FileNotFoundError):
+    """The source has no such table."""
+
+
+def find_table(source: str | Path, name: str) -> list[Path]:
+    """Find a table's files, in the order in which to read them.
+
+    Args:
+        source: The folder that holds `icu/` and `hosp/`.
+        name: The table, such as `icu/chartevents`: a file of that name with one of `TABLE_SUFFIXES`, numbered parts
+            (`chartevents_0001.csv.gz`), or a folder of that name with such files in it, at any depth. Case does not
+            matter.
+
+    Raises:
+        TableNotFoundError: There is none; says what was looked for, and what lies there instead.
+        TableError: It is there in two ways, and either may be the one that is meant.
+    """
+    path = Path(source) / name
+    folder = _folder(Path(source), name.split("/")[:-1])
+    stem = path.name.casefold()
+    part = re.compile(rf"{re.escape(stem)}[_.-](?:part[_-]?)?\d+")
+    ways: dict[str, list[Path]] = {}
+    for entry in sorted(folder.iterdir()) if folder is not None else ():
+        if entry.is_dir() and entry.name.casefold() == stem:
+            for file in sorted(entry.rglob("*")):
+                if file.is_file() and not _is_hidden(file, entry) and (suffix := _suffix(file, TABLE_SUFFIXES)):
+                    ways.setdefault(f"{entry.name}/*{suffix}", []).append(file)
+        elif entry.is_file() and (suffix := _suffix(entry, TABLE_SUFFIXES)):
+            bare = entry.name.casefold().removesuffix(suffix)
+            if bare == stem:
+                ways[entry.name] = [entry]
+            elif part.fullmatch(bare):
+                ways.setdefault(f"{path.name}_*{suffix}", []).append(entry)
+    if not ways:
+        there = _there(folder if folder is not None else Path(source))
+        raise TableNotFoundError(f"{path}: no such table; looked for {', '.join(TABLE_SUFFIXES)}; {there}")
+    if len(ways) > 1:
+        raise TableError(f"{path}: which one? There are {', '.join(ways)}")
+    return next(iter(ways.values()))
+
+
+def find_resources(root: Path, pattern: str) -> list[Path]:
+    """Find NDJSON files by a pattern of their name without suffix, at any depth and in any case, sorted."""
+    return sorted(
+        file
+        for file in root.rglob("*")
+        if (suffix := _suffix(file, RESOURCE_SUFFIXES))
+        and fnmatch(file.name.casefold().removesuffix(suffix), pattern.casefold())
+        and not _is_hidden(file, root)
+        and file.is_file()
+    )
+
+
+def what_is_there(folder: Path) -> str:
+    """What a folder holds, for a message."""
+    return _there(folder)
+
+
+def _folder(source: Path, names: list[str]) -> Path | None:
+    for name in names:
+        if not source.is_dir():
+            return None
+        found = [entry for entry in source.iterdir() if entry.is_dir() and entry.name.casefold() == name.casefold()]
+        if not found:
+            return None
+        source = found[0]
+    return source if source.is_dir() else None
+
+
+def _suffix(file: Path, known: tuple[str, ...]) -> str:
+    name = file.name.casefold()
+    return max((suffix for suffix in known if name.endswith(suffix)), key=len, default="")
+
+
+def _is_hidden(file: Path, below: Path) -> bool:
+    # Spark's and editors' own files: _SUCCESS, .part-0.crc.
+    return any(name.startswith((".", "_")) for name in file.relative_to(below).parts)
+
+
+def _there(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    if not names:
+        return f"{folder} is empty"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{folder} holds {', '.join(names[:_SHOWN])}{more}"
