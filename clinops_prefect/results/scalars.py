@@ -9,11 +9,11 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 
+from clinops_prefect.frames import zones
 from clinops_prefect.results.refusals import Refused, name_of
 
 # From here on, Python may refuse to write an integer as decimal digits, or to read it (sys.set_int_max_str_digits).
@@ -41,39 +41,29 @@ def surrogates_from(stored: str) -> str:
 def is_json(value: Any) -> bool:
     """Whether JSON has the value as it is."""
     kind = type(value)
+    if kind is str:
+        return value.isascii() or not _SURROGATE_PAIR.search(value)
+    if kind is int:
+        return value.bit_length() <= _LONG_INTEGER_BITS
     if kind is float:
         return math.isfinite(value)
-    if kind is str:
-        return not _SURROGATE_PAIR.search(value)
-    return value is None or kind is bool or (kind is int and value.bit_length() <= _LONG_INTEGER_BITS)
+    return value is None or kind is bool
 
 
 # --- time zones ---
 
 
-def _zone_to(zone: dt.tzinfo | None, remedy: str) -> Any:
+def _zone_to(zone: dt.tzinfo | None) -> Any:
     if zone is None:
         return None
-    if type(zone) is dt.timezone:
-        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]  # the only way to tell a given name
-        if all(map(is_json, name)):
-            return ["offset", *_timedelta_to(offset), *name]
-    if type(zone) is ZoneInfo and zone.key:
-        return ["zone", zone.key]
-    raise Refused(
-        f"its time zone is a {name_of(zone)}, which would come back as another one; use a zoneinfo.ZoneInfo, "
-        f"with {remedy}"
-    )
+    description = zones.describe(zone)
+    if description is None or not all(map(is_json, description)):
+        raise Refused(f"its time zone is a {name_of(zone)}, which would not come back; use a zoneinfo.ZoneInfo")
+    return list(description)
 
 
 def _zone_from(stored: Any) -> dt.tzinfo | None:
-    if stored is None:
-        return None
-    kind, *rest = stored
-    if kind == "zone":
-        return ZoneInfo(*rest)
-    days, seconds, microseconds, *name = rest
-    return dt.timezone(dt.timedelta(days, seconds, microseconds), *name)
+    return None if stored is None else zones.restore(stored)
 
 
 def _same_time(left: Any, right: Any) -> bool:
@@ -93,13 +83,16 @@ def _proven(value: Any, stored: Any, again: Callable[[Any], Any]) -> Any:
     except (ArithmeticError, NotImplementedError, ValueError):  # pandas cannot show years before 1 or after 9999
         is_same = False
     if not is_same:
-        raise Refused("its year, its fold or its time zone would not come back; return its isoformat()")
+        raise Refused(
+            f"a {name_of(value)} whose year, fold or time zone would not come back; use a zoneinfo.ZoneInfo, or return "
+            "its isoformat()"
+        )
     return stored
 
 
 def _datetime_to(value: dt.datetime) -> Any:
-    zone = _zone_to(value.tzinfo, "value.astimezone(ZoneInfo('UTC'))")
-    return _proven(value, [value.replace(tzinfo=None).isoformat(), value.fold, zone], _datetime_from)
+    stored = [value.replace(tzinfo=None).isoformat(), value.fold, _zone_to(value.tzinfo)]
+    return _proven(value, stored, _datetime_from)
 
 
 def _datetime_from(stored: Any) -> dt.datetime:
@@ -110,8 +103,8 @@ def _datetime_from(stored: Any) -> dt.datetime:
 
 
 def _time_to(value: dt.time) -> Any:
-    zone = _zone_to(value.tzinfo, "value.replace(tzinfo=ZoneInfo('UTC'))")
-    return _proven(value, [value.replace(tzinfo=None).isoformat(), value.fold, zone], _time_from)
+    stored = [value.replace(tzinfo=None).isoformat(), value.fold, _zone_to(value.tzinfo)]
+    return _proven(value, stored, _time_from)
 
 
 def _time_from(stored: Any) -> dt.time:
@@ -122,21 +115,9 @@ def _time_from(stored: Any) -> dt.time:
 
 
 def _timestamp_to(value: pd.Timestamp) -> Any:
-    zone: Any = str(value.tz)
-    # What pandas itself makes of the name: with pandas 2 that is a zone of pytz.
-    if value.tz is None or type(value.tz) in (dt.timezone, ZoneInfo) or not _is_default_zone(value.tz):
-        zone = _zone_to(value.tz, "value.tz_convert(ZoneInfo('UTC'))")
     # Since the epoch, in UTC: no text that would have to be told which of two equal clock times it is.
-    stored = [int(value.asm8.astype("int64")), value.unit, value.fold, zone]
+    stored = [int(value.asm8.astype("int64")), value.unit, value.fold, _zone_to(value.tz)]
     return _proven(value, stored, _timestamp_from)
-
-
-def _is_default_zone(zone: dt.tzinfo) -> bool:
-    try:
-        default = pd.Timestamp(0, tz=str(zone)).tz
-    except (KeyError, ValueError):
-        return False
-    return type(default) is type(zone) and str(default) == str(zone)
 
 
 def _timestamp_from(stored: Any) -> Any:
@@ -147,7 +128,7 @@ def _timestamp_from(stored: Any) -> Any:
     count, unit, fold, zone = stored
     stamp = pd.Timestamp(np.datetime64(count, unit))
     if zone is not None:
-        stamp = stamp.tz_localize("UTC").tz_convert(zone if isinstance(zone, str) else _zone_from(zone))
+        stamp = stamp.tz_localize("UTC").tz_convert(_zone_from(zone))
     return stamp if stamp.fold == fold else stamp.replace(fold=fold)
 
 

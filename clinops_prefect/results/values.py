@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
@@ -81,8 +81,8 @@ def _series_to(series: "pd.Series[Any]", above: list[int]) -> dict[str, Any]:
     frame = pd.DataFrame({"values": series})
     return {
         "frame": to_base64(_to_parquet(frame)),
-        "name": _at(".name", series.name, above),
-        "attrs": _at(".attrs", series.attrs, above),
+        "name": _each([series.name], above, lambda _: ".name")[0],
+        "attrs": _each([series.attrs], above, lambda _: ".attrs")[0],
         "duplicates": series.flags.allows_duplicate_labels,
     }
 
@@ -175,25 +175,28 @@ def _to_json(value: Any, above: list[int]) -> Any:
 
 
 def _items_to(items: Iterable[Any], above: list[int], step: str) -> list[Any]:
-    return [_at(step.format(position), item, above) for position, item in enumerate(items)]
+    return _each(items, above, lambda position: step.format(position))
 
 
 def _dict_to(value: dict[Any, Any], above: list[int]) -> dict[str, Any]:
     keys = _items_to(value, above, ".keys()[{}]")
-    items = [_at(step_of_key(key, n), item, above) for n, (key, item) in enumerate(value.items())]
+    items = _each(value.values(), above, lambda position: step_of_key(list(value)[position], position))
     # Pairs where the keys are not text, or one of them means something to whoever reads the document.
     if all(type(key) is str and is_json(key) for key in value) and not _RESERVED_KEYS & value.keys():
         return dict(zip(keys, items, strict=True))
     return {_TAG: "dict", "value": [list(pair) for pair in zip(keys, items, strict=True)]}
 
 
-def _at(step: str, value: Any, above: list[int]) -> Any:
-    """The value for JSON; a refusal on the way gets one step longer."""
+def _each(items: Iterable[Any], above: list[int], step: Callable[[int], str]) -> list[Any]:
+    """The items for JSON; a refusal on the way gets one step longer."""
+    found: list[Any] = []
     try:
-        return _to_json(value, above)
+        for item in items:
+            found.append(item if is_json(item) else _to_json(item, above))
     except Refused as refusal:
-        refusal.steps.append(step)
+        refusal.steps.append(step(len(found)))
         raise
+    return found
 
 
 def _from_json(value: Any) -> Any:

@@ -74,6 +74,15 @@ def test_zones_of_other_libraries_come_back_or_are_refused_when_they_are_stored(
         assert not refusal or ("ZoneInfo" in refusal and "result[0]" in refusal)
 
 
+def test_zones_of_dateutil_and_pytz_come_back_where_their_libraries_can_make_them() -> None:
+    for zone in (dateutil.tz.gettz("Europe/Berlin"), dateutil.tz.tzutc(), dateutil.tz.tzoffset("x", 3600)):
+        comes_back(dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=zone))
+        comes_back(dt.time(2, 30, tzinfo=zone))
+    for name in ("Europe/Berlin", "dateutil/Europe/Berlin"):
+        comes_back(pd.Timestamp("2024-10-27 01:30", tz="UTC").tz_convert(name))
+    comes_back(pd.Timestamp("2024-10-27 01:30", tz="UTC").tz_convert(pytz.timezone("America/New_York")))
+
+
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 def test_timestamps_and_timedeltas_keep_their_unit_as_far_as_it_reaches(unit: str) -> None:
     second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
@@ -117,10 +126,15 @@ def test_a_series_keeps_its_name_and_gains_nothing(name: Any) -> None:
     ],
     ids=lambda series: str(series.dtype),
 )
-def test_a_series_of_any_dtype_comes_back_with_attrs_and_flags(series: pd.Series) -> None:
+def test_a_series_of_any_dtype_comes_back_with_attrs_and_flags_and_can_be_edited(series: pd.Series) -> None:
     series.attrs = {"unit": "mmHg", "limits": [1, 2], "made": dt.date(2024, 1, 1)}
     comes_back(series)
     comes_back(series.set_flags(allows_duplicate_labels=False))
+    for back in both_ways({"x": [series]}):
+        edited, wanted = back["x"][0], series.copy()
+        if len(series):
+            edited.iloc[0] = wanted.iloc[0] = series.iloc[-1]
+        assert same(edited, wanted)
 
 
 BASE = np.arange(12, dtype="i4").reshape(3, 4)
