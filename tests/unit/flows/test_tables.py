@@ -274,9 +274,7 @@ def test_a_table_that_is_there_in_two_ways_is_refused(tmp_path):
     for name in ("icu/chartevents.csv", "icu/chartevents_1.csv", "icu/chartevents/0.parquet"):
         write(tmp_path, f"{HEADER}\n", name) if name.count("/") == 1 else (tmp_path / name).parent.mkdir()
     (tmp_path / "icu/chartevents/0.parquet").write_bytes(b"")
-    with pytest.raises(
-        TableError, match=r"which one\? There are chartevents/\*.parquet, chartevents.csv, "
-    ):
+    with pytest.raises(TableError, match=r"which one\? There are chartevents/\*.parquet, chartevents.csv, "):
         find_table(tmp_path, "icu/chartevents")
 
 
