@@ -44,7 +44,7 @@ def is_json(value: Any) -> bool:
     if kind is str:
         return value.isascii() or not _SURROGATE_PAIR.search(value)
     if kind is int:
-        return value.bit_length() <= _LONG_INTEGER_BITS
+        return bool(value.bit_length() <= _LONG_INTEGER_BITS)
     if kind is float:
         return math.isfinite(value)
     return value is None or kind is bool
