@@ -1,5 +1,6 @@
 """boto3 clients for the S3 store and the Step Functions pipeline, from the same four settings."""
 
+import copy
 import os
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -96,7 +97,8 @@ def aws_client(
         factory = session._session.get_component("response_parser_factory")
         factory.set_parser_defaults(timestamp_parser=_timestamp)
         parameters = {} if credentials is None else credentials.aws_client_parameters.get_params_override()
-        parameters["config"] = Config(**(config or {})).merge(parameters.get("config", Config()))
+        # A copy, because botocore rewrites what it is given, and the cache's key is made of it.
+        parameters["config"] = Config(**copy.deepcopy(config or {})).merge(parameters.get("config", Config()))
         if endpoint_url:
             parameters["endpoint_url"] = endpoint_url
         if region:

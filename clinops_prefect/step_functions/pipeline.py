@@ -114,7 +114,10 @@ class StepFunctionsPipeline(StateMachine):
             ServiceUnavailableError: AWS cannot be reached, or keeps no more versions.
         """
         self.refuse_without_protection()
+        self.refuse_deployment(self.region)
         definition = self.definition()
+        # The environment may say the region.
+        self.refuse_deployment(self.client().meta.region_name)
         configurations = {
             "loggingConfiguration": self.logging_configuration,
             "tracingConfiguration": self.tracing_configuration,

@@ -13,15 +13,28 @@ from clinops_prefect.endpoints import check_endpoint
 from clinops_prefect.errors import InvalidPipelineError
 from clinops_prefect.fields import protections
 from clinops_prefect.saved_block import SavedBlock
-from clinops_prefect.step_functions.language.check import DEFINITION_BYTES, definition_problems, name_problems
+from clinops_prefect.step_functions.language.check import (
+    DEFINITION_BYTES,
+    account_problems,
+    definition_problems,
+    merge_notes,
+    place_problems,
+)
+from clinops_prefect.step_functions.language.data import json_problems, name_problems
 from clinops_prefect.step_functions.language.diagram import Diagram
 from clinops_prefect.step_functions.language.machine_settings import logging_problems, tag_problems
 from clinops_prefect.step_functions.language.states_language import states_language
 from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, Step, refuse_unknown
+from clinops_prefect.step_functions.service.requests import request_problems
 
 # Of one state machine: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 VERSIONS_AT_MOST = 1000
 _ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d+):role/.+")
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise InvalidPipelineError("AWS would refuse this pipeline:\n- " + "\n- ".join(problems), problems=problems)
 
 
 class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
@@ -105,7 +118,19 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         return self
 
     def check(self) -> list[str]:
-        """Everything that AWS would refuse and that can be known without asking it; empty when there is nothing."""
+        """Everything that AWS would refuse and that can be known without asking it; empty when there is nothing.
+
+        It also names what AWS takes and you may not mean: a step whose own paths (keys that end in `.$`) switch the
+        merge of its parameters off. That does not keep the pipeline from being deployed.
+        """
+        problems = self._definition_problems() + self._deployment_problems(self.region)
+        return problems + merge_notes(self.steps)
+
+    def _deployment_problems(self, region: str) -> list[str]:
+        """What keeps a definition that is well formed from being deployed."""
+        return account_problems(self.role_arn, self.steps) + place_problems(self._partition, region, self.steps)
+
+    def _definition_problems(self) -> list[str]:
         problems = name_problems(self.name, "the pipeline's name")
         if not _ROLE.fullmatch(self.role_arn):
             problems.append("role_arn is not the ARN of an IAM role, such as arn:aws:iam::123456789012:role/Name")
@@ -115,6 +140,10 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         if not 0 <= self.keep_versions < VERSIONS_AT_MOST:
             problems.append(f"keep_versions is {self.keep_versions}, and may be 0 (all) to {VERSIONS_AT_MOST - 1}")
         problems += logging_problems(self.logging_configuration) + tag_problems(self.tags)
+        if not problems:
+            problems += request_problems(self.steps)
+        if not problems:
+            problems += json_problems(self._language() | {"tags": self.tags}, "the definition")
         if not problems and (size := len(json.dumps(self._language(), ensure_ascii=False).encode())) > DEFINITION_BYTES:
             problems.append(f"the definition has {size:,} bytes, and may have {DEFINITION_BYTES:,}")
         return problems
@@ -123,11 +152,18 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         """The state machine in the Amazon States Language.
 
         Raises:
-            InvalidPipelineError: With every problem that `check` finds.
+            InvalidPipelineError: With every problem of it that `check` finds.
         """
-        if problems := self.check():
-            raise InvalidPipelineError("AWS would refuse this pipeline:\n- " + "\n- ".join(problems), problems=problems)
+        _refuse(self._definition_problems())
         return self._language()
+
+    def refuse_deployment(self, region: str) -> None:
+        """Raise for what `check` finds and AWS would refuse in a region.
+
+        Raises:
+            InvalidPipelineError: With every problem.
+        """
+        _refuse(self._definition_problems() + self._deployment_problems(region))
 
     def definition_json(self, indent: int | None = 2) -> str:
         """`definition()` as text."""

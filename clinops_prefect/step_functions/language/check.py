@@ -4,26 +4,32 @@ Limits: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 the service integrations' table, https://docs.aws.amazon.com/step-functions/latest/dg/integrate-services.html.
 """
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from clinops_prefect.step_functions.language.paths import is_reference, paths
-from clinops_prefect.step_functions.language.states_language import action_of, free_form_field, kind_of
-from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, S3Items, Step
+from clinops_prefect.step_functions.language.data import NAME_LENGTH, data_problems, json_problems, short
+from clinops_prefect.step_functions.language.integrations import integration_problems
+from clinops_prefect.step_functions.language.paths import is_dynamic, is_reference, keys_of, looks_dynamic, paths
+from clinops_prefect.step_functions.language.states_language import (
+    action_of,
+    envelope_of,
+    free_form_field,
+    has_own_paths,
+    input_state_of,
+    kind_of,
+    values_for_children,
+)
+from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, Retry, S3Items, Step
 
-NAME_LENGTH = 80
-DATA_BYTES = 262_144
 DEFINITION_BYTES = 1_048_576
 LONGEST_SECONDS = 99_999_999
-LARGEST_INTEGER = 2**53
+LONGEST_DELAY = 31_622_400
 
-# Of machines and executions. A state's name is held to its length only: AWS's own samples have "Job Complete?".
-_BAD_IN_NAME = re.compile(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_PATH = re.compile(r"\$(\.[A-Za-z_]\w*)+")
+_HTTP_STATUS = re.compile(r"States\.Http\.StatusCode\.\d{3}")
+_KEY = re.compile(r"[A-Za-z_]\w*")
 
 _STATES_ERRORS = {
     *("States.ALL", "States.BranchFailed", "States.DataLimitExceeded", "States.ExceedToleratedFailureThreshold"),
@@ -40,29 +46,6 @@ _REQUIRED = {
     "batch:submitJob": ("JobName", "JobQueue", "JobDefinition"),
     "glue:startJobRun": ("JobName",),
 }
-_NO_SYNC = {"lambda", "sns", "sqs", "dynamodb", "events", "apigateway", "http", "aws-sdk"}
-_NO_CALLBACK = {
-    *("batch", "dynamodb", "glue", "databrew", "sagemaker", "elasticmapreduce", "emr-containers", "emr-serverless"),
-    *("codebuild", "athena", "mediaconvert", "http"),
-}
-
-
-def name_problems(name: str, what: str) -> list[str]:
-    """Why AWS would refuse the name of a state machine or an execution."""
-    problems = []
-    if not 1 <= len(name) <= NAME_LENGTH:
-        problems.append(f"{what} {_short(name)} has {len(name)} characters, and may have 1 to {NAME_LENGTH}")
-    if bad := sorted(set(_BAD_IN_NAME.findall(name))):
-        problems.append(f"{what} {_short(name)} may not hold {' '.join(map(repr, bad))}")
-    return problems
-
-
-def data_problems(value: Any, what: str) -> list[str]:
-    """Why `value` could not be the input of an execution or a state; values themselves are never named."""
-    problems = list(_json_problems(value, what))
-    if not problems and (size := len(_encoded(value))) > DATA_BYTES:
-        problems.append(f"{what} has {size:,} bytes as JSON, and may have {DATA_BYTES:,}")
-    return problems
 
 
 def definition_problems(steps: Sequence[Step], *, express: bool, timeout_seconds: int) -> list[str]:
@@ -72,8 +55,9 @@ def definition_problems(steps: Sequence[Step], *, express: bool, timeout_seconds
     problems = []
     inner = [child for step in steps if isinstance(step, MapStep) for child in step.steps]
     # One name space for the whole machine, the states inside a map included.
-    counted = Counter(step.name for step in [*steps, *inner])
-    problems += [f"step {_short(name)}: {count} steps have this name" for name, count in counted.items() if count > 1]
+    own = [input_state_of(step) for step in steps if isinstance(step, MapStep) and values_for_children(step)]
+    counted = Counter([*(step.name for step in [*steps, *inner]), *own])
+    problems += [f"step {short(name)}: {count} steps have this name" for name, count in counted.items() if count > 1]
     if not 0 <= timeout_seconds <= LONGEST_SECONDS:
         problems.append(f"the pipeline's timeout_seconds is {timeout_seconds}, and may be 0 to {LONGEST_SECONDS:,}")
     for step in steps:
@@ -81,19 +65,61 @@ def definition_problems(steps: Sequence[Step], *, express: bool, timeout_seconds
     return problems
 
 
+def account_problems(role_arn: str, steps: Sequence[Step]) -> list[str]:
+    """Which account ids are not AWS's, in one sentence: the documented example has one of nine digits."""
+    wrong: dict[str, list[str]] = {}
+    named = [("role_arn", role_arn), *((f"step {short(step.name)}", step.resource) for step in _tasks(steps))]
+    for what, arn in named:
+        account = next(iter(arn.split(":")[4:5]), "")
+        if account.isdecimal() and len(account) != 12:
+            wrong.setdefault(account, []).append(what)
+    return [
+        f"an AWS account id has 12 digits, and {account} has {len(account)} ({', '.join(where)}): put your own there"
+        for account, where in wrong.items()
+    ]
+
+
+def place_problems(partition: str, region: str, steps: Sequence[Step]) -> list[str]:
+    """Which steps run where the machine cannot reach them: Step Functions calls no other region or partition."""
+    problems = []
+    for step in _tasks(steps):
+        parts = step.resource.split(":")
+        if not kind_of(step.resource):
+            continue
+        if parts[1] != partition:
+            problems.append(f"step {short(step.name)}: its resource is in {parts[1]}, and the role in {partition}")
+        elif parts[3] and region and parts[3] != region:
+            problems.append(f"step {short(step.name)}: its resource is in {parts[3]}, and the machine in {region}")
+    return problems
+
+
+def merge_notes(steps: Sequence[Step]) -> list[str]:
+    """Which steps get nothing merged into their parameters, because some of these are JSONPath."""
+    return [
+        f"step {short(step.name)}: because of its keys that end in '.$', neither what flows in nor the execution's "
+        "input is merged into its parameters; pass_input=False says that you mean it"
+        for step in _tasks(steps)
+        if step.pass_input and has_own_paths(step) and (kind_of(step.resource) in ("lambda", "activity"))
+    ]
+
+
+def _tasks(steps: Sequence[Step]) -> list[PipelineStep]:
+    return [task for step in steps for task in (step.steps if isinstance(step, MapStep) else [step])]
+
+
 def _named(step: Step, problems: Iterator[str]) -> list[str]:
-    return [f"step {_short(step.name)}: {problem}" for problem in problems]
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= NAME_LENGTH else text[:NAME_LENGTH] + "…")
+    return [f"step {short(step.name)}: {problem}" for problem in problems]
 
 
 def _of_step(step: Step, scope: set[str], *, express: bool) -> Iterator[str]:
+    yield from json_problems(step.name, "its name")
     if not 1 <= len(step.name) <= NAME_LENGTH:
         yield f"its name has {len(step.name)} characters, and may have 1 to {NAME_LENGTH}"
     if isinstance(step, MapStep):
         yield from _of_map(step, express=express)
+        yield from _of_retries(step.retry)
+        yield from _of_catch(step, scope, evaluated=bool(values_for_children(step)))
+        yield from _of_output(step)
         return
     yield from _of_resource(step.resource, express=express)
     if not 1 <= step.timeout_seconds <= LONGEST_SECONDS:
@@ -103,8 +129,11 @@ def _of_step(step: Step, scope: set[str], *, express: bool) -> Iterator[str]:
     if not 0 <= step.retry_attempts <= LONGEST_SECONDS:
         yield f"retry_attempts is {step.retry_attempts}, and may be 0 to {LONGEST_SECONDS:,}"
     yield from _of_errors(step.retry_on, "retry_on")
-    yield from _of_catch(step.catch, scope)
-    yield from data_problems(step.parameters, "parameters")
+    yield from _of_retries(step.retry)
+    yield from _of_catch(step, scope, evaluated=not has_own_paths(step))
+    yield from _of_output(step)
+    data = list(data_problems(step.parameters, "parameters"))
+    yield from data or _of_paths(step.parameters, "parameters")
     if kind_of(step.resource) == "integration":
         yield from _of_request(step)
 
@@ -113,14 +142,11 @@ def _of_resource(resource: str, *, express: bool) -> Iterator[str]:
     kind, action = kind_of(resource), action_of(resource)
     if not kind:
         yield (
-            f"resource {_short(resource)} is not the ARN of a Lambda function, an activity or a service integration "
+            f"resource {short(resource)} is not the ARN of a Lambda function, an activity or a service integration "
             "(such as arn:aws:states:::ecs:runTask.sync)"
         )
-    service = action.partition(":")[0]
-    if ".sync" in action and service in _NO_SYNC:
-        yield f"{service} does not support .sync"
-    if action.endswith(".waitForTaskToken") and service in _NO_CALLBACK:
-        yield f"{service} does not support .waitForTaskToken"
+    if kind == "integration":
+        yield from integration_problems(action)
     if express and (kind == "activity" or ".sync" in action or action.endswith(".waitForTaskToken")):
         yield "an Express execution can neither run an activity nor wait for a job (.sync) or a callback"
 
@@ -150,25 +176,77 @@ def _of_errors(names: Any, what: str) -> Iterator[str]:
 
 
 def _unknown(name: str) -> bool:
-    return name.startswith("States.") and name not in _STATES_ERRORS
+    return name.startswith("States.") and name not in _STATES_ERRORS and not _HTTP_STATUS.fullmatch(name)
 
 
-def _of_catch(catchers: list[dict[str, Any]], scope: set[str]) -> Iterator[str]:
-    for number, catcher in enumerate(catchers, start=1):
+def _of_catch(step: Step, scope: set[str], *, evaluated: bool) -> Iterator[str]:
+    for number, catcher in enumerate(step.catch, start=1):
         what = f"catch {number}"
-        for name in sorted(map(str, set(catcher) - {"ErrorEquals", "Next", "ResultPath", "Comment"})):
-            yield f"{what} has {name!r}, and may have ErrorEquals, Next, ResultPath and Comment"
+        for name in sorted(map(str, set(catcher) - {"ErrorEquals", "Next", "ResultPath", "Output", "Comment"})):
+            yield f"{what} has {name!r}, and may have ErrorEquals, Next, ResultPath, Output and Comment"
         errors = catcher.get("ErrorEquals")
         yield from _of_errors(errors, f"{what}'s ErrorEquals")
         if not errors:
             yield f"{what} has no ErrorEquals"
-        elif "States.ALL" in errors and number < len(catchers):
+        elif "States.ALL" in errors and number < len(step.catch):
             yield f"{what} has States.ALL, and must be the last"
-        if catcher.get("Next") not in scope:
-            yield f"{what} goes on at {catcher.get('Next')!r}, which is no step beside it"
+        following = catcher.get("Next")
+        if not isinstance(following, str) or following not in scope:
+            yield f"{what} goes on at {following!r}, which is no step beside it"
         path = catcher.get("ResultPath", "$")
-        if path not in ("$", None) and not (isinstance(path, str) and re.fullmatch(r"\$\.[A-Za-z_]\w*", path)):
-            yield f"{what}'s ResultPath may be '$.<key>', '$' or None"
+        if "Output" in catcher and ("ResultPath" in catcher or not evaluated):
+            other = "a ResultPath" if "ResultPath" in catcher else "JSONPath"
+            yield f"{what} has an Output, which is JSONata, beside {other}"
+        elif path not in ("$", None) and (not isinstance(path, str) or keys_of(path) is None):
+            yield f"{what}'s ResultPath may be '$', None, or a path of names such as '$.error' or '$.errors.first'"
+
+
+def _of_retries(retries: Sequence[Retry]) -> Iterator[str]:
+    for number, retry in enumerate(retries, start=1):
+        what = f"retry {number}"
+        yield from _of_errors(retry.errors, f"{what}'s errors")
+        if not retry.errors:
+            yield f"{what} has no errors"
+        if not 0 <= retry.attempts <= LONGEST_SECONDS:
+            yield f"{what}'s attempts is {retry.attempts}, and may be 0 to {LONGEST_SECONDS:,}"
+        if not 1 <= retry.interval <= LONGEST_SECONDS:
+            yield f"{what}'s interval is {retry.interval}, and may be 1 to {LONGEST_SECONDS:,}"
+        if not (math.isfinite(retry.backoff) and retry.backoff >= 1):
+            yield f"{what}'s backoff is {retry.backoff}, and must be at least 1"
+        if retry.max_delay and not retry.interval < retry.max_delay < LONGEST_DELAY:
+            yield f"{what}'s max_delay is {retry.max_delay}, and must be more than its interval, or 0"
+    if sum("States.ALL" in retry.errors for retry in retries) > 1:
+        yield "two of its retries are for States.ALL"
+
+
+def _of_output(step: Step) -> Iterator[str]:
+    if step.result_key and not _KEY.fullmatch(step.result_key):
+        yield f"result_key is {short(step.result_key)}, and may have letters, digits and underscores"
+    if step.output == "merge" and step.result_key:
+        yield "output='merge' and a result_key exclude each other"
+    if isinstance(step, PipelineStep) and has_own_paths(step):
+        wrapped = envelope_of(step) and (step.output != "replace" or step.result_key)
+        if step.output == "merge" or wrapped:
+            yield (
+                "its parameters are JSONPath of your own (keys that end in '.$'), beside which AWS cannot keep what "
+                "flowed in like this: take the keys without '.$', or the function's ARN as the resource"
+            )
+
+
+def _of_paths(value: Any, where: str) -> Iterator[str]:
+    """What is wrong with keys that end in `.$`, at any depth."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str) or not key.endswith(".$"):
+                yield from _of_paths(item, f"{where}.{key}")
+                continue
+            if key.removesuffix(".$") in value:
+                yield f"{where} has {short(key)} beside {short(key.removesuffix('.$'))}, and AWS takes one of them"
+            if not isinstance(item, str) or not is_dynamic(item):
+                yield f"{where}.{key} is neither a path such as '$.date' nor an intrinsic function that AWS has"
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _of_paths(item, f"{where}[{index}]")
 
 
 def _of_map(step: MapStep, *, express: bool) -> Iterator[str]:
@@ -182,9 +260,9 @@ def _of_map(step: MapStep, *, express: bool) -> Iterator[str]:
         if getattr(step, name) < 0:
             yield f"{name} is {getattr(step, name)}, and may not be negative"
     if isinstance(step.items, S3Items):
-        yield from _of_items(step.items)
+        yield from _of_items(step)
     elif not is_reference(step.items):
-        yield f"items is {_short(step.items)}, and must be an S3Items or a path such as '$.patients'"
+        yield f"items is {short(step.items)}, and must be an S3Items or a path such as '$.patients'"
     if step.results and not step.results.bucket:
         yield "results has no bucket"
     scope = {child.name for child in step.steps}
@@ -192,7 +270,9 @@ def _of_map(step: MapStep, *, express: bool) -> Iterator[str]:
         yield from _named(child, _of_step(child, scope, express=step.execution_type == "EXPRESS"))
 
 
-def _of_items(items: S3Items) -> Iterator[str]:
+def _of_items(step: MapStep) -> Iterator[str]:
+    items, results = step.items, step.results
+    assert isinstance(items, S3Items)
     if not items.bucket:
         yield "items has no bucket"
     if bool(items.key) == bool(items.prefix) and items.key:
@@ -201,41 +281,13 @@ def _of_items(items: S3Items) -> Iterator[str]:
         yield "items has an input_type that its key's extension does not tell: set it"
     if items.max_items < 0:
         yield f"items' max_items is {items.max_items}, and may not be negative"
-    for value in (items.bucket, items.key, items.prefix):
-        if value.startswith("$.") and not _PATH.fullmatch(value):
-            yield f"items has {_short(value)}, which is no path"
-
-
-def _json_problems(value: Any, where: str) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                yield f"{where} has a key of type {type(key).__name__}, and JSON's keys are text"
-            else:
-                yield from _text_problems(key, f"{where} has a key that")
-                yield from _json_problems(item, f"{where}.{key}")
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _json_problems(item, f"{where}[{index}]")
-    elif isinstance(value, str):
-        yield from _text_problems(value, where)
-    elif value is None or isinstance(value, bool):
-        return
-    elif isinstance(value, int):
-        # Doubles in between: JSONata, and most readers of JSON, would round it.
-        if abs(value) > LARGEST_INTEGER:
-            yield f"{where} is an integer beyond 2^53, which would be rounded: pass it as text"
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            yield f"{where} is NaN or infinite, which JSON does not have"
-    else:
-        yield f"{where} is a {type(value).__name__}, which JSON does not have"
-
-
-def _text_problems(text: str, where: str) -> Iterator[str]:
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        yield f"{where} holds half a surrogate pair, which UTF-8 does not have"
-
-
-def _encoded(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    for value in (items.bucket, items.key, items.prefix, *((results.bucket, results.prefix) if results else ())):
+        if not looks_dynamic(value):
+            continue
+        if not is_dynamic(value):
+            yield f"items has {short(value)}, which is no path and no intrinsic function that AWS has"
+        elif not is_reference(value) and values_for_children(step):
+            yield (
+                f"items has {short(value)}, which cannot stand in a map whose steps have parameters: they make it "
+                "JSONata. Take a path such as '$.key', and compute it in the step before"
+            )

@@ -8,15 +8,19 @@ _LOG_LEVELS = ("ALL", "ERROR", "FATAL", "OFF")
 def logging_problems(configuration: dict[str, Any]) -> list[str]:
     """Why AWS would refuse a `loggingConfiguration`."""
     level = configuration.get("level", "OFF")
-    if level not in _LOG_LEVELS:
+    if not isinstance(level, str) or level not in _LOG_LEVELS:
         return [f"logging_configuration's level is {level!r}, and may be {', '.join(_LOG_LEVELS)}"]
-    groups = [
-        destination.get("cloudWatchLogsLogGroup", {}).get("logGroupArn", "")
-        for destination in configuration.get("destinations", [])
-    ]
+    destinations = configuration.get("destinations") or []
+    groups = [_log_group(destination) for destination in destinations] if isinstance(destinations, list) else []
     if level != "OFF" and len(groups) != 1:
         return ["logging_configuration must have exactly one destination"]
     return [f"logging_configuration's log group {arn!r} must end with ':*'" for arn in groups if not arn.endswith(":*")]
+
+
+def _log_group(destination: Any) -> str:
+    group = destination.get("cloudWatchLogsLogGroup") if isinstance(destination, dict) else None
+    arn = group.get("logGroupArn") if isinstance(group, dict) else None
+    return arn if isinstance(arn, str) else ""
 
 
 def tag_problems(tags: dict[str, str]) -> list[str]:

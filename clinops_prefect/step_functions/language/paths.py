@@ -50,6 +50,16 @@ def looks_dynamic(text: str) -> bool:
     return text == "$" or text.startswith(("$.", "$$.", "$[")) or bool(re.match(r"States\.\w+\(", text))
 
 
+def keys_of(path: str) -> list[str] | None:
+    """The names along a path into the state's input; None for a path that has an index, or is none."""
+    if not is_reference(path) or path.startswith("$$"):
+        return None
+    segments = _SEGMENT.findall(path)
+    return (
+        None if any(index for _, index, _ in segments) else [name or _unquoted(quoted) for name, _, quoted in segments]
+    )
+
+
 def as_jsonata(path: str) -> str:
     """The JSONata expression of a path to one value."""
     context = path.startswith("$$")

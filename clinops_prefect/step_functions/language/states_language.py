@@ -14,7 +14,7 @@ from clinops_prefect.step_functions.language.merge import (
     merged_output,
     nested_output,
 )
-from clinops_prefect.step_functions.language.paths import as_jsonata, looks_dynamic, paths
+from clinops_prefect.step_functions.language.paths import as_jsonata, keys_of, looks_dynamic, paths
 from clinops_prefect.step_functions.language.retries import retriers, task_retriers
 from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, S3Items, Step
 
@@ -150,7 +150,7 @@ def _catcher(catcher: dict[str, Any]) -> dict[str, Any]:
         return rest
     if path is None:
         return rest | {"Output": "{% $states.input %}"}
-    return rest | {"Output": nested_output(path.split(".")[1:], "$states.errorOutput")}
+    return rest | {"Output": nested_output(keys_of(path) or [], "$states.errorOutput")}
 
 
 def input_state_of(step: MapStep) -> str:

@@ -1,5 +1,6 @@
 """AWS's errors become ours here, and nowhere else."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from botocore.exceptions import (
     CredentialRetrievalError,
     HTTPClientError,
     NoCredentialsError,
+    ParamValidationError,
     PartialCredentialsError,
     SSOError,
     TokenRetrievalError,
@@ -41,6 +43,7 @@ _BUSY = {
 }
 _NO_CREDENTIALS = (
     NoCredentialsError,
+    ParamValidationError,
     PartialCredentialsError,
     CredentialRetrievalError,
     SSOError,
@@ -52,6 +55,8 @@ _REFUSED = {
     *("InvalidLoggingConfiguration", "InvalidName", "InvalidTracingConfiguration", "MissingRequiredParameter"),
     *("StateMachineTypeNotSupported", "TooManyTags", "ValidationException"),
 }
+# How botocore names the field that it refuses.
+_FIELD = re.compile(r"parameter ([\w.\[\]]+)|in input: \"?(\w+)")
 # A proxy may answer with a page of its own.
 _SAID_AT_MOST = 500
 _ABOUT_MACHINES = {"CreateStateMachine", "UpdateStateMachine", "PublishStateMachineVersion", "TagResource"}
@@ -72,6 +77,11 @@ def translated(arn: str) -> Iterator[None]:
         if ours is None:
             raise
         raise ours from error
+    except ParamValidationError as error:
+        # botocore's own check; it may quote the input, so its words stay out of ours.
+        fields = ", ".join(sorted({first or second for first, second in _FIELD.findall(str(error))}))
+        message = f"the request about {arn} is not one that AWS takes{f' ({fields})' if fields else ''}"
+        raise InvalidExecutionError(f"{message}: pass text where text is expected", uri=arn) from None
     except _NO_CREDENTIALS as error:
         raise AccessDeniedError(f"no usable AWS credentials for {arn}: {error}", uri=arn) from error
     except _UNREACHED as error:

@@ -20,7 +20,7 @@ from clinops_prefect.errors import (
     InvalidExecutionError,
     StateMachineNotFoundError,
 )
-from clinops_prefect.step_functions.language.check import NAME_LENGTH, data_problems, name_problems
+from clinops_prefect.step_functions.language.data import NAME_LENGTH, data_problems, name_problems
 from clinops_prefect.step_functions.service.errors import code_of, translated
 from clinops_prefect.step_functions.service.history import open_state
 from clinops_prefect.step_functions.service.polling import describe
