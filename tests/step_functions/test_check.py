@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from clinops_prefect import MapStep, PipelineStep, Retry, S3Items, StepFunctionsPipeline
-from clinops_prefect.errors import ClinopsPrefectError, InvalidPipelineError
+from clinops_prefect.errors import ClinopsPrefectError, InvalidExecutionError, InvalidPipelineError
 from clinops_prefect.step_functions.language.steps import Step
 from clinops_prefect.testing.step_functions_emulator import Emulator
 
@@ -220,6 +220,16 @@ def test_the_environments_region_counts_when_it_is_deployed(aws: Emulator, monke
     assert elsewhere.check() == []
     with pytest.raises(InvalidPipelineError, match="the machine in us-east-1"):
         elsewhere.deploy()
+
+
+def test_what_is_nested_too_deeply_is_named() -> None:
+    deep: list[Any] = []
+    for _ in range(5_000):
+        deep = [deep]
+    (problem,) = pipeline(PipelineStep("s", FUNCTION, {"a": deep})).check()
+    assert "deeper" in problem
+    with pytest.raises(InvalidExecutionError, match="deeper"):
+        pipeline().execute(deep)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,11 @@
 """The emulator runs what an example needs."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 from clinops_prefect.testing.step_functions_emulator import Emulator
 
@@ -22,3 +27,35 @@ def test_a_handler_that_takes_too_long_fails(aws: Emulator) -> None:
     response = aws.client("lambda").invoke(FunctionName="late")
     assert response["FunctionError"] == "Unhandled"
     assert json.load(response["Payload"])["errorType"] == "Sandbox.Timedout"
+
+
+def test_the_readmes_example_runs_as_it_stands(tmp_path: Path) -> None:
+    """With the emulator's own command, in processes of their own."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    section = readme[readme.index("## Pipelines on AWS Step Functions") :]
+    example = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert example
+    count = tmp_path / "count.py"
+    count.write_text("def handler(event, context):\n    return event | {'n': event.get('n', 0) + 1}\n")
+    module = "clinops_prefect.testing.step_functions_emulator"
+    functions = ["--function", "clinops-ingest", "--function", f"clinops-preprocess={count}"]
+    command = [sys.executable, "-m", module, "--port", "0", *functions]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as served:
+        try:
+            assert served.stdout
+            assert served.stderr
+            assert json.loads(served.stdout.readline())["port"]
+            printed = next(line for line in served.stderr if line.startswith("export "))
+            environment = dict(pair.split("=", 1) for pair in printed.removeprefix("export ").split())
+            done = subprocess.run(
+                [sys.executable, "-c", example[1] + "\nprint('OUTPUT', __import__('json').dumps(output))"],
+                env=os.environ | environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        finally:
+            served.kill()
+    assert done.returncode == 0, done.stderr
+    output = json.loads(done.stdout.partition("OUTPUT ")[2])
+    assert output == {"source": "mimic-iv", "date": "2024-01-15", "n": 1}

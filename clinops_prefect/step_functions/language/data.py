@@ -9,6 +9,8 @@ from typing import Any
 NAME_LENGTH = 80
 DATA_BYTES = 262_144
 LARGEST_INTEGER = 2**53
+# Beyond, readers of JSON give up, ours among them.
+DEEPEST = 200
 
 # Of machines and executions. A state's name is held to its length only: AWS's own samples have "Job Complete?".
 _BAD_IN_NAME = re.compile(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -42,17 +44,19 @@ def short(text: str) -> str:
     return repr(text if len(text) <= NAME_LENGTH else text[:NAME_LENGTH] + "…")
 
 
-def _json_problems(value: Any, where: str) -> Iterator[str]:
-    if isinstance(value, dict):
+def _json_problems(value: Any, where: str, depth: int = 0) -> Iterator[str]:
+    if depth > DEEPEST:
+        yield f"{where.partition('.')[0].partition('[')[0]} is nested deeper than {DEEPEST} levels"
+    elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 yield f"{where} has a key of type {type(key).__name__}, and JSON's keys are text"
             else:
                 yield from _text_problems(key, f"{where} has a key that")
-                yield from _json_problems(item, f"{where}.{key}")
+                yield from _json_problems(item, f"{where}.{key}", depth + 1)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            yield from _json_problems(item, f"{where}[{index}]")
+            yield from _json_problems(item, f"{where}[{index}]", depth + 1)
     elif isinstance(value, str):
         yield from _text_problems(value, where)
     elif value is None or isinstance(value, bool):

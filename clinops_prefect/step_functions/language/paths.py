@@ -76,15 +76,18 @@ def as_jsonata(path: str) -> str:
 
 def paths(value: Any) -> Iterator[Any]:
     """The values that the user wants evaluated: whatever stands under a key that ends in `.$`, at any depth."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if isinstance(key, str) and key.endswith(".$"):
-                yield item
-            else:
-                yield from paths(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from paths(item)
+    # Without recursion: what is nested too deeply is for the check to name.
+    rest = [value]
+    while rest:
+        current = rest.pop()
+        if isinstance(current, dict):
+            for key, item in current.items():
+                if isinstance(key, str) and key.endswith(".$"):
+                    yield item
+                else:
+                    rest.append(item)
+        elif isinstance(current, list | tuple):
+            rest += current
 
 
 def _unquoted(text: str) -> str:

@@ -1,4 +1,10 @@
-"""AWS Step Functions on this machine: moto's server in a process of its own, with Lambda code that really runs.
+"""AWS Step Functions, Lambda and S3 on your own machine: moto's server in a process of its own, made as strict as AWS.
+
+Lambda code really runs, and JSONata, redrives, versions and Distributed Maps work. From a shell:
+
+    python -m clinops_prefect.testing.step_functions_emulator --function clinops-ingest=ingest.py --function echo
+
+From a test:
 
 ```python
 with emulator() as aws:
@@ -18,10 +24,18 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import boto3
+
+if missing := [name for name in ("jsonata", "moto", "werkzeug") if find_spec(name) is None]:
+    raise ImportError(
+        f"the emulator needs the packages of the 'emulator' extra ({', '.join(missing)} is missing): "
+        "pip install 'clinops-prefect[aws,emulator]'",
+        name=missing[0],
+    )
 
 MODULE = "clinops_prefect.testing.step_functions_emulator"
 
@@ -31,7 +45,7 @@ class Emulator:
     """A running emulator, and the second door to it: plain boto3, and what it counted."""
 
     url: str
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | None = None
     region: str = "us-east-1"
     account: str = "123456789012"
 

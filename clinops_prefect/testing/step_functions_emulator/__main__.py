@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from moto.core.config import default_user_config
@@ -19,7 +20,9 @@ from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from clinops_prefect.testing.step_functions_emulator import executions, lambdas, maps, versions
+from clinops_prefect.testing.step_functions_emulator import Emulator, executions, lambdas, maps, versions
+
+ECHO = "def handler(event, context):\n    return event\n"
 
 
 class Watched:
@@ -77,25 +80,37 @@ class Watched:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=5005)
+    """Serve until the process is stopped."""
+    parser = argparse.ArgumentParser(prog="python -m clinops_prefect.testing.step_functions_emulator")
+    parser.add_argument("--port", type=int, default=5005, help="the port; 0, a free one")
+    parser.add_argument(
+        "--function",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a Lambda function: a file with handler(event, context); without =FILE, one that returns its event",
+    )
+    arguments = parser.parse_args()
     default_user_config["stepfunctions"] = {"execute_state_machine": True}
     default_user_config["lambda"] = {"use_docker": False}
     # moto's Lambda runs nothing under a role that does not exist.
     iam_backends["123456789012"]["aws"].create_role("StepFunctionsRole", "{}", "/", None, "", [], None)
-    lambdas.install()
-    executions.install()
-    versions.install()
-    maps.install()
+    for part in (lambdas, executions, versions, maps):
+        part.install()
     application = Watched(DomainDispatcherApplication(create_backend_app))
-    server = make_server(
-        "127.0.0.1", parser.parse_args().port, application, threaded=True, request_handler=MotoRequestHandler
-    )
+    server = make_server("127.0.0.1", arguments.port, application, threaded=True, request_handler=MotoRequestHandler)
     # The states of a machine call Lambda and S3 at this port.
     os.environ["MOTO_PORT"] = str(server.port)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    aws = Emulator(f"http://127.0.0.1:{server.port}")
+    for given in arguments.function:
+        name, _, file = given.partition("=")
+        aws.function(name, Path(file).read_text() if file else ECHO)
     sys.stdout.write(json.dumps({"port": server.port}) + "\n")
     sys.stdout.flush()
-    server.serve_forever()
+    hint = " ".join(f"{name}={value}" for name, value in aws.environment.items())
+    sys.stderr.write(f"{', '.join(arguments.function) or 'no function'}, role {aws.role_arn}\nexport {hint}\n")
+    threading.Event().wait()
 
 
 if __name__ == "__main__":
