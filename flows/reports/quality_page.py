@@ -107,8 +107,10 @@ def _count(number: int | None) -> str:
 
 
 def _number(number: float | None) -> str:
-    # Four figures are more than the bins resolve.
-    return _NOT_SHOWN if number is None else f"{number:.4g}"
+    # Four figures are more than the bins resolve; of thousands all are shown, or it would be an exponent.
+    if number is None:
+        return _NOT_SHOWN
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
 
 
 def _percent(share: float | None) -> str:

@@ -86,13 +86,14 @@ def bars(labels: list[str]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+_NAMES = {"spo2": "SpO₂", "ph": "pH", "pco2": "pCO₂", "po2": "pO₂"}
+
+
 def label(variable: str) -> str:
     """Make a reader's name of a variable's: abbreviations in capitals, the others as words."""
-    return (
-        variable.upper()
-        if len(variable) <= 3
-        else {"spo2": "SpO₂"}.get(variable, variable.replace("_", " ").capitalize())
-    )
+    if variable in _NAMES:
+        return _NAMES[variable]
+    return variable.upper() if len(variable) <= 3 else variable.replace("_", " ").capitalize()
 
 
 def _histogram(axes: Axes, distribution: dict[str, Any]) -> None:
