@@ -111,12 +111,12 @@ LOWEST_TESTS := tests/unit/test_seal.py tests/unit/test_serializer.py tests/unit
 	tests/unit/test_large_frames.py tests/unit/test_slices.py tests/unit/test_conversion.py tests/unit/test_pieces.py \
 	tests/property/test_frames.py tests/contract/test_round_trips.py tests/contract/test_selection.py tests/faults/test_hostile_csv.py
 
-# The three after packaging are what that Prefect needs today and does not say.
+# The last one is what that Prefect's server needs today and does not say.
 lowest: $(VENV)/.dev  ## Run the core on the lowest versions that pyproject.toml promises, in an environment of its own.
 	@$(PYTHON) -m venv .lowest
 	@$(BIN)/python -m tests.supply_chain.lowest > .lowest/requirements.txt
 	@.lowest/bin/python -m pip install --quiet --disable-pip-version-check --requirement .lowest/requirements.txt \
-		pytest pytest-timeout hypothesis polars packaging 'fastapi<0.151' 'sqlalchemy<2.1' importlib-metadata
+		pytest pytest-timeout hypothesis polars packaging 'fastapi<0.151'
 	@.lowest/bin/python -m pytest $(LOWEST_TESTS) -k 'not s3 and not gcs'
 
 latest: $(VENV)/.dev  ## The same on the newest versions that pip finds, past constraints.txt.

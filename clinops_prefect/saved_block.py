@@ -13,6 +13,8 @@ from clinops_prefect.fields import is_reading_saved, protections, reading_saved,
 from clinops_prefect.names import nearest
 
 # What Prefect puts among the fields of a block that it hydrates in another process.
+# These names are private to Prefect. Under other names this module would drop the ids, and a result that another
+# process stores could not be found again (tests/prefect/test_results.py).
 _PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
 _SLUG = "block_type_slug"
 

@@ -166,6 +166,7 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
         with self._logged(path):
             if not self.allow_pickle:
                 check_result(content, self._result_uri(path))
+            # Private to Prefect: without it, a key_storage that overwrites the results is not noticed (test_cache.py).
             if self._block_document_id and result_block(content) == str(self._block_document_id):
                 # Prefect gives both the same path, and would find its own notes where the result was.
                 raise ClinopsPrefectError(

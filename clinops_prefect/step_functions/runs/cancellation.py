@@ -37,6 +37,8 @@ def announce(pipeline: RunnablePipeline, execution_arn: str) -> None:
     if run_ids() == (None, None):
         return
     credentials = pipeline.credentials
+    # Private to Prefect: without the documents' ids, who cancels the run has no credentials to stop the execution with
+    # (tests/e2e/step_functions/test_lifecycle.py).
     _link(
         run_ids(),
         execution_arn=execution_arn,
