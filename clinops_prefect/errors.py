@@ -29,6 +29,7 @@ Every error is a `ClinopsPrefectError` and also the builtin a caller would catch
 Messages name artifacts, columns and ARNs, never a cell value: they end up in logs.
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
@@ -190,6 +191,23 @@ class ExecutionNotFoundError(ClinopsPrefectError, LookupError):
     """There is no execution with that ARN."""
 
 
+@dataclass(frozen=True)
+class FailedItem:
+    """An item of a map whose child execution failed. Its values may be a patient's: they are in no message and no log.
+
+    Attributes:
+        item: The item; of a map in batches, the child's whole input.
+        error: The error's name.
+        cause: What the failed task said.
+        execution_arn: The child's ARN.
+    """
+
+    item: Any = field(repr=False)
+    error: str
+    cause: str = field(repr=False)
+    execution_arn: str
+
+
 class ExecutionFailedError(ClinopsPrefectError, RuntimeError):
     """An execution ended FAILED, TIMED_OUT or ABORTED.
 
@@ -199,6 +217,8 @@ class ExecutionFailedError(ClinopsPrefectError, RuntimeError):
         cause: The cause that Step Functions reports.
         execution_arn: The execution's ARN.
         failed_state: The name of the state that failed; empty when no state did.
+        failed_items: Of a map that failed, up to fifty items that did, each a `FailedItem`. Like the cause, they are
+            never logged.
     """
 
     def __init__(
@@ -210,6 +230,7 @@ class ExecutionFailedError(ClinopsPrefectError, RuntimeError):
         cause: str = "",
         execution_arn: str = "",
         failed_state: str = "",
+        failed_items: list[FailedItem] | None = None,
     ) -> None:
         super().__init__(message, uri=execution_arn)
         self.status = status
@@ -217,6 +238,7 @@ class ExecutionFailedError(ClinopsPrefectError, RuntimeError):
         self.cause = cause
         self.execution_arn = execution_arn
         self.failed_state = failed_state
+        self.failed_items = failed_items or []
 
 
 class ExecutionTimeoutError(ClinopsPrefectError, TimeoutError):

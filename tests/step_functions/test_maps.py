@@ -245,3 +245,40 @@ def test_a_redrive_runs_only_the_children_that_failed(
     pipeline.redrive(execution)
     assert pipeline.wait(execution) == [{"id": 0}, {"id": 1}]
     assert log.read_text() == "011"
+
+
+def test_the_one_patient_of_a_thousand_that_failed_is_found_and_named_in_no_log(
+    pipeline: StepFunctionsPipeline, aws: Emulator, bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = (
+        "def handler(event, context):\n    if event['id'] == '617':\n"
+        "        raise ValueError('Jane of bed ' + event['bed'])\n    return event\n"
+    )
+    arn = aws.function(bucket, source)
+    rows = "id,bed\n" + "".join(f"{number},bed-{number}-x\n" for number in range(1000))
+    aws.client("s3").put_object(Bucket=bucket, Key="patients.csv", Body=rows)
+    each = [PipelineStep("Each", arn, {"date": "x"}, retry_attempts=0)]
+    step = MapStep("All", each, S3Items(bucket, "patients.csv"), max_concurrency=40)
+    with caplog.at_level("DEBUG", "clinops_prefect"), pytest.raises(ExecutionFailedError) as caught:
+        output_of(pipeline, step, {"date": "2024-01-15"})
+    (failed,) = caught.value.failed_items
+    assert failed.item == {"id": "617", "bed": "bed-617-x"}
+    assert failed.error == "ValueError"
+    assert "Jane" in failed.cause
+    assert "1 item failed" in str(caught.value)
+    for text in (str(caught.value), repr(caught.value), repr(failed), caplog.text):
+        assert "bed-617-x" not in text
+        assert "Jane" not in text
+
+
+def test_a_question_about_failed_items_that_is_refused_hides_no_failure(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Function
+) -> None:
+    aws.forget_calls()
+    aws.fail("ListMapRuns", "AccessDeniedException", times=10, message="states:ListMapRuns")
+    each = [PipelineStep("Each", function("fail"), retry_attempts=0)]
+    with pytest.raises(ExecutionFailedError) as caught:
+        output_of(pipeline, MapStep("All", each, "$"), [{"id": 1}])
+    aws.forget_calls()
+    assert caught.value.failed_items == []
+    assert caught.value.failed_state == "All"

@@ -11,7 +11,7 @@ from clinops_prefect.step_functions.service.errors import translated
 
 CALLS = (
     *("CreateStateMachine", "DescribeExecution", "DescribeStateMachine", "DescribeStateMachineForExecution"),
-    *("DeleteStateMachineVersion", "ListStateMachineVersions"),
+    *("DeleteStateMachineVersion", "ListStateMachineVersions", "ListMapRuns"),
     *("GetExecutionHistory", "ListExecutions", "ListTagsForResource", "PublishStateMachineVersion"),
     *("RedriveExecution", "StartExecution", "StopExecution", "TagResource", "UpdateStateMachine"),
 )

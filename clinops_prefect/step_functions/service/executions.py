@@ -17,12 +17,14 @@ from clinops_prefect.errors import (
     ClinopsPrefectError,
     ExecutionFailedError,
     ExecutionNotFoundError,
+    FailedItem,
     InvalidExecutionError,
     StateMachineNotFoundError,
 )
 from clinops_prefect.step_functions.language.data import NAME_LENGTH, data_problems, name_problems
 from clinops_prefect.step_functions.service.errors import code_of, translated
 from clinops_prefect.step_functions.service.history import open_state
+from clinops_prefect.step_functions.service.map_runs import ITEMS_AT_MOST, failed_items
 from clinops_prefect.step_functions.service.polling import describe
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+_TOO_MANY_FAILED = "States.ExceedToleratedFailureThreshold"
 _EXECUTION = re.compile(r"arn:aws[a-z-]*:states:[a-z0-9-]+:\d+:execution:[^:\s]+:[^:\s]+")
 
 # A description may lag behind StartExecution's or RedriveExecution's answer by seconds.
@@ -232,10 +235,12 @@ def outcome(client: "SFNClient", description: Any, *, show_cause: bool) -> Any:
     # Nobody's state failed when somebody stopped it.
     state = "" if status == "ABORTED" else _failed_state(client, arn)
     error, cause = description.get("error", ""), description.get("cause", "")
+    items = failed_items(client, arn) if error == _TOO_MANY_FAILED else []
     words = [
         f"{arn} {status.lower().replace('_', ' ')}",
         f"in state {state!r}" if state else "",
         f"with {error}" if error else "",
+        f"({_counted(items)}: see the error's failed_items)" if items else "",
     ]
     told = cause if show_cause else ("the cause is in the execution's history" if cause else "")
     raise ExecutionFailedError(
@@ -245,7 +250,12 @@ def outcome(client: "SFNClient", description: Any, *, show_cause: bool) -> Any:
         cause=cause,
         execution_arn=arn,
         failed_state=state,
+        failed_items=items,
     )
+
+
+def _counted(items: list[FailedItem]) -> str:
+    return f"{'at least ' * (len(items) >= ITEMS_AT_MOST)}{len(items)} item{'s' * (len(items) != 1)} failed"
 
 
 def _failed_state(client: "SFNClient", arn: str) -> str:
