@@ -23,6 +23,7 @@ from clinops_prefect.twins import asynchronous, asynchronous_iterator
 if TYPE_CHECKING:
     import pandas as pd
 
+    from clinops_prefect.frames.csv_options import CsvOptions
     from clinops_prefect.frames.selection import Filters
 
 
@@ -128,6 +129,7 @@ class PipelineStore(StoreBlock, abc.ABC):
         columns: Sequence[Hashable] | None = None,
         filters: "Filters | None" = None,
         version: str = "",
+        csv_options: "CsvOptions | None" = None,
     ) -> "pd.DataFrame":
         """The frame that was uploaded, or a part of it.
 
@@ -140,6 +142,10 @@ class PipelineStore(StoreBlock, abc.ABC):
                 missing value (NaN too) matches no comparison, not even `!=` or `not in`; `[]` is no filter. Of Parquet
                 only the row groups that may have such rows are fetched. A default index is renumbered.
             version: A version from `list_versions`; empty, the current one.
+            csv_options: How to read a CSV of another program, such as `{"delimiter": ";", "decimal": ","}`. Keys:
+                `delimiter`, `decimal`, `thousands`, `encoding`, `quote_char`, `escape_char`, `comment`, `header`,
+                `names`, `missing`, `dtype` and `skip_blank_lines`. Without them, only plain decimals are numbers, an
+                empty cell is missing, and a file whose reading is not certain is refused.
 
         Returns:
             The frame, shape (rows, columns).
@@ -151,10 +157,13 @@ class PipelineStore(StoreBlock, abc.ABC):
             BucketNotFoundError: There is no such bucket.
             AccessDeniedError: The credentials do not permit it.
             ServiceUnavailableError: The service cannot be reached.
+            TypeError: `csv_options` has a key that there is not, or the store is one of Parquet.
         """
         key = self._key(name)
         frame: pd.DataFrame = self._again(
-            lambda: self._codec.download(ObjectReader(self._backend(), key, version), self.format, columns, filters)
+            lambda: self._codec.download(
+                ObjectReader(self._backend(), key, version), self.format, columns, filters, csv_options
+            )
         )
         return frame
 
@@ -167,6 +176,7 @@ class PipelineStore(StoreBlock, abc.ABC):
         columns: Sequence[Hashable] | None = None,
         filters: "Filters | None" = None,
         rows: int = 100_000,
+        csv_options: "CsvOptions | None" = None,
     ) -> "Iterator[pd.DataFrame]":
         """The artifact in frames of `rows` rows (the last may be shorter), in memory bounded by a few row groups.
 
@@ -175,6 +185,7 @@ class PipelineStore(StoreBlock, abc.ABC):
             columns: As in `download`.
             filters: As in `download`.
             rows: Rows of a frame.
+            csv_options: As in `download`. A CSV that another program wrote is read whole before the first frame.
 
         Yields:
             Frames whose concatenation is what `download` returns; one empty frame where there are no rows.
@@ -189,7 +200,7 @@ class PipelineStore(StoreBlock, abc.ABC):
 
         def begun() -> "tuple[pd.DataFrame, Iterator[pd.DataFrame]]":
             reader = ObjectReader(self._backend(), key)
-            frames = self._codec.iter_frames(reader, self.format, columns, filters, rows)
+            frames = self._codec.iter_frames(reader, self.format, columns, filters, rows, csv_options)
             return next(frames), frames
 
         # What was given out cannot be taken back; before that, another try costs nobody anything.

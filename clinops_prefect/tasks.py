@@ -26,6 +26,7 @@ from prefect.tasks import exponential_backoff
 
 from clinops_prefect import lineage, locations, registry
 from clinops_prefect.errors import ArtifactExistsError, ArtifactNotFoundError, ServiceUnavailableError
+from clinops_prefect.frames.csv_options import CsvOptions
 from clinops_prefect.frames.selection import Filters
 from clinops_prefect.metadata import RESERVED, check_metadata
 from clinops_prefect.store import PipelineStore
@@ -177,6 +178,7 @@ def download_artifact(
     columns: Sequence[Hashable] | None = None,
     filters: Filters | None = None,
     version: str = "",
+    csv_options: CsvOptions | None = None,
 ) -> pd.DataFrame:
     """Read a frame and record the artifact as upstream of what the run makes.
 
@@ -186,6 +188,7 @@ def download_artifact(
         columns: Only these columns.
         filters: Only these rows, as `PipelineStore.download` takes them.
         version: A version of it.
+        csv_options: How to read a CSV of another program, as `PipelineStore.download` takes it.
 
     Returns:
         The frame, shape (rows, columns).
@@ -194,7 +197,7 @@ def download_artifact(
         ClinopsPrefectError: As `PipelineStore.download`.
     """
     opened = open_store(store)
-    frame = opened.download(name, columns=columns, filters=filters, version=version)
+    frame = opened.download(name, columns=columns, filters=filters, version=version, csv_options=csv_options)
     lineage.read(opened.uri(name))
     return frame
 

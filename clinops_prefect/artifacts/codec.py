@@ -14,6 +14,7 @@ from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.backend import Backend
 from clinops_prefect.frames.builder import to_frame
+from clinops_prefect.frames.csv_options import CsvOptions, Options
 from clinops_prefect.frames.encoding import Encoded, encode_batches, encode_frame
 from clinops_prefect.frames.filters import Filters, is_none
 from clinops_prefect.frames.layout import to_arrow
@@ -42,10 +43,15 @@ def write(
 
 
 def download(
-    reader: ObjectReader, format: StorageFormat, columns: Sequence[Hashable] | None, filters: Filters | None
+    reader: ObjectReader,
+    format: StorageFormat,
+    columns: Sequence[Hashable] | None,
+    filters: Filters | None,
+    csv_options: CsvOptions | None = None,
 ) -> pd.DataFrame:
     """The frame, or the part of it that is asked for."""
-    frame: pd.DataFrame = _CODECS[format].download(reader, columns, None if is_none(filters) else filters)
+    options = _options(format, csv_options)
+    frame: pd.DataFrame = _CODECS[format].download(reader, columns, None if is_none(filters) else filters, *options)
     return frame
 
 
@@ -74,12 +80,26 @@ class _Sink(io.RawIOBase):
         return len(data)
 
 
+def _options(format: StorageFormat, csv_options: CsvOptions | None) -> list[CsvOptions]:
+    """What only the codec of CSV takes, checked before anything is fetched."""
+    Options.of(csv_options)
+    if csv_options and format is not StorageFormat.CSV:
+        raise TypeError(f"csv_options is for stores of CSV, and this one is of {format.value}")
+    return [csv_options] if csv_options else []
+
+
 def iter_frames(
-    reader: ObjectReader, format: StorageFormat, columns: Sequence[Hashable] | None, filters: Filters | None, rows: int
+    reader: ObjectReader,
+    format: StorageFormat,
+    columns: Sequence[Hashable] | None,
+    filters: Filters | None,
+    rows: int,
+    csv_options: CsvOptions | None = None,
 ) -> Iterator[pd.DataFrame]:
     """The frame, or the part of it, in frames of so many rows; one empty frame where there are none."""
+    options = _options(format, csv_options)
     filters = None if is_none(filters) else filters
-    tables: Iterator[tuple[pa.Table, bool]] = _CODECS[format].iter_tables(reader, columns, filters)
+    tables: Iterator[tuple[pa.Table, bool]] = _CODECS[format].iter_tables(reader, columns, filters, *options)
     held: pa.Table | None = None
     whole, offset, bare = True, 0, 0
     for table, whole in tables:

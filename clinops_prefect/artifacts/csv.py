@@ -24,11 +24,10 @@ from clinops_prefect.artifacts.plain import CHECKSUM
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError
 from clinops_prefect.errors import ArtifactDecodeError, ArtifactNotFoundError
-from clinops_prefect.frames import table_csv
+from clinops_prefect.frames import foreign_csv, table_csv
 from clinops_prefect.frames.builder import to_frame
+from clinops_prefect.frames.csv_options import CsvOptions, Options
 from clinops_prefect.frames.encoding import Encoded, dtypes_of
-from clinops_prefect.frames.layout import to_arrow
-from clinops_prefect.frames.native import native_table
 from clinops_prefect.frames.selection import Filters, Selection
 from clinops_prefect.metadata import without_reserved
 from clinops_prefect.storage_format import StorageFormat
@@ -69,18 +68,18 @@ def write(backend: Backend, key: str, encoded: Encoded, metadata: dict[str, str]
 
 
 def download(
-    reader: ObjectReader, columns: Sequence[Hashable] | None = None, filters: Filters | None = None
+    reader: ObjectReader,
+    columns: Sequence[Hashable] | None = None,
+    filters: Filters | None = None,
+    csv_options: CsvOptions | None = None,
 ) -> pd.DataFrame:
     """The frame, or the part of it that is asked for; the whole text is fetched either way."""
     data = reader.whole()
     sidecar = _sidecar_awaited(reader, _checked(reader, hashlib.sha256(data).hexdigest()))
     if sidecar is None:
-        frame = table_csv.infer(data, reader.uri)
-        if columns is None and filters is None:
-            return frame
-        # Filters are computed in threads of pyarrow's.
-        table = native_table(to_arrow(frame))
+        table = foreign_csv.table(data, Options.of(csv_options), reader.uri)
     else:
+        _check_no_options(reader, csv_options)
         table = table_csv.decode(data, sidecar.schema, reader.uri)
         _check_rows(reader, sidecar, table.num_rows)
     chosen = Selection(table.schema, columns, filters, reader.uri)
@@ -91,7 +90,10 @@ def download(
 
 
 def iter_tables(
-    reader: ObjectReader, columns: Sequence[Hashable] | None, filters: Filters | None
+    reader: ObjectReader,
+    columns: Sequence[Hashable] | None,
+    filters: Filters | None,
+    csv_options: CsvOptions | None = None,
 ) -> Iterator[tuple[pa.Table, bool]]:
     """The text in bounded pieces, by way of a temporary file: it is checked before the first piece is given out."""
     file, checksum = _spooled(reader)
@@ -99,8 +101,9 @@ def iter_tables(
         sidecar = _sidecar_awaited(reader, _checked(reader, checksum))
         if sidecar is None:
             # Types inferred from a part may not fit the rest: without a sidecar it takes the whole.
-            tables = iter([native_table(to_arrow(table_csv.infer(file.read(), reader.uri)))])
+            tables = iter([foreign_csv.table(file.read(), Options.of(csv_options), reader.uri)])
         else:
+            _check_no_options(reader, csv_options)
             tables = table_csv.decode_batches(file, sidecar.schema, reader.uri)
         rows, none = 0, True
         for table in tables:
@@ -281,6 +284,14 @@ def _exists(backend: Backend, key: str) -> bool:
 def _checked(reader: ObjectReader, checksum: str) -> str:
     plain.check(reader, checksum)
     return checksum
+
+
+def _check_no_options(reader: ObjectReader, csv_options: CsvOptions | None) -> None:
+    if csv_options:
+        raise ArtifactDecodeError(
+            f"{reader.uri} was written by this package, and its sidecar says how to read it: leave csv_options out",
+            uri=reader.uri,
+        )
 
 
 def _check_rows(reader: ObjectReader, sidecar: _Sidecar, rows: int) -> None:

@@ -13,11 +13,3 @@ def native(data: Any) -> pa.Buffer:
     copy = pa.allocate_buffer(len(view))
     memoryview(copy).cast("B")[:] = view
     return copy
-
-
-def native_table(table: pa.Table) -> pa.Table:
-    """The same table, of which some columns may be NumPy's memory."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return pa.ipc.open_stream(sink.getvalue()).read_all()

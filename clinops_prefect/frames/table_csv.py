@@ -6,14 +6,12 @@ the Arrow schema as a custom property; it carries its own checksum.
 """
 
 import base64
-import io
 import json
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as csv
 
@@ -99,18 +97,6 @@ def decode_batches(file: pa.NativeFile, schema: pa.Schema, where: str) -> Iterat
             memory.check(memory.least_bytes(schema, batch.num_rows), where)
             table = _typed(pa.Table.from_batches([batch]), schema)
         yield table
-
-
-def infer(data: bytes | bytearray | memoryview, where: str) -> pd.DataFrame:
-    """pandas' own reading of a CSV that has no sidecar.
-
-    Raises:
-        ArtifactDecodeError: It is not CSV.
-    """
-    if not len(data):
-        return pd.DataFrame()
-    with decoding(f"{where} cannot be read as CSV", where):
-        return pd.read_csv(io.BytesIO(data), low_memory=False)
 
 
 def sidecar(schema: pa.Schema, rows: int, metadata: dict[str, str]) -> bytes:
