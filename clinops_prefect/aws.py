@@ -14,8 +14,10 @@ from botocore.credentials import RefreshableCredentials
 from botocore.utils import parse_timestamp
 from prefect_aws import AwsCredentials, MinIOCredentials
 
+from clinops_prefect.aws_errors import setup_failure
 from clinops_prefect.clients import cached_client, fingerprint
 from clinops_prefect.endpoints import check_endpoint
+from clinops_prefect.errors import ClinopsPrefectError, InvalidPipelineError, InvalidStoreError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
 # In this order: a saved block does not say which of the two it holds, and AwsCredentials, which requires nothing, would
 # take MinIO's for its own and leave out the password.
 AwsLogin = MinIOCredentials | AwsCredentials
+
+# Service -> how messages call it, and the error of a setting that cannot work.
+_ABOUT: dict[str, tuple[str, type[ClinopsPrefectError]]] = {
+    "s3": ("S3", InvalidStoreError),
+    "stepfunctions": ("Step Functions", InvalidPipelineError),
+}
 
 _READ_FROM_ENVIRONMENT = (
     "AWS_PROFILE",
@@ -84,6 +92,9 @@ def aws_client(
         config: Settings of `botocore.config.Config`.
 
     Raises:
+        AccessDeniedError: There is no such profile, or no usable credentials.
+        InvalidStoreError: A setting cannot work. For Step Functions, InvalidPipelineError.
+        ServiceUnavailableError: AWS cannot be reached to make the credentials.
         InsecureEndpointError: The endpoint, whoever said it, is plain http on a network, or is not verified.
     """
     # boto3 reads the environment once, when the client is made: another environment is another client.
@@ -105,7 +116,17 @@ def aws_client(
             parameters["region_name"] = region
         return session.client(service, **parameters)
 
-    client = cached_client(key, make)
+    try:
+        client = cached_client(key, make)
+    except ClinopsPrefectError:
+        raise
+    except Exception as error:
+        about, invalid = _ABOUT[service]
+        ours = setup_failure(error, about, invalid)
+        if ours is None:
+            raise
+        # `from None`: what a credential process wrote may be a key, and tracebacks are logged.
+        raise ours from None
     # Of the client, and not of the settings: the environment, a profile or the block may have said another endpoint.
     unverified = (
         credentials is not None and credentials.aws_client_parameters.get_params_override().get("verify") is False

@@ -4,8 +4,8 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from clinops_prefect import failures
+from clinops_prefect.aws_errors import CREDENTIAL_ERRORS, client_failure
 from clinops_prefect.errors import (
-    AccessDeniedError,
     ArtifactDecodeError,
     ArtifactNotFoundError,
     BucketNotFoundError,
@@ -59,20 +59,6 @@ _SETTINGS = {
     "InvalidAccessPoint": "bucket", "InvalidAccessPointAliasError": "bucket",
     "InvalidEncryptionAlgorithmError": "kms_key_id", "UserKeyMustBeSpecified": "kms_key_id",
 }  # fmt: skip
-_CREDENTIAL_ERRORS = (
-    boto.NoCredentialsError,
-    boto.PartialCredentialsError,
-    boto.CredentialRetrievalError,
-    boto.ProfileNotFound,
-    boto.TokenRetrievalError,
-    boto.SSOError,
-    boto.LoginError,
-    boto.MetadataRetrievalError,
-    boto.RefreshWithMFAUnsupportedError,
-    boto.UnauthorizedSSOTokenError,
-    boto.NoAuthTokenError,
-    boto.ConfigNotFound,
-)
 _SETTING_ERRORS = (
     boto.BaseEndpointResolverError,
     boto.ConfigParseError,
@@ -105,11 +91,8 @@ def translated(error: Exception, uri: str, bucket: str) -> Exception | None:
     """The error of the tree for one of botocore's; None for what is not botocore's."""
     if isinstance(error, boto.ClientError):
         return _answered(error, uri, bucket)
-    if isinstance(error, _CREDENTIAL_ERRORS):
-        return AccessDeniedError(
-            f"{uri}: no usable AWS credentials ({type(error).__name__}); set credentials= or profile=",
-            uri=uri,
-        )
+    if isinstance(error, CREDENTIAL_ERRORS):
+        return client_failure(error, uri, uri=uri)
     if isinstance(error, boto.FlexibleChecksumError):
         return ArtifactDecodeError(f"{uri} is damaged: its checksum differs from the one that S3 keeps", uri=uri)
     if isinstance(error, _SETTING_ERRORS):

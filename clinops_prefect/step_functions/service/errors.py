@@ -4,19 +4,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from botocore.exceptions import (
-    ClientError,
-    ConnectionError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    NoCredentialsError,
-    ParamValidationError,
-    PartialCredentialsError,
-    SSOError,
-    TokenRetrievalError,
-)
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
+from clinops_prefect.aws_errors import client_failure
 from clinops_prefect.errors import (
     AccessDeniedError,
     ClinopsPrefectError,
@@ -41,15 +32,6 @@ _BUSY = {
     # Quotas: the pipeline is as good as any, and somebody may make room.
     *("ServiceQuotaExceededException", "StateMachineLimitExceeded"),
 }
-_NO_CREDENTIALS = (
-    NoCredentialsError,
-    ParamValidationError,
-    PartialCredentialsError,
-    CredentialRetrievalError,
-    SSOError,
-    TokenRetrievalError,
-)
-_UNREACHED = (HTTPClientError, ConnectionError)
 _REFUSED = {
     *("InvalidArn", "InvalidDefinition", "InvalidEncryptionConfiguration", "InvalidExecutionInput"),
     *("InvalidLoggingConfiguration", "InvalidName", "InvalidTracingConfiguration", "MissingRequiredParameter"),
@@ -82,10 +64,12 @@ def translated(arn: str) -> Iterator[None]:
         fields = ", ".join(sorted({first or second for first, second in _FIELD.findall(str(error))}))
         message = f"the request about {arn} is not one that AWS takes{f' ({fields})' if fields else ''}"
         raise InvalidExecutionError(f"{message}: pass text where text is expected", uri=arn) from None
-    except _NO_CREDENTIALS as error:
-        raise AccessDeniedError(f"no usable AWS credentials for {arn}: {error}", uri=arn) from error
-    except _UNREACHED as error:
-        raise ServiceUnavailableError(f"Step Functions cannot be reached for {arn}: {error}", uri=arn) from error
+    except BotoCoreError as error:
+        ours = client_failure(error, arn, uri=arn, invalid=InvalidPipelineError)
+        if ours is None:
+            raise
+        # `from None`: what a credential process wrote may be a key.
+        raise ours from None
     except (ResponseParserError, RecursionError, KeyError) as error:
         # A proxy's page, which botocore takes for an answer without fields. `from None`, because it quotes the page.
         raise ServiceUnavailableError(

@@ -1,0 +1,174 @@
+"""Whatever AWS's client finds wrong by itself is an error of the tree, that says what to do and shows no secret."""
+
+import inspect
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import botocore.exceptions
+import pandas as pd
+import pytest
+from prefect_aws import AwsCredentials
+
+from clinops_prefect import (
+    AccessDeniedError,
+    ClinopsPrefectError,
+    InvalidPipelineError,
+    InvalidStoreError,
+    PipelineStep,
+    PipelineStore,
+    S3PipelineStore,
+    ServiceUnavailableError,
+    StepFunctionsPipeline,
+)
+from clinops_prefect.aws_errors import client_failure
+from clinops_prefect.step_functions.service.errors import translated
+from clinops_prefect.tasks import download_artifact, list_artifacts, upload_artifact
+from tests.emulators import free_port
+
+ROLE = "arn:aws:iam::123456789012:role/R"
+STEP = PipelineStep("a", "arn:aws:lambda:us-east-1:123456789012:function:x")
+SSO = "[profile x]\nregion = us-east-1\nsso_session = s\nsso_account_id = 1\nsso_role_name = r\n[sso-session s]\n"
+SSO += "sso_start_url = https://example.org\nsso_region = us-east-1\n"
+PROCESS = "[profile x]\nregion = us-east-1\ncredential_process = {}\n"
+
+# What the configuration file says, other settings, and what the message must say.
+WRONG: dict[str, tuple[str, dict[str, Any], type[ClinopsPrefectError] | None, str]] = {
+    "no such profile": ("", {"profile": "nope"}, AccessDeniedError, "'nope'"),
+    "half a profile": ("[profile x]\naws_access_key_id = A\n", {"profile": "x"}, AccessDeniedError, "incomplete"),
+    "no configuration": ("[profile x\nhunter2", {"profile": "x"}, None, "configuration file"),
+    "a source that is not there": (
+        "[profile x]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = y\n", {"profile": "x"}, AccessDeniedError,
+        "sts get-caller-identity",
+    ),
+    "a process that fails": (
+        PROCESS.format("sh -c 'echo hunter2 >&2; exit 1'"), {"profile": "x"}, AccessDeniedError,
+        "sts get-caller-identity",
+    ),
+    "a process that says nonsense": (PROCESS.format("echo hunter2"), {"profile": "x"}, None, "credential_process"),
+    "a process that is not there": (PROCESS.format("/no/such/program"), {"profile": "x"}, None, "/no/such/program"),
+    "an expired sign-in": (SSO, {"profile": "x"}, AccessDeniedError, "aws sso login"),
+    "no endpoint": ("", {"endpoint_url": "not a url"}, None, "endpoint_url"),
+    "no region": ("", {"region": "not a region"}, None, "region"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty AWS configuration."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path / "config"
+
+
+def ways_of_a_store(**fields: Any) -> list[Any]:
+    store = S3PipelineStore("b", **fields)
+    frame = pd.DataFrame({"a": [1]})
+    return [
+        lambda: store.upload(frame, "x"), lambda: store.upload(frame, "x", overwrite=False),
+        lambda: store.upload_batches([frame], "x"), lambda: store.download("x"), lambda: next(store.iter_batches("x")),
+        lambda: store.list_artifacts(), lambda: store.exists("x"), lambda: store.stat("x"),
+        lambda: store.list_versions("x"), lambda: store.copy_artifact("x", "y"), lambda: store.delete_artifact("x"),
+        lambda: store.write_bytes("x", b""), lambda: store.read_bytes("x"), lambda: store.read_path("x"),
+        lambda: store.write_path("x", b"{}"), lambda: PipelineStore.from_uri("s3://b", **fields).list_artifacts(),
+        lambda: list_artifacts.fn(store), lambda: download_artifact.fn(store, "x"),
+        lambda: upload_artifact.fn(store, frame, "x"),
+    ]  # fmt: skip
+
+
+def ways_of_a_pipeline(**fields: Any) -> list[Any]:
+    pipeline = StepFunctionsPipeline("p", ROLE, steps=[STEP], **fields)
+    execution = "arn:aws:states:us-east-1:123456789012:execution:p:e"
+    return [
+        pipeline.deploy, pipeline.execute, lambda: pipeline.wait(execution), lambda: pipeline.stop(execution),
+        lambda: pipeline.redrive(execution), lambda: list(pipeline.history(execution)), pipeline.run, pipeline.trigger,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ways", [ways_of_a_store, ways_of_a_pipeline])
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_with_the_configuration_is_said_on_every_way_in(what: str, ways: Any, aws: Path) -> None:
+    config, fields, kind, said = WRONG[what]
+    aws.write_text(config)
+    expected = kind or (InvalidStoreError if ways is ways_of_a_store else InvalidPipelineError)
+    for way in ways(**{"region": "us-east-1", **fields}):
+        with pytest.raises(expected) as refused:
+            way()
+        assert said in str(refused.value)
+        shown: BaseException | None = refused.value
+        while shown is not None:
+            assert "hunter2" not in f"{shown!r}{shown}"
+            shown = None if shown.__suppress_context__ else (shown.__cause__ or shown.__context__)
+
+
+def test_a_missing_region_is_said_by_a_pipeline(aws: Path) -> None:
+    pipeline = StepFunctionsPipeline("p", ROLE)
+    for way in [*ways_of_a_pipeline(), lambda: pipeline.state_machine_arn, pipeline.client]:
+        with pytest.raises(InvalidPipelineError, match=r"region=.*AWS_DEFAULT_REGION"):
+            way()
+
+
+def test_half_of_the_credentials_in_the_environment(aws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "A")
+    for way in [*ways_of_a_store(region="us-east-1"), *ways_of_a_pipeline(region="us-east-1")]:
+        with pytest.raises(AccessDeniedError, match="incomplete"):
+            way()
+
+
+def test_a_role_that_cannot_be_assumed(aws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token service is not there, and then nobody may ask it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    login = AwsCredentials(
+        aws_access_key_id="A", aws_secret_access_key="hunter2", region_name="us-east-1", assume_role_arn=ROLE
+    )
+    for ways in (ways_of_a_store, ways_of_a_pipeline):
+        with pytest.raises(ServiceUnavailableError) as refused:
+            ways(credentials=login)[0]()
+        assert "hunter2" not in str(refused.value)
+
+
+def _kinds() -> list[type[Exception]]:
+    found = inspect.getmembers(botocore.exceptions, inspect.isclass)
+    ours = [kind for _, kind in found if kind.__module__ == "botocore.exceptions" and issubclass(kind, Exception)]
+    return [kind for kind in ours if not issubclass(kind, Warning)]
+
+
+def _made(kind: type[Exception]) -> Exception:
+    if issubclass(kind, botocore.exceptions.ClientError):
+        return kind({"Error": {"Code": "Whatever"}}, "StartExecution")  # type: ignore[call-arg]
+    words = re.findall(r"{(\w+)", getattr(kind, "fmt", ""))
+    for arguments in (dict.fromkeys(words, "x"), {"name": "x", "reason": "y", "last_response": {}}):
+        with suppress(TypeError):
+            return kind(**arguments)
+    return kind("x")
+
+
+@pytest.mark.parametrize("kind", _kinds(), ids=lambda kind: kind.__name__)
+def test_every_error_of_the_client_has_a_verdict(kind: type[Exception]) -> None:
+    ours = client_failure(_made(kind), "S3")
+    assert isinstance(ours, ClinopsPrefectError)
+    assert type(ours) in (AccessDeniedError, InvalidStoreError, ServiceUnavailableError)
+    assert str(ours).startswith("S3: ")
+    assert ";" in str(ours)
+    if isinstance(ours, ServiceUnavailableError):
+        assert issubclass(kind, botocore.exceptions.ConnectionError | botocore.exceptions.HTTPClientError)
+
+
+@pytest.mark.parametrize("kind", _kinds(), ids=lambda kind: kind.__name__)
+def test_every_error_of_the_client_is_one_of_ours_to_a_pipeline(kind: type[Exception]) -> None:
+    error = _made(kind)
+    if isinstance(error, botocore.exceptions.ClientError) or not isinstance(error, botocore.exceptions.BotoCoreError):
+        pytest.skip("an answer of the service, or of another base: its own suite has these")
+    with pytest.raises(ClinopsPrefectError) as refused, translated("arn:x"):
+        raise error
+    assert refused.value.uri == "arn:x"
+
+
+@pytest.mark.parametrize("error", [ValueError("theirs"), KeyError("x"), MemoryError(), AssertionError()])
+def test_what_is_not_the_clients_is_left_alone(error: Exception) -> None:
+    assert client_failure(error, "S3") is None
