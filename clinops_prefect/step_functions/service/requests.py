@@ -8,8 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 from botocore.exceptions import DataNotFoundError, UnknownServiceError
+from botocore.loaders import create_loader
+from botocore.model import ServiceModel
 
 from clinops_prefect.step_functions.language.states_language import action_of
 from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, Step
@@ -59,9 +60,15 @@ def _of_step(step: PipelineStep) -> Iterator[str]:
         yield from _of_structure(step.parameters, shape, operation, "", exact=not is_sdk)
 
 
+@lru_cache(maxsize=1)
+def _loader() -> Any:
+    # Not a session's: that reads the AWS configuration, and a check must not fail because of a mistake in it.
+    return create_loader()
+
+
 @lru_cache(maxsize=64)
 def _model(name: str) -> Any:
-    return botocore.session.get_session().get_service_model(name)
+    return ServiceModel(_loader().load_service_model(name, "service-2"), name)
 
 
 def _of_structure(given: dict[Any, Any], shape: Any, operation: str, where: str, *, exact: bool) -> Iterator[str]:
@@ -101,7 +108,7 @@ def _of_value(value: Any, shape: Any, operation: str, where: str, *, exact: bool
 
 def _botocore_name(service: str) -> str:
     """botocore's name of a service that the SDK integration calls by its id: `stepfunctions` for `sfn`."""
-    available = botocore.session.get_session().get_available_services()
+    available = _loader().list_available_services("service-2")
     if service in available:
         return service
     joined = {name.replace("-", ""): name for name in available}
@@ -112,7 +119,7 @@ def _botocore_name(service: str) -> str:
 def _by_id() -> dict[str, str]:
     """All services by their ids. Only the beginnings of their models are read: the whole takes many seconds."""
     found = {}
-    for folder in botocore.session.get_session().get_component("data_loader").search_paths:
+    for folder in _loader().search_paths:
         for path in Path(folder).glob("*/*/service-2.json*"):
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
                 match = _SERVICE_ID.search(file.read(_HEAD).decode(errors="replace"))
