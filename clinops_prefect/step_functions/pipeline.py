@@ -43,6 +43,7 @@ class StepFunctionsPipeline(StateMachine):
         role_arn: The role that Step Functions assumes.
         region: The AWS region; empty, as the environment says.
         steps: The steps; `add_step` adds one.
+        handlers: Steps off the chain, to which a step's `catch` leads; `add_handler` adds one.
         comment: The machine's comment.
         profile: A named AWS profile; empty, the default credential chain.
         credentials: An `AwsCredentials` block, instead of a profile.

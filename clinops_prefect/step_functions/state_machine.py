@@ -24,7 +24,7 @@ from clinops_prefect.step_functions.language.data import json_problems, name_pro
 from clinops_prefect.step_functions.language.diagram import Diagram
 from clinops_prefect.step_functions.language.machine_settings import logging_problems, tag_problems
 from clinops_prefect.step_functions.language.states_language import states_language
-from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, Step, refuse_unknown
+from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep, Step, refuse_unknown
 from clinops_prefect.step_functions.service.requests import request_problems
 
 # Of one state machine: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
@@ -44,6 +44,9 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
     role_arn: str = Field(description="The ARN of the role that Step Functions assumes.")
     region: str = Field(default="", description="The AWS region; empty, as the environment says.")
     steps: list[PipelineStep | MapStep] = Field(default_factory=list, description="The steps, in order.")
+    handlers: list[Handler] = Field(
+        default_factory=list, description="Steps off the chain, which run when a step's catch leads to them."
+    )
     comment: str = Field(default="", description="The machine's comment.")
     profile: str = Field(default="", description="A named AWS profile; empty, the default credential chain.")
     credentials: AwsCredentials | None = Field(
@@ -111,11 +114,28 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         Raises:
             InvalidPipelineError: A step of that name is there already.
         """
-        if step.name in {other.name for other in self.steps}:
-            problem = f"step {step.name!r}: a step of this name is already in the pipeline"
-            raise InvalidPipelineError(problem, problems=[problem])
+        self._refuse_twice(step.name)
         self.steps.append(step)
         return self
+
+    def add_handler(self, step: PipelineStep, fails: bool = True) -> Self:
+        """Add a step off the main chain, to which a `catch` leads, and return the pipeline.
+
+        Args:
+            step: The step; a catcher's `Next` has its name.
+            fails: End the execution as failed after it, with the error that was caught; False, as succeeded.
+
+        Raises:
+            InvalidPipelineError: A step of that name is there already.
+        """
+        self._refuse_twice(step.name)
+        self.handlers.append(Handler(step, fails=fails))
+        return self
+
+    def _refuse_twice(self, name: str) -> None:
+        if name in {other.name for other in [*self.steps, *(handler.step for handler in self.handlers)]}:
+            problem = f"step {name!r}: a step of this name is already in the pipeline"
+            raise InvalidPipelineError(problem, problems=[problem])
 
     def check(self) -> list[str]:
         """Everything that AWS would refuse and that can be known without asking it; empty when there is nothing.
@@ -124,24 +144,30 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         merge of its parameters off. That does not keep the pipeline from being deployed.
         """
         problems = self._definition_problems() + self._deployment_problems(self.region)
-        return problems + merge_notes(self.steps)
+        return problems + merge_notes(self._tasks())
+
+    def _tasks(self) -> list[Step]:
+        return [*self.steps, *(handler.step for handler in self.handlers)]
 
     def _deployment_problems(self, region: str) -> list[str]:
         """What keeps a definition that is well formed from being deployed."""
-        return account_problems(self.role_arn, self.steps) + place_problems(self._partition, region, self.steps)
+        return account_problems(self.role_arn, self._tasks()) + place_problems(self._partition, region, self._tasks())
 
     def _definition_problems(self) -> list[str]:
         problems = name_problems(self.name, "the pipeline's name")
         if not _ROLE.fullmatch(self.role_arn):
             problems.append("role_arn is not the ARN of an IAM role, such as arn:aws:iam::123456789012:role/Name")
         problems += definition_problems(
-            self.steps, express=self.type == "EXPRESS", timeout_seconds=self.timeout_seconds
+            self.steps,
+            express=self.type == "EXPRESS",
+            timeout_seconds=self.timeout_seconds,
+            handlers=self.handlers,
         )
         if not 0 <= self.keep_versions < VERSIONS_AT_MOST:
             problems.append(f"keep_versions is {self.keep_versions}, and may be 0 (all) to {VERSIONS_AT_MOST - 1}")
         problems += logging_problems(self.logging_configuration) + tag_problems(self.tags)
         if not problems:
-            problems += request_problems(self.steps)
+            problems += request_problems(self._tasks())
         if not problems:
             problems += json_problems(self._language() | {"tags": self.tags}, "the definition")
         if not problems and (size := len(json.dumps(self._language(), ensure_ascii=False).encode())) > DEFINITION_BYTES:
@@ -171,7 +197,7 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
 
     def _language(self) -> dict[str, Any]:
         comment = self.comment or f"{self.name} — built by clinops_prefect"
-        return states_language(self.steps, comment, self.timeout_seconds, self._partition)
+        return states_language(self.steps, comment, self.timeout_seconds, self._partition, self.handlers)
 
     @property
     def _partition(self) -> str:

@@ -6,14 +6,26 @@
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from clinops_prefect.step_functions.language.merge import merged_input
-from tests.step_functions.test_definition import all_kinds, documented_merge, json_values, language, objects, same
+from clinops_prefect.step_functions.language.states_language import states_language
+from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep, Retry, Step
+from tests.step_functions.test_definition import (
+    LAMBDA,
+    all_kinds,
+    documented_merge,
+    json_values,
+    language,
+    objects,
+    same,
+)
 
 MODULES = Path(__file__).parents[2] / ".node/node_modules"
 
@@ -45,9 +57,22 @@ def test_the_reference_implementation_of_jsonata_merges_alike(cases: list[Any]) 
         assert same(json.loads(answer), documented_merge(*case))
 
 
-def test_every_kind_of_step_passes_asl_validator(tmp_path: Path) -> None:
+def with_handlers() -> dict[str, Any]:
+    """Handlers from JSONata and JSONPath states, kept results, and a map in batches whose steps have parameters."""
+    catch = [{"ErrorEquals": ["States.ALL"], "Next": "Notify", "ResultPath": "$.error"}]
+    steps: list[Step] = [
+        PipelineStep("Merged", LAMBDA, {"x": 1}, catch=catch, result_key="merged"),
+        PipelineStep("Own", LAMBDA, {"x.$": "$.x"}, catch=catch, output="keep"),
+        MapStep("Batches", [PipelineStep("B", LAMBDA, {"x": 1})], "$.items", batch_size=2, catch=catch, result_key="r"),
+        MapStep("Plain", [PipelineStep("P", LAMBDA)], "$", catch=catch, retry=[Retry(["E"])], output="keep"),
+    ]
+    return states_language(steps, "c", 0, "aws", [Handler(PipelineStep("Notify", LAMBDA))])
+
+
+@pytest.mark.parametrize("make", [lambda: language(*all_kinds(), timeout_seconds=60), with_handlers])
+def test_every_kind_of_step_passes_asl_validator(make: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
     path = tmp_path / "definition.json"
-    path.write_text(json.dumps(language(*all_kinds(), timeout_seconds=60)))
+    path.write_text(json.dumps(make()))
     command = [MODULES / ".bin/asl-validator", "--json-path", path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

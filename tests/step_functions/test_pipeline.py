@@ -411,6 +411,41 @@ def test_a_caught_error_reaches_its_handler(pipeline: StepFunctionsPipeline, fun
     assert output["error"]["Error"] == "ValueError"
 
 
+@pytest.mark.parametrize("parameters", [{}, {"p": 1}, {"p.$": "$.kept"}], ids=["plain", "merged", "own"])
+def test_a_handler_runs_off_the_chain_and_the_execution_fails_with_what_was_caught(
+    parameters: dict[str, object], pipeline: StepFunctionsPipeline, function: Callable[[str], str]
+) -> None:
+    catch = [{"ErrorEquals": ["States.ALL"], "Next": "Notify", "ResultPath": "$.error"}]
+    pipeline.add_step(PipelineStep("Broken", function("fail"), parameters, retry_attempts=0, catch=catch))
+    pipeline.add_handler(PipelineStep("Notify", function("echo")))
+    pipeline.deploy()
+    arn = pipeline.execute({"kept": 1})
+    with pytest.raises(ExecutionFailedError) as caught:
+        pipeline.wait(arn)
+    assert caught.value.error == "ValueError"
+    assert "Jane" in caught.value.cause
+    entered = [event.state for event in pipeline.history(arn) if event.event == "entered"]
+    assert entered == ["Broken", "Notify", "Notify: fails"]
+    assert "filled" in str(pipeline.visualize())
+
+
+def test_a_handler_may_let_the_execution_succeed_and_is_passed_by_when_all_is_well(
+    pipeline: StepFunctionsPipeline, function: Callable[[str], str]
+) -> None:
+    catch = [{"ErrorEquals": ["States.ALL"], "Next": "Mend", "ResultPath": "$.error"}]
+    pipeline.add_step(PipelineStep("Broken", function("fail"), retry_attempts=0, catch=catch))
+    pipeline.add_handler(PipelineStep("Mend", function("count")), fails=False)
+    pipeline.deploy()
+    assert pipeline.wait(pipeline.execute({}))["error"]["Error"] == "ValueError"
+    pipeline.steps = [PipelineStep("Fine", function("count"), catch=catch)]
+    pipeline.deploy()
+    assert pipeline.wait(pipeline.execute({})) == {"n": 1}
+    pipeline.steps = [PipelineStep("Fine", function("count"))]
+    assert "no catch leads" in pipeline.check()[0]
+    with pytest.raises(InvalidPipelineError, match="already"):
+        pipeline.add_step(PipelineStep("Mend", function("count")))
+
+
 def test_the_time_out_of_a_state_and_of_the_machine(
     pipeline: StepFunctionsPipeline, function: Callable[[str], str]
 ) -> None:

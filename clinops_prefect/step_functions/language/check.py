@@ -16,13 +16,14 @@ from clinops_prefect.step_functions.language.paths import is_dynamic, is_referen
 from clinops_prefect.step_functions.language.states_language import (
     action_of,
     envelope_of,
+    fail_state_of,
     free_form_field,
     has_own_paths,
     input_state_of,
     kind_of,
     values_for_children,
 )
-from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, Retry, S3Items, Step
+from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep, Retry, S3Items, Step
 
 DEFINITION_BYTES = 1_048_576
 LONGEST_SECONDS = 99_999_999
@@ -48,7 +49,9 @@ _REQUIRED = {
 }
 
 
-def definition_problems(steps: Sequence[Step], *, express: bool, timeout_seconds: int) -> list[str]:
+def definition_problems(
+    steps: Sequence[Step], *, express: bool, timeout_seconds: int, handlers: Sequence[Handler] = ()
+) -> list[str]:
     """Why AWS would refuse the state machine of `steps`; every problem names its step."""
     if not steps:
         return ["the pipeline has no steps: call add_step()"]
@@ -56,12 +59,17 @@ def definition_problems(steps: Sequence[Step], *, express: bool, timeout_seconds
     inner = [child for step in steps if isinstance(step, MapStep) for child in step.steps]
     # One name space for the whole machine, the states inside a map included.
     own = [input_state_of(step) for step in steps if isinstance(step, MapStep) and values_for_children(step)]
-    counted = Counter([*(step.name for step in [*steps, *inner]), *own])
+    own += [fail_state_of(handler) for handler in handlers if handler.fails]
+    off = [handler.step for handler in handlers]
+    counted = Counter([*(step.name for step in [*steps, *inner, *off]), *own])
     problems += [f"step {short(name)}: {count} steps have this name" for name, count in counted.items() if count > 1]
     if not 0 <= timeout_seconds <= LONGEST_SECONDS:
         problems.append(f"the pipeline's timeout_seconds is {timeout_seconds}, and may be 0 to {LONGEST_SECONDS:,}")
-    for step in steps:
-        problems += _named(step, _of_step(step, {other.name for other in steps}, express=express))
+    scope = {step.name for step in [*steps, *off]}
+    for step in [*steps, *off]:
+        problems += _named(step, _of_step(step, scope, express=express))
+    led_to = {str(catcher.get("Next")) for step in [*steps, *off] for catcher in step.catch}
+    problems += [f"step {short(step.name)}: no catch leads to this handler" for step in off if step.name not in led_to]
     return problems
 
 

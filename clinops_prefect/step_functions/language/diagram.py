@@ -67,6 +67,9 @@ class Diagram:
 def _edges(definition: dict[str, Any], start: str, end: str) -> list[str]:
     lines = [f"{_quoted(start)} -> {_quoted(definition['StartAt'])}"]
     for name, state in definition["States"].items():
+        if state["Type"] == "Fail":
+            lines.append(f"{_quoted(name)} [style=filled]")
+            continue
         following = state.get("Next", end)
         if state["Type"] == "Map":
             lines.append(f"{_quoted(name)} [label={_quoted(f'{name}: for each item')}]")

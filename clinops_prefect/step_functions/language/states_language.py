@@ -16,7 +16,16 @@ from clinops_prefect.step_functions.language.merge import (
 )
 from clinops_prefect.step_functions.language.paths import as_jsonata, keys_of, looks_dynamic, paths
 from clinops_prefect.step_functions.language.retries import retriers, task_retriers
-from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, S3Items, Step
+from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep, S3Items, Step
+
+# The variable that keeps the error that led to a handler, and the state that fails with it.
+_CAUGHT = "caught"
+_FAIL = {
+    "Type": "Fail",
+    "QueryLanguage": "JSONata",
+    "Error": f"{{% ${_CAUGHT}.Error %}}",
+    "Cause": f"{{% $exists(${_CAUGHT}.Cause) ? ${_CAUGHT}.Cause : '' %}}",
+}
 
 _KINDS = {
     "lambda": re.compile(r"arn:aws[a-z-]*:lambda:[a-z0-9-]*:\d*:function:[\w.-]+(:[\w$-]+)?"),
@@ -37,7 +46,9 @@ def action_of(resource: str) -> str:
     return resource.partition(":states:::")[2]
 
 
-def states_language(steps: Sequence[Step], comment: str, timeout_seconds: int, partition: str) -> dict[str, Any]:
+def states_language(
+    steps: Sequence[Step], comment: str, timeout_seconds: int, partition: str, handlers: Sequence[Handler] = ()
+) -> dict[str, Any]:
     """The state machine that runs `steps` one after the other.
 
     Args:
@@ -45,39 +56,60 @@ def states_language(steps: Sequence[Step], comment: str, timeout_seconds: int, p
         comment: The machine's comment.
         timeout_seconds: The machine's time limit; 0, none.
         partition: The AWS partition of the integrations that a `MapStep` uses, such as `aws` or `aws-cn`.
+        handlers: Steps off the chain, to which catchers lead.
     """
     limit = {"TimeoutSeconds": timeout_seconds} if timeout_seconds else {}
-    return {"Comment": comment, **_chain(steps, partition), **limit}
+    failing = frozenset(handler.step.name for handler in handlers if handler.fails)
+    chain = _chain(steps, partition, failing=failing)
+    for handler in handlers:
+        name, (state,) = handler.step.name, _chain([handler.step], partition, failing=failing)["States"].values()
+        if handler.fails:
+            del state["End"]
+            state["Next"] = fail_state_of(handler)
+            chain["States"][fail_state_of(handler)] = _FAIL
+        chain["States"][name] = state
+    return {"Comment": comment, **chain, **limit}
+
+
+def fail_state_of(handler: Handler) -> str:
+    """The name of the state with which an execution fails after a handler."""
+    return f"{handler.step.name[:70]}: fails"
 
 
 def _chain(
-    steps: Sequence[Step], partition: str, *, in_map: bool = False, given: str = EXECUTION_INPUT
+    steps: Sequence[Step],
+    partition: str,
+    *,
+    in_map: bool = False,
+    given: str = EXECUTION_INPUT,
+    failing: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     states = {}
     for step, following in zip(steps, [*steps[1:], None], strict=True):
-        state = _task(step, in_map, given) if isinstance(step, PipelineStep) else _map(step, partition)
+        state = _task(step, in_map, given, failing) if isinstance(step, PipelineStep) else _map(step, partition)
         if step.comment:
             state["Comment"] = step.comment
         if step.catch:
             evaluated = "QueryLanguage" in state
-            state["Catch"] = [_catcher(catcher) for catcher in step.catch] if evaluated else step.catch
+            state["Catch"] = [_catcher(catcher, evaluated, failing) for catcher in step.catch]
         states[step.name] = state | ({"Next": following.name} if following else {"End": True})
     return {"StartAt": steps[0].name, "States": states}
 
 
-def _task(step: PipelineStep, in_map: bool, given: str) -> dict[str, Any]:
+def _task(step: PipelineStep, in_map: bool, given: str, failing: frozenset[str]) -> dict[str, Any]:
     state: dict[str, Any] = {"Type": "Task", "Resource": step.resource, "TimeoutSeconds": step.timeout_seconds}
     if step.heartbeat_seconds:
         state["HeartbeatSeconds"] = step.heartbeat_seconds
     runs_lambda = kind_of(step.resource) == "lambda" or action_of(step.resource).startswith("lambda:")
-    return state | _data(step, given) | {"Retry": task_retriers(step, runs_lambda=runs_lambda, in_map=in_map)}
+    return state | _data(step, given, failing) | {"Retry": task_retriers(step, runs_lambda=runs_lambda, in_map=in_map)}
 
 
-def _data(step: PipelineStep, given: str) -> dict[str, Any]:
+def _data(step: PipelineStep, given: str, failing: frozenset[str]) -> dict[str, Any]:
     """What decides a state's input and output: JSONata on this state alone, or plain `Parameters`."""
     field, envelope = free_form_field(action_of(step.resource)), envelope_of(step)
     keeps = step.output != "replace" or bool(step.result_key)
-    if not has_own_paths(step) and (merges(step) or keeps or any("Output" in catcher for catcher in step.catch)):
+    evaluates = any("Output" in catcher or catcher.get("Next") in failing for catcher in step.catch)
+    if not has_own_paths(step) and (merges(step) or keeps or evaluates):
         if not merges(step):
             given_as = inert(step.parameters) if step.parameters or not step.pass_input else "{% $states.input %}"
             arguments: Any = given_as
@@ -142,8 +174,16 @@ def envelope_of(step: PipelineStep) -> str:
     return "Payload" if action == "lambda:invoke" and waits else ""
 
 
-def _catcher(catcher: dict[str, Any]) -> dict[str, Any]:
-    """The same catcher for a JSONata state, which has `Output` where JSONPath has `ResultPath`."""
+def _catcher(catcher: dict[str, Any], evaluated: bool, failing: frozenset[str]) -> dict[str, Any]:
+    """The same catcher for a JSONata state, which has `Output` where JSONPath has `ResultPath`.
+
+    On the way to a handler after which the execution fails, it keeps the error for the end.
+    """
+    if catcher.get("Next") in failing:
+        kept = {_CAUGHT: "{% $states.errorOutput %}"} if evaluated else {f"{_CAUGHT}.$": "$"}
+        catcher = catcher | {"Assign": kept}
+    if not evaluated:
+        return catcher
     path = catcher.get("ResultPath", "$")
     rest = {name: value for name, value in catcher.items() if name != "ResultPath"}
     if "Output" in catcher or path == "$":

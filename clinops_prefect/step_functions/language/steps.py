@@ -230,4 +230,16 @@ class MapStep(_Part):
     result_key: str = Field(default="", description="Put the children's outputs under this key of what flowed in.")
 
 
+class Handler(_Part):
+    """A step off the main chain, which runs when a `catch` leads to it.
+
+    Args:
+        step: The step; the name that a catcher's `Next` has.
+        fails: End the execution as failed after it, with the error that was caught; False, as succeeded.
+    """
+
+    step: PipelineStep = Field(kw_only=False, description="The step, to which a catcher leads.")
+    fails: bool = Field(default=True, description="Whether the execution fails after it, with the error caught.")
+
+
 Step = PipelineStep | MapStep
