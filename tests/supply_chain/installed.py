@@ -23,6 +23,8 @@ for name in clinops_prefect.tasks.__all__:
 
 (entry,) = importlib.metadata.entry_points(group="prefect.collections", name="clinops_prefect")
 entry.load()
+(entry,) = importlib.metadata.entry_points(group="prefect.plugins", name="clinops_prefect")
+entry.load()
 distribution = importlib.metadata.distribution("clinops-prefect")
 assert {"aws", "gcp", "dask"} <= set(distribution.metadata.get_all("Provides-Extra") or ())
 assert all(Requirement(line).specifier for line in distribution.requires or ())
