@@ -107,7 +107,7 @@ supply-chain: $(VENV)/.dev  ## Check the declared dependencies and the built whe
 	@$(BIN)/python -m tests.supply_chain.audit
 
 # What of the tests needs neither an emulator nor a server.
-LOWEST_TESTS := tests/unit/test_seal.py tests/unit/test_serializer.py tests/unit/test_errors.py \
+LOWEST_TESTS := tests/unit/test_archive.py tests/unit/test_seal.py tests/unit/test_serializer.py tests/unit/test_errors.py \
 	tests/unit/test_large_frames.py tests/unit/test_slices.py tests/unit/test_conversion.py tests/unit/test_pieces.py \
 	tests/property/test_frames.py tests/contract/test_round_trips.py tests/contract/test_selection.py tests/faults/test_hostile_csv.py
 

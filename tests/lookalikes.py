@@ -108,6 +108,10 @@ LOOKALIKES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: _labelled(pd.MultiIndex.from_arrays([pd.Index([_Unit.BPM], dtype=object), ["a"]])),
         "df.columns",
     ),
+    "integers and missing ones in a level": (
+        lambda: _indexed(pd.MultiIndex(levels=[[2**62 + 1], ["a", "b"]], codes=[[0, -1], [0, 1]])),
+        "index.*level 0.*Int64",
+    ),
     "enumeration as name": (lambda: _indexed(pd.Index([1], name=_Unit.BPM)), "name"),
     "enumeration as name of labels": (lambda: _labelled(pd.Index(["a"], name=_Unit.BPM)), "name"),
     "enumeration in attrs": (lambda: _frame_with(attrs={"unit": _Unit.BPM}), "attrs"),

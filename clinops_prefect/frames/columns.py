@@ -70,11 +70,29 @@ def is_kept_as_text(dtype: Any) -> bool:
     )
 
 
+def series_of(index: "pd.Index[Any]") -> "pd.Series[Any]":
+    """The values of an index as a column of the same dtype."""
+    # With the dtype said: pandas 2 would make times of objects.
+    values: pd.Series[Any] = pd.Series(index, dtype=cast(Any, index.dtype))
+    return values
+
+
 def levels(index: "pd.Index[Any]") -> "list[pd.Index[Any]]":
-    """The values of each level, without their names."""
+    """The values of each level, without their names.
+
+    Raises:
+        UnsupportedFrameError: A level has integers or booleans, and rows without one: its values are not of its dtype.
+    """
     # With their names, `get_level_values(0)` would be a level that is called 0, wherever it stands.
     nameless = index.set_names([None] * index.nlevels)
-    return [nameless.get_level_values(level) for level in range(index.nlevels)]
+    found = [nameless.get_level_values(level) for level in range(index.nlevels)]
+    for number, values in enumerate(found):
+        if isinstance(index, pd.MultiIndex) and index.levels[number].dtype != values.dtype:
+            raise UnsupportedFrameError(
+                f"the index (level {number}) has {index.levels[number].dtype} and missing values, which pandas makes "
+                f"{values.dtype}; convert it before it becomes the index, with .astype('Int64') for instance"
+            )
+    return found
 
 
 def storable(df: pd.DataFrame) -> pd.DataFrame:
@@ -178,7 +196,7 @@ def frequency(index: "pd.Index[Any]", where: str) -> str | None:
 
 def pack(index: "pd.Index[Any]", where: str) -> Note:
     """A few values (categories, labels) as JSON: an Arrow stream in base64, and the note that restores them."""
-    values = pd.Series(index)
+    values = series_of(index)
     try:
         stored = _as_text(values, values.cat) if is_kept_as_text(index.dtype) else values
         column = pa.chunked_array([pa.array(stored, from_pandas=True)])

@@ -238,7 +238,7 @@ def _prove(df: pd.DataFrame, table: pa.Table, again: Callable[[pa.Table], pa.Tab
     names = table.column_names[: len(df.columns)]
     unproven = [i for i, dtype in enumerate(df.dtypes) if not columns.is_plain(dtype)]
     doubtful = [i for i in unproven if columns.needs_proof(df.iloc[:, i])]
-    levels = [pd.Series(level) for level in columns.levels(df.index)] if index else []
+    levels = [columns.series_of(level) for level in columns.levels(df.index)] if index else []
     index_doubtful = any(columns.needs_proof(level) for level in levels)
     if not doubtful and not index_doubtful:
         return
@@ -257,7 +257,7 @@ def _prove(df: pd.DataFrame, table: pa.Table, again: Callable[[pa.Table], pa.Tab
         if not _equal(df.iloc[:, original], back.iloc[:, position]):
             raise _refused_column(df, original)
     for number, (level, found) in enumerate(zip(levels, columns.levels(back.index), strict=False)):
-        if not _equal(level, pd.Series(found)):
+        if not _equal(level, columns.series_of(found)):
             raise UnsupportedFrameError(f"the index (level {number}) {objects.complaint(level)}")
 
 

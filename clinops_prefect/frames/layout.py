@@ -62,7 +62,7 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
         if found := columns.note(df.iloc[:, position], table.column(field), where):
             notes[field] = found
     for level, (field, level_values) in enumerate(zip(index, columns.levels(df.index) if index else [], strict=True)):
-        if found := columns.note(pd.Series(level_values), table.column(field), f"the index (level {level})"):
+        if found := columns.note(columns.series_of(level_values), table.column(field), f"the index (level {level})"):
             notes[field] = found
     layout = {
         "columns": notes,
@@ -282,7 +282,7 @@ def _refusal(df: pd.DataFrame) -> UnsupportedFrameError:
             pa.Table.from_pandas(df.iloc[:, [position]], preserve_index=False)
         except _CONVERSION_ERRORS:
             return UnsupportedFrameError(f"column {label!r} {objects.complaint(df.iloc[:, position])}")
-    return UnsupportedFrameError(f"the index {objects.complaint(pd.Series(columns.levels(df.index)[0]))}")
+    return UnsupportedFrameError(f"the index {objects.complaint(columns.series_of(columns.levels(df.index)[0]))}")
 
 
 def _json_attrs(attrs: dict[Hashable, Any]) -> dict[Hashable, Any]:

@@ -36,7 +36,7 @@ def _large() -> pd.DataFrame:
         "i8": random.integers(-128, 127, ROWS, "int8"),
         "u64": random.integers(0, 2**64 - 1, ROWS, "uint64"),
         "f32": random.random(ROWS, "float32"),
-        "text": pd.Series(text, dtype=pd.StringDtype(na_value=np.nan)).where(~missing),
+        "text": pd.Series(text, dtype="str").where(~missing),
         "string": pd.Series(text, dtype="string").where(~missing),
         "object": pd.Series(text, dtype="object").where(~missing, None),
         "kind": pd.Categorical(np.where(missing, None, text), categories=["z", "007", "", "ä", "long " * 60]),
