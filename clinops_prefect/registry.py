@@ -23,6 +23,10 @@ _PACKAGE = "clinops-prefect"
 _EXTRAS = {"aws": "prefect_aws", "gcp": "prefect_gcp"}
 
 
+class MissingPackageError(ImportError):
+    """A package is missing, and the message says what to install."""
+
+
 @dataclass(frozen=True)
 class RegisteredStore:
     """A kind of store, before its class is imported.
@@ -106,6 +110,8 @@ def load(target: str, extra: str = "", package: str = _PACKAGE) -> Any:
     module, _, name = target.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
+    except MissingPackageError:
+        raise
     except ImportError as error:
         ours = (error.name or "").partition(".")[0] == "clinops_prefect"
         if package == _PACKAGE and (ours or not extra):
@@ -113,7 +119,9 @@ def load(target: str, extra: str = "", package: str = _PACKAGE) -> Any:
         wanted = f"{package}[{extra}]" if extra else package
         reason = f"{error.name} is missing" if isinstance(error, ModuleNotFoundError) else str(error)
         packages = f"the packages of the {extra!r} extra" if extra else f"a working {package}"
-        raise ImportError(f"{name} needs {packages} ({reason}): pip install '{wanted}'", name=error.name) from error
+        raise MissingPackageError(
+            f"{name} needs {packages} ({reason}): pip install '{wanted}'", name=error.name
+        ) from error
     except Exception as error:
         if package == _PACKAGE:
             raise

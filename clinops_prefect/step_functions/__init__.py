@@ -6,8 +6,9 @@
 - `pipeline`: the Prefect block on top of them.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from clinops_prefect import registry
 
 if TYPE_CHECKING:
     from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline as StepFunctionsPipeline
@@ -27,4 +28,4 @@ def __getattr__(name: str) -> Any:
     # PEP 562: whoever imports `language` imports this module first, and may have neither Prefect nor boto3.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    return registry.load(f"{_MODULES[name]}:{name}", "aws")
