@@ -77,6 +77,60 @@ def test_a_block_survives_pickling_and_prefects_hydration(aws: Emulator, name: s
     assert again._block_document_name == "prod"
 
 
+# What version 0.1.0 stored, before steps had `output`, `retry` and the like.
+SAVED = {
+    "name": "saved",
+    "role_arn": "arn:aws:iam::123456789012:role/r",
+    "region": "us-east-1",
+    "steps": [
+        {
+            "name": "A",
+            "resource": "arn:aws:lambda:us-east-1:123456789012:function:f",
+            "parameters": {"x": 1},
+            "retry_attempts": 3,
+            "timeout_seconds": 3600,
+            "comment": "",
+            "heartbeat_seconds": 0,
+            "catch": [{"ErrorEquals": ["States.ALL"], "Next": "M", "ResultPath": "$.error"}],
+            "retry_on": [],
+            "pass_input": True,
+        },
+        {
+            "name": "M",
+            "steps": [{"name": "B", "resource": "arn:aws:lambda:::function:f"}],
+            "items": {"bucket": "b", "key": "k.csv", "prefix": "", "input_type": "", "max_items": 0},
+            "max_concurrency": 0,
+            "tolerated_failure_percentage": 0.0,
+            "batch_size": 0,
+            "results": {"bucket": "b", "prefix": "p"},
+            "execution_type": "STANDARD",
+            "comment": "",
+        },
+    ],
+    "comment": "",
+    "profile": "",
+    "credentials": None,
+    "endpoint_url": "",
+    "timeout_seconds": 0,
+    "type": "STANDARD",
+    "tags": {},
+    "logging_configuration": {},
+    "tracing_configuration": {},
+    "allow_http": False,
+    "show_cause": False,
+    "block_type_slug": "step-functions-pipeline",
+}
+
+
+def test_a_block_that_an_earlier_version_saved_is_loaded() -> None:
+    pipeline = StepFunctionsPipeline(**json.loads(json.dumps(SAVED)))
+    assert pipeline.check() == []
+    states = pipeline.definition()["States"]
+    assert list(states) == ["A", "M"]
+    assert states["A"]["Catch"][0]["Output"] == '{% $merge([$states.input, {"error": $states.errorOutput}]) %}'
+    assert (pipeline.keep_versions, pipeline.handlers) == (100, [])
+
+
 def test_a_misspelt_keyword_names_the_field_that_was_meant() -> None:
     with pytest.raises(TypeError, match="did you mean 'role_arn'"):
         StepFunctionsPipeline(name="n", rolearn="r")
