@@ -18,6 +18,7 @@ from clinops_prefect.aws_errors import setup_failure
 from clinops_prefect.clients import cached_client, fingerprint
 from clinops_prefect.endpoints import check_endpoint
 from clinops_prefect.errors import ClinopsPrefectError, InvalidPipelineError, InvalidStoreError
+from clinops_prefect.failures import is_settled
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -45,6 +46,9 @@ _READ_FROM_ENVIRONMENT = (
     "AWS_ENDPOINT_URL_SFN",
     "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CA_BUNDLE",
+    "AWS_REQUEST_CHECKSUM_CALCULATION",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION",
 )
 
 
@@ -114,7 +118,11 @@ def aws_client(
             parameters["endpoint_url"] = endpoint_url
         if region:
             parameters["region_name"] = region
-        return session.client(service, **parameters)
+        client = session.client(service, **parameters)
+        # Before botocore's own handler, which would ask four more times whether the certificate has become better.
+        name = client.meta.service_model.service_id.hyphenize()
+        client.meta.events.register_first(f"needs-retry.{name}", _give_up)
+        return client
 
     try:
         client = cached_client(key, make)
@@ -133,6 +141,11 @@ def aws_client(
     )
     check_endpoint(client.meta.endpoint_url, allow_http=allow_http, verified=not unverified)
     return client
+
+
+def _give_up(caught_exception: Exception | None = None, **_: Any) -> None:
+    if caught_exception is not None and is_settled(caught_exception):
+        raise caught_exception
 
 
 def _timestamp(value: Any) -> datetime:

@@ -37,7 +37,8 @@ def check_endpoint(endpoint_url: str, *, allow_http: bool, verified: bool = True
     if not verified:
         raise InsecureEndpointError(
             "the credentials block says verify=False, so anybody on the network could take the endpoint's place: set "
-            "verify_cert_path to the certificate of its authority, or accept it with allow_http=True"
+            "verify_cert_path to the certificate of its authority and verify=True (without which prefect-aws does not "
+            "save the path), or accept it with allow_http=True"
         )
 
 

@@ -85,6 +85,11 @@ def unreached(uri: str, service: str, error: Exception, authority: str) -> Clino
         return InvalidStoreError(
             f"{uri}: the certificate of the endpoint is not accepted ({problem}); renew it, or {authority}", uri=uri
         )
+    if any(isinstance(found, FileNotFoundError) for found in _within(error)):
+        return InvalidStoreError(
+            f"{uri}: the client has no file of certificates where its settings say; check the path that they name",
+            uri=uri,
+        )
     if reason := _handshake_refused(error):
         return InvalidStoreError(
             f"{uri}: the endpoint and this client agree on no TLS connection ({reason}); check endpoint_url, its port "
@@ -143,8 +148,9 @@ def _handshake_refused(error: BaseException) -> str:
 
 
 def is_settled(error: BaseException) -> bool:
-    """Whether asking again is in vain: the certificate or the handshake was refused."""
-    return bool(certificate_problem(error) or _handshake_refused(error))
+    """Whether asking again is in vain: the certificate or the handshake was refused, or a file is missing."""
+    is_missing = any(isinstance(found, FileNotFoundError) for found in _within(error))
+    return is_missing or bool(certificate_problem(error) or _handshake_refused(error))
 
 
 def _within(error: BaseException) -> list[BaseException]:

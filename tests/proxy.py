@@ -16,6 +16,7 @@ import itertools
 import random
 import select
 import socket
+import ssl
 import struct
 import threading
 import zlib
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -160,6 +162,7 @@ class Proxy:
         self.upstream = urlsplit(upstream)
         self.answers: Answer = forward
         self.rewrite: Callable[[str], str] = lambda path: path
+        self.host = ""  # what the emulator is told, if not what the client says
         self.edit: Edit = lambda _seen, status, headers, body: (status, headers, body)
         self.seen: list[Seen] = []
         self.chance = random.Random(0)  # for the bits
@@ -171,6 +174,14 @@ class Proxy:
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.netloc = f"127.0.0.1:{self._server.server_address[1]}"
         self.url = f"http://{self.netloc}"
+
+    def speak_tls(self, certificate: Path, key: Path) -> None:
+        """Answer to https only. Before the `with`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.netloc = self.netloc.replace("127.0.0.1", "localhost")
+        self.url = f"https://{self.netloc}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -281,6 +292,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             if self.upstream is None:
                 self.upstream = http.client.HTTPConnection(proxy.upstream.netloc, timeout=60)
             headers = {k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "expect")}
+            if proxy.host:
+                headers["Host"] = proxy.host
             if sent or seen.method in ("PUT", "POST"):
                 headers["Content-Length"] = str(len(sent))
             # Google's client writes True, which Cloud Storage takes and the emulator does not.

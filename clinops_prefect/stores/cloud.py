@@ -1,6 +1,7 @@
 """What the cloud stores share: a bucket, and an endpoint that does not send clear text over a network."""
 
 import abc
+import re
 from typing import Any, Self, TypeVar
 
 from pydantic import Field
@@ -12,6 +13,9 @@ from clinops_prefect.locations import shown
 from clinops_prefect.store import PipelineStore
 
 T = TypeVar("T")
+
+# The forms, where people type, are stricter about the length.
+_BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 
 
 # ABC among the bases themselves is what keeps Prefect from registering a class as a block.
@@ -27,7 +31,7 @@ class CloudPipelineStore(PipelineStore, abc.ABC):
         default="",
         title="Endpoint URL",
         description="Another endpoint than the provider's own, such as MinIO's or an emulator's. Empty: the default.",
-        json_schema_extra={"position": 7},
+        json_schema_extra={"position": 7, "pattern": "^(https?://[^@/ ]+(/.*)?)?$"},
     )
     allow_http: bool = Field(
         default=False,
@@ -38,13 +42,12 @@ class CloudPipelineStore(PipelineStore, abc.ABC):
 
     def __init__(self, bucket: str | None = None, /, **data: Any) -> None:
         super().__init__(bucket, **data)
-        if not self.bucket or "/" in self.bucket:
-            raise InvalidStoreError(f"bucket must be the name of a bucket, without scheme or path, not {self.bucket!r}")
+        self._check_bucket(self.bucket)
         self._check_endpoint(self.endpoint_url)
 
     @classmethod
     def _at(cls, location: str, *, is_uri: bool, **fields: Any) -> Self:  # noqa: ARG003 - a bucket is a bucket
-        bucket, _, prefix = location.partition("/")
+        bucket, prefix = cls._split(location)
         if not bucket:
             kind = registry.by_slug(cls.get_block_type_slug())
             scheme = kind.scheme if kind else cls.__name__
@@ -53,6 +56,17 @@ class CloudPipelineStore(PipelineStore, abc.ABC):
         if prefix and fields.get("prefix"):
             raise InvalidStoreError("the prefix is given twice: in the URI, and as prefix=")
         return cls(bucket, **{"prefix": prefix, **fields})
+
+    @classmethod
+    def _split(cls, location: str) -> tuple[str, str]:
+        """The bucket and the prefix in what follows `://`."""
+        bucket, _, prefix = location.partition("/")
+        return bucket, prefix
+
+    @classmethod
+    def _check_bucket(cls, bucket: str) -> None:
+        if not _BUCKET.fullmatch(bucket):
+            raise InvalidStoreError(f"bucket must be the name of a bucket, without scheme or path, not {bucket!r}")
 
     def _check_endpoint(self, endpoint_url: str) -> None:
         check_endpoint(endpoint_url, allow_http=self.allow_http)

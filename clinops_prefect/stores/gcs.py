@@ -33,6 +33,7 @@ class GCSPipelineStore(CloudPipelineStore):
         credentials_path: A key file; empty, the application default credentials.
         credentials: A `GcpCredentials` block, instead of `credentials_path`.
         endpoint_url: Another endpoint than Google's own.
+        user_project: The project that pays for the requests, as a Requester Pays bucket wants it.
         kms_key_name: A Cloud KMS key to encrypt every object with.
         allow_http: Whether a plain http endpoint on a network is acceptable.
         allow_pickle: Whether Prefect results may be read with a serializer that can run code.
@@ -51,6 +52,11 @@ class GCSPipelineStore(CloudPipelineStore):
     _block_type_name = "GCS Pipeline Store"
     _block_type_slug = "gcs-pipeline-store"
 
+    bucket: str = Field(
+        kw_only=False,
+        description="The name of the bucket, without gs://. It must exist.",
+        json_schema_extra={"position": 0, "pattern": "^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$"},
+    )
     project: str = Field(
         default="",
         description="A Google Cloud project. Empty: as the credentials say.",
@@ -63,15 +69,25 @@ class GCSPipelineStore(CloudPipelineStore):
     )
     credentials: GcpCredentials | None = Field(
         default=None,
+        title="Credentials",
         repr=False,
         description="A GCP credentials block. Empty: the file, or application default credentials.",
         json_schema_extra={"position": 5},
+    )
+    user_project: str = Field(
+        default="",
+        title="Project to bill",
+        description="The project that pays for the requests, as a Requester Pays bucket wants it. Empty: the bucket's.",
+        json_schema_extra={"position": 6, "pattern": "^([a-z][a-z0-9.:-]*[a-z0-9])?$"},
     )
     kms_key_name: str = Field(
         default="",
         title="KMS key",
         description="A Cloud KMS key (projects/…/cryptoKeys/…) to encrypt objects with. Empty: the bucket's default.",
-        json_schema_extra={"position": 8},
+        json_schema_extra={
+            "position": 8,
+            "pattern": "^(projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+)?$",
+        },
     )
 
     @classmethod

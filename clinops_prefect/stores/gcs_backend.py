@@ -56,7 +56,7 @@ class GCSBackend(Backend):
 
     @property
     def _bucket(self) -> storage.Bucket:
-        return self.client.bucket(self._store.bucket)
+        return self.client.bucket(self._store.bucket, user_project=self._store.user_project or None)
 
     def uri(self, key: str) -> str:
         return f"gs://{self._store.bucket}/{key}"
@@ -178,13 +178,13 @@ class GCSBackend(Backend):
     def _list(self, prefix: str) -> Iterator[str]:
         fields = "items(name),nextPageToken"
         blobs = self.client.list_blobs(
-            self._store.bucket, prefix=prefix, fields=fields, page_size=1000, retry=_RETRY, timeout=_TIMEOUT
+            self._bucket, prefix=prefix, fields=fields, page_size=1000, retry=_RETRY, timeout=_TIMEOUT
         )
         for blob in blobs:
             yield blob.name
 
     def _versions(self, key: str) -> Iterator[ObjectInfo]:
-        blobs = self.client.list_blobs(self._store.bucket, prefix=key, versions=True, retry=_RETRY, timeout=_TIMEOUT)
+        blobs = self.client.list_blobs(self._bucket, prefix=key, versions=True, retry=_RETRY, timeout=_TIMEOUT)
         kept = [self._info(blob) for blob in blobs if blob.name == key]
         yield from sorted(kept, key=lambda info: int(info.version), reverse=True)
 
@@ -208,7 +208,7 @@ class GCSBackend(Backend):
     def _check_bucket(self) -> None:
         try:
             # Not `bucket.exists()`: it takes a permission that who may read and write objects often has not.
-            next(iter(self.client.list_blobs(self._store.bucket, max_results=1, retry=_RETRY, timeout=_TIMEOUT)), None)
+            next(iter(self.client.list_blobs(self._bucket, max_results=1, retry=_RETRY, timeout=_TIMEOUT)), None)
         except api.NotFound as error:
             raise no_bucket(self._store.bucket) from error
         except api.Forbidden:

@@ -1,24 +1,33 @@
 """Artifacts in an S3 bucket."""
 
+import re
+from typing import Literal
+
 from pydantic import Field
 
 from clinops_prefect.aws import AwsLogin
 from clinops_prefect.backend import Backend
+from clinops_prefect.errors import InvalidStoreError
 from clinops_prefect.stores.cloud import CloudPipelineStore
 from clinops_prefect.stores.s3_backend import S3Backend
+
+_ACCESS_POINT = r"arn:aws[a-z-]*:s3:[a-z0-9-]*:[0-9]{12}:accesspoint[/:][A-Za-z0-9.-]{3,63}"
 
 
 class S3PipelineStore(CloudPipelineStore):
     """Hand DataFrames from step to step through an S3 bucket.
 
     Attributes:
-        bucket: The bucket.
+        bucket: The bucket, or the ARN of an access point of S3. Those of Object Lambda, which give other bytes than
+            the stored ones, and of Outposts are refused.
         prefix: The path below which the store keeps everything it writes.
         format: Parquet, or CSV.
         region: The region; empty, as the credentials, the profile or the environment says.
         profile: A named profile; empty, the default credential chain.
         credentials: An `AwsCredentials` or `MinIOCredentials` block, instead of `profile`.
         endpoint_url: Another endpoint than AWS's own.
+        request_payer: Whether you pay for the requests, as a Requester Pays bucket wants it.
+        checksums: `when_required` for services that refuse the newer checksums; empty, as the environment says.
         kms_key_id: A KMS key to encrypt every object with.
         allow_http: Whether a plain http endpoint on a network is acceptable.
         allow_pickle: Whether Prefect results may be read with a serializer that can run code.
@@ -37,10 +46,18 @@ class S3PipelineStore(CloudPipelineStore):
     _block_type_name = "S3 Pipeline Store"
     _block_type_slug = "s3-pipeline-store"
 
+    bucket: str = Field(
+        kw_only=False,
+        description="The name of the bucket, without s3://, or the ARN of an access point. It must exist.",
+        json_schema_extra={
+            "position": 0,
+            "pattern": f"^([A-Za-z0-9][A-Za-z0-9._-]{{1,253}}[A-Za-z0-9]|{_ACCESS_POINT})$",
+        },
+    )
     region: str = Field(
         default="",
         description="An AWS region, such as us-east-1. Empty: as the credentials or the environment says.",
-        json_schema_extra={"position": 3},
+        json_schema_extra={"position": 3, "pattern": "^([a-z0-9-]+)?$"},
     )
     profile: str = Field(
         default="",
@@ -53,12 +70,42 @@ class S3PipelineStore(CloudPipelineStore):
         description="An AWS or MinIO credentials block. Empty: the profile, or the default credential chain.",
         json_schema_extra={"position": 5},
     )
+    request_payer: bool = Field(
+        default=False,
+        title="Requester pays",
+        description="Whether your account pays for the requests, as a Requester Pays bucket wants it.",
+        json_schema_extra={"position": 6},
+    )
+    checksums: Literal["", "when_supported", "when_required"] = Field(
+        default="",
+        description="when_required, for a service that refuses S3's newer checksums. Empty: as the environment says, "
+        "or else when_supported.",
+        json_schema_extra={"position": 11},
+    )
     kms_key_id: str = Field(
         default="",
         title="KMS key",
         description="A KMS key (id, ARN or alias) to encrypt every object with. Empty: the bucket's default.",
-        json_schema_extra={"position": 8},
+        json_schema_extra={"position": 8, "pattern": "^([A-Za-z0-9/_:-]+)?$"},
     )
+
+    @classmethod
+    def _split(cls, location: str) -> tuple[str, str]:
+        # An ARN may have a slash in it.
+        if found := re.fullmatch(f"({_ACCESS_POINT})(?:/(.*))?", location, re.DOTALL):
+            return found[1], found[2] or ""
+        return super()._split(location)
+
+    @classmethod
+    def _check_bucket(cls, bucket: str) -> None:
+        if re.fullmatch(_ACCESS_POINT, bucket):
+            return
+        if bucket.startswith("arn:"):
+            raise InvalidStoreError(
+                f"bucket {bucket!r} is no ARN of an access point of S3, such as arn:aws:s3:REGION:ACCOUNT:accesspoint/"
+                "NAME; those of Object Lambda and Outposts are not supported"
+            )
+        super()._check_bucket(bucket)
 
     @classmethod
     def _backend_type(cls) -> type[Backend]:

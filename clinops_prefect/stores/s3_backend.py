@@ -44,6 +44,7 @@ _CLIENT = {
     "read_timeout": 20,
     "max_pool_connections": 64,
 }
+_CHECKSUMS = ("request_checksum_calculation", "response_checksum_validation")
 # Says whose the object is, for a conditional write whose answer was lost and whose retry finds it there.
 _WRITE_ID = f"{RESERVED}write-id"
 # CopyObject takes no more; a larger object is copied in parts.
@@ -64,6 +65,10 @@ class S3Backend(Backend):
     def __init__(self, store: "S3PipelineStore") -> None:
         self._store = store
         self._bucket = store.bucket
+        # Of every request: without the payer, a Requester Pays bucket refuses it.
+        self._to: dict[str, Any] = {"Bucket": store.bucket}
+        if store.request_payer:
+            self._to["RequestPayer"] = "requester"
 
     @property
     def client(self) -> "S3Client":
@@ -76,7 +81,7 @@ class S3Backend(Backend):
             credentials=store.credentials,
             endpoint_url=store.endpoint_url,
             allow_http=store.allow_http,
-            config=_CLIENT,
+            config=_CLIENT | (dict.fromkeys(_CHECKSUMS, store.checksums) if store.checksums else {}),
         )
 
     def uri(self, key: str) -> str:
@@ -86,7 +91,7 @@ class S3Backend(Backend):
         self, key: str, chunks: Iterator[bytes], content_type: str, metadata: dict[str, str], overwrite: bool
     ) -> None:
         write_id = uuid.uuid4().hex
-        where: dict[str, Any] = {"Bucket": self._bucket, "Key": key}
+        where = {**self._to, "Key": key}
         what: dict[str, Any] = {
             "ContentType": content_type,
             "Metadata": {**metadata, _WRITE_ID: write_id},
@@ -160,7 +165,7 @@ class S3Backend(Backend):
     def _get(self, key: str, start: int, end: int | None, options: dict[str, Any]) -> tuple[bytes, ObjectInfo]:
         span = f"bytes={start}-{'' if end is None else end - 1}" if start >= 0 else f"bytes={start}"
         for is_last_try in (*[False] * (_BODY_TRIES - 1), True):
-            answer = self.client.get_object(Bucket=self._bucket, Key=key, Range=span, **options)
+            answer = self.client.get_object(**self._to, Key=key, Range=span, **options)
             try:
                 data = answer["Body"].read()
             except (boto.HTTPClientError, boto.IncompleteReadError, boto.FlexibleChecksumError):
@@ -181,7 +186,7 @@ class S3Backend(Backend):
 
     def _head(self, key: str, version: str) -> ObjectInfo:
         try:
-            answer = self.client.head_object(Bucket=self._bucket, Key=key, **_version(version))
+            answer = self.client.head_object(**self._to, Key=key, **_version(version))
         except boto.ClientError as error:
             # The answer to HEAD has no body, so it does not say what is missing. A malformed version is a 400.
             if code_of(error) in NOT_FOUND or (version and code_of(error) == "400"):
@@ -209,7 +214,7 @@ class S3Backend(Backend):
 
     def _pages(self, operation: Literal["list_objects_v2", "list_object_versions"], prefix: str, next_page: str) -> Any:
         paginator: Any = self.client.get_paginator(operation)
-        for page in paginator.paginate(Bucket=self._bucket, Prefix=prefix):
+        for page in paginator.paginate(**self._to, Prefix=prefix):
             # What is no S3 service and says 200 would otherwise be an empty bucket.
             self._said(page, "Name", prefix)
             yield page
@@ -231,12 +236,12 @@ class S3Backend(Backend):
                 return
 
     def _remove(self, key: str) -> None:
-        self.client.delete_object(Bucket=self._bucket, Key=key)
+        self.client.delete_object(**self._to, Key=key)
 
     def _copy(self, source: str, target: str) -> None:
         found = self._head(source, "")
         origin: Any = {"Bucket": self._bucket, "Key": source}
-        where: dict[str, Any] = {"Bucket": self._bucket, "Key": target}
+        where = {**self._to, "Key": target}
         same = {"CopySource": origin, "CopySourceIfMatch": found.pin}
         try:
             if found.size <= _COPY_BYTES:
@@ -251,7 +256,9 @@ class S3Backend(Backend):
 
     def _copy_parts(self, found: ObjectInfo, where: dict[str, Any], same: dict[str, Any]) -> None:
         size, target = found.size, where["Key"]
-        content_type = self.client.head_object(**same["CopySource"]).get("ContentType", "binary/octet-stream")
+        content_type = self.client.head_object(**self._to, Key=same["CopySource"]["Key"]).get(
+            "ContentType", "binary/octet-stream"
+        )
         what = {"ContentType": content_type, "Metadata": found.metadata, **self._encryption()}
         answer = self.client.create_multipart_upload(**where, **what)
         upload = {**where, "UploadId": self._said(answer, "UploadId", target)}
