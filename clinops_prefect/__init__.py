@@ -6,6 +6,7 @@ from clinops_prefect import errors, registry
 
 if TYPE_CHECKING:
     from clinops_prefect.artifacts.info import ArtifactInfo as ArtifactInfo
+    from clinops_prefect.caching import FrameInputs as FrameInputs
     from clinops_prefect.results import DataFrameSerializer as DataFrameSerializer
     from clinops_prefect.step_functions import StepFunctionsPipeline as StepFunctionsPipeline
     from clinops_prefect.step_functions.language.steps import MapStep as MapStep
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ArtifactInfo": ("clinops_prefect.artifacts.info", ""),
     "DataFrameSerializer": ("clinops_prefect.results", ""),
+    "FrameInputs": ("clinops_prefect.caching", ""),
     "MapStep": ("clinops_prefect.step_functions.language.steps", ""),
     "PipelineStep": ("clinops_prefect.step_functions.language.steps", ""),
     "PipelineStore": ("clinops_prefect.store", ""),

@@ -17,8 +17,7 @@ import pandas as pd
 
 Note = dict[str, Any]
 
-# What an array of times may remember once it was asked for it, and its pickle has; `_dtype`, that it is the very dtype
-# of its memory.
+# What an array of times may remember once it was asked for it, and its pickle has.
 _REMEMBERED: Final = ("unit", "_creso", "_readonly")
 
 
@@ -30,6 +29,7 @@ def note_of(df: pd.DataFrame) -> Note | None:
     - `interned`: the numbers of the blocks of times with a zone whose unit is the interned text. A pickle says only
       once what is one object.
     - `asked`: what the blocks of times remember, by their numbers.
+    - `dtypes`: which of the dtypes of blocks of times, and of their memory, are one object, by their numbers.
     - `index`: what an index of times remembers.
     """
     if not all(_is_numpy_like(dtype) for dtype in df.dtypes):
@@ -41,6 +41,7 @@ def note_of(df: pd.DataFrame) -> Note | None:
         "fortran": [number for number, block in enumerate(found) if _is_fortran(block.values)],
         "interned": [],
         "asked": {},
+        "dtypes": {},
         "index": _asked(getattr(df.index, "_data", None)),
     }
     zoned = [number for number, block in enumerate(found) if isinstance(block.dtype, pd.DatetimeTZDtype)]
@@ -48,6 +49,14 @@ def note_of(df: pd.DataFrame) -> Note | None:
         note["interned"] = [
             number for number in zoned if found[number].dtype.unit is sys.intern(found[number].dtype.unit)
         ]
+    times = {number: block.values for number, block in enumerate(found) if block.dtype.kind in "mM"}
+    seen: dict[int, int] = {}
+    same = {
+        str(number): [seen.setdefault(id(dtype), len(seen)) for dtype in (values._dtype, values._ndarray.dtype)]
+        for number, values in times.items()
+    }
+    if len(seen) < 2 * len(times):
+        note["dtypes"] = same
     for number, block in enumerate(found):
         if block.dtype.kind in "mM" and (asked := _asked(block.values)) != _usually_asked(block.dtype):
             note["asked"][str(number)] = asked
@@ -84,7 +93,8 @@ class Plan:
 
     def __init__(self, note: Note | None, dtypes: Sequence[Hashable | None]) -> None:
         self.columns: list[list[int]] = default(dtypes) if note is None else note["columns"]
-        self._note = note or {"fortran": (), "interned": (), "asked": {}, "index": []}
+        self._note = {"fortran": (), "interned": (), "asked": {}, "dtypes": {}, "index": [], **(note or {})}
+        self._dtypes: dict[int, Any] = {}
         if sorted(position for block in self.columns for position in block) != list(range(len(dtypes))):
             raise ValueError("a note about other columns")
         for positions in self.columns:
@@ -102,13 +112,23 @@ class Plan:
             return values
         if isinstance(dtype, np.dtype):
             kind: Any = pd.arrays.DatetimeArray if dtype.kind == "M" else pd.arrays.TimedeltaArray
-            asked = self._note["asked"].get(str(number), _usually_asked(dtype))
-            return _ask(kind._simple_new(values, dtype=dtype if "_dtype" in asked else np.dtype(dtype.str)), asked)
-        if number in self._note["interned"]:
-            # pandas' public ways each make a dtype, and a text, of their own.
-            dtype = pd.DatetimeTZDtype(cast(Any, sys.intern(dtype.unit)), dtype.tz)
-            values = type(values)._simple_new(values._ndarray, dtype=dtype)
-        return _ask(values.reshape(1, -1), self._note["asked"].get(str(number), _usually_asked(dtype)))
+            own: Any = np.dtype(dtype.str)
+        else:
+            kind = type(values)
+            unit = sys.intern(dtype.unit) if number in self._note["interned"] else dtype.unit
+            own = pd.DatetimeTZDtype(cast(Any, unit), dtype.tz)
+            values = values._ndarray.reshape(1, -1)
+        # pandas' public ways each make a dtype, and a text, of their own.
+        one, other = self._note["dtypes"].get(str(number), (None, None))
+        own = self._one(one, own)
+        of_memory = self._one(other, np.dtype(values.dtype.str))
+        made = kind._simple_new(values.view(of_memory), dtype=own)
+        return _ask(made, self._note["asked"].get(str(number), _usually_asked(dtype)))
+
+    def _one(self, number: int | None, dtype: Any) -> Any:
+        """The dtype of that number, if it is equal; otherwise this one."""
+        found = dtype if number is None else self._dtypes.setdefault(number, dtype)
+        return found if found == dtype else dtype
 
     def index(self, index: "pd.Index[Any]") -> "pd.Index[Any]":
         """The same index; one of times remembers what that of the frame did."""
@@ -157,9 +177,7 @@ def _asked(values: Any) -> list[str]:
     names: list[str] = []
     for name, value in getattr(values, "__dict__", {}).items():
         names += value if name == "_cache" else [name]
-    names = [name for name in names if name in _REMEMBERED]
-    is_same = getattr(values, "_dtype", None) is getattr(getattr(values, "_ndarray", values), "dtype", "")
-    return [*names, "_dtype"] if is_same else names
+    return [name for name in names if name in _REMEMBERED]
 
 
 def _ask(values: Any, names: list[str]) -> Any:

@@ -72,6 +72,12 @@ MADE: dict[str, Callable[[int], pd.DataFrame]] = {
         b=pd.date_range("2110", periods=rows, freq="s", tz="UTC"),
         c=pd.date_range("2110", periods=rows, freq="s").tz_localize("Europe/Berlin"),
     ),
+    "of times of times": lambda rows: _events(rows).assign(
+        late=lambda f: f["at"] + pd.Timedelta("6h"),
+        seen=pd.date_range("2110", periods=rows, freq="s", tz="UTC"),
+        left=lambda f: f["seen"] + pd.Timedelta("6h"),
+        longer=lambda f: f["since"] * 2,
+    ),
     "a range": lambda rows: _events(rows).iloc[::2].copy(),
     "by text": lambda rows: _wide(rows).set_index(pd.Index([f"p{i}" for i in range(rows)], name="patient")),
     "labelled by numbers": lambda rows: _wide(rows).rename_axis(columns="lag"),
@@ -150,6 +156,6 @@ def test_the_usual_layout_takes_no_note(dtypes: list[str], rows: int) -> None:
     ids=str,
 )
 def test_a_note_about_another_frame_is_refused(columns: object) -> None:
-    note = {"columns": columns, "fortran": [], "interned": [], "asked": {}, "index": []}
+    note = {"columns": columns, "fortran": [], "interned": [], "asked": {}, "dtypes": {}, "index": []}
     with pytest.raises((ValueError, TypeError)):
         blocks.Plan(note, [np.dtype("f8"), np.dtype("i8"), np.dtype("i8"), None])

@@ -1,0 +1,110 @@
+"""Arrow's columns, hashed by content: whatever their chunks and offsets, and what lies under a missing value."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Hash = partial(hashlib.blake2b, digest_size=16)
+# Rows at once: what is copied of them stays in the processor's cache.
+STEP = 1 << 16
+
+
+def column(column: pa.ChunkedArray, other: Callable[[Any], bytes]) -> Iterator[bytes]:
+    """The hash of the values.
+
+    Args:
+        column: The column.
+        other: Hashes a list of Python values, where Arrow's memory says too little.
+    """
+    total = Hash()
+    for start in range(0, len(column), STEP):
+        part = column.slice(start, STEP)
+        # Each from the same row on, however the column is cut into chunks.
+        array = part.chunk(0) if part.num_chunks == 1 else pa.concat_arrays(part.chunks)
+        for data in _pieces(array, other):
+            total.update(data)
+    yield str(len(column)).encode() + total.digest()
+
+
+def floats(values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """The bytes of contiguous floats, each NaN in the same bits."""
+    if values.dtype.kind == "c":
+        values = values.view(f"{values.dtype.byteorder}f{values.dtype.itemsize // 2}")
+    if values.dtype.itemsize > 8:
+        # The padding of a long double is anything.
+        high = values.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            values = np.concatenate([high, (values - high).astype(np.float64)])
+    missing = np.isnan(values)
+    if missing.any():
+        values = values.copy()
+        np.copyto(values, values.dtype.type(np.nan), where=missing)
+    return values.view(np.uint8)
+
+
+def _pieces(array: pa.Array, other: Callable[[Any], bytes]) -> Iterator[Any]:
+    kind = array.type
+    yield array.null_count.to_bytes(8, "little")
+    valid = None
+    if array.null_count and not pa.types.is_null(kind):
+        valid = array.is_valid().to_numpy(zero_copy_only=False)
+        yield np.packbits(valid)
+    if isinstance(kind, pa.BaseExtensionType):
+        yield from _pieces(array.storage, other)
+    elif pa.types.is_dictionary(kind):
+        yield from _pieces(array.dictionary_decode(), other)
+    elif pa.types.is_null(kind):
+        return
+    elif pa.types.is_boolean(kind):
+        yield np.packbits(array.fill_null(False).to_numpy(zero_copy_only=False))
+    elif _is_text(kind):
+        yield from _texts(array)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield array.value_lengths().fill_null(0).cast(pa.int64()).to_numpy()
+        yield from _pieces(array.flatten(), other)
+    elif pa.types.is_struct(kind):
+        for field in array.flatten():
+            yield from _pieces(field, other)
+    elif pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_fixed_size_binary(kind):
+        yield from _fixed(array, valid)
+    else:
+        yield other(array.to_pylist())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    tests = ("is_string", "is_large_string", "is_binary", "is_large_binary", "is_string_view", "is_binary_view")
+    return any(getattr(pa.types, test)(kind) for test in tests)
+
+
+def _texts(array: pa.Array) -> Iterator[Any]:
+    if "view" in str(array.type):
+        array = array.cast(pa.large_string() if pa.types.is_string_view(array.type) else pa.large_binary())
+    lengths = pc.binary_length(array)
+    # What lies under a missing value is nobody's: without it.
+    present = array.drop_null() if array.null_count else array
+    yield lengths.fill_null(0).cast(pa.int64()).to_numpy()
+    _, offsets, data = present.buffers()
+    if not len(present) or data is None:
+        return
+    is_large = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
+    ends = np.frombuffer(offsets, dtype=np.int64 if is_large else np.int32)
+    yield memoryview(data)[ends[present.offset] : ends[present.offset + len(present)]]
+
+
+def _fixed(array: pa.Array, valid: "np.ndarray[Any, Any] | None") -> Iterator[Any]:
+    width = array.type.bit_width // 8
+    if not len(array):
+        return
+    data = np.frombuffer(array.buffers()[1], dtype=np.uint8)[array.offset * width :][: len(array) * width]
+    if valid is not None:
+        data = data.reshape(len(array), width).copy()
+        data[~valid] = 0
+        data = data.reshape(-1)
+    if pa.types.is_floating(array.type):
+        data = floats(data.view(f"f{width}"))
+    yield data
