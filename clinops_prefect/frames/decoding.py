@@ -47,3 +47,17 @@ def decoding(message: str, uri: str = "") -> Iterator[None]:
         raise ArtifactDecodeError(f"{message}: there is not enough memory for it", uri=uri) from None
     except _ERRORS as error:
         raise ArtifactDecodeError(f"{message} ({type(error).__name__})", uri=uri) from None
+
+
+@contextmanager
+def decoding_parquet(uri: str) -> Iterator[None]:
+    """As `decoding`, for Parquet: what pyarrow cannot do yet is not taken for damage."""
+    with decoding(f"{uri} cannot be read as Parquet: damaged, or not Parquet", uri):
+        try:
+            yield
+        except pa.ArrowNotImplementedError:
+            raise ArtifactDecodeError(
+                f"{uri} has a column of a type, or in an encoding, that pyarrow {pa.__version__} does not read: read "
+                "the others with columns=, or have it written otherwise",
+                uri=uri,
+            ) from None

@@ -53,7 +53,9 @@ def table(data: Any, options: Options, where: str) -> pa.Table:
             raise ArtifactDecodeError(f"{where} {error}", uri=where) from None
         schema = foreign.described(found.schema, complete, (), found.num_rows, where)
         names = [field.name for field in schema if pa.types.is_dictionary(field.type)]
-        known = {name: foreign_values.categories_of(found.column(name)) for name in names}
+        known = {
+            name: foreign_values.categories_of([found.column(name)], found.schema.field(name).type) for name in names
+        }
         return found.replace_schema_metadata(foreign.with_categories(schema, known).metadata)
 
 

@@ -1,6 +1,7 @@
 """The values of a column of another program's file that NumPy and pandas' dtypes do not have as they are."""
 
 import base64
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -52,11 +53,13 @@ def leaves(array: pa.Array) -> list[pa.Array]:
     return leaves(array.flatten()) if pa.types.is_nested(kind) else [array]
 
 
-def categories_of(column: pa.ChunkedArray) -> pa.Array:
-    """The categories of all chunks, in the order in which they come up."""
-    if not column.num_chunks:
-        return pa.array([], column.type.value_type)
-    return column.unify_dictionaries().chunk(0).dictionary
+def categories_of(columns: Iterable[pa.ChunkedArray], kind: pa.DataType) -> pa.Array:
+    """The categories of dictionary columns of one type, in the order in which they come up."""
+    # Without their rows, so that no column is kept while the next one is made.
+    parts = [chunk.slice(0, 0) for column in columns for chunk in column.chunks]
+    if not parts:
+        return pa.array([], kind.value_type)
+    return pa.chunked_array(parts, kind).unify_dictionaries().chunk(0).dictionary
 
 
 def packed(categories: pa.Array) -> str:
@@ -73,7 +76,7 @@ def _categorical(column: pa.ChunkedArray, note: dict[str, Any]) -> pd.Categorica
         table = pa.ipc.open_stream(base64.b64decode(note["categories"])).read_all()
         known = table.column(0).combine_chunks()
     else:
-        known = categories_of(column)
+        known = categories_of([column], column.type)
     dtype = pd.CategoricalDtype(pd.Index(known.to_pandas()), ordered=bool(note["ordered"]))
     codes = [np.array([], dtype="int8")]
     for chunk in column.chunks:

@@ -61,17 +61,21 @@ class Units:
     """Finds out which unit each INT96 field needs, from all of its values.
 
     Args:
-        wanted: The fields that pandas' metadata says were nanoseconds.
+        names: The fields.
+        wanted: Those that pandas' metadata says were nanoseconds.
         where: The URI, for errors.
     """
 
-    def __init__(self, wanted: Sequence[str], where: str) -> None:
-        self._wanted, self._where = set(wanted), where
+    def __init__(self, names: list[str], wanted: Sequence[str], where: str) -> None:
+        self._names, self._wanted, self._where = names, set(wanted), where
         self._has_nanoseconds: set[str] = set()
         self._is_far: set[str] = set()
 
-    def look(self, coarse: pa.Table, fine: pa.Table) -> None:
-        """Look at some rows, read in microseconds and in nanoseconds."""
+    def look(self, opened: Callable[[str], pq.ParquetFile], group: int) -> None:
+        """Look at a row group of the file, which `opened` opens in a unit for INT96."""
+        coarse, fine = (
+            opened(unit).read_row_groups([group], columns=self._names, use_threads=False) for unit in ("us", "ns")
+        )
         for name in coarse.column_names:
             for one, other in zip(_leaves(coarse.column(name)), _leaves(fine.column(name)), strict=True):
                 # In arithmetic modulo 2**64, as the reader's, so that it is right for what wrapped too.

@@ -1,9 +1,9 @@
 """Parquet bytes -> Arrow tables and frames, of which only the needed ranges are fetched, many at once."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from clinops_prefect.errors import ArtifactDecodeError
 from clinops_prefect.frames import chunks, foreign, int96, seal, slices, texts
 from clinops_prefect.frames.builder import FrameBuilder, to_frame
-from clinops_prefect.frames.decoding import decoding
+from clinops_prefect.frames.decoding import decoding_parquet
 from clinops_prefect.frames.foreign_values import categories_of
 from clinops_prefect.frames.layout import LAYOUT_KEY, layout_of
 from clinops_prefect.frames.native import native
@@ -77,6 +76,7 @@ class ParquetReader:
         self._is_foreign = LAYOUT_KEY not in (self._stored.metadata or {})
         self._int96 = int96.fields_of(self._metadata) if self._is_foreign else []
         self._fine: list[str] = []
+        self._is_unique = True
         self._categories: dict[str, pa.Array] = {}
 
     @functools.cached_property
@@ -94,7 +94,9 @@ class ParquetReader:
                 self._stored = self._opened(pa.PythonFile(self._file, mode="r")).schema_arrow
         with self._decoding():
             complete, intervals = foreign.without_missing(self._metadata), foreign.intervals(self._metadata)
-        return foreign.described(self._stored, complete, intervals, self.rows, self._where)
+        schema = foreign.described(self._stored, complete, intervals, self.rows, self._where)
+        self._is_unique = schema.names == self._stored.names
+        return schema
 
     @classmethod
     def of(cls, data: bytes, where: str) -> "ParquetReader":
@@ -111,8 +113,7 @@ class ParquetReader:
         found = self._found(range(self._metadata.num_row_groups), None)
         data, arriving = self._arriving()
         try:
-            is_one = self._stored.names == self.schema.names
-            if layout is not None and is_one and self._decoded_bytes() >= _LARGE_BYTES:
+            if layout is not None and self._is_unique and self._decoded_bytes() >= _LARGE_BYTES:
                 with self._decoding(), suppress(texts.TooManyTextsError):
                     return self._filled(layout, data, arriving, found)
             return to_frame(self._table(data, arriving, found))
@@ -161,21 +162,25 @@ class ParquetReader:
 
     def _read(self, groups: Sequence[int], fields: list[str]) -> pa.Table:
         # Fields of one name can only be read together.
-        names = fields if self._stored.names == self.schema.names else None
+        names = fields if self._is_unique else None
         found = self._found(groups, names)
         spans = self._wanted(found)
         try:
             _wait(self._fetch(spans, self._take))
             with self._decoding():
                 doubtful = texts.doubtful_texts(self.schema, found, self._file.window, self._where)
-                wanted = slices.cut(self._stored, self._metadata, found, groups, names)
-
-                def opened() -> Any:
-                    return self._opened(pa.PythonFile(self._file.again(), mode="r"), doubtful)
-
-                return slices.table(wanted, opened, self._stored, names, self._where)
+                return self._fetched(found, groups, names, doubtful)
         finally:
             self._file.forget(spans)
+
+    def _fetched(
+        self, found: list[chunks.Chunk], groups: Sequence[int], names: list[str] | None, doubtful: list[str]
+    ) -> pa.Table:
+        wanted = slices.cut(self._stored, self._metadata, found, groups, names)
+        return slices.table(wanted, lambda: self._again(doubtful), self._stored, names, self._where)
+
+    def _again(self, doubtful: Sequence[str] = ()) -> Any:
+        return self._opened(pa.PythonFile(self._file.again(), mode="r"), doubtful)
 
     def some(self, fields: Sequence[str]) -> pd.DataFrame:
         """The frame of these fields, index included: filled slice by slice, without a table of them all.
@@ -184,47 +189,40 @@ class ParquetReader:
             ArtifactDecodeError: What was read is damaged.
         """
         layout, groups = layout_of(self.schema), range(self._metadata.num_row_groups)
+        if layout is None or not fields or self._is_foreign:
+            return to_frame(self.read(groups, fields))
         found = self._found(groups, list(fields))
         spans = self._wanted(found)
         try:
             _wait(self._fetch(spans, self._take))
             with self._decoding():
-                doubtful = texts.doubtful_texts(self.schema, found, self._file.window, self._where)
-                if layout is not None and fields and not doubtful and not self._is_foreign:
-                    schema = pa.schema([self.schema.field(name) for name in fields], self.schema.metadata)
-                    builder = FrameBuilder(schema, layout, self.rows)
-                    wanted = slices.cut(self.schema, self._metadata, found, groups, list(fields))
-
-                    def opened() -> pq.ParquetFile:
-                        return self._opened(pa.PythonFile(self._file.again(), mode="r"))
-
-                    slices.each(wanted, opened, lambda slice, file: builder.put(slice.at, slice.read(file)))
-                    return builder.frame()
+                if doubtful := texts.doubtful_texts(self.schema, found, self._file.window, self._where):
+                    return to_frame(self._fetched(found, groups, list(fields), doubtful))
+                schema = pa.schema([self.schema.field(name) for name in fields], self.schema.metadata)
+                builder = FrameBuilder(schema, layout, self.rows)
+                wanted = slices.cut(self.schema, self._metadata, found, groups, list(fields))
+                slices.each(wanted, self._again, lambda slice, file: builder.put(slice.at, slice.read(file)))
+                return builder.frame()
         finally:
             self._file.forget(spans)
-        return to_frame(self.read(groups, fields))
 
     # --- another program's file ---
 
     def _as_described(self, table: pa.Table) -> pa.Table:
         if not self._is_foreign:
             return table
-        names = table.column_names if self._stored.names == self.schema.names else self.schema.names
+        names = table.column_names if self._is_unique else self.schema.names
         part = pa.schema([self.schema.field(name) for name in names], self.schema.metadata)
         return foreign.converted(table, part, self._where)
 
     def _units(self) -> int96.Units:
-        units = int96.Units(foreign.nanoseconds_of(self._stored), self._where)
+        units = int96.Units(self._int96, foreign.nanoseconds_of(self._stored), self._where)
         for group in range(self._metadata.num_row_groups):
             spans = self._wanted(self._found([group], self._int96))
             try:
                 _wait(self._fetch(spans, self._take))
                 with self._decoding():
-                    both = []
-                    for unit in ("us", "ns"):
-                        file = self._with_unit(pa.PythonFile(self._file.again(), mode="r"), (), unit)
-                        both.append(file.read_row_groups([group], columns=self._int96, use_threads=False))
-                    units.look(*both)
+                    units.look(lambda unit: self._with_unit(pa.PythonFile(self._file.again()), (), unit), group)
             finally:
                 self._file.forget(spans)
         return units
@@ -232,14 +230,10 @@ class ParquetReader:
     def _categories_of(self, name: str, groups: Sequence[int], table: pa.Table) -> pa.Array:
         """The categories of all row groups."""
         if name not in self._categories:
-            column = table.column(name)
-            if len(groups) < self._metadata.num_row_groups:
-                parts = []
-                for group in range(self._metadata.num_row_groups):
-                    part = self._as_described(self._read([group], [name])).column(name)
-                    parts += [chunk.slice(0, 0) for chunk in part.chunks]
-                column = pa.chunked_array(parts, column.type)
-            self._categories[name] = categories_of(column)
+            every = range(self._metadata.num_row_groups)
+            each = (self._as_described(self._read([group], [name])).column(name) for group in every)
+            columns = [table.column(name)] if len(groups) == len(every) else each
+            self._categories[name] = categories_of(columns, table.schema.field(name).type)
         return self._categories[name]
 
     # --- the whole ---
@@ -322,19 +316,8 @@ class ParquetReader:
             read_dictionary=list(as_dictionaries),
         )
 
-    @contextmanager
-    def _decoding(self) -> Iterator[None]:
-        with decoding(f"{self._where} cannot be read as Parquet: damaged, or not Parquet", self._where):
-            try:
-                yield
-            except pa.ArrowNotImplementedError:
-                raise ArtifactDecodeError(
-                    f"{self._where} has a column of a type, or in an encoding, that pyarrow {pa.__version__} does not "
-                    "read: read the others with columns=, or have it written otherwise",
-                    uri=self._where,
-                ) from None
-
-    # --- a part ---
+    def _decoding(self) -> AbstractContextManager[None]:
+        return decoding_parquet(self._where)
 
     def _take(self, start: int, data: bytes) -> None:
         if self._seal is not None:
