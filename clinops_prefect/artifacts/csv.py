@@ -62,8 +62,18 @@ def write(backend: Backend, key: str, encoded: Encoded, metadata: dict[str, str]
             metadata={**metadata, CHECKSUM: encoded.sha256},
             overwrite=overwrite,
         )
-    finally:
-        # Also where the text could not be written: the sidecar of a text that never came is removed too.
+    except ObjectExistsError:
+        _withdraw(backend, key, mine, encoded.sidecar)
+        raise
+    except BaseException:
+        # The sidecar of a text that never came is removed too.
+        _tidy(backend, key, {mine: encoded.sidecar})
+        raise
+    if overwrite:
+        _tidy(backend, key, {mine: encoded.sidecar})
+    elif _put_back(backend, key, {mine: encoded.sidecar})[1]:
+        # There was no text before this one, so no sidecar is left of one. But somebody who tidied up before this text
+        # was there may have removed ours.
         _tidy(backend, key, {mine: encoded.sidecar})
 
 
@@ -159,6 +169,18 @@ def copy(backend: Backend, source: str, target: str) -> None:
     _tidy(backend, target, mine)
     if _checksum_now(backend, target) != checksum:
         raise ObjectChangedError
+
+
+def _withdraw(backend: Backend, key: str, mine: str, sidecar: bytes) -> None:
+    """Remove the sidecar of a text that lost a race, and no other: each of the rivals removes its own.
+
+    If all of them tidied up, each would remove and put back the sidecars of all.
+    """
+    if _sidecar_now(backend, key) == mine:
+        return  # the winner wrote the same text
+    backend.remove(mine)
+    # The same text may have been written meanwhile, by somebody who then saw the sidecar that is gone now.
+    _put_back(backend, key, {mine: sidecar})
 
 
 def _tidy(backend: Backend, key: str, mine: dict[str, bytes]) -> None:

@@ -1,6 +1,7 @@
 """Conditional writes, metadata, and what an artifact's life is made of."""
 
 import datetime as dt
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +19,7 @@ from clinops_prefect import (
 from tests.contract.conftest import clouds
 from tests.doors import Can, Door
 from tests.gallery import FRAMES, assert_same
-from tests.proxy import Proxy
+from tests.proxy import Outcome, Proxy, Seen
 
 OLD, NEW = pd.DataFrame({"v": [1]}), pd.DataFrame({"v": [2, 3]})
 
@@ -249,3 +250,35 @@ def test_no_byte_of_a_copy_passes_through_this_machine(door: Door, proxy: Proxy)
     store.copy_artifact("x", "y")
     assert sum(len(seen.body) for seen in proxy.seen) + proxy.answered < 5_000
     assert door.get("y.parquet") == door.get("x.parquet")
+
+
+@clouds
+def test_rivals_for_one_name_make_a_bounded_number_of_requests_each(door: Door, format: str, proxy: Proxy) -> None:
+    """Each loser finds out and tidies up after itself alone. All look before any writes: the most rivalry there is."""
+    rivals = 16
+    store = door.store(format=format, endpoint_url=proxy.url)
+    frames = [pd.DataFrame({"code": ["007"], "v": [number]}) for number in range(rivals)]
+    together, looks = threading.Barrier(rivals), itertools.count()
+
+    def hold(seen: Seen) -> Outcome:
+        is_look = seen.path.partition("?")[0].endswith(f"x.{format}") and seen.method in ("HEAD", "GET")
+        if is_look and next(looks) < rivals:
+            together.wait(60)
+        return Outcome.FORWARD
+
+    proxy.answers = hold
+
+    def upload(frame: pd.DataFrame) -> bool:
+        try:
+            store.upload(frame, "x", overwrite=False)
+        except ArtifactExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(rivals) as pool:
+        won = list(pool.map(upload, frames))
+    assert won.count(True) == 1
+    requests = len(proxy.seen)
+    assert_same(store.download("x"), frames[won.index(True)])
+    assert len(door.keys()) == (2 if format == "csv" else 1), door.keys()
+    assert requests <= rivals * (11 if format == "csv" else 4), requests
