@@ -11,6 +11,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import ConnectionClosedError
 from botocore.utils import parse_timestamp
 from prefect_aws import AwsCredentials, MinIOCredentials
 
@@ -34,6 +35,7 @@ _ABOUT: dict[str, tuple[str, type[ClinopsPrefectError]]] = {
     "stepfunctions": ("Step Functions", InvalidPipelineError),
 }
 
+_TRIES_OF_CUT_ANSWERS = 5
 _READ_FROM_ENVIRONMENT = (
     "AWS_PROFILE",
     "AWS_REGION",
@@ -122,6 +124,7 @@ def aws_client(
         # Before botocore's own handler, which would ask four more times whether the certificate has become better.
         name = client.meta.service_model.service_id.hyphenize()
         client.meta.events.register_first(f"needs-retry.{name}", _give_up)
+        client.meta.events.register(f"needs-retry.{name}", _ask_again)  # type: ignore[arg-type]  # it may answer
         return client
 
     try:
@@ -141,6 +144,27 @@ def aws_client(
     )
     check_endpoint(client.meta.endpoint_url, allow_http=allow_http, verified=not unverified)
     return client
+
+
+def _ask_again(response: Any, operation: Any, attempts: int, **_: Any) -> float | None:
+    """Seconds until an answer that was cut short is asked for again; None for one that is whole.
+
+    botocore does not compare an answer's length with what its head says, and reads JSON that breaks off as an answer
+    without any field: a list of executions that ended in the middle of the network would be an empty one.
+
+    Raises:
+        ConnectionClosedError: It was cut short again and again.
+    """
+    if response is None or operation.has_streaming_output or operation.http["method"] == "HEAD":
+        return None
+    answer, _parsed = response
+    said = answer.headers.get("Content-Length", "")
+    if not said.isdigit() or int(said) <= len(answer.content):
+        return None
+    if attempts >= _TRIES_OF_CUT_ANSWERS:
+        raise ConnectionClosedError(endpoint_url=answer.url)
+    seconds: float = 0.1 * 2**attempts
+    return seconds
 
 
 def _give_up(caught_exception: Exception | None = None, **_: Any) -> None:

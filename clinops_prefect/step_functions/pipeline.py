@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 _CLIENT_CONFIG = {
-    "retries": {"mode": "adaptive", "max_attempts": 5},
+    # "legacy" counts the tries of each request by itself. The other modes share one quota among all requests of a
+    # client, which lives as long as the process: outages use the quota up, and nothing is retried any more.
+    "retries": {"mode": "legacy", "total_max_attempts": 6},
     "connect_timeout": 10,
     "read_timeout": 30,
     # As many threads as may wait at once, within reason.

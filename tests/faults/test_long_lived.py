@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 import pytest
 
-from clinops_prefect import PipelineStore, ServiceUnavailableError
+from clinops_prefect import PipelineStep, PipelineStore, ServiceUnavailableError, StepFunctionsPipeline
 from tests.doors import Door
+from tests.emulators import moto_server
 from tests.faults.conftest import FULL
 from tests.faults.test_wire import NETWORK, OPERATIONS, SERVICE, Operation, clouds, is_aside
 from tests.gallery import assert_same
@@ -85,3 +86,39 @@ def test_one_fault_is_survived_after_a_hundred_outages(door: Door, chance: rando
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(run, runs))
         assert not strike.outcomes, "every run was struck"
+
+
+@pytest.mark.timeout(300)
+def test_a_pipeline_survives_a_fault_after_a_hundred_outages(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(key, "testing")
+    with moto_server() as upstream, Proxy(upstream) as proxy:
+        pipeline = StepFunctionsPipeline(
+            name="long-lived",
+            role_arn="arn:aws:iam::123456789012:role/machine",
+            region="us-east-1",
+            endpoint_url=proxy.url,
+        )
+        pipeline.add_step(PipelineStep("Ingest", "arn:aws:lambda:us-east-1:123456789012:function:ingest"))
+        arn = pipeline.deploy()
+        proxy.answers = lambda _: Outcome.BUSY
+
+        def fail(_: int) -> bool:
+            try:
+                pipeline.deploy()
+            except ServiceUnavailableError:
+                return True
+            return False
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            assert all(pool.map(fail, range(OUTAGES)))
+        faults = iter([Outcome.BUSY, Outcome.REFUSE, Outcome.ERROR, Outcome.CUT] * 3)
+        for fault in faults:
+            waiting = [fault]
+            proxy.answers = lambda _, waiting=waiting: waiting.pop() if waiting else Outcome.FORWARD
+            assert pipeline.deploy() == arn
+            assert not waiting
+        # botocore takes JSON that breaks off for an answer without any field.
+        proxy.answers = lambda _: Outcome.CUT
+        with pytest.raises(ServiceUnavailableError):
+            pipeline.deploy()
