@@ -48,6 +48,31 @@ def test_any_frame_comes_back_equal_or_is_refused(store: LocalPipelineStore, fra
     }
 
 
+@settings(max_examples=60)
+@given(frame=frames())
+def test_what_comes_back_can_be_edited_as_the_original_can(store: LocalPipelineStore, frame: pd.DataFrame) -> None:
+    assume(len(frame) > 0)
+    try:
+        store.upload(frame, "x")
+    except UnsupportedFrameError:
+        return
+    mine, found = frame.copy(), store.download("x")
+    for position in range(len(frame.columns)):
+        assert _edited(mine, position) is _edited(found, position)
+    assert_same(mine, found)
+
+
+def _edited(frame: pd.DataFrame, position: int) -> type[Exception] | None:
+    """Edit a column in place; the error that pandas raises for it, if any."""
+    try:
+        frame.iloc[0, position] = frame.iloc[-1, position]
+        frame.iloc[np.arange(len(frame)) == 0, position] = frame.iloc[-1, position]
+        frame.iloc[-1, position] = None
+    except Exception as error:
+        return type(error)
+    return None
+
+
 @given(frame=frames(max_rows=8), rows=st.integers(1, 9), cut=st.integers(1, 5))
 def test_batches_of_any_frame_make_the_whole(
     store: LocalPipelineStore, frame: pd.DataFrame, rows: int, cut: int
