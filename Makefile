@@ -20,7 +20,7 @@ CLINOPS_PYTHON ?=
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-step-functions test lint node prefect seaweedfs browser e2e e2e-full faults faults-full bench real-data \
+.PHONY: help demo demo-step-functions test flows lint node prefect seaweedfs browser e2e e2e-full faults faults-full bench real-data \
 	supply-chain lowest latest clean
 
 help:  ## Show this help.
@@ -50,6 +50,9 @@ demo-step-functions: $(VENV)/.dev  ## The same chain as three Lambda steps of a 
 
 test: $(VENV)/.dev  ## Run the tests, against real emulators (about ten minutes on two cores).
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+flows: $(VENV)/.dev  ## Run the example flows on a temporary Prefect server, through every store and on every engine.
+	@$(BIN)/python -m pytest tests/flows -n 2 --dist loadfile --timeout 600
 
 lint: $(VENV)/.dev  ## Check style, types and the direction of imports.
 	@$(BIN)/ruff format --check .

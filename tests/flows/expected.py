@@ -15,10 +15,15 @@ from flows.sources.mimic import EVENT_TABLES, ingest, read_cohort
 DATE = "2024-01-15"
 
 
-def expected_features(source: Path, tables: Iterable[str] = tuple(EVENT_TABLES)) -> pd.DataFrame:
-    """The features by the pure steps, in one piece."""
+def expected_features(
+    source: Path, tables: Iterable[str] = tuple(EVENT_TABLES), *, as_fhir: bool = False
+) -> pd.DataFrame:
+    """The features by the pure steps, in one piece; `as_fhir`, as the same rows have them when FHIR tells them."""
     catalogue, stays = load_catalogue(), read_cohort(source).stays
-    rows = (frame for table in tables for frame, _ in ingest(source, table, catalogue))
+    rows = [frame for table in tables for frame, _ in ingest(source, table, catalogue)]
+    for frame in rows if as_fhir else []:
+        # A row that names no stay of the cohort is judged by its time, as a laboratory's row is.
+        frame.loc[~frame["stay_id"].isin(stays["stay_id"]), "table"] = "labevents"
     return window_features(clean(rows, stays, catalogue).events, stays, catalogue)
 
 
