@@ -16,6 +16,8 @@ def check_metadata(metadata: dict[str, str] | None) -> dict[str, str]:
     Raises:
         InvalidMetadataError: It cannot; the message names the key, never a value.
     """
+    if metadata is not None and not isinstance(metadata, dict):
+        raise InvalidMetadataError(f"metadata must be a dictionary of texts, not {type(metadata).__name__}")
     for key, value in (metadata or {}).items():
         if not isinstance(key, str) or not _KEY.fullmatch(key) or key.startswith(RESERVED):
             raise InvalidMetadataError(

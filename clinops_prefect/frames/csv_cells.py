@@ -119,7 +119,7 @@ def _as(column: pa.ChunkedArray, dtype: str, options: Options, name: str, where:
         column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
         return column.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise _refused(name, dtype, where, "a cell is none") from None
+        raise _refused(name, dtype, where, "a cell holds something else") from None
 
 
 def _refused(name: str, dtype: str, where: str, why: str) -> ArtifactDecodeError:

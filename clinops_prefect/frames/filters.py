@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from clinops_prefect.errors import ArtifactColumnError
 from clinops_prefect.frames import literals
+from clinops_prefect.frames.layout import layout_of
 
 # A condition is `(column, operator, value)`; JSON has lists where Python has tuples.
 Condition: TypeAlias = tuple[Any, ...] | list[Any]
@@ -31,6 +32,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], pc.Expression]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_ORDER = ("<", "<=", ">", ">=")
 _OPERATORS = (*_COMPARISONS, "in", "not in", "is null", "is not null")
 # Of other extension types nobody knows what the order of the stored values means.
 _COMPARED_EXTENSIONS = ("arrow.uuid", "arrow.bool8", "arrow.json")
@@ -74,6 +76,8 @@ def expression_of(
     if not groups:
         return None
 
+    notes = (layout_of(schema) or {}).get("columns", {})
+
     def one(condition: Condition) -> pc.Expression:
         label = condition[0]
         # JSON has no tuples, and a label of several levels is one.
@@ -84,7 +88,11 @@ def expression_of(
             raise _unreadable(where) from None  # not hashable, so no label
         name = fields[label]
         kind = schema.field(name).type
-        found = _condition(pc.field(name), kind, condition[1:], f"column {label!r}", where)
+        # Parquet has no dictionary of numbers: that they are ordered categories only the layout says.
+        note = notes.get(name)
+        is_ordered = isinstance(note, dict) and bool(note.get("ordered"))
+        is_ordered = is_ordered or (pa.types.is_dictionary(kind) and kind.ordered)
+        found = _condition(pc.field(name), kind, condition[1:], f"column {label!r}", where, is_ordered=is_ordered)
         return _ALWAYS if of_groups and _asks_for_nan(condition, kind) else found
 
     return reduce(operator.or_, [reduce(operator.and_, map(one, group)) for group in groups])
@@ -123,7 +131,9 @@ def _unreadable(where: str) -> ArtifactColumnError:
     )
 
 
-def _condition(field: pc.Expression, kind: pa.DataType, rest: Any, what: str, where: str) -> pc.Expression:
+def _condition(
+    field: pc.Expression, kind: pa.DataType, rest: Any, what: str, where: str, *, is_ordered: bool
+) -> pc.Expression:
     sign = " ".join(rest[0].lower().split())
     sign = "==" if sign == "=" else sign
 
@@ -138,6 +148,9 @@ def _condition(field: pc.Expression, kind: pa.DataType, rest: Any, what: str, wh
         values = []  # as a form may fill it in
     if len(values) != wants:
         raise refused(f"has {len(values)} values, and {sign!r} takes {'one' if wants else 'none'}")
+    if sign in _ORDER and is_ordered:
+        # Arrow would compare the categories themselves: "grave" before "mild", by the alphabet.
+        raise refused("asks for an order, and the column's categories have one of their own: list them with 'in'")
     stored = _stored(field, kind)
     present = field.is_valid()
     if pa.types.is_floating(stored.kind):

@@ -43,7 +43,9 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
         named = columns.storable(df)
         # A range that does not begin at 0 says something about its rows, and filters must find it beside them.
         is_label = isinstance(df.index, pd.RangeIndex) and (df.index.start, df.index.step) != (0, 1) and not numbered
-        table = table_of(named, preserve_index=True if is_label else None)
+        # pyarrow writes a level that happens to be a range as a description without values.
+        is_stored = is_label or isinstance(df.index, pd.MultiIndex)
+        table = table_of(named, preserve_index=True if is_stored else None)
     except _CONVERSION_ERRORS:
         # `from None`: Arrow's message quotes the cell.
         raise _refusal(df) from None

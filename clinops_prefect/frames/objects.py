@@ -39,7 +39,11 @@ def kind_of(values: "pd.Series[Any]", column: pa.ChunkedArray, where: str) -> Ki
     Raises:
         UnsupportedFrameError: It cannot: types or missing markers are mixed, or Arrow changes the values.
     """
-    present = values.notna().to_numpy()
+    try:
+        present = values.notna().to_numpy()
+    except decimal.InvalidOperation:
+        # pandas asks each value whether it equals itself, which a signalling NaN answers with an error.
+        raise UnsupportedFrameError(f"{where} holds a Decimal that is a signalling NaN; use None") from None
     missing = _missing_kind(values, where)
     objects = values.to_numpy()
     types = set(map(type, objects[present]))

@@ -85,6 +85,20 @@ def test_what_was_selected_of_categories_and_times_keeps_its_type(door: Door, fo
     assert_same(store.download("x", columns=["arm"]), frame[["arm"]])
 
 
+@pytest.mark.parametrize("categories", [["mild", "grave"], [3, 2, 1]], ids=["texts", "numbers"])
+def test_an_order_of_the_categories_own_is_not_taken_for_that_of_their_values(
+    door: Door, format: str, categories: list[object]
+) -> None:
+    store = door.store(format=format)
+    frame = pd.DataFrame({"severity": pd.Categorical([*categories, None], categories=categories, ordered=True)})
+    store.upload(frame, "x")
+    for sign in ("<", "<=", ">", ">="):
+        with pytest.raises(ArtifactColumnError, match=r"'severity'.*list them with 'in'"):
+            store.download("x", filters=[("severity", sign, categories[0])])
+    found = store.download("x", filters=[("severity", "in", [*categories[1:]])])
+    assert found["severity"].tolist() == categories[1:]
+
+
 def test_a_column_that_is_not_there_is_named_with_the_nearest(door: Door, format: str) -> None:
     store = door.store(format=format)
     store.upload(CLINICAL, "x")

@@ -126,7 +126,7 @@ def test_metadata_comes_back_and_is_where_the_providers_tools_show_it(door: Door
     [
         {"Key": "x"}, {"": "x"}, {"a b": "x"}, {"ä": "x"}, {"clinops-sha256": "x"}, {"_a": "x"}, {1: "x"}, {"a\n": "x"},
         {"a": 1}, {"a": None}, {"a": "ä"}, {"a": "line\nline"}, {"a": " x"}, {"a": "x "}, {"a": "\x7f"},
-        {"a": "x" * 1_800}, {f"k{i}": "x" * 20 for i in range(90)},
+        {"a": "x" * 1_800}, {f"k{i}": "x" * 20 for i in range(90)}, ["a"], "a",
     ],
     ids=lambda metadata: ascii(metadata)[:24],
 )  # fmt: skip
