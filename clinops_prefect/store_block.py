@@ -60,7 +60,7 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
         default=False,
         description="Whether Prefect results may be read with a serializer that can run code, such as pickle. "
         "Who can write to the store can then run code in your workers.",
-        json_schema_extra={"position": 10},
+        json_schema_extra={"position": 21},
     )
 
     def __new__(cls, *_: Any, **data: Any) -> Self:

@@ -37,7 +37,7 @@ class CloudPipelineStore(PipelineStore, abc.ABC):
         default=False,
         title="Allow HTTP",
         description="Whether an http:// endpoint outside this machine is acceptable. Data travels unencrypted then.",
-        json_schema_extra={"position": 9},
+        json_schema_extra={"position": 20},
     )
 
     def __init__(self, bucket: str | None = None, /, **data: Any) -> None:

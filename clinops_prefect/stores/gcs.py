@@ -78,7 +78,7 @@ class GCSPipelineStore(CloudPipelineStore):
         default="",
         title="Project to bill",
         description="The project that pays for the requests, as a Requester Pays bucket wants it. Empty: the bucket's.",
-        json_schema_extra={"position": 6, "pattern": "^([a-z][a-z0-9.:-]*[a-z0-9])?$"},
+        json_schema_extra={"position": 9, "pattern": "^([a-z][a-z0-9.:-]*[a-z0-9])?$"},
     )
     kms_key_name: str = Field(
         default="",

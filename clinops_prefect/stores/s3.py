@@ -74,13 +74,13 @@ class S3PipelineStore(CloudPipelineStore):
         default=False,
         title="Requester pays",
         description="Whether your account pays for the requests, as a Requester Pays bucket wants it.",
-        json_schema_extra={"position": 6},
+        json_schema_extra={"position": 9},
     )
     checksums: Literal["", "when_supported", "when_required"] = Field(
         default="",
         description="when_required, for a service that refuses S3's newer checksums. Empty: as the environment says, "
         "or else when_supported.",
-        json_schema_extra={"position": 11},
+        json_schema_extra={"position": 10},
     )
     kms_key_id: str = Field(
         default="",

@@ -62,8 +62,14 @@ def test_the_links_point_to_files_of_this_repository() -> None:
 @pytest.mark.parametrize(
     ("store", "order"),
     [
-        (S3PipelineStore, "bucket prefix format region profile credentials endpoint_url kms_key_id"),
-        (GCSPipelineStore, "bucket prefix format project credentials_path credentials endpoint_url kms_key_name"),
+        (
+            S3PipelineStore,
+            "bucket prefix format region profile credentials endpoint_url kms_key_id request_payer checksums",
+        ),
+        (
+            GCSPipelineStore,
+            "bucket prefix format project credentials_path credentials endpoint_url kms_key_name user_project",
+        ),
         (LocalPipelineStore, "directory prefix format"),
     ],
 )
