@@ -92,7 +92,7 @@ def test_a_private_authority_that_the_client_knows_is_accepted(
             for verify in (True, None):
                 parameters = AwsClientParameters(verify_cert_path=certificate, verify=verify)
                 login = AwsCredentials(
-                    aws_access_key_id="a", aws_secret_access_key="b", aws_client_parameters=parameters
+                    aws_access_key_id="testing", aws_secret_access_key="testing", aws_client_parameters=parameters
                 )
                 saved = AwsCredentials.model_validate(login.model_dump(context={"include_secrets": True}))
                 store = S3PipelineStore(
