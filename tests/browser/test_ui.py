@@ -106,7 +106,7 @@ def test_the_run_its_artifacts_and_its_assets_can_be_read(icu_run: str, server: 
             page.goto(f"{server.ui_url}/artifacts/artifact/{ids[key]}")
             expect(page.get_by_text(said).first).to_be_visible()
             shoot(page, f"{number:02d}-{key}")
-        (made, *_) = assets(server, icu_run, "materialization.succeeded", 5)
+        (made, *_) = assets(server, icu_run, "materialization.succeeded", 6)
         page.goto(f"{server.ui_url}/events/event/{made['occurred'][:10]}/{made['id']}")
         expect(page.get_by_text("materialization").first).to_be_visible()
         expect(page.get_by_text(made["resource"]["prefect.resource.id"]).first).to_be_visible()
