@@ -85,6 +85,7 @@ def minio(**parameters: Any) -> MinIOCredentials:
 
 ON_A_NETWORK = "http://minio.hospital.org:9000"
 FAKE_TLS = {"endpoint_url": "https://minio.hospital.org", "verify": False}
+EXECUTION = "arn:aws:states:us-east-1:123456789012:execution:machine:name"
 INSECURE = {
     "s3 field": lambda **f: S3PipelineStore("b", endpoint_url=ON_A_NETWORK, **f).exists("x"),
     "s3 block": lambda **f: S3PipelineStore("b", credentials=aws(endpoint_url=ON_A_NETWORK), **f).exists("x"),
@@ -97,7 +98,7 @@ INSECURE = {
     "pipeline block": lambda **f: pipeline(credentials=aws(endpoint_url=ON_A_NETWORK), **f).execute(),
     "pipeline block without ssl": lambda **f: pipeline(credentials=aws(use_ssl=False), **f).execute(),
     "pipeline block unverified": lambda **f: pipeline(credentials=aws(**FAKE_TLS), **f).execute(),
-    "pipeline history": lambda **f: next(pipeline(credentials=aws(**FAKE_TLS), **f).history("arn:a:b:c:d:e:f:g")),
+    "pipeline history": lambda **f: next(pipeline(credentials=aws(**FAKE_TLS), **f).history(EXECUTION)),
 }
 BY_ENVIRONMENT = {
     "AWS_ENDPOINT_URL": [lambda **f: S3PipelineStore("b", **f).exists("x"), lambda **f: pipeline(**f).execute()],
