@@ -40,8 +40,7 @@ class StayTable:
 
     def find(self, ids: _Ints) -> tuple[_Ints, npt.NDArray[np.bool_]]:
         """Find stays by id: the place of each, and whether it is there at all."""
-        place, known = _look_up(self._ids, ids)
-        return place, known
+        return _look_up(self._ids, ids)
 
     def under_way(self, subject: _Ints, time: _Ints) -> tuple[_Ints, npt.NDArray[np.bool_]]:
         """Find the stay that each subject was in at a time, `intime <= time < outtime`.

@@ -138,7 +138,7 @@ def _is_gone(claim: _Claim) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False
+        pass  # somebody else's, and so it is there
     return False
 
 

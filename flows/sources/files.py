@@ -47,7 +47,7 @@ def find_table(source: str | Path, name: str) -> list[Path]:
             elif part.fullmatch(bare):
                 ways.setdefault(f"{path.name}_*{suffix}", []).append(entry)
     if not ways:
-        there = _there(folder if folder is not None else Path(source))
+        there = what_is_there(folder if folder is not None else Path(source))
         raise TableNotFoundError(f"{path}: no such table; looked for {', '.join(TABLE_SUFFIXES)}; {there}")
     if len(ways) > 1:
         raise TableError(f"{path}: which one? There are {', '.join(ways)}")
@@ -64,11 +64,6 @@ def find_resources(root: Path, pattern: str) -> list[Path]:
         and not _is_hidden(file, root)
         and file.is_file()
     )
-
-
-def what_is_there(folder: Path) -> str:
-    """What a folder holds, for a message."""
-    return _there(folder)
 
 
 def _folder(source: Path, names: list[str]) -> Path | None:
@@ -92,7 +87,8 @@ def _is_hidden(file: Path, below: Path) -> bool:
     return any(name.startswith((".", "_")) for name in file.relative_to(below).parts)
 
 
-def _there(folder: Path) -> str:
+def what_is_there(folder: Path) -> str:
+    """What a folder holds, for a message."""
     if not folder.is_dir():
         return f"there is no folder {folder}"
     names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
