@@ -162,8 +162,10 @@ class Digest:
         elif isinstance(index, pd.MultiIndex):
             # Without names: a name may be the number of another level.
             nameless = index.set_names([None] * index.nlevels)
-            for level in range(index.nlevels):
-                yield self.of(nameless.get_level_values(level))
+            for number in range(index.nlevels):
+                level = nameless.get_level_values(number)
+                # A level that is a range is stored, and comes back, as the integers it stands for.
+                yield self.of(pd.Index(level.to_numpy()) if isinstance(level, pd.RangeIndex) else level)
         else:
             yield self.of(getattr(getattr(index, "freq", None), "freqstr", None))
             yield from self._values(index)
