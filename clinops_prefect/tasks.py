@@ -33,19 +33,30 @@ from clinops_prefect.store import PipelineStore
 
 if TYPE_CHECKING:
     from clinops_prefect.step_functions.runs.cancellation import stop_executions_on_cancellation
-    from clinops_prefect.step_functions.runs.tasks import arun_step_functions_pipeline, run_step_functions_pipeline
+    from clinops_prefect.step_functions.runs.tasks import (
+        arun_step_functions_pipeline,
+        astart_step_functions_pipeline,
+        await_for_step_functions_execution,
+        run_step_functions_pipeline,
+        start_step_functions_pipeline,
+        wait_for_step_functions_execution,
+    )
 
 __all__ = [
     "adownload_artifact",
     "alist_artifacts",
     "arun_step_functions_pipeline",
+    "astart_step_functions_pipeline",
     "aupload_artifact",
+    "await_for_step_functions_execution",
     "download_artifact",
     "list_artifacts",
     "open_store",
     "run_step_functions_pipeline",
+    "start_step_functions_pipeline",
     "stop_executions_on_cancellation",
     "upload_artifact",
+    "wait_for_step_functions_execution",
     "worth_retrying",
 ]
 
@@ -59,8 +70,14 @@ StoreReference = PipelineStore | str | os.PathLike[str]
 
 # Name -> where it is. It imports boto3: a user of another cloud's stores need not have it.
 _STEP_FUNCTIONS = {
-    "arun_step_functions_pipeline": "clinops_prefect.step_functions.runs.tasks",
-    "run_step_functions_pipeline": "clinops_prefect.step_functions.runs.tasks",
+    **dict.fromkeys(
+        (
+            *("arun_step_functions_pipeline", "run_step_functions_pipeline"),
+            *("astart_step_functions_pipeline", "start_step_functions_pipeline"),
+            *("await_for_step_functions_execution", "wait_for_step_functions_execution"),
+        ),
+        "clinops_prefect.step_functions.runs.tasks",
+    ),
     "stop_executions_on_cancellation": "clinops_prefect.step_functions.runs.cancellation",
 }
 

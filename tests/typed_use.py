@@ -21,7 +21,14 @@ from clinops_prefect import (
     StepFunctionsPipeline,
     StorageFormat,
 )
-from clinops_prefect.tasks import download_artifact, list_artifacts, run_step_functions_pipeline, upload_artifact
+from clinops_prefect.tasks import (
+    download_artifact,
+    list_artifacts,
+    run_step_functions_pipeline,
+    start_step_functions_pipeline,
+    upload_artifact,
+    wait_for_step_functions_execution,
+)
 
 
 def stores() -> list[PipelineStore]:
@@ -82,5 +89,7 @@ def daily(store: PipelineStore) -> None:
         upload_artifact(store, features("cohort"), "features")
         list_artifacts.submit(store).result()
         run_step_functions_pipeline("step-functions-pipeline/daily", {"date": "2024-01-15"})
+        started = start_step_functions_pipeline.submit("step-functions-pipeline/daily", {"date": "2024-01-16"})
+        wait_for_step_functions_execution("step-functions-pipeline/daily", started)
     except ClinopsPrefectError as error:
         print(error)

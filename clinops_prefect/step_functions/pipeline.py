@@ -1,6 +1,5 @@
 """StepFunctionsPipeline: a pipeline of steps on AWS Step Functions, as a Prefect block."""
 
-import asyncio
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -174,9 +173,6 @@ class StepFunctionsPipeline(StateMachine):
             AccessDeniedError: The credentials do not suffice.
             ServiceUnavailableError: AWS could not be reached for long. The execution goes on.
         """
-        self.refuse_express(execution_arn)
-        executions.check_arn(execution_arn)
-        announce(self, execution_arn)
         return running.wait(self, execution_arn, timeout)
 
     def refuse_express(self, execution_arn: str = "") -> None:
@@ -234,9 +230,7 @@ class StepFunctionsPipeline(StateMachine):
         self, input_data: Any = None, execution_name: str = "", *, deploy: bool = True, timeout: float | None = None
     ) -> Any:
         """Like `run`, for async code."""
-        return await running.interruptible(
-            running.run, self, input_data, execution_name, deploy=deploy, timeout=timeout
-        )
+        return await running.interruptible(self.run)(input_data, execution_name, deploy=deploy, timeout=timeout)
 
     def as_task(self, **task_options: Any) -> PipelineTask:
         """A Prefect task that runs this pipeline: `task(input_data=None, execution_name="")`.
@@ -262,7 +256,4 @@ class StepFunctionsPipeline(StateMachine):
     # `await` is a keyword.
     async def await_(self, execution_arn: str, timeout: float | None = None) -> Any:
         """Like `wait`, for async code."""
-        self.refuse_express(execution_arn)
-        executions.check_arn(execution_arn)
-        await asyncio.to_thread(announce, self, execution_arn)
-        return await running.interruptible(running.wait, self, execution_arn, timeout)
+        return await running.interruptible(self.wait)(execution_arn, timeout)

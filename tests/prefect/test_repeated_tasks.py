@@ -24,17 +24,18 @@ from tests.proxy import Proxy, busy, forward
 
 __all__ = ["flaky"]
 
+PIPELINES = [getattr(tasks, name) for name in tasks.__all__ if "_step_functions_" in name]
 TASKS = [getattr(tasks, name) for name in tasks.__all__ if name.removeprefix("a").endswith(("_artifact", "_artifacts"))]
 
 
 def test_no_task_has_a_cache_whatever_options_it_is_given() -> None:
-    for task in [*TASKS, tasks.run_step_functions_pipeline, tasks.arun_step_functions_pipeline]:
+    for task in [*TASKS, *PIPELINES]:
         for given in ({}, {"retries": 0}, {"persist_result": True}, {"name": "other", "tags": ["x"]}):
             changed = task.with_options(**given)
             assert changed.cache_policy == NO_CACHE
             assert changed.retry_condition_fn is task.retry_condition_fn
             assert changed.retries == given.get("retries", 3)
-    assert len(TASKS) == 6
+    assert (len(TASKS), len(PIPELINES)) == (6, 6)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

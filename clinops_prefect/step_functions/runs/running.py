@@ -1,9 +1,13 @@
 """Running a pipeline to its end: deploy, announce, start or attach, wait."""
 
 import asyncio
+import functools
+import inspect
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from typing import Any, ParamSpec, TypeVar
 from uuid import uuid4
 
 from clinops_prefect.step_functions.runs.cancellation import announce
@@ -11,17 +15,19 @@ from clinops_prefect.step_functions.runs.progress import Interrupted, observed
 from clinops_prefect.step_functions.runs.runnable import RunnablePipeline
 from clinops_prefect.step_functions.service import executions, polling
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-def run(
-    pipeline: RunnablePipeline,
-    input_data: Any,
-    execution_name: str,
-    *,
-    deploy: bool,
-    timeout: float | None,
-    interrupt: threading.Event | None = None,
-) -> Any:
-    """`StepFunctionsPipeline.run`, until `interrupt` is set."""
+# Set for a thread that waits in a coroutine's place: the coroutine was cancelled.
+_interrupt: ContextVar[threading.Event | None] = ContextVar("interrupt", default=None)
+
+
+def start(pipeline: RunnablePipeline, input_data: Any, execution_name: str, *, deploy: bool) -> tuple[str, Any]:
+    """Deploy, and start the execution that does what `execution_name` stands for, or find it.
+
+    Returns:
+        The execution's ARN, and its description when it has succeeded already.
+    """
     pipeline.refuse_express()
     text = executions.encode_input(input_data)
     name = execution_name or str(uuid4())
@@ -36,29 +42,53 @@ def run(
     # A machine that was deployed a moment ago may not be known yet everywhere.
     execution_arn, succeeded = executions.settled(ensure) if deploy else ensure()
     announce(pipeline, execution_arn)
+    return execution_arn, succeeded
+
+
+def wait(pipeline: RunnablePipeline, execution_arn: str, timeout: float | None = None) -> Any:
+    """`StepFunctionsPipeline.wait`."""
+    pipeline.refuse_express(execution_arn)
+    executions.check_arn(execution_arn)
+    announce(pipeline, execution_arn)
+    return _followed(pipeline, execution_arn, timeout)
+
+
+def run(
+    pipeline: RunnablePipeline, input_data: Any, execution_name: str, *, deploy: bool, timeout: float | None
+) -> Any:
+    """`StepFunctionsPipeline.run`."""
+    execution_arn, succeeded = start(pipeline, input_data, execution_name, deploy=deploy)
     if succeeded:
         return executions.outcome(pipeline.client(), succeeded, show_cause=pipeline.show_cause)
-    return wait(pipeline, execution_arn, timeout, interrupt)
+    return _followed(pipeline, execution_arn, timeout)
 
 
-async def interruptible(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """`run` or `wait` in a thread, which ends its wait when the coroutine is cancelled."""
-    interrupt = threading.Event()
-    try:
-        return await asyncio.to_thread(function, *args, interrupt=interrupt, **kwargs)
-    finally:
-        # Else the thread would wait on, and with it the process that wants to end.
-        interrupt.set()
+def interruptible(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """`function` as a coroutine function; a wait in it ends when the coroutine is cancelled."""
+
+    @functools.wraps(function)
+    async def interrupted(*args: P.args, **kwargs: P.kwargs) -> R:
+        interrupt, context = threading.Event(), copy_context()
+        context.run(_interrupt.set, interrupt)
+        # A thread of its own: asyncio's pool has a few more than there are cores, and the rest of a hundred waits
+        # would queue for them, unwatched.
+        pool = ThreadPoolExecutor(1)
+        try:
+            call = functools.partial(context.run, functools.partial(function, *args, **kwargs))
+            return await asyncio.get_running_loop().run_in_executor(pool, call)
+        finally:
+            # Else the thread would wait on, and with it the process that wants to end.
+            interrupt.set()
+            pool.shutdown(wait=False)
+
+    # Prefect looks at what is wrapped, and would take this for a function that is not async.
+    del interrupted.__wrapped__
+    interrupted.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return interrupted
 
 
-def wait(
-    pipeline: RunnablePipeline,
-    execution_arn: str,
-    timeout: float | None,
-    interrupt: threading.Event | None = None,
-) -> Any:
-    """`StepFunctionsPipeline.wait`, until `interrupt` is set."""
-    client = pipeline.client()
+def _followed(pipeline: RunnablePipeline, execution_arn: str, timeout: float | None) -> Any:
+    client, interrupt = pipeline.client(), _interrupt.get()
 
     def stop() -> None:
         pipeline.stop(execution_arn, error="Cancelled", cause="The Prefect flow run was cancelled.")

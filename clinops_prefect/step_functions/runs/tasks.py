@@ -1,6 +1,8 @@
-"""Prefect tasks that run a pipeline: one execution for each call of a flow run, however often the run is repeated."""
+"""Prefect tasks that run, start or follow a pipeline: one execution for each call, however often a run is repeated."""
 
+import inspect
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from prefect import Task
@@ -12,6 +14,7 @@ from prefect.futures import PrefectFutureList
 from prefect.utilities.callables import expand_mapping_parameters, get_call_parameters
 
 from clinops_prefect.errors import InvalidExecutionError, ServiceUnavailableError
+from clinops_prefect.step_functions.runs import running
 from clinops_prefect.step_functions.runs.flow_runs import lasting_name, run_ids
 from clinops_prefect.step_functions.runs.runnable import SLUG, RunnablePipeline
 
@@ -34,18 +37,22 @@ def _next_call() -> int | None:
 class PipelineTask(Task[Any, Any]):
     """A task that knows which of its flow run's calls each call is.
 
-    It is counted where the flow makes the call, since submitted tasks begin in any order.
+    It is counted where the flow makes the call, since submitted tasks begin in any order. A task that starts no
+    execution has no parameter `call`, and its calls have no place among the others'.
     """
+
+    def _counted(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if "call" in inspect.signature(self.fn).parameters:
+            kwargs.setdefault("call", _next_call())
+        return kwargs
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task."""
-        kwargs.setdefault("call", _next_call())
-        return super().__call__(*args, **kwargs)
+        return super().__call__(*args, **self._counted(kwargs))
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """Submit the task to the flow's task runner."""
-        kwargs.setdefault("call", _next_call())
-        return super().submit(*args, **kwargs)
+        return super().submit(*args, **self._counted(kwargs))
 
     def map(self, *args: Any, wait_for: Any = None, return_state: bool = False, **kwargs: Any) -> Any:
         """Submit the task once for each element; a pipeline is given as `unmapped(pipeline)`, or as its name."""
@@ -94,6 +101,20 @@ def _loaded(pipeline: RunnablePipeline | str) -> RunnablePipeline:
     return loaded  # type: ignore[no-any-return]
 
 
+def _is_worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
+    return isinstance(state.data, ServiceUnavailableError)
+
+
+_OPTIONS: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": [10, 60, 300],
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": _is_worth_retrying,
+    # A pipeline's steps have effects, and the execution's name already keeps them from happening twice.
+    "cache_policy": NO_CACHE,
+}
+
+
 def _run(
     pipeline: RunnablePipeline | str,
     input_data: Any = None,
@@ -122,37 +143,68 @@ def _run(
     Raises:
         ClinopsPrefectError: Whatever `StepFunctionsPipeline.run` raises.
     """
-    return _loaded(pipeline).run(input_data, _name(execution_name or "", call), deploy=deploy, timeout=timeout)
+    name = _name(execution_name or "", call)
+    return running.run(_loaded(pipeline), input_data, name, deploy=deploy, timeout=timeout)
 
 
-async def _arun(
+def _start(
     pipeline: RunnablePipeline | str,
     input_data: Any = None,
     execution_name: str = "",
     *,
     deploy: bool = True,
-    timeout: float | None = None,
     call: int | None = None,
-) -> Any:
-    """Like `run_step_functions_pipeline`, for async flows."""
-    return await _loaded(pipeline).arun(input_data, _name(execution_name or "", call), deploy=deploy, timeout=timeout)
+) -> str:
+    """Start a pipeline on AWS Step Functions, and return the execution's ARN without waiting.
+
+    `wait_for_step_functions_execution` waits for it, in this flow or in another. A run that is repeated finds its
+    execution, as with `run_step_functions_pipeline`: it never starts a second.
+
+    Args:
+        pipeline: The pipeline, or the name of a saved one, such as `step-functions-pipeline/prod`.
+        input_data: What the first step gets.
+        execution_name: What the execution is for, instead of the flow run and the place of the call.
+        deploy: Bring the state machine up to date first, and run exactly that version.
+        call: The place of the call. It is counted, not given.
+
+    Returns:
+        The ARN of the execution that was started, runs already, has succeeded already, or failed and was redriven.
+
+    Raises:
+        ClinopsPrefectError: Whatever `StepFunctionsPipeline.deploy` and `execute` raise.
+    """
+    execution_arn, _ = running.start(_loaded(pipeline), input_data, _name(execution_name or "", call), deploy=deploy)
+    return execution_arn
 
 
-def _is_worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
-    return isinstance(state.data, ServiceUnavailableError)
+def _wait(pipeline: RunnablePipeline | str, execution_arn: str, timeout: float | None = None) -> Any:
+    """Wait until an execution on AWS Step Functions has ended, and return its output.
+
+    One flow run can wait for hundreds at once: `wait_for_step_functions_execution.map(unmapped(pipeline), arns)`. Its
+    states are logged, progress is shown, and the executions are stopped when the flow run is cancelled.
+
+    Args:
+        pipeline: The pipeline, or the name of a saved one, such as `step-functions-pipeline/prod`.
+        execution_arn: What `start_step_functions_pipeline` returned.
+        timeout: Seconds to wait at most; None, as long as it takes.
+
+    Raises:
+        ClinopsPrefectError: Whatever `StepFunctionsPipeline.wait` raises.
+    """
+    return running.wait(_loaded(pipeline), execution_arn, timeout)
 
 
-_OPTIONS: dict[str, Any] = {
-    "retries": 3,
-    "retry_delay_seconds": [10, 60, 300],
-    "retry_jitter_factor": 0.5,
-    "retry_condition_fn": _is_worth_retrying,
-    # A pipeline's steps have effects, and the execution's name already keeps them from happening twice.
-    "cache_policy": NO_CACHE,
-}
+def _both(function: Callable[..., Any], name: str) -> tuple[PipelineTask, PipelineTask]:
+    """The task of a function, and the one for async flows."""
+    awaited = running.interruptible(function)
+    return PipelineTask(fn=function, name=name, **_OPTIONS), PipelineTask(fn=awaited, name=name, **_OPTIONS)
 
-run_step_functions_pipeline = PipelineTask(fn=_run, name="run-step-functions-pipeline", **_OPTIONS)
-arun_step_functions_pipeline = PipelineTask(fn=_arun, name="run-step-functions-pipeline", **_OPTIONS)
+
+run_step_functions_pipeline, arun_step_functions_pipeline = _both(_run, "run-step-functions-pipeline")
+start_step_functions_pipeline, astart_step_functions_pipeline = _both(_start, "start-step-functions-pipeline")
+wait_for_step_functions_execution, await_for_step_functions_execution = _both(
+    _wait, "wait-for-step-functions-execution"
+)
 
 
 def task_of(pipeline: RunnablePipeline, **task_options: Any) -> PipelineTask:
