@@ -29,6 +29,7 @@ from flows.running.engines import DEFAULT_ENGINE, task_runner
 from flows.running.partition import Partition, fingerprint, input_files
 from flows.running.tasks import (
     features_shard,
+    find_observation_versions,
     finish,
     ingest_file,
     make_cohort,
@@ -195,8 +196,11 @@ def _compute(
     common = {"store": store, "partition": partition}
     reading = {"source": str(source.root), "fhir": fhir_table, **common}
     ingest = {"shards": shards, "catalogue": options["catalogue"], **reading}
-    read = [runner.submit(make_cohort, reading)]
-    read += [runner.submit(ingest_file, {"events": events, **ingest}) for events in source.events]
+    versions = []
+    if source.is_fhir:
+        versions = [runner.submit(find_observation_versions, {"source": str(source.root), **common})]
+    read = [*versions, runner.submit(make_cohort, reading)]
+    read += [runner.submit(ingest_file, {"events": events, **ingest}, wait_for=versions) for events in source.events]
     cleaning = {"files": [events.name for events in source.events], "catalogue": options["catalogue"], **common}
     events = [runner.submit(preprocess_shard, {"shard": n, **cleaning}, wait_for=read) for n in range(shards)]
     features = [

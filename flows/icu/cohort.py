@@ -43,6 +43,10 @@ OUTCOME_DTYPES: dict[str, object] = {
 # A cohort row is dropped for the first of these that holds; one that says the same as another is `repeated`.
 COHORT_REASONS = ("no_id", "no_intime", "several_rows", "unknown_subject", "outtime_before_intime")
 
+# What is noted of the stays, and of the patients; all other counts of the cohort are of rows.
+COHORT_NOTES = ("no_outtime", "ambiguous_patient", "ambiguous_admission", "any_encounter")
+PATIENT_NOTES = ("patient_no_id", "patient_superseded")
+
 _HOUR = np.timedelta64(1, "h")
 _PATIENT = ["gender", "anchor_age", "anchor_year", "dob"]
 _ADMISSION = ["admission_type", "hospital_expire_flag", "deathtime"]
@@ -59,12 +63,14 @@ class Cohort:
             the flags are null where the source does not tell.
         counts: `rows_in` = `repeated` + those of `COHORT_REASONS` + `stays`; and, of the stays, `no_outtime`,
             `ambiguous_patient` and `ambiguous_admission` (several rows that contradict each other: nothing of them is
-            used).
+            used). Of FHIR also those of `fhir_cohort.read_encounters` and `read_patients`.
+        warnings: What a person should look at, for the run's log.
     """
 
     stays: pd.DataFrame
     outcomes: pd.DataFrame
     counts: Counts
+    warnings: tuple[str, ...] = ()
 
 
 def build_cohort(

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from flows.icu.catalogue import Catalogue, Variable
+from flows.icu.cohort import COHORT_NOTES, PATIENT_NOTES
 from flows.icu.counts import Counts, add_counts
 from flows.icu.disclosure import (
     SMALL,
@@ -25,15 +26,15 @@ from flows.icu.disclosure import (
     told_account,
 )
 from flows.icu.hashing import SPLITS
+from flows.icu.raw import OBSERVATIONS
 
 BINS = 400
 # Bins per bar of a distribution: coarse enough that a bar has ten people behind it in data of ordinary size.
 _BINS_PER_BAR = 4
 DISTRIBUTED_FEATURES = ("mean", "min", "max", "last", "filled")
 QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
+_NOTES = (*COHORT_NOTES, *PATIENT_NOTES)
 _GROUPS = ("subjects", "stays", "windows")
-# Of the stays, where all other counts of the cohort are of rows that became none.
-_ODD_STAYS = ("no_outtime", "ambiguous_patient", "ambiguous_admission")
 # These make up the rows that were kept, all variables together.
 _VALUES = ("usable", "implausible", "unknown_unit")
 
@@ -104,20 +105,22 @@ def quality_document(
     Raises:
         UnaccountedRowsError: What one step passed on is not what the next one saw.
     """
+    tables = _tables(ingested, cleaned)
     return {
         "parameters": parameters,
         "catalogue_sha256": catalogue.sha256,
         "suppressed_below": SMALL,
-        "tables": _tables(ingested, cleaned),
+        "tables": tables,
         "cohort": _cohort(cohort),
         "splits": _splits(features["splits"]),
+        "unresolved_references": _references(ingested.get("references", {}), tables),
         "variables": _variables(cleaned["variables"], cleaned.get("unknown_texts", {}), features, catalogue),
     }
 
 
 def _tables(ingested: Counts, cleaned: Counts) -> dict[str, Any]:
     tables = {}
-    for table, before in ingested.items():
+    for table, before in ((name, counts) for name, counts in ingested.items() if name in cleaned["tables"]):
         after = cleaned["tables"][table]
         if before["passed_on"] != after["rows_in"]:
             raise UnaccountedRowsError(
@@ -132,16 +135,24 @@ def _tables(ingested: Counts, cleaned: Counts) -> dict[str, Any]:
     return tables
 
 
+def _references(kinds: Counts, tables: dict[str, Any]) -> dict[str, int | None]:
+    """Why the subject of an Observation cannot be told (`fhir_table.unresolved`), by kind."""
+    if kinds and tables[OBSERVATIONS]["dropped"]["unresolved_reference"] is None:
+        return dict.fromkeys(kinds)  # their sum would tell what the account hides
+    return suppress_cells(kinds)
+
+
 def _told(account: Account, kept: str) -> dict[str, Any]:
     return {"rows_in": account.total, kept: account.kept, "dropped": account.dropped, "hidden": account.hidden}
 
 
 def _cohort(counts: Counts) -> dict[str, Any]:
-    dropped = {key: number for key, number in counts.items() if key not in ("rows_in", "stays", *_ODD_STAYS)}
+    dropped = {key: number for key, number in counts.items() if key not in ("rows_in", "stays", *_NOTES)}
     if counts["rows_in"] != counts["stays"] + sum(dropped.values()):
         raise UnaccountedRowsError(f"stays: {counts['rows_in']} rows in are not the stays and what was left out")
-    odd = {key: suppress_part(counts.get(key, 0), counts["stays"]) for key in _ODD_STAYS}
-    return {**_told(told_account(counts["stays"], dropped), "stays"), **odd}
+    notes = {key: suppress_part(counts.get(key, 0), counts["stays"]) for key in COHORT_NOTES}
+    patients = {key: suppress(counts.get(key, 0)) for key in PATIENT_NOTES}
+    return {**_told(told_account(counts["stays"], dropped), "stays"), **notes, **patients}
 
 
 def _splits(splits: Counts) -> dict[str, Any]:

@@ -33,6 +33,7 @@ _EXPLAINED = dict(
     )
 ) | {
     "entered_in_error": "entered in error",
+    "superseded": "there is a later version",
     "no_result": "cancelled, or without a result yet",
     "unresolved_reference": "names no patient that can be told",
 }

@@ -25,7 +25,7 @@ from flows.reports.quality_page import quality_page
 from flows.running import artifacts
 from flows.running.partition import Partition
 from flows.sources.fhir_table import load_fhir_table
-from flows.sources.folder import Events, ingest_events, read_stays
+from flows.sources.folder import Events, ingest_events, read_stays, superseded_observations
 
 # Raw rows in memory, over all shards, before they are written as parts.
 _BUFFERED_ROWS = 1_000_000
@@ -47,8 +47,19 @@ def make_cohort(source: str, store: str, partition: Partition, fhir: str) -> str
     target.upload(cohort.outcomes, partition.staged("outcomes"), metadata={"run": partition.run})
     target.upload(cohort.stays, name, metadata={"run": partition.run})
     partition.write_note(target, "cohort", cohort.counts)
+    for warning in cohort.warnings:
+        get_run_logger().warning("%s", warning)
     get_run_logger().info("cohort: %s stays", told(len(cohort.stays)))
     return name
+
+
+@task(name="find-versions", **RETRIES)
+def find_observation_versions(source: str, store: str, partition: Partition) -> str:
+    """Find the Observations of which there is a later version, in whatever file."""
+    target, step = open_store(store), "versions"
+    if partition.read_note(target, step) is None:
+        partition.write_note(target, step, superseded_observations(source))
+    return step
 
 
 @task(name="ingest-events", task_run_name="ingest-{events.name}", **RETRIES)
@@ -78,7 +89,9 @@ def ingest_file(
             target.upload(part.reset_index(drop=True), name)
             parts[shard].append(name)
 
-    for frame, seen in ingest_events(events, Path(source), load_catalogue(catalogue), load_fhir_table(fhir)):
+    superseded = partition.read_note(target, "versions") or {}
+    known, codes = load_catalogue(catalogue), load_fhir_table(fhir)
+    for frame, seen in ingest_events(events, Path(source), known, codes, superseded):
         counts = add_counts(counts, seen)
         held.append(frame)
         rows += len(frame)

@@ -4,21 +4,19 @@ A row is one value: an Observation without components is one, each component is 
 components. What every rule of `reading` does to a row is counted, so that rows in = rows dropped here + rows passed on.
 """
 
-import codecs
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pandas as pd
-import pyarrow as pa
 
 from flows.icu.catalogue import Catalogue
 from flows.icu.counts import Counts
 from flows.icu.raw import OBSERVATIONS, RAW_DTYPES
-from flows.sources.fhir_table import FhirTable, reference_id
+from flows.sources.fhir_resources import read_resources
+from flows.sources.fhir_table import FhirTable, reference_id, unresolved
+from flows.sources.fhir_versions import find_versions
 from flows.sources.files import TableError
 
 # An observation that says one of these has a result (https://hl7.org/fhir/R4/valueset-observation-status.html). What
@@ -26,84 +24,65 @@ from flows.sources.files import TableError
 _WITH_RESULT = frozenset({"final", "preliminary", "amended", "corrected"})
 _UCUM = "http://unitsofmeasure.org"
 _BATCH_ROWS = 50_000
-_BUFFER_BYTES = 1 << 20
-_COUNTED = ("rows_in", "entered_in_error", "no_result", "unresolved_reference", "not_in_catalogue", "passed_on")
+_DROPPED = ("entered_in_error", "no_result", "superseded", "unresolved_reference", "not_in_catalogue")
+# Why a subject cannot be told, counted apart from the account: `fhir_table.unresolved`.
+REFERENCES = "references"
 
 
-def ingest_observations(path: Path, catalogue: Catalogue, table: FhirTable) -> Iterator[tuple[pd.DataFrame, Counts]]:
+def ingest_observations(
+    path: Path, catalogue: Catalogue, table: FhirTable, superseded: Set[int] | None = None
+) -> Iterator[tuple[pd.DataFrame, Counts]]:
     """Read an Observation file and keep the values of the catalogue's items.
 
     Args:
         path: NDJSON, plain or compressed.
         catalogue: What to keep, and by which units.
         table: Which codes are which items, and the zone of the times.
+        superseded: The lines of which there is a later version (`fhir_versions`); without, those of this file alone.
 
     Yields:
         As `mimic.ingest`; the counts have, before `not_in_catalogue`, `entered_in_error`, `no_result` (registered,
-        cancelled, unknown) and `unresolved_reference` (the subject is no Patient that can be told). `charttime` is the
-        effective time (of a period its end: the value is of all of it; a date alone is no time), `storetime` is
-        `issued`. A value that is no number, or has a comparator, is null.
+        cancelled, unknown), `superseded` and `unresolved_reference` (the subject is no Patient that can be told; why,
+        is counted beside the account, as `references`). `charttime` is the effective time (of a period its end: the
+        value is of all of it; a date alone is no time), `storetime` is `issued`. A value that is no number, or has a
+        comparator, is null.
 
     Raises:
         TableError: A line is no Observation or has a time that is none; names the line, never what is in it.
     """
+    lines = find_versions([path], "Observation").settled.get(path, set()) if superseded is None else superseded
     wanted = frozenset(catalogue.item_ids)
     rows: list[tuple[Any, ...]] = []
-    counts = dict.fromkeys(_COUNTED, 0)
+    counts = _no_counts()
     for number, resource in read_resources(path, "Observation"):
         try:
-            _add(resource, rows, counts, wanted, table)
+            _add(resource, rows, counts, wanted, table, is_superseded=number in lines)
         except (ValueError, TypeError, AttributeError):
             problem = f"{path}: line {number} has a time or an element that is not of FHIR R4"
         else:
             if len(rows) >= _BATCH_ROWS:
-                yield _frame(rows), {OBSERVATIONS: counts}
-                rows, counts = [], dict.fromkeys(_COUNTED, 0)
+                yield _frame(rows), counts
+                rows, counts = [], _no_counts()
             continue
         # Outside of the handler: the exception quotes the cell.
         raise TableError(problem)
-    yield _frame(rows), {OBSERVATIONS: counts}
+    yield _frame(rows), counts
 
 
-def read_resources(path: Path, kind: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The resources of an NDJSON file with the numbers of their lines.
-
-    Raises:
-        TableError: The file is damaged, or a line is not a resource of this type.
-    """
-    lines = _lines(path)
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            resource = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            resource = None
-        if not isinstance(resource, dict) or resource.get("resourceType") != kind:
-            raise TableError(f"{path}: line {number} is not JSON of a FHIR {kind}")
-        yield number, resource
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    # The compression is told by the name.
-    try:
-        with pa.input_stream(str(path)) as stream, io.BufferedReader(stream, _BUFFER_BYTES) as file:
-            first = file.readline()
-            yield first.removeprefix(codecs.BOM_UTF8)
-            yield from file
-        return
-    except (OSError, EOFError) as error:
-        problem = type(error).__name__
-    raise TableError(f"{path}: cannot be read; it is damaged, cut short, or not what its name says ({problem})")
+def _no_counts() -> Counts:
+    return {OBSERVATIONS: dict.fromkeys(("rows_in", *_DROPPED, "passed_on"), 0), REFERENCES: {}}
 
 
 def _add(
     resource: dict[str, Any],
     rows: list[tuple[Any, ...]],
-    counts: dict[str, int],
+    counted: Counts,
     wanted: frozenset[int],
     table: FhirTable,
+    *,
+    is_superseded: bool,
 ) -> None:
+    counts = counted[OBSERVATIONS]
     components = resource.get("component", [])
     has_own = not components or any(key.startswith("value") for key in resource)
     parts = [*([resource] if has_own else []), *components]
@@ -112,9 +91,14 @@ def _add(
     if status not in _WITH_RESULT:
         counts["entered_in_error" if status == "entered-in-error" else "no_result"] += len(parts)
         return
+    if is_superseded:
+        counts["superseded"] += len(parts)
+        return
     who = reference_id(resource.get("subject"), "Patient")
     if who is None:
         counts["unresolved_reference"] += len(parts)
+        why = unresolved(resource.get("subject"))
+        counted[REFERENCES][why] = counted[REFERENCES].get(why, 0) + len(parts)
         return
     items = [(table.item(part.get("code")), part) for part in parts]
     known = [(item, part) for item, part in items if item is not None and item in wanted]

@@ -1,5 +1,7 @@
 """FHIR R4 Encounters and Patients as the stays and patients that `cohort` checks."""
 
+from collections.abc import Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +9,16 @@ import numpy as np
 import pandas as pd
 
 from flows.icu.counts import Counts
-from flows.sources.fhir import read_resources
-from flows.sources.fhir_table import FhirTable, fhir_id, reference_id
+from flows.icu.disclosure import told
+from flows.sources.fhir_resources import read_resources
+from flows.sources.fhir_table import FhirTable, fhir_id, fold_name, reference_id
+from flows.sources.fhir_versions import Versions, find_versions
 from flows.sources.files import TableError
 
 # Statuses of an encounter that did not, or not yet, take place (https://hl7.org/fhir/R4/valueset-encounter-status.html).
 _NOT_BEGUN = frozenset({"planned", "cancelled"})
+# Statuses of a location in an encounter in which the patient has not been.
+_NOT_THERE = frozenset({"planned", "reserved"})
 _GENDERS = {"male": "M", "female": "F"}
 _STAY = {
     "subject_id": "Int64",
@@ -33,56 +39,181 @@ _PATIENT = {
 # Dispositions of a discharge (http://terminology.hl7.org/CodeSystem/discharge-disposition), and what others write.
 _EXPIRED = frozenset({"exp", "expired", "died", "dead", "deceased"})
 _DAY = pd.Timedelta(days=1)
+_NO_ID, _OLDER = "without an id; left out", "a later version is there, and counts instead"
+_TIED = "several of the same id, and nothing says which one is later"
+_SHOWN = 5
 
 
-def read_encounters(paths: list[Path], table: FhirTable) -> tuple[pd.DataFrame, Counts]:
+@dataclass(frozen=True)
+class Resources:
+    """What was read of a kind of resources.
+
+    Attributes:
+        frame: A row for each that counts.
+        left_out: Rows by the reason for which they do not.
+        notes: Numbers that belong to no account, by name.
+        warnings: What a person should look at: files and lines, never what is in them.
+    """
+
+    frame: pd.DataFrame
+    left_out: Counts
+    notes: Counts
+    warnings: list[str]
+
+
+def read_encounters(
+    paths: list[Path],
+    table: FhirTable,
+    *,
+    versions: Versions | None = None,
+    locations: Set[int] = frozenset(),
+    all_are_stays: bool = False,
+) -> Resources:
     """Read the encounters that are ICU stays, in the columns of `icu/icustays`.
+
+    An encounter whose class or type is one of `stay_codes` is one stay. Another one has a stay for each time that its
+    patient was in locations of an ICU without leaving them. Where there are no `stay_codes`, and no encounter names
+    such a location, every encounter is taken for a stay, and their number is noted.
+
+    Args:
+        paths: The Encounter files.
+        table: What is an ICU.
+        versions: Which lines are superseded; without, by these files alone.
+        locations: Ids of the Locations that are an ICU's.
+        all_are_stays: The files are of ICU stays only, as their names say.
 
     Returns:
         The stays: `intime` and `outtime` are the period, null where it has dates alone; `hadm_id` is what the encounter
-        is part of. And the counts of what was left out: `entered_in_error`, and `not_a_stay` (another class or type
-        than the table's, or not begun).
+        is part of. Left out are `entered_in_error`, `superseded` (there is a later version), `not_a_stay` (another
+        class, type and location than the table's, or not begun) and `several_rows` (versions that contradict each
+        other, of which nothing says which one is later). Noted is `any_encounter`, the stays that nothing calls one.
 
     Raises:
         TableError: A file cannot be read, or a line is not such a resource.
     """
-    rows, counts = [], {"entered_in_error": 0, "not_a_stay": 0}
+    versions = find_versions(paths, "Encounter") if versions is None else versions
+    counts = dict.fromkeys(("entered_in_error", "superseded", "not_a_stay", "several_rows"), 0)
+    rows, others = [], []
+    tied: dict[int, list[list[tuple[Any, ...]]]] = {}
+    lines: dict[str, list[str]] = {_NO_ID: [], _OLDER: [], _TIED: []}
     for path in paths:
         for number, encounter in read_resources(path, "Encounter"):
+            line = f"line {number} of {path}"
             try:
                 if encounter.get("status") == "entered-in-error":
                     counts["entered_in_error"] += 1
-                elif encounter.get("status") in _NOT_BEGUN or not _is_stay(encounter, table):
+                    continue
+                if number in versions.superseded.get(path, ()):
+                    counts["superseded"] += 1
+                    lines[_OLDER].append(line)
+                    continue
+                begun = encounter.get("status") not in _NOT_BEGUN
+                is_stay = begun and (all_are_stays if not table.stay_codes else _has_code(encounter, table))
+                found = [_stay(encounter, table)] if is_stay else _in_icu(encounter, table, locations) if begun else []
+                if not found:
                     counts["not_a_stay"] += 1
-                else:
-                    rows.append(_stay(encounter, table))
-                continue
+                    # Unless it turns out that nothing tells stays from other encounters.
+                    others += [(_stay(encounter, table), line)] if begun and not table.stay_codes else []
+                    continue
             except (ValueError, TypeError, AttributeError):
                 problem = f"{path}: line {number} has a time or an element that is not of FHIR R4"
+            else:
+                if number in versions.tied.get(path, ()):
+                    lines[_TIED].append(line)
+                    tied.setdefault(fhir_id(encounter["id"]), []).append(found)
+                else:
+                    rows += found
+                    lines[_NO_ID] += [line] if _stay_id(encounter) is None else []
+                continue
             raise TableError(problem)
-    return _frame(rows, _STAY), counts
+    taken = [] if rows or tied else others
+    counts["not_a_stay"] -= len(taken)
+    rows += [row for row, _ in taken]
+    lines[_NO_ID] += [line for row, line in taken if row[1] is None]
+    for same in tied.values():
+        if all(found == same[0] for found in same):
+            rows += [row for found in same for row in found]  # repeated, as rows of a table may be
+        else:
+            counts["several_rows"] += sum(map(len, same))
+    notes = {"any_encounter": len(taken)}
+    warnings = [_said("Encounter", what, where) for what, where in lines.items() if where]
+    if taken:
+        warnings.append(
+            f"every Encounter was taken for an ICU stay ({told(len(taken))} of them): nothing says which ones are; "
+            "set stay_codes or stay_locations in a copy of fhir.toml, and pass it as fhir_table (--fhir-table)"
+        )
+    return Resources(_frame(rows, _STAY), counts, notes, warnings)
 
 
-def read_patients(paths: list[Path], table: FhirTable) -> pd.DataFrame:
+def read_locations(paths: list[Path], table: FhirTable) -> set[int]:
+    """Read which Locations are an ICU's, by the table's `stay_locations`; a bed is where the ward is that it is in."""
+    part_of: dict[int, int | None] = {}
+    found = set()
+    for path in paths:
+        for _, location in read_resources(path, "Location"):
+            if not isinstance(location.get("id"), str):
+                continue
+            number = fhir_id(location["id"])
+            part_of[number] = reference_id(location.get("partOf"), "Location")
+            concepts = [*location.get("type", []), location.get("physicalType", {})]
+            if _names(concepts, location.get("name"), f"Location/{location['id']}") & table.stay_locations:
+                found.add(number)
+    for number in part_of:
+        above, seen = part_of[number], {number}
+        while above is not None and above not in seen:
+            if above in found:
+                found.add(number)
+            seen.add(above)
+            above = part_of.get(above)
+    return found
+
+
+def read_patients(paths: list[Path], table: FhirTable) -> Resources:
     """Read the patients, in the columns of `hosp/patients`; `dob` is null unless it has a day.
 
     `is_deceased` is null where a patient's record says nothing of it; `deathtime` is null, and `deathday` is not, where
-    it has a date alone.
+    it has a date alone. Noted are `patient_no_id` and `patient_superseded`; of versions that contradict each other, and
+    of which nothing says which one is later, the cohort uses nothing.
     """
     rows = []
+    notes = {"patient_no_id": 0, "patient_superseded": 0}
+    versions = find_versions(paths, "Patient")
+    lines: dict[str, list[str]] = {_NO_ID: [], _OLDER: []}
     for path in paths:
-        for _, patient in read_resources(path, "Patient"):
+        for number, patient in read_resources(path, "Patient"):
+            line = f"line {number} of {path}"
+            if number in versions.superseded.get(path, ()):
+                notes["patient_superseded"] += 1
+                lines[_OLDER].append(line)
+                continue
+            if not isinstance(patient.get("id"), str):
+                notes["patient_no_id"] += 1
+                lines[_NO_ID].append(line)
+                continue
             born = str(patient.get("birthDate"))
             dob = pd.to_datetime(born, format="%Y-%m-%d", errors="coerce")
-            rows.append((fhir_id(patient["id"]), _GENDERS.get(patient.get("gender", "")), dob, *_death(patient, table)))
-    return _frame(rows, _PATIENT).assign(anchor_age=np.nan, anchor_year=np.nan)
+            try:
+                death = _death(patient, table)
+            except (ValueError, TypeError):
+                problem = f"{path}: line {number} has a time that is not of FHIR R4"
+            else:
+                rows.append((fhir_id(patient["id"]), _GENDERS.get(str(patient.get("gender"))), dob, *death))
+                continue
+            raise TableError(problem)
+    frame = _frame(rows, _PATIENT).assign(anchor_age=np.nan, anchor_year=np.nan)
+    return Resources(frame, {}, notes, [_said("Patient", what, where) for what, where in lines.items() if where])
 
 
-def read_dispositions(paths: list[Path], table: FhirTable) -> dict[int, tuple[bool | None, Any]]:
+def read_dispositions(
+    paths: list[Path], table: FhirTable, versions: Versions | None = None
+) -> dict[int, tuple[bool | None, Any]]:
     """Read how the encounters ended: whether the patient had died, None where it is not told, and the period's end."""
+    superseded = (find_versions(paths, "Encounter") if versions is None else versions).superseded
     ends: dict[int, tuple[bool | None, Any]] = {}
     for path in paths:
-        for _, encounter in read_resources(path, "Encounter"):
+        for number, encounter in read_resources(path, "Encounter"):
+            if number in superseded.get(path, ()) or encounter.get("status") == "entered-in-error":
+                continue
             try:
                 disposition = encounter.get("hospitalization", {}).get("dischargeDisposition")
                 end = table.time(encounter.get("period", {}).get("end"))
@@ -160,12 +291,25 @@ def _frame(rows: list[tuple[Any, ...]], dtypes: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(list(cells), dtype=dtype) for (name, dtype), cells in series})
 
 
-def _is_stay(encounter: dict[str, Any], table: FhirTable) -> bool:
-    if not table.stay_codes:
-        return True
+def _has_code(encounter: dict[str, Any], table: FhirTable) -> bool:
     concepts = [*encounter.get("type", []), encounter.get("serviceType", {})]
     codings = [encounter.get("class", {}), *(coding for concept in concepts for coding in concept.get("coding", []))]
     return any(f"{coding.get('system', '')}|{coding.get('code', '')}" in table.stay_codes for coding in codings)
+
+
+def _names(concepts: list[dict[str, Any]], *names: str | None) -> set[str]:
+    """By what `stay_locations` may name a location."""
+    codes = [
+        f"{coding.get('system', '')}|{coding.get('code', '')}"
+        for concept in concepts
+        for coding in concept.get("coding", [])
+    ]
+    return {fold_name(name) for name in (*codes, *names) if name}
+
+
+def _stay_id(encounter: dict[str, Any]) -> int | None:
+    text = encounter.get("id")
+    return fhir_id(text) if isinstance(text, str) else None
 
 
 def _stay(encounter: dict[str, Any], table: FhirTable) -> tuple[Any, ...]:
@@ -173,9 +317,41 @@ def _stay(encounter: dict[str, Any], table: FhirTable) -> tuple[Any, ...]:
     places = [place.get("location", {}).get("display") for place in encounter.get("location", [])]
     return (
         reference_id(encounter.get("subject"), "Patient"),
-        fhir_id(encounter["id"]),
+        _stay_id(encounter),
         reference_id(encounter.get("partOf"), "Encounter"),
         table.time(period.get("start")),
         table.time(period.get("end")),
         places[0] if places else None,
     )
+
+
+def _in_icu(encounter: dict[str, Any], table: FhirTable, icu: Set[int]) -> list[tuple[Any, ...]]:
+    """A stay for each time in an ICU: a bed that follows another without a gap belongs to the same one."""
+    places, whole = encounter.get("location", []), encounter.get("period", {})
+    spans = []
+    for place in places:
+        reference = place.get("location", {})
+        names = _names([place.get("physicalType", {})], reference.get("display"), reference.get("reference"))
+        is_icu = names & table.stay_locations or reference_id(reference, "Location") in icu
+        if is_icu and place.get("status") not in _NOT_THERE:
+            period = place.get("period") or (whole if len(places) == 1 else {})
+            end = table.time(period.get("end")) or table.time(whole.get("end"))
+            spans.append((table.time(period.get("start")), end, reference.get("display")))
+    stays: list[list[Any]] = []
+    for begin, end, display in sorted(spans, key=lambda span: (span[0] is None, span[0])):
+        last = stays[-1] if stays else None
+        if last and begin is not None and last[0] is not None and (last[1] is None or begin <= last[1]):
+            last[1] = None if end is None or last[1] is None else max(last[1], end)
+        else:
+            stays.append([begin, end, display])
+    number = _stay_id(encounter)
+    who = reference_id(encounter.get("subject"), "Patient")
+    return [
+        (who, None if number is None else fhir_id(f"{encounter['id']}@{begin}"), number, begin, end, display)
+        for begin, end, display in stays
+    ]
+
+
+def _said(kind: str, what: str, lines: list[str]) -> str:
+    more = f" and others ({told(len(lines) - _SHOWN)})" if len(lines) > _SHOWN else ""
+    return f"{kind}: {', '.join(lines[:_SHOWN])}{more}: {what}"

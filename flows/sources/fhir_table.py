@@ -10,8 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 DEFAULT_FHIR_TABLE = Path(__file__).with_name("fhir.toml")
 _KEYS = {"timezone": str, "item_systems": list, "stay_files": list, "stay_codes": list, "codes": dict}
+# Keys that tables of earlier versions do not have.
+_LATER_KEYS = {"stay_locations": list}
 
 # FHIR's dateTime from the hour on (https://hl7.org/fhir/R4/datatypes.html#dateTime). The zone and the seconds, which it
 # requires, may be absent, and the zone's colon too. `fromisoformat` alone would take weeks and other forms of ISO 8601.
@@ -42,6 +47,7 @@ class FhirTable:
     item_systems: frozenset[str]
     stay_files: tuple[str, ...]
     stay_codes: frozenset[str]
+    stay_locations: frozenset[str]
     items: dict[tuple[str, str], int]
     sha256: str
 
@@ -56,7 +62,9 @@ class FhirTable:
         return None
 
     def time(self, text: str | None) -> dt.datetime | None:
-        """A FHIR dateTime or instant as naive time in the table's zone.
+        """A FHIR dateTime or instant as the zone's standard time, without daylight saving, the whole year.
+
+        So an hour is an hour, also in the nights in which clocks are changed: windows are counted from the admission.
 
         Returns:
             None for no time, and for a date alone: midnight would be a guess, and earlier than what it stands for.
@@ -68,8 +76,38 @@ class FhirTable:
             return None
         if not _TIME.fullmatch(text):
             raise ValueError
-        time = dt.datetime.fromisoformat(text)
-        return time if time.tzinfo is None else time.astimezone(self.timezone).replace(tzinfo=None)
+        # A leap second, which FHIR allows and Python does not.
+        is_leap = text[17:19] == "60"
+        time = dt.datetime.fromisoformat(f"{text[:17]}59{text[19:]}" if is_leap else text)
+        offset = time.utcoffset()
+        shift = self.standard_offset - (self._offset(time) if offset is None else offset)
+        return time.replace(tzinfo=None) + shift + dt.timedelta(seconds=is_leap)
+
+    def times(self, clock: "pd.Series[pd.Timestamp]") -> "pd.Series[pd.Timestamp]":
+        """Times as the zone's clocks showed them as its standard time, as `time` makes it of a time without an offset.
+
+        Args:
+            clock: Naive times of a table that lies beside the FHIR files.
+        """
+        if self.timezone.key == "UTC":
+            return clock
+        known = clock.dt.tz_localize(self.timezone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
+        times = known.dt.tz_localize(None) + self.standard_offset
+        # Those in the hours that are there twice, or not at all.
+        odd = times.isna() & clock.notna()
+        shifted = [time + (self.standard_offset - self._offset(time)) for time in clock[odd].dt.to_pydatetime()]
+        elapsed = times.to_numpy("datetime64[us]").copy()
+        elapsed[odd.to_numpy()] = np.array(shifted, dtype="datetime64[us]")
+        return pd.Series(elapsed, index=clock.index, name=clock.name)
+
+    @functools.cached_property
+    def standard_offset(self) -> dt.timedelta:
+        """The zone's offset without daylight saving. One for all years: whatever a zone did, an hour stays an hour."""
+        return min(_offset_at(self.timezone, dt.datetime(2100, month, 1), fold=0) for month in (1, 7))
+
+    def _offset(self, clock: dt.datetime) -> dt.timedelta:
+        """What a clock was off UTC. In doubt it showed standard time, the later of two: no value counts too early."""
+        return min(_offset_at(self.timezone, clock, fold) for fold in (0, 1))
 
 
 def load_fhir_table(path: str | Path = DEFAULT_FHIR_TABLE) -> FhirTable:
@@ -84,9 +122,11 @@ def load_fhir_table(path: str | Path = DEFAULT_FHIR_TABLE) -> FhirTable:
         table = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FhirTableError(f"{path} is not TOML in UTF-8: {error}") from error
-    for key in sorted(table.keys() ^ _KEYS.keys()):
+    table = {key: kind() for key, kind in _LATER_KEYS.items()} | table
+    keys = _KEYS | _LATER_KEYS
+    for key in sorted(table.keys() ^ keys.keys()):
         raise FhirTableError(f"{path}: {'unknown' if key in table else 'missing'} key {key}")
-    for key, kind in _KEYS.items():
+    for key, kind in keys.items():
         values = table[key] if kind is list else []
         if not isinstance(table[key], kind) or not all(isinstance(value, str) for value in values):
             raise FhirTableError(f"{path}: {key} has the wrong type")
@@ -100,8 +140,32 @@ def load_fhir_table(path: str | Path = DEFAULT_FHIR_TABLE) -> FhirTable:
         zone = zoneinfo.ZoneInfo(table["timezone"])
     except (zoneinfo.ZoneInfoNotFoundError, ValueError):
         raise FhirTableError(f"{path}: there is no time zone {table['timezone']!r}") from None
-    systems, codes = frozenset(table["item_systems"]), frozenset(table["stay_codes"])
-    return FhirTable(zone, systems, tuple(table["stay_files"]), codes, items, hashlib.sha256(data).hexdigest())
+    return FhirTable(
+        timezone=zone,
+        item_systems=frozenset(table["item_systems"]),
+        stay_files=tuple(table["stay_files"]),
+        stay_codes=frozenset(table["stay_codes"]),
+        stay_locations=frozenset(fold_name(name) for name in table["stay_locations"]),
+        items=items,
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def fold_name(text: str) -> str:
+    """Fold a location's name or code for comparison: no case, no white space around it."""
+    return text.strip().casefold()
+
+
+def _offset_at(zone: zoneinfo.ZoneInfo, clock: dt.datetime, fold: int) -> dt.timedelta:
+    offset = clock.replace(tzinfo=zone, fold=fold).utcoffset()
+    return dt.timedelta() if offset is None else offset
+
+
+def canonical_id(text: str) -> str:
+    """An id without what does not distinguish it: bundles write a UUID as a URN, and in either case."""
+    if found := _URN.fullmatch(text):
+        text = found["id"]
+    return text.lower() if _UUID.fullmatch(text) else text
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -111,15 +175,23 @@ def fhir_id(text: str) -> int:
     A number of up to 18 digits is itself, so that observations fit an `icu/icustays` beside them. Anything else (a
     UUID) becomes a 62-bit hash, above all of those; of 40 million ids two share one with a probability of 2 in 10,000.
     """
-    # Bundles write a UUID as a URN, and in either case; it is the same one.
-    if found := _URN.fullmatch(text):
-        text = found["id"]
-    if _UUID.fullmatch(text):
-        text = text.lower()
+    text = canonical_id(text)
     if _NUMBER.fullmatch(text):
         return int(text)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return _HASHED | (int.from_bytes(digest) >> 2)
+
+
+def unresolved(reference: Any) -> str:
+    """Why `reference_id` gives no id, in a word: `conditional`, `contained`, `logical`, `absent` or `other`."""
+    if reference is None:
+        return "absent"
+    text = reference.get("reference") if isinstance(reference, dict) else ""
+    if text is None:
+        return "logical" if "identifier" in reference else "other"
+    if not isinstance(text, str):
+        return "other"
+    return "contained" if text.startswith("#") else "conditional" if "?" in text else "other"
 
 
 def reference_id(reference: Any, kind: str) -> int | None:

@@ -4,7 +4,7 @@ icu/icustays, icu/chartevents, hosp/…     CSV, plain or compressed, or Parquet
 *Observation*, *Encounter*, *Patient*     .ndjson or .jsonl, plain or compressed, any number of each, at any depth
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,19 @@ from flows.icu.cohort import Cohort, build_cohort
 from flows.icu.counts import Counts, add_counts
 from flows.icu.raw import OBSERVATIONS
 from flows.sources.fhir import ingest_observations
-from flows.sources.fhir_cohort import read_dispositions, read_encounters, read_patients, with_deaths
+from flows.sources.fhir_cohort import (
+    read_dispositions,
+    read_encounters,
+    read_locations,
+    read_patients,
+    with_deaths,
+)
 from flows.sources.fhir_table import FhirTable
+from flows.sources.fhir_versions import find_versions
 from flows.sources.files import TableError, TableNotFoundError, find_resources, find_table, what_is_there
 from flows.sources.mimic import EVENT_TABLES, ingest, read_cohort
 
+_EVERY_ENCOUNTER = "*Encounter*"
 _STAY_TABLES = ("icu/icustays", "hosp/patients", "hosp/admissions")
 
 
@@ -91,7 +99,8 @@ def find_source(root: str | Path, fhir: FhirTable) -> Source:
         if not encounters:
             looked = f"looked for icu/icustays and {', '.join(fhir.stay_files)} as .ndjson or .jsonl"
             raise TableNotFoundError(f"{root}: no stays; {looked}; {what_is_there(root)}")
-        stays = [*encounters, *find_resources(root, "*Patient*")]
+        others = (find_resources(root, pattern) for pattern in (_EVERY_ENCOUNTER, "*Patient*", "*Location*"))
+        stays = list(dict.fromkeys([*encounters, *(path for paths in others for path in paths)]))
     return Source(root, events, stays)
 
 
@@ -103,24 +112,61 @@ def read_stays(root: str | Path, fhir: FhirTable) -> Cohort:
     """
     root = Path(root)
     if _find(root, "icu/icustays") or not (encounters := _encounters(root, fhir)):
-        return read_cohort(root)
-    stays, left_out = read_encounters(encounters, fhir)
+        # Beside FHIR files a table's times are made of the same kind as theirs.
+        return read_cohort(root, times=fhir.times if find_resources(root, "*Observation*") else None)
+    every = find_resources(root, _EVERY_ENCOUNTER)
+    versions = find_versions([*every, *(path for path in encounters if path not in every)], "Encounter")
+    read = read_encounters(
+        encounters,
+        fhir,
+        versions=versions,
+        locations=read_locations(find_resources(root, "*Location*"), fhir),
+        # Files that the table picks out by their name are of ICU stays.
+        all_are_stays=_stay_pattern(root, fhir).casefold() != _EVERY_ENCOUNTER.casefold(),
+    )
     files = find_resources(root, "*Patient*")
     patients = read_patients(files, fhir) if files else None
-    stays = with_deaths(stays, patients, read_dispositions(find_resources(root, "*Encounter*"), fhir))
+    people = None if patients is None else patients.frame
+    stays = with_deaths(read.frame, people, read_dispositions(every, fhir, versions))
     # An export of some resources may have no Patient for a stay; only MIMIC's table of patients names them all.
-    cohort = build_cohort(stays, patients, names_all_subjects=False)
-    counts = add_counts(cohort.counts, {"rows_in": sum(left_out.values())}, left_out)
-    return Cohort(cohort.stays, cohort.outcomes, counts)
+    cohort = build_cohort(stays, people, names_all_subjects=False)
+    notes = [read.notes] if patients is None else [read.notes, patients.notes]
+    counts = add_counts(cohort.counts, {"rows_in": sum(read.left_out.values())}, read.left_out, *notes)
+    warnings = [*read.warnings, *([] if patients is None else patients.warnings)]
+    return Cohort(cohort.stays, cohort.outcomes, counts, tuple(warnings))
+
+
+def superseded_observations(root: str | Path) -> dict[str, list[int]]:
+    """Per Observation file, by its path: the lines of which the source has a later version, in any file."""
+    lines = find_versions(find_resources(Path(root), "*Observation*"), "Observation").settled
+    return {str(path): sorted(numbers) for path, numbers in lines.items()}
 
 
 def ingest_events(
-    events: Events, root: Path, catalogue: Catalogue, fhir: FhirTable
+    events: Events,
+    root: Path,
+    catalogue: Catalogue,
+    fhir: FhirTable,
+    superseded: Mapping[str, Collection[int]] | None = None,
 ) -> Iterator[tuple[pd.DataFrame, Counts]]:
-    """Read a file of events, whatever it is; see `ingest.ingest`."""
+    """Read a file of events, whatever it is; see `mimic.ingest` and `fhir.ingest_observations`.
+
+    Args:
+        events: The file.
+        root: The source's folder.
+        catalogue: What to keep.
+        fhir: Which codes are which items.
+        superseded: As `superseded_observations` returns it; without, it is called.
+    """
     if events.table == OBSERVATIONS:
-        return ingest_observations(Path(events.path), catalogue, fhir)
-    return ingest(root, events.table, catalogue, file=Path(events.path))
+        lines = superseded_observations(root) if superseded is None else superseded
+        yield from ingest_observations(Path(events.path), catalogue, fhir, set(lines.get(events.path, ())))
+        return
+    with_fhir = bool(find_resources(root, "*Observation*"))
+    for frame, counts in ingest(root, events.table, catalogue, file=Path(events.path)):
+        if with_fhir:
+            frame = frame.assign(charttime=fhir.times(frame["charttime"]), storetime=fhir.times(frame["storetime"]))
+        yield frame, counts
 
 
 def _find(root: Path, name: str) -> list[Path]:
@@ -130,5 +176,9 @@ def _find(root: Path, name: str) -> list[Path]:
         return []
 
 
+def _stay_pattern(root: Path, fhir: FhirTable) -> str:
+    return next((pattern for pattern in fhir.stay_files if find_resources(root, pattern)), "")
+
+
 def _encounters(root: Path, fhir: FhirTable) -> list[Path]:
-    return next((found for pattern in fhir.stay_files if (found := find_resources(root, pattern))), [])
+    return find_resources(root, _stay_pattern(root, fhir))

@@ -4,7 +4,7 @@ About six of seven chart rows are of no variable of the catalogue; dropping them
 even converted, is what makes the rest cheap.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +24,25 @@ from flows.sources.tables import convert_batch, read_file, read_frame, to_frame
 EVENT_TABLES = {"chartevents": "icu/chartevents", "labevents": "hosp/labevents"}
 
 
-def read_cohort(source: str | Path) -> Cohort:
+Times = Callable[["pd.Series[pd.Timestamp]"], "pd.Series[pd.Timestamp]"]
+
+
+def read_cohort(source: str | Path, *, times: Times | None = None) -> Cohort:
     """Read the stays of a source, joined with its patients and admissions where it has those tables.
 
     Args:
         source: The folder that holds `icu/` and `hosp/`.
+        times: What to make of the tables' times.
 
     Raises:
         TableNotFoundError: There is no `icu/icustays`.
         TableError: A table cannot be read.
     """
-    return build_cohort(
-        read_frame(source, "icu/icustays"), _optional(source, "hosp/patients"), _optional(source, "hosp/admissions")
-    )
+    stays, admissions = read_frame(source, "icu/icustays"), _optional(source, "hosp/admissions")
+    if times is not None:
+        stays = stays.assign(intime=times(stays["intime"]), outtime=times(stays["outtime"]))
+        admissions = None if admissions is None else admissions.assign(deathtime=times(admissions["deathtime"]))
+    return build_cohort(stays, _optional(source, "hosp/patients"), admissions)
 
 
 def ingest(

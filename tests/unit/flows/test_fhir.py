@@ -4,10 +4,10 @@ in tables."""
 import datetime as dt
 import json
 import random
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pyarrow as pa
@@ -19,7 +19,7 @@ from flows.icu.counts import add_counts
 from flows.icu.events import clean
 from flows.icu.windows import window_features
 from flows.sources.fhir import ingest_observations
-from flows.sources.fhir_table import DEFAULT_FHIR_TABLE, FhirTableError, fhir_id, load_fhir_table
+from flows.sources.fhir_table import DEFAULT_FHIR_TABLE, FhirTable, FhirTableError, fhir_id, load_fhir_table
 from flows.sources.files import TableError, TableNotFoundError, find_resources
 from flows.sources.folder import find_source, ingest_events, read_stays
 from flows.sources.mimic import EVENT_TABLES, ingest
@@ -91,6 +91,8 @@ def random_observation(rng: random.Random) -> dict[str, Any]:
     number = rng.choice([0, 0, 0, 1, 2, 3])
     return {
         "resourceType": "Observation",
+        "id": f"o-{rng.randint(1, 900)}",
+        "meta": {"versionId": str(rng.randint(1, 10**9)), "lastUpdated": "2150-01-01T00:00:00Z"},
         "status": rng.choices(["final", "preliminary", "corrected", "cancelled", "entered-in-error"], [9, 1, 1, 1, 1])[
             0
         ],
@@ -104,13 +106,15 @@ def random_observation(rng: random.Random) -> dict[str, Any]:
     }
 
 
-def expected_rows(line: str) -> tuple[str, list[tuple[Any, ...]]]:
+def expected_rows(line: str, newest: dict[str, int]) -> tuple[str, list[tuple[Any, ...]]]:
     """What becomes of an observation and its rows, by the models of fhir.resources."""
     found = Observation.model_validate_json(line)
     own = any(getattr(found, f"value{kind}") is not None for kind in ("Quantity", "Integer", "String"))
     parts = [*([found] if own or not found.component else []), *(found.component or [])]
     if found.status in ("entered-in-error", "cancelled"):
         return {"entered-in-error": "entered_in_error", "cancelled": "no_result"}[found.status], [()] * len(parts)
+    if int(found.meta.versionId) < newest[found.id]:
+        return "superseded", [()] * len(parts)
 
     def item(part: Any) -> int | None:
         for coding in part.code.coding:
@@ -146,8 +150,11 @@ def test_the_rows_are_those_of_an_independent_reader(name: str, tmp_path: Path) 
     resources = [random_observation(rng) for _ in range(1500)]
     frame, counts = read(write(tmp_path / name, resources))
     expected, tally = [], dict.fromkeys(counts, 0)
+    newest: dict[str, int] = {}
     for resource in resources:
-        dropped, rows = expected_rows(json.dumps(resource))
+        newest[resource["id"]] = max(newest.get(resource["id"], 0), int(resource["meta"]["versionId"]))
+    for resource in resources:
+        dropped, rows = expected_rows(json.dumps(resource), newest)
         tally["rows_in"] += len(rows)
         if dropped:
             tally[dropped] += len(rows)
@@ -194,18 +201,80 @@ def test_the_ucum_unit_decides(unit: str | None, value: float, canonical: float 
     assert cleaned.events["value"].tolist() == pytest.approx([canonical or float("nan")], nan_ok=True)
 
 
-def test_times_are_the_wall_clock_of_the_tables_zone(tmp_path: Path) -> None:
+def with_zone(tmp_path: Path, zone: str) -> FhirTable:
     path = tmp_path / "fhir.toml"
-    path.write_text(DEFAULT_FHIR_TABLE.read_text().replace('timezone = "UTC"', 'timezone = "America/New_York"'))
-    times = ["2150-07-01T12:00:00Z", "2150-01-01T12:00:00+01:00", "2150-01-01T12:00:00"]
+    path.write_text(DEFAULT_FHIR_TABLE.read_text().replace('timezone = "UTC"', f'timezone = "{zone}"'))
+    return load_fhir_table(path)
+
+
+def test_times_are_the_standard_time_of_the_tables_zone_the_whole_year(tmp_path: Path) -> None:
+    table = with_zone(tmp_path, "America/New_York")
+    times = ["2150-07-01T12:00:00Z", "2150-01-01T12:00:00+01:00", "2150-01-01T12:00:00", "2150-07-01T12:00:00"]
     source = write(tmp_path / "Observation.ndjson", [observation(effectiveDateTime=time) for time in times])
-    found = read(source, load_fhir_table(path))[0]["charttime"]
-    zone = ZoneInfo("America/New_York")
-    wanted = [dt.datetime.fromisoformat(time) for time in times]
-    assert found.tolist() == [t.astimezone(zone).replace(tzinfo=None) if t.tzinfo else t for t in wanted]
+    found = read(source, table)[0]["charttime"]
+    assert [f"{time:%m-%d %H}" for time in found] == ["07-01 07", "01-01 06", "01-01 12", "07-01 11"]
 
 
-@pytest.mark.parametrize("text", ["2150-07-01T12:00:00+0000", "2150-07-01T12:00Z", "2150-07-01T14:00+02:00"])
+@pytest.mark.parametrize(
+    ("zone", "clock", "standard"),
+    [
+        ("Europe/Berlin", "2150-10-25T02:30:00", "02:30"),  # shown twice: the later of the two
+        ("Europe/Berlin", "2150-10-25T01:30:00", "00:30"),
+        ("Europe/Berlin", "2150-10-25T03:30:00", "03:30"),
+        ("Europe/Berlin", "2150-03-29T02:30:00", "02:30"),  # never shown
+        ("Europe/Berlin", "2150-03-29T03:30:00", "02:30"),
+        ("Australia/Lord_Howe", "2150-10-04T02:15:00", "02:15"),  # by half an hour
+        ("Australia/Lord_Howe", "2150-10-04T02:45:00", "02:15"),
+        ("Asia/Kolkata", "2150-10-04T02:45:00", "02:45"),
+    ],
+)
+def test_a_clock_time_that_is_shown_twice_or_never_is_standard_time(
+    zone: str, clock: str, standard: str, tmp_path: Path
+) -> None:
+    table = with_zone(tmp_path, zone)
+    wanted = pd.Timestamp(f"{clock[:11]}{standard}")
+    assert table.time(clock) == wanted
+    # And so it is of the tables that lie beside.
+    other = pd.Timestamp("2150-06-01 12:00")
+    column = pd.Series([pd.Timestamp(clock), pd.NaT, other], dtype="datetime64[us]")
+    found = table.times(column)
+    assert found.tolist() == [wanted, pd.NaT, table.time(other.isoformat())]
+    assert found.dtype == column.dtype
+
+
+@pytest.mark.parametrize("stays", ["Encounter", "icustays"])
+@pytest.mark.parametrize(
+    ("begin", "clock", "late"),
+    [
+        # Six hours are over at 02:00 UTC, 20:00 + 6 h: clocks are put back, and forward, an hour before.
+        ("2150-10-24T19:00:00Z", "2150-10-24 21:00:00", "2150-10-25T01:45:00Z"),
+        ("2150-10-24T19:00:00Z", "2150-10-24 21:00:00", "2150-10-25T02:45:00+01:00"),
+        ("2150-03-28T20:00:00Z", "2150-03-28 21:00:00", "2150-03-29T02:45:00Z"),
+        ("2150-03-28T20:00:00Z", "2150-03-28 21:00:00", "2150-03-29T04:45:00"),
+    ],
+)
+def test_a_window_has_its_hours_in_the_nights_in_which_clocks_change(
+    begin: str, clock: str, late: str, stays: str, tmp_path: Path
+) -> None:
+    table = with_zone(tmp_path, "Europe/Berlin")
+    last = (dt.datetime.fromisoformat(begin) + dt.timedelta(hours=5, minutes=59)).isoformat()
+    write(tmp_path / "Observation.ndjson", [observation(effectiveDateTime=time) for time in (last, late)])
+    if stays == "Encounter":
+        resource = {"resourceType": "Encounter", "id": "70", "status": "in-progress", "period": {"start": begin}}
+        write(tmp_path / "Encounter.ndjson", [resource | {"subject": {"reference": "Patient/7"}}])
+    else:
+        (tmp_path / "icu").mkdir()
+        (tmp_path / "icu/icustays.csv").write_text(f"subject_id,stay_id,intime,outtime\n7,70,{clock},\n")
+    source = find_source(tmp_path, table)
+    cohort = read_stays(tmp_path, table)
+    frames = [frame for events in source.events for frame, _ in ingest_events(events, tmp_path, CATALOGUE, table)]
+    features = window_features(clean(frames, cohort.stays, CATALOGUE).events, cohort.stays, CATALOGUE)
+    assert features["heart_rate_count"].tolist()[:3] == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "text", ["2150-07-01T11:59:60Z", "2150-07-01T12:00:00+0000", "2150-07-01T12:00Z", "2150-07-01T14:00+02:00"]
+)
 def test_times_as_others_write_them(text: str, tmp_path: Path) -> None:
     assert one(tmp_path, effectiveDateTime=text)["charttime"] == pd.Timestamp("2150-07-01 12:00")
 
@@ -226,20 +295,83 @@ def test_a_uuid_is_the_same_in_any_case_as_id_and_as_urn(text: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "subject",
+    ("subject", "why"),
     [
-        {"reference": "Patient?identifier=http://host|7"},
-        {"reference": "#p1"},
-        {"identifier": {"value": "7"}},
-        {"reference": "Group/7"},
-        {"reference": 7},
-        None,
+        ({"reference": "Patient?identifier=http://host|7"}, "conditional"),
+        ({"reference": "#p1"}, "contained"),
+        ({"identifier": {"value": "7"}}, "logical"),
+        ({"reference": "Group/7"}, "other"),
+        ({"reference": 7}, "other"),
+        (None, "absent"),
     ],
-    ids=["conditional", "contained", "logical", "of a group", "malformed", "none"],
 )
-def test_a_subject_that_cannot_be_told_is_counted(subject: Any, tmp_path: Path) -> None:
-    frame, counts = read(write(tmp_path / "Observation.ndjson", [observation(subject=subject), observation()]))
+def test_a_subject_that_cannot_be_told_is_counted_and_so_is_why(subject: Any, why: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "Observation.ndjson", [observation(subject=subject), observation()])
+    frame, counts = read(path)
     assert (counts["unresolved_reference"], counts["passed_on"], len(frame)) == (1, 1, 1)
+    ((_, counted),) = ingest_observations(path, CATALOGUE, TABLE)
+    assert counted["references"] == {why: 1}
+
+
+# --- versions ---
+
+
+def version(number: str | None = None, updated: str | None = None, **elements: Any) -> dict[str, Any]:
+    meta = {key: text for key, text in (("versionId", number), ("lastUpdated", updated)) if text is not None}
+    return observation(id="0a8f2b1e-93d1-5d46-8f0e-0c7b1e5ab0f1", meta=meta, **elements)
+
+
+@pytest.mark.parametrize(
+    ("versions", "counted"),
+    [
+        # The value of the latest version, wherever it stands.
+        ([version("1"), version("2", **quantity(90, "/min"))], {"superseded": 1, "passed_on": 1, "value": 90}),
+        ([version("10", **quantity(90, "/min")), version("9")], {"superseded": 1, "passed_on": 1, "value": 90}),
+        (
+            [version("x9", "2150-01-02T00:30:00+02:00"), version("x1", "2150-01-01T23:00:00Z", **quantity(90, "/min"))],
+            {"superseded": 1, "passed_on": 1, "value": 90},
+        ),
+        # A retraction takes it back; and what was retracted may be corrected.
+        ([version("1"), version("2", status="entered-in-error")], {"superseded": 1, "entered_in_error": 1}),
+        ([version(status="entered-in-error"), version()], {"superseded": 1, "entered_in_error": 1}),
+        (
+            [version("1", status="entered-in-error"), version("2", **quantity(90, "/min"))],
+            {"entered_in_error": 1, "passed_on": 1, "value": 90},
+        ),
+        # Nothing says which one is later: the last that is read.
+        ([version(), version(**quantity(90, "/min"))], {"superseded": 1, "passed_on": 1, "value": 90}),
+        ([version("1", status="registered"), version("2")], {"no_result": 1, "passed_on": 1, "value": 80}),
+        # The correction of a patient who was mistaken for another.
+        (
+            [version("1"), version("2", subject={"reference": "Patient/8"}, **quantity(90, "/min"))],
+            {"superseded": 1, "passed_on": 1, "value": 90},
+        ),
+    ],
+)
+@pytest.mark.parametrize("files", [1, 2])
+def test_of_several_versions_of_an_observation_the_latest_counts(
+    versions: list[dict[str, Any]], counted: dict[str, int], files: int, tmp_path: Path
+) -> None:
+    versions[1]["id"] = versions[1]["id"].upper()
+    others = [observation(id=f"other-{n}") for n in range(3)]
+    if files == 1:
+        write(tmp_path / "Observation.ndjson", [*versions, *others])
+    else:
+        write(tmp_path / "Observation.000.ndjson", [others[0], versions[0]])
+        write(tmp_path / "Observation.001.ndjson", [versions[1], *others[1:]])
+    write(tmp_path / "Encounter.ndjson", [])
+    source = find_source(tmp_path, TABLE)
+    told = [pair for events in source.events for pair in ingest_events(events, tmp_path, CATALOGUE, TABLE)]
+    total = add_counts(*(counts for _, counts in told))["observations"]
+    expected = {"rows_in": 5, "passed_on": 3} | {key: n for key, n in counted.items() if key != "value"}
+    expected["passed_on"] = 3 + counted.get("passed_on", 0)
+    assert {key: n for key, n in total.items() if n} == expected
+    values = pd.concat(frame for frame, _ in told)["valuenum"].tolist()
+    assert sorted(values) == sorted([80.0] * 3 + ([float(counted["value"])] if "value" in counted else []))
+    assert list(total) == [
+        "rows_in", "entered_in_error", "no_result", "superseded", "unresolved_reference", "not_in_catalogue",
+        "passed_on",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["a/observation.JSONL", "b/c/x-Observation-1.ndjson.bz2", "Observation.ndjson.zst"])
@@ -369,6 +501,139 @@ def test_encounters_that_are_no_stays_are_left_out_and_counted(tmp_path: Path) -
     assert cohort.stays[["gender", "age"]].drop_duplicates().to_numpy().tolist() == [["F", 49.0]]
     counts = cohort.counts
     assert (counts["rows_in"], counts["entered_in_error"], counts["not_a_stay"], counts["no_intime"]) == (6, 1, 2, 1)
+
+
+# --- which Encounters are stays ---
+
+ICU = {"system": "http://terminology.hl7.org/CodeSystem/v3-RoleCode", "code": "ICU"}
+
+
+def inpatient(id: str | None = "1", places: Any = (), **elements: Any) -> dict[str, Any]:
+    """An Encounter of three days; a place is its location and the hours from and to which it lasted."""
+    start = dt.datetime(2150, 1, 1)
+    locations = [
+        {"location": location, "period": {
+            name: f"{start + dt.timedelta(hours=hour):%Y-%m-%dT%H:%M:%S}Z"
+            for name, hour in (("start", begin), ("end", end)) if hour is not None
+        }}
+        for location, begin, end in places
+    ]  # fmt: skip
+    resource = {
+        "resourceType": "Encounter",
+        "id": id,
+        "status": "finished",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+        "subject": {"reference": "Patient/7"},
+        "period": {"start": "2150-01-01T00:00:00Z", "end": "2150-01-04T00:00:00Z"},
+        "location": locations,
+        **elements,
+    }
+    return {key: element for key, element in resource.items() if element is not None}
+
+
+def hours(cohort: Any) -> list[tuple[float, float | None]]:
+    stays = cohort.stays.sort_values("intime")
+    since = [(stays[column] - pd.Timestamp("2150-01-01")) / pd.Timedelta("1h") for column in ("intime", "outtime")]
+    return [(begin, None if pd.isna(end) else end) for begin, end in zip(*since, strict=True)]
+
+
+def test_stays_are_the_times_in_an_icu_within_one_encounter(tmp_path: Path) -> None:
+    ward, bed_1, bed_2 = ({"reference": f"Location/{id}"} for id in ("ward", "bed-1", "bed-2"))
+    unit = {"reference": "Location/unit", "display": "MICU"}
+    locations = [
+        {"id": "unit", "type": [{"coding": [ICU]}]},
+        {"id": "bed-1", "partOf": unit},
+        {"id": "bed-2", "partOf": {"reference": "Location/bed-1"}},
+        {"id": "ward", "name": "Ward 3"},
+        {"id": "loop", "partOf": {"reference": "Location/loop"}},
+    ]
+    write(tmp_path / "Location.ndjson", [{"resourceType": "Location"} | location for location in locations])
+    moved = [(ward, 0, 5), (bed_1, 5, 20), (bed_2, 20, 30), (ward, 30, 40), (unit, 40, None)]
+    write(
+        tmp_path / "Encounter.ndjson",
+        [inpatient("1", moved), inpatient("2", [(ward, 0, 70)]), inpatient("3", [(unit, 3, 4)], status="planned")],
+    )
+    write(tmp_path / "Observation.ndjson", [observation()])
+    cohort = read_stays(tmp_path, TABLE)
+    assert hours(cohort) == [(5.0, 30.0), (40.0, 72.0)]  # a place that has no end ends with the Encounter
+    assert set(cohort.stays["hadm_id"]) == {1}
+    assert cohort.stays["stay_id"].is_unique
+    assert cohort.counts["not_a_stay"] == 2
+    assert cohort.counts["any_encounter"] == 0
+    assert cohort.warnings == ()
+    # A value of the Encounter belongs to the stay that was under way.
+    write(tmp_path / "Observation.ndjson", [observation(encounter={"reference": "Encounter/1"})])
+    (events,) = find_source(tmp_path, TABLE).events
+    frames = [frame for frame, _ in ingest_events(events, tmp_path, CATALOGUE, TABLE)]
+    kept = clean(frames, cohort.stays, CATALOGUE).events
+    assert kept["stay_id"].tolist() == cohort.stays.loc[cohort.stays["intime"].idxmin(), ["stay_id"]].tolist()
+
+
+def test_an_icu_may_be_told_by_a_name_or_a_physical_type(tmp_path: Path) -> None:
+    write(tmp_path / "Observation.ndjson", [observation()])
+    path = tmp_path / "fhir.toml"
+    names = 'stay_locations = ["Surgical ICU ", "s|icu", "Location/b"]'
+    path.write_text(re.sub(r"stay_locations = \[.*?\]", names, DEFAULT_FHIR_TABLE.read_text(), flags=re.S))
+    physical = inpatient("3", [({"display": "x"}, 9, 10)])
+    physical["location"][0]["physicalType"] = {"coding": [{"system": "s", "code": "ICU"}]}
+    # One place without times of its own is the whole Encounter's.
+    whole = inpatient("4", location=[{"location": {"reference": "Location/b"}}])
+    places = [({"display": "surgical icu"}, 1, 2), ({"display": "surgical icu"}, 4, 5)]
+    write(tmp_path / "Encounter.ndjson", [inpatient("1", places), physical, whole])
+    assert hours(read_stays(tmp_path, load_fhir_table(path))) == [(0.0, 72.0), (1.0, 2.0), (4.0, 5.0), (9.0, 10.0)]
+
+
+def test_where_nothing_tells_stays_from_other_encounters_it_is_said(tmp_path: Path) -> None:
+    write(tmp_path / "Observation.ndjson", [observation()])
+    write(tmp_path / "Encounter.ndjson", [inpatient(str(number)) for number in range(1, 13)])
+    cohort = read_stays(tmp_path, TABLE)
+    assert (len(cohort.stays), cohort.counts["any_encounter"], cohort.counts["not_a_stay"]) == (12, 12, 0)
+    (warning,) = cohort.warnings
+    assert "every Encounter was taken for an ICU stay (12 of them)" in warning
+    assert "stay_codes" in warning
+    # A file's name may tell it.
+    (tmp_path / "Encounter.ndjson").rename(tmp_path / "x-EncounterICU.ndjson")
+    cohort = read_stays(tmp_path, TABLE)
+    assert (len(cohort.stays), cohort.counts["any_encounter"], cohort.warnings) == (12, 0, ())
+
+
+@pytest.mark.parametrize("codes", ["[]", '["http://terminology.hl7.org/CodeSystem/v3-ActCode|IMP"]'])
+def test_an_encounter_or_patient_without_an_id_or_in_two_versions_stops_no_run(codes: str, tmp_path: Path) -> None:
+    def meta(number: int) -> dict[str, Any]:
+        return {"meta": {"versionId": str(number)}}
+
+    other = {"period": {"start": "2150-01-02T00:00:00Z", "end": "2150-01-03T00:00:00Z"}}
+    encounters = [
+        inpatient(None),
+        inpatient("2", **meta(1)),
+        inpatient("2", **meta(2), **other),
+        inpatient("3", **meta(1)),
+        inpatient("3", status="entered-in-error", **meta(2)),
+        inpatient("4"),
+        inpatient("4", **other),
+        inpatient("5"),
+        inpatient("5"),
+    ]
+    write(tmp_path / "Encounter.ndjson", encounters)
+    patients = [{"gender": "male"}, {"id": "7", **meta(2), "gender": "female"}, {"id": "7", **meta(1)}]
+    write(tmp_path / "Patient.ndjson", [{"resourceType": "Patient"} | patient for patient in patients])
+    write(tmp_path / "Observation.ndjson", [observation()])
+    path = tmp_path / "fhir.toml"
+    path.write_text(DEFAULT_FHIR_TABLE.read_text().replace("stay_codes = []", f"stay_codes = {codes}"))
+    cohort = read_stays(tmp_path, load_fhir_table(path))
+    assert cohort.stays["stay_id"].tolist() == [2, 5]
+    assert cohort.stays["intime"].dt.day.tolist() == [2, 1]
+    assert set(cohort.stays["gender"]) == {"F"}
+    counts = cohort.counts
+    reasons = ("no_id", "superseded", "entered_in_error", "several_rows", "repeated", "not_a_stay", "stays")
+    assert [counts[reason] for reason in reasons] == [1, 2, 1, 2, 1, 0, 2]
+    assert counts["rows_in"] == 9
+    assert (counts["patient_no_id"], counts["patient_superseded"]) == (1, 1)
+    said = "\n".join(cohort.warnings)
+    for line in (1, 2, 4):
+        assert f"line {line} of {tmp_path / 'Encounter.ndjson'}" in said
+    for line in (1, 3):
+        assert f"line {line} of {tmp_path / 'Patient.ndjson'}" in said
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,32 @@ def test_a_small_cell_of_the_cohort_is_not_the_difference_of_two_numbers():
     assert told["no_outtime"] is None  # seven have one
 
 
+def test_the_page_says_that_every_encounter_was_taken_and_why_subjects_could_not_be_told():
+    def document(errors):
+        ingested, cleaned = row_counts()
+        reasons = {"entered_in_error": errors, "unresolved_reference": 40, "superseded": 200, "not_in_catalogue": 0}
+        ingested |= {"observations": {"rows_in": 240 + errors, **reasons, "passed_on": 0}}
+        cleaned["tables"]["observations"] = {"rows_in": 0, "kept": 0, "dropped": {}}
+        return quality_document(
+            ingested=ingested | {"references": {"logical": 25, "contained": 15}},
+            cohort={"rows_in": 200, "stays": 200, "any_encounter": 200},
+            cleaned=cleaned,
+            features=count_features(make_features(200), CATALOGUE),
+            catalogue=CATALOGUE,
+            parameters={"date": "2024-01-01"},
+        )
+
+    shown = document(errors=0)
+    assert shown["unresolved_references"] == {"logical": 25, "contained": 15}
+    page = " ".join(quality_page(shown).split())
+    assert "every Encounter was taken for one (200)" in page
+    assert "logical 25, contained 15" in page
+    # Their sum is what would tell how many rows were entered in error.
+    hidden = document(errors=3)
+    assert hidden["tables"]["observations"]["dropped"]["unresolved_reference"] is None
+    assert hidden["unresolved_references"] == {"logical": None, "contained": None}
+
+
 def test_values_are_hidden_together_since_the_rows_kept_are_their_sum():
     ingested, cleaned = row_counts()
     for variable in cleaned["variables"].values():
