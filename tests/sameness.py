@@ -30,6 +30,8 @@ def identical(left: Any, right: Any) -> bool:
 def portrait(value: Any) -> Any:
     """The value as tuples of types and texts, which are equal only if the values are the same."""
     kind = type(value)
+    if kind in (str, int, bool):
+        return (kind, value)
     if value is None or value is pd.NA or value is pd.NaT:
         return ("missing", repr(value))
     if isinstance(value, enum.Enum):
@@ -84,6 +86,14 @@ def _column(values: Any) -> Any:
         return (_dtype(values.dtype), values.array.asi8.tobytes())
     if isinstance(values.dtype, pd.CategoricalDtype):
         return (_dtype(values.dtype), np.asarray(values.array.codes).tobytes())
+    if isinstance(values.dtype, pd.PeriodDtype):
+        return (_dtype(values.dtype), values.array.asi8.tobytes())
+    if isinstance(values.dtype, pd.StringDtype):
+        return (_dtype(values.dtype), tuple(values.array.to_numpy(dtype=object, na_value=None)))
+    numbers = getattr(values.dtype, "numpy_dtype", None)
+    if isinstance(numbers, np.dtype) and not isinstance(values.dtype, pd.ArrowDtype):  # with a mask
+        filled = values.array.to_numpy(dtype=numbers, na_value=numbers.type(0))
+        return (_dtype(values.dtype), values.array.isna().tobytes(), _numbers(filled))
     return (_dtype(values.dtype), _numbers(values.to_numpy()) if _is_numpy(values.dtype) else _each(values.array))
 
 

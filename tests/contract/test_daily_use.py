@@ -101,6 +101,8 @@ WAYS: dict[str, Callable[[PipelineStore], pd.DataFrame]] = {
 @pytest.mark.parametrize("rows", [3, 1_000, 120_000])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_frame_is_edited_used_and_uploaded_again(door: Door, format: str, way: str, rows: int) -> None:
+    if rows > 20_000 and door.scheme != "file":
+        rows = 20_000  # Several parts of a file are put together the same way wherever it lies.
     store, expected = door.store(format=format), stays(rows)
     store.upload(expected, "x")
     found = WAYS[way](store)

@@ -96,7 +96,7 @@ def plain(frame):
 
 
 @given(inputs())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_events_and_counts_equal_the_oracle(data):
     rows, stays, _, _ = data
     cleaned = clean([raw_frame(rows)], cohort_of(stays), CATALOGUE)
@@ -117,7 +117,7 @@ def test_events_and_counts_equal_the_oracle(data):
 
 
 @given(inputs())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_features_equal_the_oracle(data):
     rows, stays, window, horizon = data
     cohort = cohort_of(stays)
