@@ -166,6 +166,71 @@ def test_batches_get_their_items_and_the_runs_values(pipeline: StepFunctionsPipe
     assert output == [{"Items": [1, 2], "date": "2024"}, {"Items": [3], "date": "2024"}]
 
 
+@pytest.mark.parametrize("parameters", [{}, {"date": "x"}], ids=["plain", "merged"])
+def test_a_selector_and_the_runs_values_both_reach_the_children(
+    parameters: dict[str, Any], pipeline: StepFunctionsPipeline, function: Function
+) -> None:
+    selector = {
+        "run": "the user's own",
+        "where": {"ward.$": "$.ward", "path": "$.ward"},
+        "all": [{"patient.$": "$$.Map.Item.Value"}],
+        "place.$": "$$.Map.Item.Index",
+        "text": "{% $x %}",
+    }
+    step = MapStep("All", [PipelineStep("Each", function("echo"), parameters)], "$.patients", item_selector=selector)
+    given = {"patients": [{"id": 7}, {"id": 8}], "ward": "MICU", "date": "2024"}
+    run = {"date": "2024"} if parameters else {}
+    expected = {"run": "the user's own", "where": {"ward": "MICU", "path": "$.ward"}, "text": "{% $x %}"}
+    assert output_of(pipeline, step, given) == [
+        expected | {"all": [{"patient": patient}], "place": place} | run
+        for place, patient in enumerate(given["patients"])
+    ]
+
+
+@pytest.mark.parametrize("parameters", [{}, {"date": "x"}], ids=["plain", "merged"])
+def test_a_batch_gets_what_the_user_shares_and_the_runs_values(
+    parameters: dict[str, Any], pipeline: StepFunctionsPipeline, function: Function
+) -> None:
+    shared = {"run": 1, "ward.$": "$.ward"}
+    selected = {"id.$": "$$.Map.Item.Value.id"}
+    each = PipelineStep("Each", function("echo"), parameters)
+    step = MapStep("All", [each], "$.p", batch_size=2, batch_input=shared, item_selector=selected)
+    given = {"p": [{"id": 1, "x": 0}, {"id": 2}, {"id": 3}], "ward": "MICU", "date": "2024"}
+    run = {"date": "2024"} if parameters else {}
+    beside = {"BatchInput": {"run": 1, "ward": "MICU"}} | run
+    assert output_of(pipeline, step, given) == [
+        {"Items": [{"id": 1}, {"id": 2}]} | beside,
+        {"Items": [{"id": 3}]} | beside,
+    ]
+
+
+def test_the_rows_of_all_objects_below_a_prefix_are_items(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Function, bucket: str
+) -> None:
+    for number, row in enumerate(ROWS):
+        key = f"raw/2024/{number % 2}/{number}.jsonl"
+        aws.client("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps(row) + "\n")
+    items = S3Items(bucket, prefix="$.where", input_type="JSONL")
+    output = output_of(pipeline, MapStep("All", [PipelineStep("Each", function("echo"))], items), {"where": "raw/"})
+    assert sorted(output, key=lambda row: row["id"]) == ROWS
+
+
+def test_an_array_inside_an_object_and_other_csv_are_items(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Function, bucket: str
+) -> None:
+    each = [PipelineStep("Each", function("echo"), {"date": "x"})]
+    s3 = aws.client("s3")
+    s3.put_object(Bucket=bucket, Key="ward.json", Body=json.dumps({"wards": [{"patients": ROWS[:2]}]}))
+    nested = MapStep("All", each, S3Items(bucket, "ward.json", pointer="/wards/0/patients"))
+    assert [row["id"] for row in output_of(pipeline, nested, {})] == ["0", "1"]
+    s3.put_object(Bucket=bucket, Key="rows.csv", Body="7;MICU\n8;SICU\n")
+    headless = S3Items(bucket, "rows.csv", csv_headers=["id", "unit"], csv_delimiter="SEMICOLON")
+    assert output_of(pipeline, MapStep("All", each, headless), {"date": "2024"}) == [
+        {"id": "7", "unit": "MICU", "date": "2024"},
+        {"id": "8", "unit": "SICU", "date": "2024"},
+    ]
+
+
 def test_a_map_with_a_failed_child_fails_unless_it_is_tolerated(
     pipeline: StepFunctionsPipeline, aws: Emulator, function: Function, bucket: str
 ) -> None:

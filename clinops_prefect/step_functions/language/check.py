@@ -12,18 +12,19 @@ from typing import Any
 
 from clinops_prefect.step_functions.language.data import NAME_LENGTH, data_problems, json_problems, short
 from clinops_prefect.step_functions.language.integrations import integration_problems
-from clinops_prefect.step_functions.language.paths import is_dynamic, is_reference, keys_of, looks_dynamic, paths
+from clinops_prefect.step_functions.language.map_checks import map_problems
+from clinops_prefect.step_functions.language.map_states import input_state_of
+from clinops_prefect.step_functions.language.paths import keys_of, path_problems, paths
 from clinops_prefect.step_functions.language.states_language import (
     action_of,
     envelope_of,
     fail_state_of,
     free_form_field,
     has_own_paths,
-    input_state_of,
     kind_of,
     values_for_children,
 )
-from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep, Retry, S3Items, Step
+from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep, Retry, Step
 
 DEFINITION_BYTES = 1_048_576
 LONGEST_SECONDS = 99_999_999
@@ -124,7 +125,12 @@ def _of_step(step: Step, scope: set[str], *, express: bool) -> Iterator[str]:
     if not 1 <= len(step.name) <= NAME_LENGTH:
         yield f"its name has {len(step.name)} characters, and may have 1 to {NAME_LENGTH}"
     if isinstance(step, MapStep):
-        yield from _of_map(step, express=express)
+        if express:
+            yield "an Express execution cannot run a Distributed Map"
+        yield from map_problems(step, evaluated=bool(values_for_children(step)))
+        children = {child.name for child in step.steps}
+        for child in step.steps:
+            yield from _named(child, _of_step(child, children, express=step.execution_type == "EXPRESS"))
         yield from _of_retries(step.retry)
         yield from _of_catch(step, scope, evaluated=bool(values_for_children(step)))
         yield from _of_output(step)
@@ -141,7 +147,7 @@ def _of_step(step: Step, scope: set[str], *, express: bool) -> Iterator[str]:
     yield from _of_catch(step, scope, evaluated=not has_own_paths(step))
     yield from _of_output(step)
     data = list(data_problems(step.parameters, "parameters"))
-    yield from data or _of_paths(step.parameters, "parameters")
+    yield from data or path_problems(step.parameters, "parameters")
     if kind_of(step.resource) == "integration":
         yield from _of_request(step)
 
@@ -238,64 +244,4 @@ def _of_output(step: Step) -> Iterator[str]:
             yield (
                 "its parameters are JSONPath of your own (keys that end in '.$'), beside which AWS cannot keep what "
                 "flowed in like this: take the keys without '.$', or the function's ARN as the resource"
-            )
-
-
-def _of_paths(value: Any, where: str) -> Iterator[str]:
-    """What is wrong with keys that end in `.$`, at any depth."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str) or not key.endswith(".$"):
-                yield from _of_paths(item, f"{where}.{key}")
-                continue
-            if key.removesuffix(".$") in value:
-                yield f"{where} has {short(key)} beside {short(key.removesuffix('.$'))}, and AWS takes one of them"
-            if not isinstance(item, str) or not is_dynamic(item):
-                yield f"{where}.{key} is neither a path such as '$.date' nor an intrinsic function that AWS has"
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _of_paths(item, f"{where}[{index}]")
-
-
-def _of_map(step: MapStep, *, express: bool) -> Iterator[str]:
-    if express:
-        yield "an Express execution cannot run a Distributed Map"
-    if not step.steps:
-        yield "the map has no steps"
-    if not (math.isfinite(step.tolerated_failure_percentage) and 0 <= step.tolerated_failure_percentage <= 100):
-        yield f"tolerated_failure_percentage is {step.tolerated_failure_percentage}, and may be 0 to 100"
-    for name in ("max_concurrency", "batch_size"):
-        if getattr(step, name) < 0:
-            yield f"{name} is {getattr(step, name)}, and may not be negative"
-    if isinstance(step.items, S3Items):
-        yield from _of_items(step)
-    elif not is_reference(step.items):
-        yield f"items is {short(step.items)}, and must be an S3Items or a path such as '$.patients'"
-    if step.results and not step.results.bucket:
-        yield "results has no bucket"
-    scope = {child.name for child in step.steps}
-    for child in step.steps:
-        yield from _named(child, _of_step(child, scope, express=step.execution_type == "EXPRESS"))
-
-
-def _of_items(step: MapStep) -> Iterator[str]:
-    items, results = step.items, step.results
-    assert isinstance(items, S3Items)
-    if not items.bucket:
-        yield "items has no bucket"
-    if bool(items.key) == bool(items.prefix) and items.key:
-        yield "items has both a key and a prefix"
-    if items.key and not items.format():
-        yield "items has an input_type that its key's extension does not tell: set it"
-    if items.max_items < 0:
-        yield f"items' max_items is {items.max_items}, and may not be negative"
-    for value in (items.bucket, items.key, items.prefix, *((results.bucket, results.prefix) if results else ())):
-        if not looks_dynamic(value):
-            continue
-        if not is_dynamic(value):
-            yield f"items has {short(value)}, which is no path and no intrinsic function that AWS has"
-        elif not is_reference(value) and values_for_children(step):
-            yield (
-                f"items has {short(value)}, which cannot stand in a map whose steps have parameters: they make it "
-                "JSONata. Take a path such as '$.key', and compute it in the step before"
             )

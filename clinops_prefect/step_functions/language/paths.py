@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from clinops_prefect.step_functions.language.data import short
+
 INTRINSICS = {
     *("Array", "ArrayContains", "ArrayGetItem", "ArrayLength", "ArrayPartition", "ArrayRange", "ArrayUnique"),
     *("Base64Decode", "Base64Encode", "Format", "Hash", "JsonMerge", "JsonToString", "MathAdd", "MathRandom"),
@@ -88,6 +90,22 @@ def paths(value: Any) -> Iterator[Any]:
                     rest.append(item)
         elif isinstance(current, list | tuple):
             rest += current
+
+
+def path_problems(value: Any, where: str) -> Iterator[str]:
+    """What is wrong with keys that end in `.$`, at any depth."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str) or not key.endswith(".$"):
+                yield from path_problems(item, f"{where}.{key}")
+                continue
+            if key.removesuffix(".$") in value:
+                yield f"{where} has {short(key)} beside {short(key.removesuffix('.$'))}, and AWS takes one of them"
+            if not isinstance(item, str) or not is_dynamic(item):
+                yield f"{where}.{key} is neither a path such as '$.date' nor an intrinsic function that AWS has"
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from path_problems(item, f"{where}[{index}]")
 
 
 def _unquoted(text: str) -> str:

@@ -4,19 +4,18 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from clinops_prefect.step_functions.language.map_states import map_state, values_of_run
 from clinops_prefect.step_functions.language.merge import (
     EXECUTION_INPUT,
-    RUN_VARIABLE,
-    declared_input,
     inert,
     kept_input,
     merged_input,
     merged_output,
     nested_output,
 )
-from clinops_prefect.step_functions.language.paths import as_jsonata, keys_of, looks_dynamic, paths
-from clinops_prefect.step_functions.language.retries import retriers, task_retriers
-from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep, S3Items, Step
+from clinops_prefect.step_functions.language.paths import keys_of, paths
+from clinops_prefect.step_functions.language.retries import task_retriers
+from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep, Step
 
 # The variable that keeps the error that led to a handler, and the state that fails with it.
 _CAUGHT = "caught"
@@ -193,11 +192,6 @@ def _catcher(catcher: dict[str, Any], evaluated: bool, failing: frozenset[str]) 
     return rest | {"Output": nested_output(keys_of(path) or [], "$states.errorOutput")}
 
 
-def input_state_of(step: MapStep) -> str:
-    """The name of the state with which a map's children begin where the run's values are handed to them."""
-    return f"{step.name[:65]}: an item"
-
-
 def values_for_children(step: MapStep) -> list[str]:
     """The keys of the execution's input that a map hands to its children."""
     return list(dict.fromkeys(key for child in step.steps for key in declared_keys(child)))
@@ -205,74 +199,5 @@ def values_for_children(step: MapStep) -> list[str]:
 
 def _map(step: MapStep, partition: str) -> dict[str, Any]:
     keys = values_for_children(step)
-    config = {"ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": step.execution_type}}
-    given = f"${RUN_VARIABLE}" if keys else EXECUTION_INPUT
-    chain = _chain(step.steps, partition, in_map=True, given=given)
-    if keys:
-        chain = _with_input_state(step, chain)
-    state: dict[str, Any] = {"Type": "Map"}
-    if keys:
-        state["QueryLanguage"] = "JSONata"
-    state["ItemProcessor"] = config | chain
-    state["ToleratedFailurePercentage"] = float(step.tolerated_failure_percentage)
-    if step.max_concurrency:
-        state["MaxConcurrency"] = step.max_concurrency
-    if step.batch_size:
-        state["ItemBatcher"] = {"MaxItemsPerBatch": step.batch_size}
-        if keys:
-            state["ItemBatcher"]["BatchInput"] = {RUN_VARIABLE: declared_input(keys)}
-    elif keys:
-        state["ItemSelector"] = {"item": "{% $states.context.Map.Item.Value %}", RUN_VARIABLE: declared_input(keys)}
-    if not isinstance(step.items, str):
-        state["ItemReader"] = _reader(step.items, partition, evaluated=bool(keys))
-    elif keys:
-        state["Items"] = f"{{% {as_jsonata(step.items)} %}}"
-    else:
-        state["ItemsPath"] = step.items
-    if step.results:
-        where = {"Bucket": step.results.bucket, "Prefix": step.results.prefix}
-        state["ResultWriter"] = {"Resource": f"arn:{partition}:states:::s3:putObject", **_where(where, bool(keys))}
-    if step.output == "keep" or step.result_key:
-        if keys:
-            state["Output"] = kept_input("$states.result", step.result_key)
-        else:
-            state["ResultPath"] = f"$.{step.result_key}" if step.result_key else None
-    return state | ({"Retry": retriers(step.retry)} if step.retry else {})
-
-
-def _with_input_state(step: MapStep, chain: dict[str, Any]) -> dict[str, Any]:
-    """The children's states, after one that keeps the run's values as a variable and hands on the item alone."""
-    source, item = ("BatchInput.", '{"Items": $states.input.Items}') if step.batch_size else ("", "$states.input.item")
-    first = {
-        "Type": "Pass",
-        "QueryLanguage": "JSONata",
-        "Assign": {RUN_VARIABLE: f"{{% $states.input.{source}{RUN_VARIABLE} %}}"},
-        "Output": f"{{% {item} %}}",
-        "Next": chain["StartAt"],
-    }
-    return {"StartAt": input_state_of(step), "States": {input_state_of(step): first} | chain["States"]}
-
-
-def _reader(items: S3Items, partition: str, *, evaluated: bool) -> dict[str, Any]:
-    config: dict[str, Any] = {"MaxItems": items.max_items} if items.max_items else {}
-    if items.key:
-        operation, where = "getObject", {"Bucket": items.bucket, "Key": items.key}
-        config["InputType"] = items.format()
-        if items.format() == "CSV":
-            config["CSVHeaderLocation"] = "FIRST_ROW"
-    else:
-        operation, where = "listObjectsV2", {"Bucket": items.bucket, "Prefix": items.prefix}
-    reader = {"Resource": f"arn:{partition}:states:::s3:{operation}", **_where(where, evaluated)}
-    return reader | ({"ReaderConfig": config} if config else {})
-
-
-def _where(parameters: dict[str, str], evaluated: bool) -> dict[str, Any]:
-    """The parameters that are set: as JSONata, or with the key's `.$` where the value is a path or a function."""
-    given = {key: value for key, value in parameters.items() if value}
-    if evaluated:
-        paths_as = {
-            key: f"{{% {as_jsonata(value)} %}}" if looks_dynamic(value) else inert(value)
-            for key, value in given.items()
-        }
-        return {"Arguments": paths_as}
-    return {"Parameters": {f"{key}.$" if looks_dynamic(value) else key: value for key, value in given.items()}}
+    chain = _chain(step.steps, partition, in_map=True, given=values_of_run(keys))
+    return map_state(step, chain, keys, partition)

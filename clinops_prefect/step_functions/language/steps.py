@@ -155,10 +155,14 @@ class S3Items(_Part):
     Args:
         bucket: The bucket.
         key: The object that holds the items.
-        prefix: Instead of a key: each object below this prefix is an item (`{"Key": …, "Size": …, …}`).
+        prefix: Instead of a key: each object below this prefix, at any depth, is an item (`{"Key": …, "Size": …, …}`).
+            With an `input_type`, the objects are read, and each of their rows is an item.
         input_type: `JSON` (an array), `JSONL`, `CSV` (with a header line), `PARQUET`, or `MANIFEST` (an S3 inventory);
             empty, as the key's extension says.
         max_items: At most this many items; 0, all.
+        pointer: Where in a JSON object the array of items is, as a JSON Pointer: `/ward/patients`.
+        csv_headers: The names of the columns of a CSV file without a header line.
+        csv_delimiter: What separates the values of a CSV file.
     """
 
     bucket: str = Field(kw_only=False, description="The bucket.")
@@ -168,6 +172,11 @@ class S3Items(_Part):
         default="", description="The format of the object; empty, as its extension says."
     )
     max_items: int = Field(default=0, description="At most this many items; 0, all.")
+    pointer: str = Field(default="", description="Where in a JSON object the items are, such as /ward/patients.")
+    csv_headers: list[str] = Field(default_factory=list, description="The columns of a CSV file without a header line.")
+    csv_delimiter: Literal["COMMA", "PIPE", "SEMICOLON", "SPACE", "TAB"] = Field(
+        default="COMMA", description="What separates the values of a CSV file."
+    )
 
     def format(self) -> str:
         """The object's format: `input_type`, or what the key's extension says; empty when nothing says it."""
@@ -202,6 +211,9 @@ class MapStep(_Part):
         max_concurrency: How many children run at once; 0, as many as AWS allows (10,000).
         tolerated_failure_percentage: How many of the children may fail before the step does.
         batch_size: How many items one child gets, as `{"Items": […]}`; 0, one item as it is.
+        item_selector: What a child gets instead of its item, as a template. A key that ends in `.$` has a path:
+            `$$.Map.Item.Value` is the item, `$$.Map.Item.Index` its number, and `$` what flows into the map.
+        batch_input: What each batch gets beside its items, as `{"Items": […], "BatchInput": {…}}`; a template too.
         results: Where the children's outputs go; without it they are the step's output, of at most 256 KiB.
         execution_type: `STANDARD` children, or `EXPRESS` ones of at most five minutes each.
         comment: A remark, kept in the definition.
@@ -228,6 +240,12 @@ class MapStep(_Part):
         default="replace", description="What flows on: the children's outputs, or what flowed in."
     )
     result_key: str = Field(default="", description="Put the children's outputs under this key of what flowed in.")
+    item_selector: dict[Any, Any] = Field(
+        default_factory=dict, description="What a child gets instead of its item; keys that end in .$ have paths."
+    )
+    batch_input: dict[Any, Any] = Field(
+        default_factory=dict, description="What each batch gets beside its items; keys that end in .$ have paths."
+    )
 
 
 class Handler(_Part):

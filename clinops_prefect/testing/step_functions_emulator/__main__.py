@@ -20,7 +20,14 @@ from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from clinops_prefect.testing.step_functions_emulator import Emulator, executions, lambdas, maps, versions
+from clinops_prefect.testing.step_functions_emulator import (
+    Emulator,
+    executions,
+    lambdas,
+    map_definitions,
+    maps,
+    versions,
+)
 
 ECHO = "def handler(event, context):\n    return event\n"
 
@@ -95,7 +102,7 @@ def main() -> None:
     default_user_config["lambda"] = {"use_docker": False}
     # moto's Lambda runs nothing under a role that does not exist.
     iam_backends["123456789012"]["aws"].create_role("StepFunctionsRole", "{}", "/", None, "", [], None)
-    for part in (lambdas, executions, versions, maps):
+    for part in (lambdas, executions, versions, map_definitions, maps):
         part.install()
     application = Watched(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", arguments.port, application, threaded=True, request_handler=MotoRequestHandler)

@@ -6,6 +6,7 @@ the definition that an execution was started with; redrives.
 
 import datetime
 import json
+import re
 from typing import Any
 
 import jsonata
@@ -14,10 +15,12 @@ from moto.core.responses import ActionResult
 from moto.stepfunctions.parser.api import ExecutionStatus, HistoryEventType
 from moto.stepfunctions.parser.asl.jsonata import jsonata as engine
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
+from moto.stepfunctions.parser.asl.utils import json_path
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
 from moto.stepfunctions.parser.backend.execution_worker import ExecutionWorker
 from moto.stepfunctions.responses import StepFunctionResponse
 
+from clinops_prefect.step_functions.language.paths import is_reference
 from clinops_prefect.testing.step_functions_emulator import maps
 
 ENDED = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.ABORTED)
@@ -31,12 +34,21 @@ class ExecutionNotRedrivable(AWSError):
 def install() -> None:
     """Mend moto, in this process."""
     engine._eval_jsonata = lambda expression: jsonata.Jsonata(expression).evaluate(None)
+    json_path.parse = _parse_path
     StepFunctionResponse.get_execution_history = _history
     StepFunctionResponse.stop_execution = _stop
     StepFunctionResponse.redrive_execution = _redrive
     StepFunctionResponse.describe_state_machine_for_execution = _describe_machine
     _extend_describe()
     _keep_aborted()
+
+
+_parse_any_path: Any = json_path.parse
+
+
+def _parse_path(path: str) -> Any:
+    """A JSONPath, whose names may be what moto's own parser takes for operators: `$.where`, `$.patient-list`."""
+    return _parse_any_path(re.sub(r"\.([^.\[\]'\"]+)", r".'\1'", path) if is_reference(path) else path)
 
 
 def _now() -> datetime.datetime:

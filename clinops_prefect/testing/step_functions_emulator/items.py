@@ -35,7 +35,12 @@ def read_items(reader: dict[str, Any], where: dict[str, Any]) -> list[Any]:
     s3 = own_client("s3")
     if reader["Resource"].endswith(":s3:listObjectsV2"):
         pages = s3.get_paginator("list_objects_v2").paginate(**where)
-        items = [_listed(entry) for page in pages for entry in page.get("Contents", [])]
+        entries = [entry for page in pages for entry in page.get("Contents", [])]
+        if config.get("Transformation") == "LOAD_AND_FLATTEN":
+            bodies = (s3.get_object(Bucket=where["Bucket"], Key=entry["Key"])["Body"].read() for entry in entries)
+            items = [item for body in bodies for item in READERS[config["InputType"]](body, config)]
+        else:
+            items = [_listed(entry) for entry in entries]
     else:
         body = s3.get_object(**where)["Body"].read()
         kind = config["InputType"]
@@ -53,8 +58,11 @@ def _listed(entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _json(body: bytes, _config: dict[str, Any]) -> list[Any]:
+def _json(body: bytes, config: dict[str, Any]) -> list[Any]:
     items = json.loads(body)
+    for name in config.get("ItemsPointer", "").split("/")[1:]:
+        name = name.replace("~1", "/").replace("~0", "~")
+        items = items[int(name)] if isinstance(items, list) else items[name]
     if not isinstance(items, list):
         raise TypeError("a JSON file of items must be an array")
     return items
