@@ -6,6 +6,9 @@ from clinops_prefect import errors, registry
 
 if TYPE_CHECKING:
     from clinops_prefect.artifacts.info import ArtifactInfo as ArtifactInfo
+    from clinops_prefect.blocks.gcs import GCSPipelineStore as GCSPipelineStore
+    from clinops_prefect.blocks.local import LocalPipelineStore as LocalPipelineStore
+    from clinops_prefect.blocks.s3 import S3PipelineStore as S3PipelineStore
     from clinops_prefect.caching import FrameInputs as FrameInputs
     from clinops_prefect.results import DataFrameSerializer as DataFrameSerializer
     from clinops_prefect.step_functions import StepFunctionsPipeline as StepFunctionsPipeline
@@ -16,9 +19,6 @@ if TYPE_CHECKING:
     from clinops_prefect.step_functions.language.steps import S3Results as S3Results
     from clinops_prefect.storage_format import StorageFormat as StorageFormat
     from clinops_prefect.store import PipelineStore as PipelineStore
-    from clinops_prefect.stores.gcs import GCSPipelineStore as GCSPipelineStore
-    from clinops_prefect.stores.local import LocalPipelineStore as LocalPipelineStore
-    from clinops_prefect.stores.s3 import S3PipelineStore as S3PipelineStore
 from clinops_prefect.errors import *  # noqa: F403
 
 __version__ = "0.1.0"

@@ -1,14 +1,15 @@
-"""Artifact names: what is one, the object key it becomes under a prefix, and the way back.
+"""What may be stored under what: artifact names and the keys they become, and the metadata of an upload. Pure.
 
 A name is `/`-separated segments, such as `features/windows_2024_01`. The same grammar holds for every store, so that a
 pipeline moves from a folder to a bucket without renaming. Pure text: nothing here knows a backend.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from clinops_prefect.errors import InvalidArtifactNameError
+from clinops_prefect.errors import InvalidArtifactNameError, InvalidMetadataError
 
 # Cc: control characters. Cs: lone surrogates, which have no UTF-8. Zl, Zp: line separators, which split a log line.
 _REFUSED_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
@@ -17,7 +18,10 @@ _BIDI_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\
 # And those that nothing shows at all. Not the joiners, which Persian and emoji are written with, nor the other
 # characters that merely look alike, composed and decomposed ones among them: a name is what its bytes are, everywhere.
 _INVISIBLE = frozenset("\u00ad\u034f\u180e\u200b\u2060\u2061\u2062\u2063\u2064\u3164\ufeff\uffa0")
-
+# S3 lower-cases the keys, and carries 2 KB of keys and values together, of which the store takes some for itself.
+_METADATA_KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_METADATA_BYTES = 1_800
+RESERVED = "clinops-"
 
 # The same grammar for the form in the Prefect UI, which saves a block without asking this package.
 PREFIX_PATTERN = r"^(?!/)(?!.*//)(?!(.*/)?\.{1,2}(/|$))[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
@@ -95,6 +99,38 @@ def nearest(word: str, words: Iterable[str]) -> str:
     """A hint such as ` (did you mean 'region'?)`, empty when nothing is near."""
     found = get_close_matches(word, list(words), n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def check_metadata(metadata: dict[str, str] | None) -> dict[str, str]:
+    """A copy of the metadata, if every store can carry it.
+
+    Raises:
+        InvalidMetadataError: It cannot; the message names the key, never a value.
+    """
+    if metadata is not None and not isinstance(metadata, dict):
+        raise InvalidMetadataError(f"metadata must be a dictionary of texts, not {type(metadata).__name__}")
+    for key, value in (metadata or {}).items():
+        if not isinstance(key, str) or not _METADATA_KEY.fullmatch(key) or key.startswith(RESERVED):
+            raise InvalidMetadataError(
+                f"metadata key {key!r}: use lower-case letters, digits, '.', '_' and '-', and not {RESERVED!r} in front"
+            )
+        if not isinstance(value, str):
+            raise InvalidMetadataError(f"metadata {key!r} must be text, not {type(value).__name__}; use str(…)")
+        if not (value.isascii() and value.isprintable()) or value != value.strip():
+            raise InvalidMetadataError(
+                f"metadata {key!r} must be printable ASCII without space at either end: S3 carries no other"
+            )
+    size = sum(len(key) + len(value) for key, value in (metadata or {}).items())
+    if size > _METADATA_BYTES:
+        raise InvalidMetadataError(
+            f"the metadata has {size} bytes; S3 carries {_METADATA_BYTES}. Put long texts in a file"
+        )
+    return dict(metadata or {})
+
+
+def without_reserved(metadata: dict[str, str]) -> dict[str, str]:
+    """The caller's part of an object's metadata."""
+    return {key: value for key, value in metadata.items() if not key.startswith(RESERVED)}
 
 
 def _problem(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The one table of stores: scheme, block slug, class and extra. Everything that looks for a store reads it.
+"""The one table of stores: scheme, block slug, class, extra, documentation. Everything that looks for a store reads it.
 
 Another package adds a store by an entry point whose name is the scheme and whose value is the class:
 
@@ -21,6 +21,13 @@ GROUP = "clinops_prefect.stores"
 _PACKAGE = "clinops-prefect"
 # Extra -> the package of it that says whether it is installed.
 _EXTRAS = {"aws": "prefect_aws", "gcp": "prefect_gcp"}
+
+
+# Where the block types' pages in the Prefect UI point to.
+REPOSITORY = "https://github.com/chaitanyakasaraneni/clinops-prefect"
+# Prefect takes http(s) addresses only, so the logo cannot come along as data. Without a network the UI shows none.
+LOGO = f"{REPOSITORY}/raw/main/docs/logo.png"
+UI_GUIDE = f"{REPOSITORY}/blob/main/docs/guide-ui.md"
 
 
 class MissingPackageError(ImportError):
@@ -71,9 +78,9 @@ class RegisteredStore:
 
 
 STORES = (
-    RegisteredStore("file", "clinops_prefect.stores.local:LocalPipelineStore", known_slug="local-pipeline-store"),
-    RegisteredStore("gs", "clinops_prefect.stores.gcs:GCSPipelineStore", "gcp", known_slug="gcs-pipeline-store"),
-    RegisteredStore("s3", "clinops_prefect.stores.s3:S3PipelineStore", "aws", known_slug="s3-pipeline-store"),
+    RegisteredStore("file", "clinops_prefect.blocks.local:LocalPipelineStore", known_slug="local-pipeline-store"),
+    RegisteredStore("gs", "clinops_prefect.blocks.gcs:GCSPipelineStore", "gcp", known_slug="gcs-pipeline-store"),
+    RegisteredStore("s3", "clinops_prefect.blocks.s3:S3PipelineStore", "aws", known_slug="s3-pipeline-store"),
 )
 
 

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 from clinops_prefect import locations
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
-from clinops_prefect.backend import ObjectChangedError, ObjectExistsError
+from clinops_prefect.asynchronous import asynchronous, asynchronous_iterator
 from clinops_prefect.errors import (
     ArtifactExistsError,
     ArtifactNotFoundError,
     InvalidStoreError,
     ServiceUnavailableError,
 )
-from clinops_prefect.metadata import check_metadata
-from clinops_prefect.names import check_artifact_name, check_prefix, has_extension, join, name_of
+from clinops_prefect.names import check_artifact_name, check_metadata, check_prefix, has_extension, join, name_of
+from clinops_prefect.storage.backend import ObjectChangedError, ObjectExistsError
 from clinops_prefect.store_block import StoreBlock
-from clinops_prefect.twins import asynchronous, asynchronous_iterator
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, HttpUrl
 
 from clinops_prefect.artifacts import plain
 from clinops_prefect.artifacts.reader import ObjectReader
-from clinops_prefect.backend import Backend, ObjectChangedError
+from clinops_prefect.asynchronous import asynchronous
 from clinops_prefect.errors import (
     ArtifactDecodeError,
     ArtifactNotFoundError,
@@ -21,12 +21,12 @@ from clinops_prefect.errors import (
     InvalidArtifactNameError,
     ServiceUnavailableError,
 )
-from clinops_prefect.links import LOGO, UI_GUIDE
 from clinops_prefect.names import PREFIX_PATTERN, check_name, check_prefix, join
+from clinops_prefect.registry import LOGO, UI_GUIDE
 from clinops_prefect.saved_block import SavedBlock
+from clinops_prefect.storage.backend import Backend, ObjectChangedError
 from clinops_prefect.storage_format import StorageFormat
 from clinops_prefect.trust import check_result, noted_result, result_block
-from clinops_prefect.twins import asynchronous
 
 T = TypeVar("T")
 

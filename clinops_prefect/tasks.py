@@ -28,7 +28,7 @@ from clinops_prefect import lineage, locations, registry
 from clinops_prefect.errors import ArtifactExistsError, ArtifactNotFoundError, ServiceUnavailableError
 from clinops_prefect.frames.csv_options import CsvOptions
 from clinops_prefect.frames.selection import Filters
-from clinops_prefect.metadata import RESERVED, check_metadata
+from clinops_prefect.names import RESERVED, check_metadata
 from clinops_prefect.store import PipelineStore
 
 if TYPE_CHECKING:

@@ -22,14 +22,14 @@ from clinops_prefect.artifacts import plain
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.plain import CHECKSUM
 from clinops_prefect.artifacts.reader import ObjectReader
-from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError
 from clinops_prefect.errors import ArtifactDecodeError, ArtifactNotFoundError
 from clinops_prefect.frames import foreign_csv, table_csv
 from clinops_prefect.frames.builder import to_frame
 from clinops_prefect.frames.csv_options import CsvOptions, Options
 from clinops_prefect.frames.encoding import Encoded, dtypes_of
 from clinops_prefect.frames.selection import Filters, Selection
-from clinops_prefect.metadata import without_reserved
+from clinops_prefect.names import without_reserved
+from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectExistsError
 from clinops_prefect.storage_format import StorageFormat
 
 _SIDECAR = re.compile(r"\.[0-9a-f]{16}\.schema\.json")

@@ -5,9 +5,9 @@ import mimetypes
 from collections.abc import Iterator
 
 from clinops_prefect.artifacts.reader import ObjectReader
-from clinops_prefect.backend import Backend
 from clinops_prefect.errors import ArtifactDecodeError
-from clinops_prefect.metadata import RESERVED
+from clinops_prefect.names import RESERVED
+from clinops_prefect.storage.backend import Backend
 
 CHECKSUM = f"{RESERVED}sha256"
 _PIECE_BYTES = 4 << 20

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 
-from clinops_prefect import failures
-from clinops_prefect.backend import Backend, ObjectChangedError, ObjectInfo, PinnedObject
-from clinops_prefect.transfer import PART_BYTES, begin, together
+from clinops_prefect.network import failures
+from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectInfo, PinnedObject
+from clinops_prefect.storage.transfer import PART_BYTES, begin, together
 
 # What takes less time to move than to be answered.
 _SMALL_BYTES = 1 << 20

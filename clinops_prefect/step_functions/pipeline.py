@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict, HttpUrl
 
-from clinops_prefect.aws import aws_client
+from clinops_prefect.asynchronous import asynchronous, asynchronous_iterator
+from clinops_prefect.aws.clients import aws_client
 from clinops_prefect.errors import InvalidExecutionError
-from clinops_prefect.links import LOGO, UI_GUIDE
+from clinops_prefect.registry import LOGO, UI_GUIDE
 from clinops_prefect.step_functions.runs import running
 from clinops_prefect.step_functions.runs.cancellation import announce
 from clinops_prefect.step_functions.runs.job import StepFunctionsRun
@@ -17,7 +18,6 @@ from clinops_prefect.step_functions.runs.tasks import PipelineTask, task_of
 from clinops_prefect.step_functions.service import deployment, executions
 from clinops_prefect.step_functions.service import history as state_history
 from clinops_prefect.step_functions.state_machine import StateMachine
-from clinops_prefect.twins import asynchronous, asynchronous_iterator
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient

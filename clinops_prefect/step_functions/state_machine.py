@@ -9,9 +9,9 @@ from prefect.blocks.abstract import JobBlock
 from prefect_aws import AwsCredentials
 from pydantic import Field
 
-from clinops_prefect.endpoints import check_endpoint
 from clinops_prefect.errors import InvalidPipelineError
 from clinops_prefect.fields import protections
+from clinops_prefect.network.endpoints import check_endpoint
 from clinops_prefect.saved_block import SavedBlock
 from clinops_prefect.step_functions.language.check import (
     DEFINITION_BYTES,

@@ -18,7 +18,7 @@ from clinops_prefect import (
     PipelineStore,
     S3PipelineStore,
 )
-from clinops_prefect.stores import s3_backend
+from clinops_prefect.storage.s3 import backend as s3_backend
 from tests.contract.conftest import clouds
 from tests.contract.test_failures import OTHERS, READS
 from tests.contract.test_odd_answers import s3_error

@@ -15,7 +15,7 @@ from prefect_aws import AwsCredentials
 from prefect_aws.client_parameters import AwsClientParameters
 
 from clinops_prefect import InvalidStoreError, S3PipelineStore, ServiceUnavailableError
-from clinops_prefect.endpoints import InsecureEndpointError
+from clinops_prefect.network.endpoints import InsecureEndpointError
 from tests.contract.conftest import clouds
 from tests.doors import Door
 from tests.gallery import assert_same

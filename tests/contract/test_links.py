@@ -123,7 +123,7 @@ def test_a_file_system_without_hard_links_says_so_and_nothing_is_written(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As FAT answers; no such file system can be mounted here."""
-    monkeypatch.setattr("clinops_prefect.stores.atomic_file._CAN_BE_NAMELESS", False)
+    monkeypatch.setattr("clinops_prefect.storage.local.atomic_file._CAN_BE_NAMELESS", False)
 
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))

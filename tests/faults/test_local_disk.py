@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from clinops_prefect import AccessDeniedError, ArtifactNotFoundError, LocalPipelineStore, ServiceUnavailableError
-from clinops_prefect.stores import atomic_file
+from clinops_prefect.storage.local import atomic_file
 from tests.doors import LocalDoor
 from tests.faults.victim import start, version, write_again_and_again, write_named
 from tests.gallery import assert_same

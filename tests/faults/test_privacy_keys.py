@@ -9,7 +9,7 @@ from prefect_aws import AwsCredentials, MinIOCredentials
 from prefect_aws.client_parameters import AwsClientParameters
 
 from clinops_prefect import ClinopsPrefectError, GCSPipelineStore, PipelineStore, S3PipelineStore, StepFunctionsPipeline
-from clinops_prefect.stores import s3_backend
+from clinops_prefect.storage.s3 import backend as s3_backend
 from tests.doors import Door
 from tests.faults.canaries import SECRET
 from tests.proxy import Proxy

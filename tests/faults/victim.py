@@ -15,7 +15,7 @@ import pandas as pd
 
 # The stores by name: the package would import them, and their clouds' clients, in each victim anew.
 from clinops_prefect import GCSPipelineStore, LocalPipelineStore, PipelineStore, S3PipelineStore
-from clinops_prefect.stores import atomic_file
+from clinops_prefect.storage.local import atomic_file
 
 STORES = (GCSPipelineStore, LocalPipelineStore, S3PipelineStore)
 

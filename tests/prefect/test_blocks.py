@@ -160,7 +160,7 @@ def test_the_absence_of_a_cloud_costs_its_store_and_nothing_else(
     # The only line: Prefect prints a warning for what it cannot load.
     (line,) = run(code, server, path=str(path)).splitlines()
     module, slugs = json.loads(line)
-    assert module.startswith("<module 'clinops_prefect.blocks'")
+    assert module.startswith("<module 'clinops_prefect.collection'")
     assert set(slugs) == {name.lower().replace(" ", "-") for name in left}
 
 

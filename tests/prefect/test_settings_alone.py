@@ -48,7 +48,7 @@ def broken() -> None:
 if __name__ == "__main__":
     for each in (daily, broken):
         print(each(return_state=True).state_details.flow_run_id)
-    assert "clinops_prefect.blocks" in sys.modules, "as Prefect imports it with the block"
+    assert "clinops_prefect.collection" in sys.modules, "as Prefect imports it with the block"
 """
 READ = """
 import sys

@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from clinops_prefect import AccessDeniedError, ArtifactNotFoundError, ServiceUnavailableError
-from clinops_prefect.stores import s3_backend
+from clinops_prefect.blocks import s3
 from clinops_prefect.tasks import (
     adownload_artifact,
     alist_artifacts,
@@ -99,7 +99,7 @@ def test_a_missing_block_is_said_by_name() -> None:
 @pytest.fixture
 def flaky(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Door, Proxy]]:
     """A store whose requests can fail; each is made once, since boto3's own tries take half a minute."""
-    monkeypatch.setitem(s3_backend._CLIENT, "retries", {"mode": "standard", "total_max_attempts": 1})
+    monkeypatch.setitem(s3._CLIENT, "retries", {"mode": "standard", "total_max_attempts": 1})
     door = S3Door(s3_endpoint, f"test-{uuid4().hex[:12]}")
     with Proxy(s3_endpoint) as proxy:
         door.endpoint = proxy.url

@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 from botocore.utils import parse_timestamp
 
-from clinops_prefect.aws import _timestamp, aws_client
+from clinops_prefect.aws.clients import _timestamp, aws_client
 from tests.emulators import moto_server
 
 

@@ -22,7 +22,7 @@ from clinops_prefect import (
     ServiceUnavailableError,
     StepFunctionsPipeline,
 )
-from clinops_prefect.aws_errors import client_failure
+from clinops_prefect.aws.errors import client_failure
 from clinops_prefect.step_functions.service.errors import translated
 from clinops_prefect.tasks import download_artifact, list_artifacts, upload_artifact
 from tests.emulators import free_port

@@ -31,8 +31,6 @@ from clinops_prefect.errors import (
     OperationNotSupportedError,
     ServiceUnavailableError,
 )
-from clinops_prefect.stores.gcs_backend import GCSBackend
-from clinops_prefect.stores.s3_backend import S3Backend
 
 ALL = [getattr(errors, name) for name in errors.__all__]
 # As design.md draws them.
@@ -110,7 +108,7 @@ def _boto(kind: type[Exception]) -> Exception:
     "kind", [kind for kind in _classes(botocore.exceptions) if not issubclass(kind, Warning)], ids=lambda k: k.__name__
 )
 def test_every_error_of_botocore_is_translated(kind: type[Exception]) -> None:
-    translated = S3Backend(S3PipelineStore("b"))._translate(_boto(kind), "s3://b/x")
+    translated = S3PipelineStore("b")._backend()._translate(_boto(kind), "s3://b/x")
     assert isinstance(translated, ClinopsPrefectError)
     assert translated.uri.startswith("s3://b")
     # What the client itself finds damaged is said in our words.
@@ -139,7 +137,7 @@ _GOOGLE = [
     "kind", [kind for kind in _GOOGLE if not issubclass(kind, Warning)], ids=lambda k: f"{k.__module__}.{k.__name__}"
 )
 def test_every_error_of_googles_clients_is_translated(kind: type[Exception]) -> None:
-    translated = GCSBackend(GCSPipelineStore("b"))._translate(_google(kind), "gs://b/x")
+    translated = GCSPipelineStore("b")._backend()._translate(_google(kind), "gs://b/x")
     assert isinstance(translated, ClinopsPrefectError)
     assert translated.uri.startswith("gs://b")
 
@@ -185,7 +183,7 @@ def test_every_error_of_googles_clients_is_translated(kind: type[Exception]) -> 
 def test_s3s_codes_have_their_places(code: str, status: int, ours: type[ClinopsPrefectError]) -> None:
     answer = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
     error = botocore.exceptions.ClientError(answer, "PutObject")  # type: ignore[arg-type]
-    assert type(S3Backend(S3PipelineStore("b"))._translate(error, "s3://b/x")) is ours
+    assert type(S3PipelineStore("b")._backend()._translate(error, "s3://b/x")) is ours
 
 
 @pytest.mark.parametrize(
@@ -200,7 +198,7 @@ def test_s3s_codes_have_their_places(code: str, status: int, ours: type[ClinopsP
     ],
 )  # fmt: skip
 def test_cloud_storages_statuses_have_their_places(status: int, ours: type[ClinopsPrefectError]) -> None:
-    backend = GCSBackend(GCSPipelineStore("b"))
+    backend = GCSPipelineStore("b")._backend()
     response = requests.Response()
     response.status_code = status
     for error in (
@@ -222,7 +220,7 @@ def test_cloud_storages_statuses_have_their_places(status: int, ours: type[Clino
     ],
 )  # fmt: skip
 def test_cloud_storages_reasons_have_their_places(status: int, reason: object, ours: type[ClinopsPrefectError]) -> None:
-    backend = GCSBackend(GCSPipelineStore("b"))
+    backend = GCSPipelineStore("b")._backend()
     response = requests.Response()
     response.status_code = status
     response._content = json.dumps({"error": {"message": "m", "errors": [{"reason": reason}]}}).encode()
@@ -238,5 +236,5 @@ def test_cloud_storages_reasons_have_their_places(status: int, reason: object, o
 
 @pytest.mark.parametrize("error", [ValueError("theirs"), KeyError("x"), MemoryError(), AssertionError()])
 def test_what_is_no_vendors_error_is_left_alone(error: Exception) -> None:
-    assert S3Backend(S3PipelineStore("b"))._translate(error, "s3://b/x") is None
-    assert GCSBackend(GCSPipelineStore("b"))._translate(error, "gs://b/x") is None
+    assert S3PipelineStore("b")._backend()._translate(error, "s3://b/x") is None
+    assert GCSPipelineStore("b")._backend()._translate(error, "gs://b/x") is None

@@ -18,7 +18,7 @@ from clinops_prefect.frames import parquet_writer
 from clinops_prefect.frames.layout import to_arrow
 from clinops_prefect.frames.parquet_reader import ParquetReader
 from clinops_prefect.frames.seal import BLOCK_BYTES
-from clinops_prefect.stores.local import LocalBackend
+from clinops_prefect.storage.local.backend import LocalBackend
 
 ROWS = 210_000
 

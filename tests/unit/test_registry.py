@@ -67,7 +67,7 @@ def test_its_block_slug_is_known_and_prefect_finds_its_class(site: Path) -> None
     code = """
 from clinops_prefect import registry
 print(registry.by_slug("their-sftp-store").name)
-import clinops_prefect.blocks
+import clinops_prefect.collection
 from prefect.blocks.core import Block
 from prefect.utilities.dispatch import lookup_type
 print(lookup_type(Block, "their-sftp-store").__name__)
@@ -78,7 +78,7 @@ print(lookup_type(Block, "their-sftp-store").__name__)
 def test_what_another_distribution_misses_is_said_with_how_to_install_it_and_costs_only_its_store(site: Path) -> None:
     (site / "their_stores.py").write_text(STORE.format(requirement="import paramiko_that_is_not_there"))
     code = """
-import clinops_prefect.blocks
+import clinops_prefect.collection
 from clinops_prefect import registry, PipelineStore
 from clinops_prefect.tasks import open_store
 by_uri = (PipelineStore.from_uri, "sftp:///x"), (open_store, "sftp:///x")
@@ -100,7 +100,7 @@ print(type(PipelineStore.from_uri("/tmp/x")).__name__)
 def test_a_fault_of_another_distribution_is_said_as_its_own(site: Path, fault: str) -> None:
     (site / "their_stores.py").write_text(STORE.format(requirement=fault))
     code = """
-import clinops_prefect.blocks
+import clinops_prefect.collection
 from clinops_prefect import PipelineStore
 try:
     PipelineStore.from_uri("sftp:///x")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clinops_prefect.transfer import each_in_flight, in_parts, together
+from clinops_prefect.storage.transfer import each_in_flight, in_parts, together
 
 
 def test_together_keeps_the_order_and_works_at_once() -> None:

@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect_aws import AwsCredentials
 
-from clinops_prefect.aws import aws_client
+from clinops_prefect.aws.clients import aws_client
 from clinops_prefect.errors import ExecutionNotFoundError
 from clinops_prefect.step_functions.runs.flow_runs import run_ids, with_subflows
 from clinops_prefect.step_functions.runs.progress import artifact

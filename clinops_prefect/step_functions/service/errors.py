@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
-from clinops_prefect.aws_errors import client_failure
+from clinops_prefect.aws.errors import client_failure
 from clinops_prefect.errors import (
     AccessDeniedError,
     ClinopsPrefectError,

@@ -1,33 +1,25 @@
-"""Artifacts in a directory: no account, no network, the same interface."""
+"""Files below a directory, as the objects of a store."""
 
 import errno
 import json
+import logging
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
-from urllib.parse import unquote_to_bytes
+from typing import BinaryIO
 
-from prefect.logging import get_logger
-from pydantic import Field
-
-from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo
 from clinops_prefect.errors import (
     AccessDeniedError,
     ArtifactNotFoundError,
     InvalidArtifactNameError,
-    InvalidStoreError,
     OperationNotSupportedError,
     ServiceUnavailableError,
 )
-from clinops_prefect.locations import shown
-from clinops_prefect.store import PipelineStore
-from clinops_prefect.store_block import run_logger
-from clinops_prefect.stores.atomic_file import TEMPORARY, AtomicFile, remove_empty
+from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo
+from clinops_prefect.storage.local.atomic_file import TEMPORARY, AtomicFile, remove_empty
 
 # An object's metadata lives in an extended attribute: it comes and goes with the file, in one rename.
 _ATTRIBUTE = "user.clinops"
@@ -35,13 +27,17 @@ _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # What FAT, and some network file systems, say of a hard link.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _PIECE_BYTES = 8 << 20
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-# A percent sign that encodes nothing, or a slash, or the byte that ends a path.
-_BAD_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}|%2[fF]|%00")
+# Prefect's logger of that name, whose lines are on a run's page; Prefect is not imported for it.
+_logger = logging.getLogger("prefect.clinops_prefect")
 
 
 class LocalBackend(Backend):
-    """Files below a root, and behind the symbolic links in it."""
+    """Files below a root, and behind the symbolic links in it.
+
+    Args:
+        root: The directory.
+        made: Called when a write has created the root, which nobody had before.
+    """
 
     service = "file system"
 
@@ -49,8 +45,9 @@ class LocalBackend(Backend):
     # A file name may have 255 bytes on every file system in use.
     segment_bytes = 255
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, made: Callable[[], None] = lambda: None) -> None:
         self.root = root
+        self._made = made
 
     def uri(self, key: str) -> str:
         return (self.root / key).as_uri()
@@ -83,8 +80,7 @@ class LocalBackend(Backend):
         except IsADirectoryError:
             raise InvalidArtifactNameError(f"{self.uri(key)} is a directory", uri=self.uri(key)) from None
         if is_new:
-            # Whoever mistyped a path, or started the flow in another folder, learns where the data went.
-            run_logger().info("the store made the new folder %s", ascii(os.fspath(self.root))[1:-1])
+            self._made()
 
     def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo]:
         self._check_version(key, version)
@@ -193,26 +189,9 @@ class LocalBackend(Backend):
             if isinstance(error, OSError) and error.errno not in (errno.ENOTSUP, errno.ENOSYS):
                 raise
             # macOS and a few file systems have none. Parquet carries its own checksum and metadata; the rest does not.
-            get_logger("clinops_prefect").warning(
+            _logger.warning(
                 "%s keeps no extended attributes: CSV and plain files are stored without a checksum", self.root
             )
-
-
-def _path_of(location: str) -> str:
-    """The path that stands behind `file://` in a URI."""
-    host, slash, path = location.partition("/")
-    if host.casefold() not in ("", "localhost"):
-        raise InvalidStoreError(
-            f"file://{host} means a folder of the machine {host!r}; did you mean {shown(f'file:///{host}{slash}{path}')}?"
-        )
-    if not slash:
-        raise InvalidStoreError("file:// has no path: write file:///srv/data")
-    if bad := _BAD_ENCODING.search(path):
-        raise InvalidStoreError(
-            f"{shown(f'file:///{path}')} has {bad[0]!r} in it, which is no character of a file's name; write a percent "
-            "sign as %25"
-        )
-    return f"/{os.fsdecode(unquote_to_bytes(path))}"
 
 
 def _is(kind: Callable[[], bool]) -> bool:
@@ -235,64 +214,3 @@ def _metadata(descriptor: int) -> dict[str, str]:
 
 def _pin(status: os.stat_result) -> str:
     return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
-
-
-class LocalPipelineStore(PipelineStore):
-    """Hand DataFrames from step to step through a directory: the default, with no account and no network.
-
-    Symbolic links in the directory are followed, wherever they lead: who may make links there decides what the store
-    reaches. No name leaves the directory by itself, and the store never makes a link. To overwrite or delete an
-    artifact that is itself a link replaces or removes the link, not what it leads to.
-
-    Attributes:
-        directory: The directory; created by the first write.
-        prefix: The path below it for everything the store writes.
-        format: Parquet, or CSV.
-        allow_pickle: Whether Prefect results may be read with a serializer that can run code.
-
-    Example:
-        Load a saved store and pass a frame on:
-        ```python
-        from clinops_prefect import LocalPipelineStore
-
-        store = LocalPipelineStore.load("BLOCK_NAME")
-        store.upload(windows_df, "features/windows_2024_01")
-        windows_df = store.download("features/windows_2024_01")
-        ```
-    """
-
-    _block_type_name = "Local Pipeline Store"
-    _block_type_slug = "local-pipeline-store"
-    _first_field: ClassVar[str] = "directory"
-
-    directory: str = Field(
-        description="The directory that holds the artifacts; created by the first write.",
-        json_schema_extra={"position": 0},
-    )
-
-    def __init__(self, directory: str | os.PathLike[str] | None = None, /, **data: Any) -> None:
-        if isinstance(data.get("directory"), os.PathLike):
-            data["directory"] = os.fspath(data["directory"])
-        super().__init__(None if directory is None else os.fspath(directory), **data)
-        if _URI.match(self.directory):
-            raise InvalidStoreError(
-                f"the directory {shown(self.directory)} is a URI: use PipelineStore.from_uri, or that scheme's store"
-            )
-
-    @classmethod
-    def _at(cls, location: str, *, is_uri: bool, **fields: Any) -> "LocalPipelineStore":
-        return cls(_path_of(location) if is_uri else location, **fields)
-
-    @classmethod
-    def _backend_type(cls) -> type[Backend]:
-        return LocalBackend
-
-    def _backend(self) -> LocalBackend:
-        if not self.directory:
-            raise InvalidStoreError("the directory of a LocalPipelineStore is empty: give a path, such as './data'")
-        try:
-            return LocalBackend(Path(self.directory).expanduser().absolute())
-        except RuntimeError:
-            raise InvalidStoreError(
-                f"the directory {self.directory!r} begins with the home directory of a user who has none"
-            ) from None

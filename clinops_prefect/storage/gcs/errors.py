@@ -8,7 +8,6 @@ from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from google.cloud.storage import exceptions as storage_errors
 
-from clinops_prefect import failures
 from clinops_prefect.errors import (
     AccessDeniedError,
     BucketNotFoundError,
@@ -17,6 +16,7 @@ from clinops_prefect.errors import (
     InvalidStoreError,
     ServiceUnavailableError,
 )
+from clinops_prefect.network import failures
 
 SERVICE = "Cloud Storage"
 AUTHORITY = "for a private authority set REQUESTS_CA_BUNDLE to its certificate"

@@ -15,11 +15,11 @@ from botocore.exceptions import ConnectionClosedError
 from botocore.utils import parse_timestamp
 from prefect_aws import AwsCredentials, MinIOCredentials
 
-from clinops_prefect.aws_errors import setup_failure
-from clinops_prefect.clients import cached_client, fingerprint
-from clinops_prefect.endpoints import check_endpoint
+from clinops_prefect.aws.errors import setup_failure
 from clinops_prefect.errors import ClinopsPrefectError, InvalidPipelineError, InvalidStoreError
-from clinops_prefect.failures import is_settled
+from clinops_prefect.network.clients import cached_client, fingerprint
+from clinops_prefect.network.endpoints import check_endpoint
+from clinops_prefect.network.failures import is_settled
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -1,23 +1,22 @@
 """Objects of an S3 bucket: AWS, MinIO, and whatever speaks S3."""
 
+import logging
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from botocore import exceptions as boto
-from prefect.logging import get_logger
 
-from clinops_prefect import failures
-from clinops_prefect.aws import aws_client
-from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo
 from clinops_prefect.errors import (
     ArtifactNotFoundError,
     ServiceUnavailableError,
 )
-from clinops_prefect.metadata import RESERVED
-from clinops_prefect.stores.s3_errors import (
+from clinops_prefect.names import RESERVED
+from clinops_prefect.network import failures
+from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo
+from clinops_prefect.storage.s3.errors import (
     AUTHORITY,
     NO_BUCKET,
     NOT_FOUND,
@@ -28,23 +27,13 @@ from clinops_prefect.stores.s3_errors import (
     status_of,
     translated,
 )
-from clinops_prefect.transfer import PART_BYTES, each_in_flight, together, whole_or_parts
+from clinops_prefect.storage.transfer import PART_BYTES, each_in_flight, together, whole_or_parts
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from clinops_prefect.stores.s3 import S3PipelineStore
-
-# A service that accepts and never answers costs five times twenty seconds; S3 itself keeps a long completion or copy
-# alive by sending white space. "legacy" counts the tries of each request by itself. The other modes share one quota
-# among all requests of a client, which lives as long as the process: outages use the quota up, and nothing is retried.
-_CLIENT = {
-    "retries": {"mode": "legacy", "total_max_attempts": 5},
-    "connect_timeout": 5,
-    "read_timeout": 20,
-    "max_pool_connections": 64,
-}
-_CHECKSUMS = ("request_checksum_calculation", "response_checksum_validation")
+# Prefect's logger of that name, whose lines are on a run's page; Prefect is not imported for it.
+_logger = logging.getLogger("prefect.clinops_prefect")
 # Says whose the object is, for a conditional write whose answer was lost and whose retry finds it there.
 _WRITE_ID = f"{RESERVED}write-id"
 # CopyObject takes no more; a larger object is copied in parts.
@@ -56,33 +45,34 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 class S3Backend(Backend):
-    """Objects of one bucket."""
+    """Objects of one bucket.
+
+    Args:
+        bucket: The bucket, or the ARN of an access point.
+        client: Gives the process's client. Asked for each request, so that a backend can be pickled and kept.
+        request_payer: Whether the caller pays for the requests.
+        kms_key_id: A KMS key to encrypt with; empty, the bucket's default.
+    """
 
     service = SERVICE
     authority = AUTHORITY
     unversioned = "null"
 
-    def __init__(self, store: "S3PipelineStore") -> None:
-        self._store = store
-        self._bucket = store.bucket
+    def __init__(
+        self, bucket: str, client: "Callable[[], S3Client]", *, request_payer: bool = False, kms_key_id: str = ""
+    ) -> None:
+        self._bucket = bucket
+        self._client = client
+        self._kms_key_id = kms_key_id
         # Of every request: without the payer, a Requester Pays bucket refuses it.
-        self._to: dict[str, Any] = {"Bucket": store.bucket}
-        if store.request_payer:
+        self._to: dict[str, Any] = {"Bucket": bucket}
+        if request_payer:
             self._to["RequestPayer"] = "requester"
 
     @property
     def client(self) -> "S3Client":
         """The process's client for this configuration."""
-        store = self._store
-        return aws_client(
-            "s3",
-            region=store.region,
-            profile=store.profile,
-            credentials=store.credentials,
-            endpoint_url=store.endpoint_url,
-            allow_http=store.allow_http,
-            config=_CLIENT | (dict.fromkeys(_CHECKSUMS, store.checksums) if store.checksums else {}),
-        )
+        return self._client()
 
     def uri(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"
@@ -287,14 +277,14 @@ class S3Backend(Backend):
         except (boto.BotoCoreError, boto.ClientError) as error:
             if isinstance(error, boto.ClientError) and code_of(error) == "NoSuchUpload":
                 return  # it was completed or aborted before
-            get_logger("clinops_prefect").warning(
+            _logger.warning(
                 "%s: the upload %s failed and could not be aborted (%s); its parts stay until it is, or until a "
                 "lifecycle rule with AbortIncompleteMultipartUpload removes them",
                 self.uri(upload["Key"]), upload["UploadId"], type(error).__name__,
             )  # fmt: skip
 
     def _encryption(self) -> dict[str, Any]:
-        key = self._store.kms_key_id
+        key = self._kms_key_id
         return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
 
     def _check_bucket(self) -> None:

@@ -3,8 +3,7 @@
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from clinops_prefect import failures
-from clinops_prefect.aws_errors import CREDENTIAL_ERRORS, client_failure
+from clinops_prefect.aws.errors import CREDENTIAL_ERRORS, client_failure
 from clinops_prefect.errors import (
     ArtifactDecodeError,
     ArtifactNotFoundError,
@@ -15,6 +14,7 @@ from clinops_prefect.errors import (
     InvalidStoreError,
     ServiceUnavailableError,
 )
+from clinops_prefect.network import failures
 
 SERVICE = "S3"
 AUTHORITY = (

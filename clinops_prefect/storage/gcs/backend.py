@@ -1,29 +1,25 @@
 """Objects of a Google Cloud Storage bucket."""
 
-import os
 import uuid
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from google.api_core import exceptions as api
 from google.cloud import storage
 from google.cloud.storage import exceptions as storage_errors
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from clinops_prefect import failures
-from clinops_prefect.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo, PinnedObject
-from clinops_prefect.clients import cached_client, fingerprint
 from clinops_prefect.errors import (
     ArtifactNotFoundError,
     ServiceUnavailableError,
 )
-from clinops_prefect.metadata import RESERVED
-from clinops_prefect.stores.gcs_errors import AUTHORITY, SERVICE, may_pass, no_bucket, translated
-from clinops_prefect.stores.gcs_upload import upload_parts
-from clinops_prefect.transfer import whole_or_parts
+from clinops_prefect.names import RESERVED
+from clinops_prefect.network import failures
+from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo, PinnedObject
+from clinops_prefect.storage.gcs.errors import AUTHORITY, SERVICE, may_pass, no_bucket, translated
+from clinops_prefect.storage.gcs.upload import upload_parts
+from clinops_prefect.storage.transfer import whole_or_parts
 
-if TYPE_CHECKING:
-    from clinops_prefect.stores.gcs import GCSPipelineStore
 _WRITE_ID = f"{RESERVED}write-id"
 # Retried for this long in all, with back-off; the client's default of two minutes is long for a task that is retried.
 _RETRY = DEFAULT_RETRY.with_timeout(25.0).with_delay(initial=0.5, multiplier=2.0, maximum=8.0).with_predicate(may_pass)
@@ -34,32 +30,40 @@ _OPEN_TRIES = 5
 _BODY_TRIES = 3
 # A resumable upload waits for the server's answer after each part: few and large ones wait less.
 _PART_BYTES = 16 << 20
-_READ_FROM_ENVIRONMENT = ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT")
 
 
 class GCSBackend(Backend):
-    """Objects of one bucket."""
+    """Objects of one bucket.
+
+    Args:
+        bucket: The bucket.
+        client: Gives the process's client. Asked for each request, so that a backend can be pickled and kept.
+        user_project: The project that pays for the requests; empty, the bucket's.
+        kms_key_name: A Cloud KMS key to encrypt with; empty, the bucket's default.
+    """
 
     service = SERVICE
     authority = AUTHORITY
 
-    def __init__(self, store: "GCSPipelineStore") -> None:
-        self._store = store
+    def __init__(
+        self, bucket: str, client: Callable[[], storage.Client], *, user_project: str = "", kms_key_name: str = ""
+    ) -> None:
+        self._name = bucket
+        self._client = client
+        self._user_project = user_project or None
+        self._kms_key_name = kms_key_name or None
 
     @property
     def client(self) -> storage.Client:
         """The process's client for this configuration."""
-        store = self._store
-        environment = tuple(os.environ.get(name) for name in _READ_FROM_ENVIRONMENT)
-        who = (store.credentials_path, fingerprint(store.credentials), store.project)
-        return cached_client(("gcs", *who, store.endpoint_url, environment), store._connect)
+        return self._client()
 
     @property
     def _bucket(self) -> storage.Bucket:
-        return self.client.bucket(self._store.bucket, user_project=self._store.user_project or None)
+        return self.client.bucket(self._name, user_project=self._user_project)
 
     def uri(self, key: str) -> str:
-        return f"gs://{self._store.bucket}/{key}"
+        return f"gs://{self._name}/{key}"
 
     def _blob(self, key: str, **options: Any) -> storage.Blob:
         return self._bucket.blob(key, **options)
@@ -67,7 +71,7 @@ class GCSBackend(Backend):
     def _write(
         self, key: str, chunks: Iterator[bytes], content_type: str, metadata: dict[str, str], overwrite: bool
     ) -> None:
-        blob = self._blob(key, chunk_size=_PART_BYTES, kms_key_name=self._store.kms_key_name or None)
+        blob = self._blob(key, chunk_size=_PART_BYTES, kms_key_name=self._kms_key_name)
         write_id = uuid.uuid4().hex
         blob.metadata = {**metadata, _WRITE_ID: write_id}
         options: dict[str, Any] = {"content_type": content_type, "retry": _RETRY, "timeout": _TIMEOUT}
@@ -196,7 +200,7 @@ class GCSBackend(Backend):
 
     def _copy(self, source: str, target: str) -> None:
         self._head(source, "")
-        copy = self._blob(target, kms_key_name=self._store.kms_key_name or None)
+        copy = self._blob(target, kms_key_name=self._kms_key_name)
         token = None
         while True:
             token, copied, size = copy.rewrite(self._blob(source), token=token, retry=_RETRY, timeout=_TIMEOUT)
@@ -210,9 +214,9 @@ class GCSBackend(Backend):
             # Not `bucket.exists()`: it takes a permission that who may read and write objects often has not.
             next(iter(self.client.list_blobs(self._bucket, max_results=1, retry=_RETRY, timeout=_TIMEOUT)), None)
         except api.NotFound as error:
-            raise no_bucket(self._store.bucket) from error
+            raise no_bucket(self._name) from error
         except api.Forbidden:
             pass  # not permitted to look: the bucket is there, then
 
     def _translate(self, error: Exception, uri: str) -> Exception | None:
-        return translated(error, uri, self._store.bucket)
+        return translated(error, uri, self._name)

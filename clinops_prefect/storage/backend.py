@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from clinops_prefect import failures
 from clinops_prefect.errors import ArtifactNotFoundError, ClinopsPrefectError, OperationNotSupportedError
+from clinops_prefect.network import failures
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,11 @@ class Backend(abc.ABC):
     def _translated(self, key: str) -> Iterator[None]:
         try:
             yield
-        except (ClinopsPrefectError, ObjectChangedError, ObjectExistsError, _ChunksFailed):
+        except ClinopsPrefectError as error:
+            # Whoever makes a client does not know what it is for.
+            error.uri = error.uri or self.uri(key)
+            raise
+        except (ObjectChangedError, ObjectExistsError, _ChunksFailed):
             raise
         except Exception as error:
             # The chunks' own errors are shielded, so all others come from the service or from its client.

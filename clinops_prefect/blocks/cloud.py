@@ -7,9 +7,9 @@ from typing import Any, Self, TypeVar
 from pydantic import Field
 
 from clinops_prefect import registry
-from clinops_prefect.endpoints import check_endpoint
 from clinops_prefect.errors import InvalidStoreError
 from clinops_prefect.locations import shown
+from clinops_prefect.network.endpoints import check_endpoint
 from clinops_prefect.store import PipelineStore
 
 T = TypeVar("T")

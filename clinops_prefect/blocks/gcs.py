@@ -1,25 +1,14 @@
 """Artifacts in a Google Cloud Storage bucket."""
 
-import os
-from pathlib import Path
-from typing import Any
+import functools
 
-import google.auth
-from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
 from prefect_gcp import GcpCredentials
 from pydantic import Field
 
-from clinops_prefect.backend import Backend
-from clinops_prefect.endpoints import is_loopback
-from clinops_prefect.errors import (
-    AccessDeniedError,
-)
-from clinops_prefect.stores.cloud import CloudPipelineStore
-from clinops_prefect.stores.gcs_backend import GCSBackend
-from clinops_prefect.stores.gcs_connections import Adapter
-
-_SCOPES = ["https://www.googleapis.com/auth/devstorage.read_write"]
+from clinops_prefect.blocks.cloud import CloudPipelineStore
+from clinops_prefect.storage.backend import Backend
+from clinops_prefect.storage.gcs.backend import GCSBackend
+from clinops_prefect.storage.gcs.connections import gcs_client
 
 
 class GCSPipelineStore(CloudPipelineStore):
@@ -95,31 +84,12 @@ class GCSPipelineStore(CloudPipelineStore):
         return GCSBackend
 
     def _backend(self) -> GCSBackend:
-        return GCSBackend(self)
-
-    def _connect(self) -> storage.Client:
-        endpoint = self.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
-        if endpoint and "://" not in endpoint:
-            endpoint = f"http://{endpoint}"
-        self._check_endpoint(endpoint)
-        credentials, project = self._credentials(endpoint)
-        options = {"api_endpoint": endpoint} if endpoint else None
-        client = storage.Client(
-            project=self.project or project or "none", credentials=credentials, client_options=options
+        client = functools.partial(
+            gcs_client,
+            project=self.project,
+            credentials_path=self.credentials_path,
+            credentials=self.credentials,
+            endpoint_url=self.endpoint_url,
+            allow_http=self.allow_http,
         )
-        adapter = Adapter()
-        client._http.mount("https://", adapter)
-        client._http.mount("http://", adapter)
-        return client
-
-    def _credentials(self, endpoint: str) -> tuple[Any, str | None]:
-        if self.credentials is not None:
-            return self.credentials.get_credentials_from_service_account(), self.credentials.project
-        if self.credentials_path:
-            path = Path(self.credentials_path).expanduser()
-            if not path.is_file():
-                raise AccessDeniedError(f"there is no credentials file {path}", uri=f"gs://{self.bucket}")
-            return google.auth.load_credentials_from_file(str(path), scopes=_SCOPES)  # type: ignore
-        if endpoint and is_loopback(endpoint):
-            return AnonymousCredentials(), None  # type: ignore[no-untyped-call]
-        return google.auth.default(scopes=_SCOPES)
+        return GCSBackend(self.bucket, client, user_project=self.user_project, kms_key_name=self.kms_key_name)

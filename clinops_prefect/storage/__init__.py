@@ -1,0 +1,1 @@
+"""Bytes: the Backend template, its helpers, and one backend for each service."""

@@ -1,1 +1,0 @@
-"""One backend each: only what differs, and the map of its vendor's errors."""
