@@ -160,7 +160,7 @@ class AccessDeniedError(ClinopsPrefectError, PermissionError):
 
 
 class OperationNotSupportedError(ClinopsPrefectError, NotImplementedError):
-    """This service cannot do it, so that asking again is in vain: for example a conditional write."""
+    """This service cannot do it, so that asking again is in vain: a conditional write, or a quota that is used up."""
 
 
 class ServiceUnavailableError(ClinopsPrefectError, ConnectionError):

@@ -1,9 +1,9 @@
 """SavedBlock: how a block of this package is made, saved and loaded, with the errors of this package only."""
 
 import inspect
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from prefect.exceptions import PrefectException
 from pydantic import ValidationError
@@ -17,6 +17,25 @@ from clinops_prefect.names import nearest
 # process stores could not be found again (tests/prefect/test_results.py).
 _PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
 _SLUG = "block_type_slug"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class OfInstances(Generic[P, R]):
+    """A method of instances whose name Prefect gives to a method of the class: of the class, Prefect's stays."""
+
+    def __init__(self, method: Callable[Concatenate[Any, P], R]) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._owner, self._name = owner, name
+
+    def __get__(self, instance: Any, owner: type) -> Callable[P, R]:
+        if instance is None:
+            return getattr(super(self._owner, owner), self._name)  # type: ignore[no-any-return]
+        return self._method.__get__(instance, owner)  # type: ignore[no-any-return]
 
 
 class SavedBlock:

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline as StepFunctionsPipeline
     from clinops_prefect.step_functions.runs.job import StepFunctionsRun as StepFunctionsRun
     from clinops_prefect.step_functions.service.history import StateEvent as StateEvent
+    from clinops_prefect.step_functions.service.inspection import StepTest as StepTest
 
-__all__ = ["StateEvent", "StepFunctionsPipeline", "StepFunctionsRun"]
+__all__ = ["StateEvent", "StepFunctionsPipeline", "StepFunctionsRun", "StepTest"]
 
 _MODULES = {
     "StateEvent": "clinops_prefect.step_functions.service.history",
     "StepFunctionsPipeline": "clinops_prefect.step_functions.pipeline",
     "StepFunctionsRun": "clinops_prefect.step_functions.runs.job",
+    "StepTest": "clinops_prefect.step_functions.service.inspection",
 }
 
 

@@ -8,14 +8,15 @@ from pydantic import ConfigDict, HttpUrl
 
 from clinops_prefect.asynchronous import asynchronous, asynchronous_iterator
 from clinops_prefect.aws.clients import aws_client
-from clinops_prefect.errors import InvalidExecutionError
+from clinops_prefect.errors import InvalidExecutionError, InvalidPipelineError
 from clinops_prefect.registry import LOGO, UI_GUIDE
+from clinops_prefect.saved_block import OfInstances
 from clinops_prefect.step_functions.runs import running
 from clinops_prefect.step_functions.runs.cancellation import announce
 from clinops_prefect.step_functions.runs.job import StepFunctionsRun
 from clinops_prefect.step_functions.runs.runnable import SLUG
 from clinops_prefect.step_functions.runs.tasks import PipelineTask, task_of
-from clinops_prefect.step_functions.service import deployment, executions
+from clinops_prefect.step_functions.service import deployment, executions, inspection, versions
 from clinops_prefect.step_functions.service import history as state_history
 from clinops_prefect.step_functions.state_machine import StateMachine
 
@@ -55,6 +56,9 @@ class StepFunctionsPipeline(StateMachine):
         tags: Tags of the state machine; others that it has are left alone.
         logging_configuration: As in the API's CreateStateMachine; empty, left as it is.
         tracing_configuration: As in the API's CreateStateMachine; empty, left as it is.
+        kms_key_id: A KMS key (id, ARN or alias) to encrypt the definition and what flows with; empty, left as it is.
+        alias: An alias, such as `live`. `deploy` publishes a version and lets the alias route to it, and executions
+            start through the alias.
         allow_http: Whether a plain http endpoint on a network is acceptable.
         keep_versions: How many of the newest published versions stay when a new one is published; those with an alias
             stay too, and older ones are deleted. 0 keeps all, of which AWS takes 1,000.
@@ -72,7 +76,7 @@ class StepFunctionsPipeline(StateMachine):
     """
 
     # pydantic would quote the whole input, secrets included.
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True, ignored_types=(OfInstances,))
 
     _block_type_name: ClassVar[str | None] = "Step Functions Pipeline"
     _block_type_slug: ClassVar[str | None] = SLUG
@@ -85,6 +89,11 @@ class StepFunctionsPipeline(StateMachine):
         # First the account: without it, the ARN is wrong before any client is made.
         account = self._account
         return f"arn:{self._partition}:states:{self.client().meta.region_name}:{account}:stateMachine:{self.name}"
+
+    @property
+    def started_arn(self) -> str:
+        """The ARN that `execute` starts executions of: the alias's, if the pipeline has one, or else the machine's."""
+        return ":".join([self.state_machine_arn, *([self.alias] if self.alias else [])])
 
     def client(self) -> "SFNClient":
         """The boto3 client, made once per process; none is kept on the block."""
@@ -107,13 +116,14 @@ class StepFunctionsPipeline(StateMachine):
                 started on the version runs exactly this definition. Old versions are deleted: see `keep_versions`.
 
         Returns:
-            The ARN of the state machine, or of its version.
+            The ARN of the state machine; with `publish`, of its version; else of the alias, if the pipeline has one.
 
         Raises:
             InvalidPipelineError: `check` finds something, or AWS does.
             AccessDeniedError: The credentials do not suffice, or Step Functions may not assume the role. A role or a
                 log destination that AWS does not know yet is waited for, at most 30 s.
-            ServiceUnavailableError: AWS cannot be reached, or keeps no more versions.
+            OperationNotSupportedError: AWS keeps no more versions of this machine, or no more machines.
+            ServiceUnavailableError: AWS cannot be reached.
         """
         self.refuse_without_protection()
         self.refuse_deployment(self.region)
@@ -123,8 +133,11 @@ class StepFunctionsPipeline(StateMachine):
         configurations = {
             "loggingConfiguration": self.logging_configuration,
             "tracingConfiguration": self.tracing_configuration,
+            "encryptionConfiguration": {"type": "CUSTOMER_MANAGED_KMS_KEY", "kmsKeyId": self.kms_key_id}
+            if self.kms_key_id
+            else {},
         }
-        return deployment.deploy(
+        deployed = deployment.deploy(
             self.client(),
             self.state_machine_arn,
             definition=definition,
@@ -132,9 +145,68 @@ class StepFunctionsPipeline(StateMachine):
             kind=self.type,
             tags=self.tags,
             configurations={key: value for key, value in configurations.items() if value},
-            publish=publish,
+            publish=publish or bool(self.alias),
             keep_versions=self.keep_versions,
         )
+        if not self.alias:
+            return deployed
+        alias = versions.point_alias(self.client(), self.state_machine_arn, self.alias, deployed)
+        return deployed if publish else alias
+
+    def validate(self) -> list[str]:  # type: ignore[override]  # pydantic's own, which has long been called model_validate
+        """Ask AWS whether it would take the definition; nothing is deployed.
+
+        Returns:
+            AWS's warnings, each with its place.
+
+        Raises:
+            InvalidPipelineError: `check` finds something, or AWS does: `problems` are AWS's own words.
+            AccessDeniedError: There are no credentials, or they lack `states:ValidateStateMachineDefinition`.
+            OperationNotSupportedError: An emulator answers, which cannot tell.
+        """
+        definition = self.definition()
+        return inspection.validate(self.client(), self.state_machine_arn, definition, self.type)
+
+    def test_step(self, name: str, input_data: Any = None, *, result: Any = None) -> inspection.StepTest:
+        """Let AWS run one step, with the pipeline's role; nothing is deployed, but the task really runs.
+
+        Args:
+            name: The step, of a map or a handler too.
+            input_data: What flows into it; anything that JSON has.
+            result: What the task returns instead of being run. AWS tests maps, activities and tasks that wait for a
+                job (`.sync`) only with a result.
+
+        Returns:
+            What came out, or the error. Nothing of it is logged, and AWS leaves secrets of HTTP tasks out.
+
+        Raises:
+            InvalidPipelineError: There is no such step, or AWS refuses its definition.
+            InvalidExecutionError: AWS refuses the input or the result.
+            OperationNotSupportedError: An emulator cannot do this.
+        """
+        state = inspection.state_of(self.definition(), name)
+        if state is None:
+            raise InvalidPipelineError(f"the pipeline has no step {name!r}")
+        text = executions.encode_input(input_data)
+        mocked = None if result is None else executions.encode_input(result, "result")
+        return inspection.test(
+            self.client(), self.state_machine_arn, state, role_arn=self.role_arn, text=text, mocked=mocked
+        )
+
+    def _delete(self, *, missing_ok: bool = False, force: bool = False) -> None:
+        """Delete the state machine with its versions and aliases.
+
+        Of the class, `StepFunctionsPipeline.delete(name)` is Prefect's, which deletes a saved block.
+
+        Args:
+            missing_ok: Accept that there is no such machine.
+            force: Delete it although executions run. AWS then terminates them.
+
+        Raises:
+            StateMachineNotFoundError: There is no such machine.
+            InvalidExecutionError: Executions run.
+        """
+        deployment.delete(self.client(), self.state_machine_arn, missing_ok=missing_ok, force=force)
 
     def execute(self, input_data: Any = None, execution_name: str = "", state_machine_arn: str = "") -> str:
         """Start an execution, and return its ARN without waiting.
@@ -143,14 +215,14 @@ class StepFunctionsPipeline(StateMachine):
             input_data: What the first step gets; anything that JSON has.
             execution_name: A name, unusable again for 90 days. While the execution runs, the same name with the same
                 input is the same execution. Empty, a name that never collides.
-            state_machine_arn: Another machine, a version or an alias; empty, the one of this pipeline.
+            state_machine_arn: Another machine, a version or an alias; empty, this pipeline's, through its alias.
 
         Raises:
             InvalidExecutionError: The name or the input is refused, or the name is taken.
             StateMachineNotFoundError: There is no such machine: `deploy()` first.
         """
         text = executions.encode_input(input_data)
-        machine = state_machine_arn or self.state_machine_arn
+        machine = state_machine_arn or self.started_arn
         execution_arn = executions.start(self.client(), machine, execution_name, text)
         announce(self, execution_arn)
         return execution_arn
@@ -177,7 +249,7 @@ class StepFunctionsPipeline(StateMachine):
 
     def refuse_express(self, execution_arn: str = "") -> None:
         """Raise InvalidExecutionError for what cannot be waited for."""
-        if self.type == "EXPRESS" or re.match(r"arn:[^:]*:states:[^:]*:[^:]*:express:", execution_arn):
+        if self.type == "EXPRESS" or re.match(r"arn:[^:]*:states:[^:]*:[^:]*:express:", str(execution_arn)):
             raise InvalidExecutionError(
                 "an Express execution cannot be waited for: AWS does not describe it, and may run it twice. "
                 "Use type='STANDARD', or start it with execute() and look at its logs",
@@ -218,7 +290,7 @@ class StepFunctionsPipeline(StateMachine):
             input_data: What the first step gets.
             execution_name: What the execution is for. An execution of this name that runs is attached to, one that
                 succeeded gives its output, one that failed is redriven, or run again as `name-2`. Empty, a new one.
-            deploy: Bring the machine up to date first, and run exactly that version.
+            deploy: Bring the machine up to date first, and run exactly that version; False, what the alias routes to.
             timeout: Seconds to wait at most; None, as long as it takes.
 
         Raises:
@@ -246,7 +318,11 @@ class StepFunctionsPipeline(StateMachine):
         self.refuse_express()
         return StepFunctionsRun(self, self.execute(input_data, execution_name))
 
+    delete = OfInstances(_delete)  # type: ignore[assignment]
+    adelete = OfInstances(asynchronous(_delete))  # type: ignore[assignment]
     adeploy = asynchronous(deploy)
+    avalidate = asynchronous(validate)
+    atest_step = asynchronous(test_step)
     aexecute = asynchronous(execute)
     astop = asynchronous(stop)
     aredrive = asynchronous(redrive)

@@ -22,7 +22,14 @@ from clinops_prefect.step_functions.language.check import (
 )
 from clinops_prefect.step_functions.language.data import json_problems, name_problems
 from clinops_prefect.step_functions.language.diagram import Diagram
-from clinops_prefect.step_functions.language.machine_settings import logging_problems, tag_problems
+from clinops_prefect.step_functions.language.machine_settings import (
+    ALIAS,
+    KMS_KEY,
+    alias_problems,
+    key_problems,
+    logging_problems,
+    tag_problems,
+)
 from clinops_prefect.step_functions.language.states_language import states_language
 from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep, Step, refuse_unknown
 from clinops_prefect.step_functions.service.requests import request_problems
@@ -65,6 +72,17 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
     )
     tracing_configuration: dict[str, Any] = Field(
         default_factory=dict, description="Whether AWS X-Ray traces, as in CreateStateMachine; empty, left as it is."
+    )
+    kms_key_id: str = Field(
+        default="",
+        title="KMS key",
+        description="A KMS key (id, ARN or alias) to encrypt the definition and what flows with; empty, left as it is.",
+        json_schema_extra={"pattern": f"^({KMS_KEY})?$"},
+    )
+    alias: str = Field(
+        default="",
+        description="An alias: each deployment moves it to the new version, and executions start through it.",
+        json_schema_extra={"pattern": f"^({ALIAS})?$"},
     )
     allow_http: bool = Field(
         default=False,
@@ -166,6 +184,7 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         if not 0 <= self.keep_versions < VERSIONS_AT_MOST:
             problems.append(f"keep_versions is {self.keep_versions}, and may be 0 (all) to {VERSIONS_AT_MOST - 1}")
         problems += logging_problems(self.logging_configuration) + tag_problems(self.tags)
+        problems += key_problems(self.kms_key_id) + alias_problems(self.alias)
         if not problems:
             problems += request_problems(self._tasks())
         if not problems:

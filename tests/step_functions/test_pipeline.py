@@ -18,7 +18,7 @@ from clinops_prefect.errors import (
     ExecutionTimeoutError,
     InvalidExecutionError,
     InvalidPipelineError,
-    ServiceUnavailableError,
+    OperationNotSupportedError,
     StateMachineNotFoundError,
 )
 from clinops_prefect.step_functions import StepFunctionsPipeline
@@ -266,7 +266,7 @@ def test_a_machine_that_is_full_of_versions_makes_room_or_says_so(
         pipeline.deploy(publish=True)
     pipeline.comment = "more"
     aws.fail("UpdateStateMachine", "ServiceQuotaExceededException")
-    with pytest.raises(ServiceUnavailableError, match="keep_versions"):
+    with pytest.raises(OperationNotSupportedError, match="keep_versions"):
         pipeline.deploy(publish=True)
     pipeline.keep_versions = 2
     aws.fail("UpdateStateMachine", "ServiceQuotaExceededException")
@@ -654,6 +654,16 @@ def test_what_is_no_arn_of_an_execution_is_refused_by_name(pipeline: StepFunctio
     for ask in (*asked, lambda arn: asyncio.run(pipeline.await_(arn))):
         with pytest.raises(InvalidExecutionError, match="not the ARN of an execution"):
             ask(garbage)
+
+
+def test_an_arn_that_is_no_text_is_a_misuse_that_is_named(pipeline: StepFunctionsPipeline) -> None:
+    asked = (pipeline.wait, pipeline.stop, pipeline.redrive, lambda arn: list(pipeline.history(arn)))
+    for ask in (*asked, lambda arn: asyncio.run(pipeline.await_(arn))):
+        for garbage in (5, None, ["arn"], b"arn"):
+            with pytest.raises(TypeError, match="ARN of an execution is text"):
+                ask(garbage)
+    with pytest.raises(TypeError, match="name is text"):
+        pipeline.execute({}, 5)  # type: ignore[arg-type]
 
 
 def executions_of(aws: Emulator, pipeline: StepFunctionsPipeline) -> list[str]:

@@ -6,7 +6,13 @@ import botocore.exceptions
 import botocore.session
 import pytest
 
-from clinops_prefect.errors import AccessDeniedError, ClinopsPrefectError, ServiceUnavailableError
+from clinops_prefect.errors import (
+    AccessDeniedError,
+    ClinopsPrefectError,
+    OperationNotSupportedError,
+    ServiceUnavailableError,
+    StateMachineNotFoundError,
+)
 from clinops_prefect.step_functions.service.errors import translated
 
 CALLS = (
@@ -14,10 +20,15 @@ CALLS = (
     *("DeleteStateMachineVersion", "ListStateMachineVersions", "ListMapRuns"),
     *("GetExecutionHistory", "ListExecutions", "ListTagsForResource", "PublishStateMachineVersion"),
     *("RedriveExecution", "StartExecution", "StopExecution", "TagResource", "UpdateStateMachine"),
+    *("CreateStateMachineAlias", "DeleteStateMachine", "DescribeStateMachineAlias", "TestState"),
+    *("UpdateStateMachineAlias", "ValidateStateMachineDefinition"),
 )
 HANDLED = {"ExecutionAlreadyExists", "ExecutionNotRedrivable", "StateMachineAlreadyExists"}
-# Of parameters that are not used here: revision ids, and KMS keys of their own.
-NEVER = {"InvalidToken", "KmsInvalidStateException"}
+# Of a token that is made anew for each redrive.
+NEVER = {"InvalidToken"}
+# Quotas that only somebody who makes room gives back; and those that time does.
+USED_UP = {"ServiceQuotaExceededException", "StateMachineLimitExceeded"}
+PASSES = {"ExecutionLimitExceeded", "KmsThrottlingException"}
 
 model = botocore.session.get_session().get_service_model("stepfunctions")
 documented = [
@@ -34,6 +45,8 @@ def test_every_documented_error_is_ours(call: str, code: str) -> None:
     with pytest.raises(expected) as caught, translated("arn:x"):
         raise error
     if expected is ClinopsPrefectError:
+        assert isinstance(caught.value, OperationNotSupportedError) == (code in USED_UP)
+        assert isinstance(caught.value, ServiceUnavailableError) or code not in PASSES
         assert caught.value.uri == "arn:x"  # type: ignore[attr-defined]
         assert caught.value.__cause__ is error
 
@@ -53,3 +66,19 @@ def test_missing_credentials_are_a_refusal(name: str) -> None:
     kind = getattr(botocore.exceptions, name)
     with pytest.raises(AccessDeniedError), translated("arn:x"):
         raise kind(provider="x", error_msg="y")
+
+
+@pytest.mark.parametrize(
+    "call", ["DescribeStateMachine", "ListExecutions", "StartExecution", "DescribeStateMachineAlias"]
+)
+def test_an_arn_that_an_emulator_does_not_know_is_a_machine_that_is_not_there(call: str) -> None:
+    error = botocore.exceptions.ClientError({"Error": {"Code": "InvalidArn", "Message": "x"}}, call)
+    with pytest.raises(StateMachineNotFoundError, match="arn:x"), translated("arn:x"):
+        raise error
+
+
+@pytest.mark.parametrize(("code", "status"), [("UnknownOperationException", 400), ("InternalFailure", 501)])
+def test_an_operation_that_a_service_lacks_is_not_worth_asking_for_again(code: str, status: int) -> None:
+    response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    with pytest.raises(OperationNotSupportedError, match="TestState"), translated("arn:x"):
+        raise botocore.exceptions.ClientError(response, "TestState")  # type: ignore[arg-type]

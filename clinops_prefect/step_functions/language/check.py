@@ -32,6 +32,7 @@ LONGEST_DELAY = 31_622_400
 
 _HTTP_STATUS = re.compile(r"States\.Http\.StatusCode\.\d{3}")
 _KEY = re.compile(r"[A-Za-z_]\w*")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d+:role/.+")
 
 _STATES_ERRORS = {
     *("States.ALL", "States.BranchFailed", "States.DataLimitExceeded", "States.ExceedToleratedFailureThreshold"),
@@ -78,6 +79,7 @@ def account_problems(role_arn: str, steps: Sequence[Step]) -> list[str]:
     """Which account ids are not AWS's, in one sentence: the documented example has one of nine digits."""
     wrong: dict[str, list[str]] = {}
     named = [("role_arn", role_arn), *((f"step {short(step.name)}", step.resource) for step in _tasks(steps))]
+    named += [(f"step {short(step.name)}", step.assume_role_arn) for step in _tasks(steps)]
     for what, arn in named:
         account = next(iter(arn.split(":")[4:5]), "")
         if account.isdecimal() and len(account) != 12:
@@ -95,6 +97,8 @@ def place_problems(partition: str, region: str, steps: Sequence[Step]) -> list[s
         parts = step.resource.split(":")
         if not kind_of(step.resource):
             continue
+        if step.assume_role_arn and step.assume_role_arn.split(":")[1:2] != [partition]:
+            problems.append(f"step {short(step.name)}: its assume_role_arn is not in the partition {partition}")
         if parts[1] != partition:
             problems.append(f"step {short(step.name)}: its resource is in {parts[1]}, and the role in {partition}")
         elif parts[3] and region and parts[3] != region:
@@ -140,6 +144,8 @@ def _of_step(step: Step, scope: set[str], *, express: bool) -> Iterator[str]:
         yield f"timeout_seconds is {step.timeout_seconds}, and may be 1 to {LONGEST_SECONDS:,}"
     if step.heartbeat_seconds and not 1 <= step.heartbeat_seconds < step.timeout_seconds:
         yield f"heartbeat_seconds is {step.heartbeat_seconds}, and must be less than timeout_seconds"
+    if step.assume_role_arn and not _ROLE.fullmatch(step.assume_role_arn):
+        yield "assume_role_arn is not the ARN of an IAM role, such as arn:aws:iam::123456789012:role/Name"
     if not 0 <= step.retry_attempts <= LONGEST_SECONDS:
         yield f"retry_attempts is {step.retry_attempts}, and may be 0 to {LONGEST_SECONDS:,}"
     yield from _of_errors(step.retry_on, "retry_on")

@@ -1,7 +1,11 @@
 """What AWS would refuse in a state machine beside its definition."""
 
+import re
 from typing import Any
 
+# With a letter, a dash, a dot or an underscore: an alias of digits would look like a version.
+ALIAS = "(?=.*[a-zA-Z_.-])[a-zA-Z0-9_.-]{1,80}"
+KMS_KEY = "(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/.+|alias/.+|(mrk-)?[0-9a-fA-F-]{32,36})"
 _LOG_LEVELS = ("ALL", "ERROR", "FATAL", "OFF")
 
 
@@ -30,3 +34,17 @@ def tag_problems(tags: dict[str, str]) -> list[str]:
         if not 1 <= len(key) <= 128 or key.lower().startswith("aws:") or len(value) > 256:
             problems.append(f"tags has {key!r}, whose key is too long or reserved, or whose value is too long")
     return problems
+
+
+def alias_problems(alias: str) -> list[str]:
+    """Why AWS would refuse an alias's name."""
+    if not alias or re.fullmatch(ALIAS, alias):
+        return []
+    return [f"alias is {alias!r}, and may have letters, digits, '-', '_' and '.', up to 80, and not only digits"]
+
+
+def key_problems(key: str) -> list[str]:
+    """Why AWS would refuse a KMS key."""
+    if not key or re.fullmatch(KMS_KEY, key):
+        return []
+    return [f"kms_key_id is {key!r}, and must be a key's ID or ARN, or an alias such as alias/clinops"]

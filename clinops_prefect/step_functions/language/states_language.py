@@ -99,6 +99,8 @@ def _task(step: PipelineStep, in_map: bool, given: str, failing: frozenset[str])
     state: dict[str, Any] = {"Type": "Task", "Resource": step.resource, "TimeoutSeconds": step.timeout_seconds}
     if step.heartbeat_seconds:
         state["HeartbeatSeconds"] = step.heartbeat_seconds
+    if step.assume_role_arn:
+        state["Credentials"] = {"RoleArn": step.assume_role_arn}
     runs_lambda = kind_of(step.resource) == "lambda" or action_of(step.resource).startswith("lambda:")
     return state | _data(step, given, failing) | {"Retry": task_retriers(step, runs_lambda=runs_lambda, in_map=in_map)}
 

@@ -117,6 +117,8 @@ class PipelineStep(_Part):
         output: What flows on: what the step returned (`replace`), what flowed in with that merged into it (`merge`), or
             what flowed in (`keep`).
         result_key: What the step returned is put under this key of what flowed in.
+        assume_role_arn: A role, usually of another AWS account, that the state machine's own role assumes to run the
+            step.
 
     Example:
         ```python
@@ -144,6 +146,7 @@ class PipelineStep(_Part):
         default="replace", description="What flows on: the result, the input with the result merged in, or the input."
     )
     result_key: str = Field(default="", description="Put the result under this key of what flowed in.")
+    assume_role_arn: str = Field(default="", description="A role, such as of another account, to run the step with.")
 
 
 class S3Items(_Part):

@@ -32,7 +32,7 @@ def start(pipeline: RunnablePipeline, input_data: Any, execution_name: str, *, d
     text = executions.encode_input(input_data)
     name = execution_name or str(uuid4())
     executions.check_name(name)
-    machine = pipeline.deploy(publish=True) if deploy else pipeline.state_machine_arn
+    machine = pipeline.deploy(publish=True) if deploy else pipeline.started_arn
     # Before it starts, so that a process that is killed in between leaves no execution that nobody knows of.
     announce(pipeline, executions.execution_arn(machine, name))
 

@@ -12,12 +12,14 @@ from botocore.exceptions import ClientError
 
 from clinops_prefect.errors import (
     AccessDeniedError,
-    ClinopsPrefectError,
+    InvalidExecutionError,
     InvalidPipelineError,
+    OperationNotSupportedError,
     ServiceUnavailableError,
     StateMachineNotFoundError,
 )
 from clinops_prefect.step_functions.service.errors import code_of, translated
+from clinops_prefect.step_functions.service.versions import VersionQuotaError, remove_old_versions, within_quota
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -35,7 +37,6 @@ _PROPAGATES_IN, _ASKED_EVERY = 30.0, 3.0
 _NOT_YET = re.compile(
     r"assume the provided role|log destination|managed[- ]rule|log group does not exist", re.IGNORECASE
 )
-_QUOTA = "ServiceQuotaExceededException"
 
 
 def deploy(
@@ -61,7 +62,7 @@ def deploy(
         role_arn: The role that it assumes.
         kind: `STANDARD` or `EXPRESS`.
         tags: Tags to add or to change.
-        configurations: Logging and tracing, by their names in CreateStateMachine.
+        configurations: Logging, tracing and encryption, by their names in CreateStateMachine.
         publish: Whether to publish a version.
         keep_versions: How many of the newest versions stay; 0, all.
 
@@ -70,6 +71,7 @@ def deploy(
 
     Raises:
         ServiceUnavailableError: Others change the machine all the time, so that no version could be published.
+        OperationNotSupportedError: AWS keeps no more versions of the machine, and none of them may be deleted.
     """
     wanted = {"definition": json.dumps(definition, ensure_ascii=False), "roleArn": role_arn, **configurations}
     for number in range(_ROUNDS):
@@ -98,9 +100,9 @@ def deploy(
                     return version
                 continue
             version = _update(client, arn, wanted, publish=True)
-        except _VersionQuotaError as error:
+        except VersionQuotaError as error:
             if not remove_old_versions(client, arn, keep_versions):
-                raise ServiceUnavailableError(str(error), uri=arn) from error
+                raise OperationNotSupportedError(str(error), uri=arn) from error
             continue
         if int(version.rpartition(":")[2]) > keep_versions:
             remove_old_versions(client, arn, keep_versions)
@@ -112,54 +114,36 @@ def deploy(
     )
 
 
-class _VersionQuotaError(Exception):
-    """AWS keeps no more versions of this machine."""
+def delete(client: "SFNClient", arn: str, *, missing_ok: bool, force: bool) -> None:
+    """Delete a state machine with its versions and aliases.
 
-
-def remove_old_versions(client: "SFNClient", arn: str, keep: int) -> int:
-    """Delete all versions but the newest ones and those that an alias routes to.
-
-    A version that cannot be deleted stays, with a warning: the deployment itself is not at fault.
-
-    Returns:
-        How many were deleted.
+    Raises:
+        StateMachineNotFoundError: There is none, and `missing_ok` is False.
+        InvalidExecutionError: Executions of it run, and `force` is False.
     """
-    if not keep:
-        return 0
-    removed = 0
-    try:
-        for version in _versions(client, arn)[keep:]:
-            removed += _remove(client, version)
-    except ClinopsPrefectError as error:
-        logger.warning("old versions of %s stay, and AWS takes no more than 1,000: %s", arn, error)
-    if removed:
-        logger.info("deleted %s old versions of %s; the newest %s and those with an alias stay", removed, arn, keep)
-    return removed
+    found = _describe(client, arn)
+    if found is None:
+        if missing_ok:
+            return
+        raise StateMachineNotFoundError(f"there is no state machine {arn}, so nothing was deleted", uri=arn)
+    # AWS does not list the executions of an Express machine.
+    if not force and found["type"] == "STANDARD" and (running := _running(client, arn)):
+        raise InvalidExecutionError(
+            f"{arn} was not deleted: AWS would terminate its {running}. Wait for them or stop them, or pass force=True",
+            uri=arn,
+        )
+    with translated(arn):
+        client.delete_state_machine(stateMachineArn=arn)
+    logger.info("deleted the state machine %s", arn)
 
 
-def _versions(client: "SFNClient", arn: str) -> list[str]:
-    """The ARNs of all versions, newest first."""
-    found: list[str] = []
-    token: dict[str, Any] = {}
-    while True:
-        with translated(arn):
-            page = client.list_state_machine_versions(stateMachineArn=arn, maxResults=1000, **token)
-            found += [version["stateMachineVersionArn"] for version in page["stateMachineVersions"]]
-        if not page.get("nextToken"):
-            return sorted(found, key=lambda version: -int(version.rpartition(":")[2]))
-        token = {"nextToken": page["nextToken"]}
-
-
-def _remove(client: "SFNClient", version_arn: str) -> bool:
-    with translated(version_arn):
-        try:
-            client.delete_state_machine_version(stateMachineVersionArn=version_arn)
-        except ClientError as error:
-            # An alias routes to it.
-            if code_of(error) == "ConflictException":
-                return False
-            raise
-    return True
+def _running(client: "SFNClient", arn: str) -> str:
+    """How many executions run, in words; empty, when none does."""
+    with translated(arn):
+        page = client.list_executions(stateMachineArn=arn, statusFilter="RUNNING", maxResults=1000)
+        number = len(page["executions"])
+    more = "at least " if page.get("nextToken") else ""
+    return f"{more}{number} running execution{'s' * (number != 1)}" if number else ""
 
 
 def _describe(client: "SFNClient", arn: str) -> Any:
@@ -194,7 +178,7 @@ def _create(
 def _update(client: "SFNClient", arn: str, wanted: dict[str, Any], *, publish: bool) -> str:
     def update() -> str:
         with translated(arn):
-            response = _within_quota(
+            response = within_quota(
                 lambda: client.update_state_machine(stateMachineArn=arn, publish=publish, **wanted), arn
             )
         logger.info("updated the state machine %s", arn)
@@ -210,7 +194,7 @@ def _publish(client: "SFNClient", arn: str, revision_id: str) -> str:
     """
     with translated(arn):
         try:
-            response = _within_quota(
+            response = within_quota(
                 lambda: client.publish_state_machine_version(stateMachineArn=arn, revisionId=revision_id), arn
             )
         except ClientError as error:
@@ -218,18 +202,6 @@ def _publish(client: "SFNClient", arn: str, revision_id: str) -> str:
                 return ""
             raise
     return str(response["stateMachineVersionArn"])
-
-
-def _within_quota(ask: Callable[[], Any], arn: str) -> Any:
-    try:
-        return ask()
-    except ClientError as error:
-        if code_of(error) != _QUOTA:
-            raise
-        raise _VersionQuotaError(
-            f"AWS keeps no more versions of {arn} ({_QUOTA}): delete some of them, lower keep_versions, or allow "
-            "states:ListStateMachineVersions and states:DeleteStateMachineVersion"
-        ) from error
 
 
 def _once_propagated(ask: Callable[[], T]) -> T:

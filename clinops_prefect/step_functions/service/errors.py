@@ -14,6 +14,7 @@ from clinops_prefect.errors import (
     ExecutionNotFoundError,
     InvalidExecutionError,
     InvalidPipelineError,
+    OperationNotSupportedError,
     ServiceUnavailableError,
     StateMachineNotFoundError,
 )
@@ -21,17 +22,20 @@ from clinops_prefect.errors import (
 # https://docs.aws.amazon.com/step-functions/latest/apireference/CommonErrors.html
 _DENIED = {
     *("AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException", "IncompleteSignature"),
-    *("InvalidClientTokenId", "InvalidSignatureException", "KmsAccessDeniedException", "MissingAuthenticationToken"),
-    *("MissingAuthenticationTokenException", "NotAuthorized", "OptInRequired", "SignatureDoesNotMatch"),
-    "UnrecognizedClientException",
+    *("InvalidClientTokenId", "InvalidSignatureException", "KmsAccessDeniedException", "KmsInvalidStateException"),
+    *("MissingAuthenticationToken", "MissingAuthenticationTokenException", "NotAuthorized", "OptInRequired"),
+    *("SignatureDoesNotMatch", "UnrecognizedClientException"),
 }
 _BUSY = {
     *("ExecutionLimitExceeded", "InternalFailure", "InternalServerError", "KmsThrottlingException", "RequestExpired"),
     *("RequestLimitExceeded", "RequestTimeout", "ServiceUnavailable", "ServiceUnavailableException"),
     *("StateMachineDeleting", "Throttling", "ThrottlingException", "TooManyRequestsException", "ConflictException"),
-    # Quotas: the pipeline is as good as any, and somebody may make room.
-    *("ServiceQuotaExceededException", "StateMachineLimitExceeded"),
 }
+# Quotas that stay used up until somebody makes room: asking again is in vain. Those that pass by themselves, of
+# requests and of running executions, are in `_BUSY`.
+_USED_UP = {"ServiceQuotaExceededException", "StateMachineLimitExceeded"}
+# Of services that speak Step Functions' language and lack an operation.
+_UNKNOWN_OPERATION = {"InvalidAction", "NotImplemented", "UnknownOperationException", "UnsupportedOperation"}
 _REFUSED = {
     *("InvalidArn", "InvalidDefinition", "InvalidEncryptionConfiguration", "InvalidExecutionInput"),
     *("InvalidLoggingConfiguration", "InvalidName", "InvalidTracingConfiguration", "MissingRequiredParameter"),
@@ -41,7 +45,15 @@ _REFUSED = {
 _FIELD = re.compile(r"parameter ([\w.\[\]]+)|in input: \"?(\w+)")
 # A proxy may answer with a page of its own.
 _SAID_AT_MOST = 500
-_ABOUT_MACHINES = {"CreateStateMachine", "UpdateStateMachine", "PublishStateMachineVersion", "TagResource"}
+_ABOUT_MACHINES = {
+    *("CreateStateMachine", "CreateStateMachineAlias", "PublishStateMachineVersion", "TagResource"),
+    *("UpdateStateMachine", "UpdateStateMachineAlias", "ValidateStateMachineDefinition"),
+}
+# Their one ARN is the machine's, which AWS finds malformed, and some emulators unknown.
+_OF_ONE_MACHINE = {
+    *("DeleteStateMachine", "DescribeStateMachine", "DescribeStateMachineAlias", "ListExecutions"),
+    *("ListStateMachineVersions", "StartExecution"),
+}
 
 
 def code_of(error: ClientError) -> str:
@@ -86,17 +98,28 @@ def _translate(error: ClientError, arn: str) -> ClinopsPrefectError | None:
         said = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())[:_SAID_AT_MOST]
         words = f": {said}" if said else ""
         return AccessDeniedError(f"{error.operation_name} on {arn} was refused ({code}){words}", uri=arn)
-    if code in ("ResourceNotFound", "StateMachineDoesNotExist"):
+    is_invalid = code == "InvalidArn" and error.operation_name in _OF_ONE_MACHINE
+    if is_invalid or code in ("ResourceNotFound", "StateMachineDoesNotExist"):
         return StateMachineNotFoundError(f"there is no state machine {arn}: call deploy() first", uri=arn)
     if code == "ExecutionDoesNotExist":
         return ExecutionNotFoundError(f"there is no execution {arn}", uri=arn)
-    if code in _REFUSED and error.operation_name in _ABOUT_MACHINES:
+    if code in _REFUSED and (error.operation_name in _ABOUT_MACHINES or code == "InvalidDefinition"):
         # It may quote the definition, never what flows through it.
         message = str(error.response.get("Error", {}).get("Message", ""))
         return InvalidPipelineError(f"AWS refuses {arn} ({code}): {message}", problems=[message], uri=arn)
     if code in _REFUSED:
         # Its message may quote the input, so it stays out of ours.
         return InvalidExecutionError(f"{error.operation_name} on {arn} was refused ({code})", uri=arn)
+    if code in _USED_UP:
+        return OperationNotSupportedError(
+            f"{error.operation_name} on {arn}: an AWS quota is used up ({code}). Delete state machines or versions "
+            "that nobody needs, or ask AWS for more",
+            uri=arn,
+        )
+    if code in _UNKNOWN_OPERATION or status == 501:
+        return OperationNotSupportedError(
+            f"what answers for {arn} has no {error.operation_name} ({code}): use AWS itself, or do without", uri=arn
+        )
     if code in _BUSY or status >= 500 or status == 429:
         return ServiceUnavailableError(f"Step Functions answers {code} to {error.operation_name} on {arn}", uri=arn)
     return None

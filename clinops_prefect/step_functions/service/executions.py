@@ -26,6 +26,7 @@ from clinops_prefect.step_functions.service.errors import code_of, translated
 from clinops_prefect.step_functions.service.history import open_state
 from clinops_prefect.step_functions.service.map_runs import ITEMS_AT_MOST, failed_items
 from clinops_prefect.step_functions.service.polling import describe
+from clinops_prefect.step_functions.service.versions import what_runs
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -47,14 +48,14 @@ def execution_arn(machine_arn: str, name: str) -> str:
     return ":".join([*parts[:5], "execution", parts[6], name])
 
 
-def encode_input(input_data: Any) -> str:
+def encode_input(input_data: Any, what: str = "input_data") -> str:
     """An execution's input as Step Functions takes it; equal inputs are equal texts.
 
     Raises:
         InvalidExecutionError: It is not JSON, or longer than 262,144 bytes.
     """
     value = {} if input_data is None else input_data
-    if problems := data_problems(value, "input_data"):
+    if problems := data_problems(value, what):
         raise InvalidExecutionError("; ".join(problems))
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
@@ -64,7 +65,10 @@ def check_arn(arn: str) -> None:
 
     Raises:
         InvalidExecutionError: It is something else, such as an execution's name.
+        TypeError: It is no text.
     """
+    if not isinstance(arn, str):
+        raise TypeError(f"the ARN of an execution is text, such as execute() returns, and no {type(arn).__name__}")
     if not _EXECUTION.fullmatch(arn):
         raise InvalidExecutionError(
             f"{arn[:200]!r} is not the ARN of an execution: pass what execute() returned, such as "
@@ -77,7 +81,10 @@ def check_name(name: str) -> None:
 
     Raises:
         InvalidExecutionError: It is empty, longer than 80 characters, or holds one that AWS refuses.
+        TypeError: It is no text.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"an execution's name is text, and no {type(name).__name__}")
     if problems := name_problems(name, "the execution's name"):
         raise InvalidExecutionError("; ".join(problems))
 
@@ -206,7 +213,7 @@ def _same_definition(client: "SFNClient", machine_arn: str, arn: str) -> bool:
     """Whether the execution was started with what the machine is now: a redrive would run the old definition."""
     with translated(arn):
         old = client.describe_state_machine_for_execution(executionArn=arn)["definition"]
-        new = client.describe_state_machine(stateMachineArn=machine_arn)["definition"]
+        new = client.describe_state_machine(stateMachineArn=what_runs(client, machine_arn))["definition"]
     return bool(json.loads(old) == json.loads(new))
 
 

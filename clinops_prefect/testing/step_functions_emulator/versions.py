@@ -1,7 +1,7 @@
 """State machines and their versions, where moto lacks something or differs from AWS.
 
 One definition per name; a revision id that changes with each update; versions of one revision each, at most 1,000 of
-them, that can be listed and deleted unless an alias routes to them.
+them, that can be listed and deleted unless an alias routes to them. Executions start through aliases, too.
 """
 
 import threading
@@ -35,10 +35,18 @@ class ServiceQuotaExceededException(AWSError):
     STATUS = 400
 
 
+class UnknownOperationException(AWSError):
+    TYPE = "UnknownOperationException"
+    STATUS = 400
+
+
 def install() -> None:
     """Mend moto, in this process."""
     _share_executions_with_versions()
     _refuse_second_definition()
+    _start_through_aliases()
+    for name in ("validate_state_machine_definition", "test_state"):
+        setattr(StepFunctionResponse, name, _refuse_unknown_operation)
     models.StateMachine.publish = _publish
     for name in ("create_state_machine", "update_state_machine"):
         setattr(StepFunctionResponse, name, _with_revision(getattr(StepFunctionResponse, name)))
@@ -173,3 +181,20 @@ def _refuse_second_definition() -> None:
         return create(backend, name, definition, roleArn, **options)
 
     StepFunctionsParserBackend.create_state_machine = create_once
+
+
+def _start_through_aliases() -> None:
+    start = StepFunctionsParserBackend.start_execution
+
+    def start_routed(backend: Any, state_machine_arn: str, *args: Any, **options: Any) -> Any:
+        qualifier = state_machine_arn.split(":")[7:]
+        if qualifier and not qualifier[0].isdecimal():
+            alias = backend.describe_state_machine_alias(state_machine_arn)
+            state_machine_arn = alias.routing_configuration[0]["stateMachineVersionArn"]
+        return start(backend, state_machine_arn, *args, **options)
+
+    StepFunctionsParserBackend.start_execution = start_routed
+
+
+def _refuse_unknown_operation(response: StepFunctionResponse) -> ActionResult:
+    raise UnknownOperationException(f"no emulator knows {response._get_action()}")

@@ -1,0 +1,129 @@
+"""What AWS itself says of a definition and of a single state, before anything is deployed."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from clinops_prefect.errors import ArtifactDecodeError, InvalidPipelineError, OperationNotSupportedError
+from clinops_prefect.step_functions.service.errors import translated
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
+_AWS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+
+
+@dataclass(frozen=True)
+class StepTest:
+    """What one state did in a test. Output and cause may name a patient, and are not shown.
+
+    Attributes:
+        status: `SUCCEEDED`, `FAILED`, `RETRIABLE` (it failed, and would be tried again) or `CAUGHT_ERROR`.
+        output: What would flow on.
+        error: The error's name, of a failure.
+        cause: What the failed task said.
+        next_state: The state that would follow; empty, when none would.
+    """
+
+    status: str
+    output: Any = field(default=None, repr=False)
+    error: str = ""
+    cause: str = field(default="", repr=False)
+    next_state: str = ""
+
+
+def validate(client: "SFNClient", arn: str, definition: dict[str, Any], kind: Any) -> list[str]:
+    """ValidateStateMachineDefinition.
+
+    Returns:
+        AWS's warnings, each with its place.
+
+    Raises:
+        InvalidPipelineError: AWS would refuse the definition; `problems` are its own words.
+    """
+    text = json.dumps(definition, ensure_ascii=False)
+    with translated(arn):
+        answer = client.validate_state_machine_definition(definition=text, type=kind, severity="WARNING")
+        said: dict[str, list[str]] = {"ERROR": [], "WARNING": []}
+        for diagnostic in answer["diagnostics"]:
+            place = f"{diagnostic['location']}: " if diagnostic.get("location") else ""
+            said.setdefault(diagnostic["severity"], []).append(f"{place}{diagnostic['message']} ({diagnostic['code']})")
+        result = answer["result"]
+    if result != "OK":
+        problems = said["ERROR"] or ["AWS does not say why"]
+        more = ["and more, which AWS left out"] if answer.get("truncated") else []
+        raise InvalidPipelineError(
+            f"AWS would refuse {arn}:\n- " + "\n- ".join(problems + more), problems=problems, uri=arn
+        )
+    return said["WARNING"]
+
+
+def state_of(definition: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """The state of a name, also in maps and in branches; None when there is none."""
+    return next((state for found, state in states_in(definition) if found == name), None)
+
+
+def states_in(definition: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All states of a definition with their names, those in maps and in branches included."""
+    for name, state in definition.get("States", {}).items():
+        yield name, state
+        inner = [state.get("ItemProcessor"), state.get("Iterator"), *state.get("Branches", ())]
+        for each in inner:
+            if isinstance(each, dict):
+                yield from states_in(each)
+
+
+def test(
+    client: "SFNClient", arn: str, state: dict[str, Any], *, role_arn: str, text: str, mocked: str | None
+) -> StepTest:
+    """TestState.
+
+    Args:
+        client: The client to ask.
+        arn: The machine's ARN, for errors.
+        state: The state, in the Amazon States Language.
+        role_arn: The role that the state is run with.
+        text: Its input, as JSON.
+        mocked: What the task returns instead of being run, as JSON; None, and it is run.
+
+    Raises:
+        OperationNotSupportedError: Another service than AWS is asked.
+    """
+    # The request goes to a host of its own, `sync-states`, which no emulator has.
+    host = urlsplit(client.meta.endpoint_url).hostname or ""
+    if not host.endswith(_AWS):
+        raise OperationNotSupportedError(f"only AWS itself can test a state, and {host} is not AWS", uri=arn)
+    mock: Any = {}
+    if mocked is not None:
+        context = json.dumps({"Execution": {"Input": json.loads(text)}}, ensure_ascii=False)
+        mock = {"mock": {"result": mocked}, "context": context}
+    with translated(arn):
+        answer = client.test_state(
+            definition=json.dumps(state, ensure_ascii=False),
+            roleArn=role_arn,
+            input=text,
+            inspectionLevel="INFO",
+            # The authorization of an HTTP task would be in the answer.
+            revealSecrets=False,
+            **mock,
+        )
+        status = answer["status"]
+    return StepTest(
+        status,
+        _decoded(answer.get("output"), arn),
+        answer.get("error", ""),
+        answer.get("cause", ""),
+        answer.get("nextState", ""),
+    )
+
+
+def _decoded(text: str | None, arn: str) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        # `from None`: the error holds the whole text.
+        raise ArtifactDecodeError(
+            f"the output of a state of {arn} cannot be read as JSON ({type(error).__name__})", uri=arn
+        ) from None

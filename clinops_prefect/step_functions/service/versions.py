@@ -1,0 +1,128 @@
+"""The versions of a state machine, and the aliases that route to them."""
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from clinops_prefect.errors import ClinopsPrefectError, StateMachineNotFoundError
+from clinops_prefect.step_functions.service.errors import code_of, translated
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
+logger = logging.getLogger(__name__)
+
+_QUOTA = "ServiceQuotaExceededException"
+
+
+class VersionQuotaError(Exception):
+    """AWS keeps no more versions of this machine."""
+
+
+def remove_old_versions(client: "SFNClient", arn: str, keep: int) -> int:
+    """Delete all versions but the newest ones and those that an alias routes to.
+
+    A version that cannot be deleted stays, with a warning: the deployment itself is not at fault.
+
+    Returns:
+        How many were deleted.
+    """
+    if not keep:
+        return 0
+    removed = 0
+    try:
+        for version in _versions(client, arn)[keep:]:
+            removed += _remove(client, version)
+    except ClinopsPrefectError as error:
+        logger.warning("old versions of %s stay, and AWS takes no more than 1,000: %s", arn, error)
+    if removed:
+        logger.info("deleted %s old versions of %s; the newest %s and those with an alias stay", removed, arn, keep)
+    return removed
+
+
+def _versions(client: "SFNClient", arn: str) -> list[str]:
+    """The ARNs of all versions, newest first."""
+    found: list[str] = []
+    token: dict[str, Any] = {}
+    while True:
+        with translated(arn):
+            page = client.list_state_machine_versions(stateMachineArn=arn, maxResults=1000, **token)
+            found += [version["stateMachineVersionArn"] for version in page["stateMachineVersions"]]
+        if not page.get("nextToken"):
+            return sorted(found, key=lambda version: -int(version.rpartition(":")[2]))
+        token = {"nextToken": page["nextToken"]}
+
+
+def _remove(client: "SFNClient", version_arn: str) -> bool:
+    with translated(version_arn):
+        try:
+            client.delete_state_machine_version(stateMachineVersionArn=version_arn)
+        except ClientError as error:
+            # An alias routes to it.
+            if code_of(error) == "ConflictException":
+                return False
+            raise
+    return True
+
+
+def within_quota(ask: Callable[[], Any], arn: str) -> Any:
+    try:
+        return ask()
+    except ClientError as error:
+        if code_of(error) != _QUOTA:
+            raise
+        raise VersionQuotaError(
+            f"AWS keeps no more versions of {arn} ({_QUOTA}): delete some of them, lower keep_versions, or allow "
+            "states:ListStateMachineVersions and states:DeleteStateMachineVersion"
+        ) from error
+
+
+def point_alias(client: "SFNClient", machine_arn: str, alias: str, version_arn: str) -> str:
+    """Let an alias route to one version alone: create it, move it, or leave it alone.
+
+    Returns:
+        The alias's ARN.
+    """
+    arn = f"{machine_arn}:{alias}"
+    routes: Any = [{"stateMachineVersionArn": version_arn, "weight": 100}]
+    found = _routes(client, arn)
+    if found is None and _create_alias(client, arn, routes):
+        logger.info("created the alias %s of %s", arn, version_arn)
+    elif found != routes:
+        with translated(arn):
+            client.update_state_machine_alias(stateMachineAliasArn=arn, routingConfiguration=routes)
+        logger.info("moved the alias %s to %s", arn, version_arn)
+    return arn
+
+
+def what_runs(client: "SFNClient", machine_arn: str) -> str:
+    """The ARN that DescribeStateMachine knows of what an execution of `machine_arn` runs: an alias's version."""
+    qualifier = machine_arn.split(":")[7:]
+    if not qualifier or qualifier[0].isdecimal():
+        return machine_arn
+    routes = _routes(client, machine_arn) or []
+    return max(routes, key=lambda route: route["weight"])["stateMachineVersionArn"] if routes else machine_arn
+
+
+def _routes(client: "SFNClient", alias_arn: str) -> list[Any] | None:
+    """Where an alias routes to; None when there is no such alias."""
+    try:
+        with translated(alias_arn):
+            found: Any = client.describe_state_machine_alias(stateMachineAliasArn=alias_arn)["routingConfiguration"]
+    except StateMachineNotFoundError:
+        return None
+    return list(found)
+
+
+def _create_alias(client: "SFNClient", alias_arn: str, routes: Any) -> bool:
+    """Whether the alias was created, and not by somebody else since we looked."""
+    with translated(alias_arn):
+        try:
+            client.create_state_machine_alias(name=alias_arn.rpartition(":")[2], routingConfiguration=routes)
+        except ClientError as error:
+            if code_of(error) == "ConflictException":
+                return False
+            raise
+    return True
