@@ -4,9 +4,7 @@ It is a data file (`catalogue.toml`, which explains its own keys), so that a use
 copy it, add a table or an item, and pass the copy's path to `load_catalogue`.
 """
 
-import difflib
 import hashlib
-import math
 import re
 import tomllib
 import unicodedata
@@ -14,19 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.icu.catalogue_keys import CatalogueError, check_keys, check_table, number
+from flows.icu.limits import Limits, read_limits
+
+__all__ = [
+    "DEFAULT_CATALOGUE",
+    "Catalogue",
+    "CatalogueError",
+    "Limits",
+    "Unit",
+    "Variable",
+    "fold_text",
+    "load_catalogue",
+]
+
 DEFAULT_CATALOGUE = Path(__file__).with_name("catalogue.toml")
 
 # Feature columns are `{variable}_{feature}`, so a name has to be usable in a column name everywhere.
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_VARIABLE_KEYS = ("unit", "plausible", "items", "items_in", "items_by_text", "units")
+_VARIABLE_KEYS = ("unit", "plausible", "shown", "items", "items_in", "items_by_text", "units")
 _UNIT_KEYS = ("texts", "subtract", "multiply", "divide")
-
-
-_LIMIT_KEYS = ("missing_jump", "of_values")
-
-
-class CatalogueError(ValueError):
-    """The catalogue contradicts itself, or is not one. The message names the variable, item or unit."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Variable:
         high: Highest plausible value, included, in `unit`.
         units: The canonical unit first, then the convertible ones.
         items: Item id to the name of its unit, or to None where the row's own text decides; in the order of the file.
+        shown: The range that plots show, in `unit`; None, all that is plausible.
     """
 
     name: str
@@ -62,6 +68,7 @@ class Variable:
     high: float
     units: tuple[Unit, ...]
     items: dict[int, str | None]
+    shown: tuple[float, float] | None = None
 
     @property
     def unit(self) -> str:
@@ -70,24 +77,11 @@ class Variable:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """From when on a result may not replace the one before it.
-
-    Attributes:
-        missing_jump: By how much a variable's share of windows without a value may not grow.
-        of_values: How many usable values the variable must have had, for that to be judged.
-    """
-
-    missing_jump: float = 0.2
-    of_values: int = 100
-
-
-@dataclass(frozen=True)
 class Catalogue:
     """The variables, in the order of the feature columns.
 
     Attributes:
-        limits: What a run's result has to keep.
+        limits: From when on a result may not be published, or a person should look at it.
         sha256: Digest of the file that it came from, for the provenance of what is made with it.
     """
 
@@ -129,7 +123,7 @@ def load_catalogue(path: str | Path = DEFAULT_CATALOGUE) -> Catalogue:
         tables = tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CatalogueError(f"{path} is not TOML in UTF-8: {error}") from error
-    limits = _limits(tables.pop("limits", {}))
+    limits = read_limits(tables.pop("limits", {}))
     if not tables:
         raise CatalogueError(f"{path} names no variable")
     variables = tuple(_variable(name, table) for name, table in tables.items())
@@ -142,37 +136,31 @@ def load_catalogue(path: str | Path = DEFAULT_CATALOGUE) -> Catalogue:
     return Catalogue(variables, hashlib.sha256(data).hexdigest(), limits)
 
 
-def _limits(table: Any) -> Limits:
-    _check_keys("limits", table, _LIMIT_KEYS)
-    jump = _number("limits", "missing_jump", table.get("missing_jump", Limits.missing_jump))
-    values = table.get("of_values", Limits.of_values)
-    if not 0 < jump <= 1 or type(values) is not int or values < 1:
-        raise CatalogueError("limits: missing_jump has to be above 0 and at most 1, of_values a whole number from 1 on")
-    return Limits(jump, values)
-
-
 def _variable(name: str, table: Any) -> Variable:
     if not _NAME.fullmatch(name):
         raise CatalogueError(f"variable {name!r}: a name has lower-case letters, digits and underscores only")
     where = f"variable {name}"
-    _check_keys(where, table, _VARIABLE_KEYS)
+    check_keys(where, table, _VARIABLE_KEYS)
     canonical = table.get("unit")
     if not isinstance(canonical, str) or not canonical:
         raise CatalogueError(f"{where}: unit has to be a text")
-    low, high = _plausible(where, table.get("plausible"))
+    low, high = _range(where, "plausible", table.get("plausible"))
+    shown = _range(where, "shown", table["shown"]) if "shown" in table else None
+    if shown and not low <= shown[0] < shown[1] <= high:
+        raise CatalogueError(f"{where}: shown has to lie within plausible, {low:g} to {high:g}")
     tables = table.get("units", {})
-    _check_table(f"{where}, units", tables)
+    check_table(f"{where}, units", tables)
     # The canonical unit may list spellings of its own; it comes first and converts to itself.
     units = tuple(_unit(where, unit, tables.get(unit, {})) for unit in dict.fromkeys([canonical, *tables]))
     if (units[0].subtract, units[0].multiply, units[0].divide) != (0, 1, 1):
         raise CatalogueError(f"{where}: {canonical} is the canonical unit and cannot have a conversion")
     _check_texts(where, units)
-    return Variable(name, low, high, units, _items(where, table, canonical, {unit.name for unit in units}))
+    return Variable(name, low, high, units, _items(where, table, canonical, {unit.name for unit in units}), shown)
 
 
 def _items(where: str, table: dict[str, Any], canonical: str, units: set[str]) -> dict[int, str | None]:
     items_in = table.get("items_in", {})
-    _check_table(f"{where}, items_in", items_in)
+    check_table(f"{where}, items_in", items_in)
     for unit in items_in:
         if unit not in units:
             raise CatalogueError(f"{where}: items_in names {unit}, but units has no conversion from {unit}")
@@ -203,31 +191,25 @@ def _items(where: str, table: dict[str, Any], canonical: str, units: set[str]) -
 
 def _unit(where: str, name: str, table: Any) -> Unit:
     where = f"{where}, unit {name}"
-    _check_keys(where, table, _UNIT_KEYS)
+    check_keys(where, table, _UNIT_KEYS)
     texts = table.get("texts", [])
     if not isinstance(texts, list) or not all(isinstance(text, str) and fold_text(text) for text in texts):
         raise CatalogueError(f"{where}: texts has to be a list of texts")
-    subtract = _number(where, "subtract", table.get("subtract", 0))
-    multiply = _number(where, "multiply", table.get("multiply", 1))
-    divide = _number(where, "divide", table.get("divide", 1))
+    subtract = number(where, "subtract", table.get("subtract", 0))
+    multiply = number(where, "multiply", table.get("multiply", 1))
+    divide = number(where, "divide", table.get("divide", 1))
     if multiply == 0 or divide == 0:
         raise CatalogueError(f"{where}: multiply and divide cannot be 0")
     return Unit(name, frozenset(fold_text(text) for text in [name, *texts]), subtract, multiply, divide)
 
 
-def _plausible(where: str, bounds: Any) -> tuple[float, float]:
+def _range(where: str, key: str, bounds: Any) -> tuple[float, float]:
     if not isinstance(bounds, list) or len(bounds) != 2:
-        raise CatalogueError(f"{where}: plausible has to be [low, high]")
-    low, high = (_number(where, "plausible", bound) for bound in bounds)
+        raise CatalogueError(f"{where}: {key} has to be [low, high]")
+    low, high = (number(where, key, bound) for bound in bounds)
     if low >= high:
-        raise CatalogueError(f"{where}: plausible has low {low:g}, which is not below high {high:g}")
+        raise CatalogueError(f"{where}: {key} has low {low:g}, which is not below high {high:g}")
     return low, high
-
-
-def _number(where: str, key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise CatalogueError(f"{where}: {key} has to be a finite number")
-    return float(value)
 
 
 def _check_texts(where: str, units: tuple[Unit, ...]) -> None:
@@ -237,17 +219,3 @@ def _check_texts(where: str, units: tuple[Unit, ...]) -> None:
             if text in owner:
                 raise CatalogueError(f"{where}: the text {text!r} means both {owner[text]} and {unit.name}")
             owner[text] = unit.name
-
-
-def _check_table(where: str, table: Any) -> None:
-    if not isinstance(table, dict):
-        raise CatalogueError(f"{where}: has to be a table")
-
-
-def _check_keys(where: str, table: Any, known: tuple[str, ...]) -> None:
-    _check_table(where, table)
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
-            raise CatalogueError(f"{where}: unknown key {key}{hint}")

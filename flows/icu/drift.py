@@ -1,7 +1,7 @@
 """Drift: how far the features of one date are from those of another, per variable, as one document.
 
-The population stability index over tenths of the reference: below 0.1 nothing to speak of, above 0.25 another
-population. It is made of counts alone (`quality.count_features`), so shards are counted apart and added.
+The population stability index (PSI) over tenths of the reference: up to 0.1 means no relevant change, above 0.25 the
+population has changed. It is made of counts alone (`quality.count_features`), so shards are counted apart and added.
 """
 
 from typing import Any
@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flows.icu.bins import distribution, variable_quantiles
 from flows.icu.catalogue import Catalogue
 from flows.icu.counts import Counts
+from flows.icu.description import suppressed_values
 from flows.icu.disclosure import share, suppress
-from flows.icu.quality import distribution
+from flows.icu.verdict import drift_verdict
 
 _GROUPS = 10
 _COMPARED = ("reference", "date")
@@ -31,8 +33,8 @@ def drift_document(
         max_missing_change: Likewise the change of its missing rate, either way.
 
     Returns:
-        `windows` and, per variable, `psi`, `missing_rate`, `missing_change`, the `distribution` of the window means of
-        both, and which limits it `exceeds`. None stands for what fewer than ten people are behind.
+        The `verdict` (`verdict.drift_verdict`), `windows` and, per variable, the windows with `values`, `psi`, `missing_rate`, `missing_change`, the
+        `quantiles` and `distribution` of the window means of both, and which limits it `exceeds`. None stands for what fewer than ten people are behind.
     """
     both = dict(zip(_COMPARED, (reference, date), strict=True))
     windows = {name: sum(split["windows"] for split in counts["splits"].values()) for name, counts in both.items()}
@@ -49,14 +51,18 @@ def drift_document(
         above = {"psi": _is_above(index, max_psi), "missing_change": _is_above(change, max_missing_change)}
         variables[variable.name] = {
             "unit": variable.unit,
+            "values": {name: suppressed_values(found) for name, found in bins.items()},
             "psi": index,
             "missing_rate": rates,
             "missing_change": change,
             "exceeds": [limit for limit, is_above in above.items() if is_above],
+            "quantiles": {name: variable_quantiles(found, variable) for name, found in bins.items()},
             "distribution": {name: distribution(found, variable) for name, found in bins.items()},
         }
     limits = {"psi": max_psi, "missing_change": max_missing_change}
-    return {"windows": {k: suppress(n) for k, n in windows.items()}, "limits": limits, "variables": variables}
+    told = {name: suppress(number) for name, number in windows.items()}
+    document = {"windows": told, "limits": limits, "variables": variables}
+    return {"verdict": drift_verdict(document, catalogue.limits), **document}
 
 
 def psi(reference: npt.NDArray[np.int64], date: npt.NDArray[np.int64]) -> float:

@@ -39,6 +39,9 @@ LAB_REASONS = ("not_in_catalogue", "unknown_subject", "no_time", "no_number", "o
 _OBSERVATION_REASONS = tuple(reason for reason in ALL_REASONS if reason not in ("no_stay", "unknown_stay"))
 REASONS_OF = {"chartevents": REASONS, "labevents": LAB_REASONS, OBSERVATIONS: _OBSERVATION_REASONS}
 
+# What a storing delay is up to, in microseconds; the last number of a variable is of those beyond.
+DELAYS = {"15 min": 900_000_000, "1 h": 3_600_000_000, "6 h": 21_600_000_000}
+
 _JOINED_ROWS = 250_000
 _CHART, _OBSERVATION = EVENT_SOURCES.index("chartevents"), EVENT_SOURCES.index(OBSERVATIONS)
 _Ints = npt.NDArray[np.int64]
@@ -56,7 +59,9 @@ class Cleaned:
         counts: `tables`: per table `rows_in`, `kept` and, by reason, `dropped`; `variables`: per variable `converted`,
             `unknown_unit` and `implausible` (of the rows that only `duplicate` can still drop), `usable` (of the kept)
             and `no_storetime` (of the usable, those that count from their chart time); `unknown_texts`: per variable,
-            the unit texts that the catalogue does not know, folded, with the number of subjects.
+            the unit texts that the catalogue does not know, folded, with the number of subjects; `lost`: per variable
+            and reason, the rows dropped; `delays`: per variable, how many usable values were stored how long after
+            their chart time (`DELAYS`).
     """
 
     events: pd.DataFrame
@@ -129,6 +134,10 @@ def clean(frames: Iterable[pd.DataFrame], stays: pd.DataFrame, catalogue: Catalo
         for name, number in zip(catalogue.names, numbers, strict=True):
             counts["variables"][name][key] += int(number)
     counts["unknown_texts"] = _subjects_by_text(unknown, catalogue)
+    again = np.bincount(rows.variable[~first], minlength=len(catalogue.variables))
+    repeated = {name: {"duplicate": int(n)} for name, n in zip(catalogue.names, again, strict=True) if n}
+    counts["lost"] = add_counts(counts.get("lost", {}), repeated)
+    counts["delays"] = _delays(kept, catalogue)
     return Cleaned(_frame(kept, table, units, catalogue), counts)
 
 
@@ -214,7 +223,32 @@ def _judge(frame: pd.DataFrame, stays: StayTable, units: UnitTable) -> tuple[_Ro
             "subject": subject[survivors][unknown],
         }
     ).drop_duplicates()
-    return rows, texts, {"tables": tables, "variables": variables}
+    gone = np.flatnonzero((reason >= 0) & known_item)
+    lost = _lost(
+        reason[gone], units.variable[units.find_items(item[gone])[0]].astype(np.int64), list(conditions), units.names
+    )
+    return rows, texts, {"tables": tables, "variables": variables, "lost": lost}
+
+
+def _lost(reason: _Ints, variable: _Ints, conditions: list[str], names: list[str]) -> Counts:
+    """Count the rows of each variable that were dropped, by reason."""
+    number = np.bincount(variable * len(conditions) + reason, minlength=len(names) * len(conditions))
+    by_variable = number.reshape(len(names), len(conditions))
+    return {
+        name: {conditions[code]: int(row[code]) for code in np.flatnonzero(row)}
+        for name, row in zip(names, by_variable, strict=True)
+        if row.any()
+    }
+
+
+def _delays(kept: _Rows, catalogue: Catalogue) -> Counts:
+    """Count the usable values of each variable by how long after their chart time they were stored."""
+    rows = np.flatnonzero(~np.isnan(kept.value) & kept.stored)
+    # A value that was stored before its chart time counts as stored at once: `time` is never before `charttime`.
+    place = np.searchsorted(list(DELAYS.values()), (kept.time - kept.charttime)[rows], side="left")
+    groups = len(DELAYS) + 1
+    number = np.bincount(kept.variable[rows].astype(np.int64) * groups + place, minlength=len(catalogue.names) * groups)
+    return dict(zip(catalogue.names, number.reshape(-1, groups).tolist(), strict=True))
 
 
 def _subjects_by_text(frames: list[pd.DataFrame], catalogue: Catalogue) -> Counts:

@@ -9,12 +9,13 @@ range, so that the memory is bounded however many windows there are. The documen
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from flows.icu.bins import QUANTILES, count_bins, distribution, resolution, variable_quantiles
 from flows.icu.catalogue import Catalogue, Variable
 from flows.icu.cohort import COHORT_NOTES, PATIENT_NOTES
 from flows.icu.counts import Counts, add_counts
+from flows.icu.description import count_course, course_document, delay_document, lost_document
 from flows.icu.disclosure import (
     SMALL,
     Account,
@@ -27,12 +28,11 @@ from flows.icu.disclosure import (
 )
 from flows.icu.hashing import SPLITS
 from flows.icu.raw import OBSERVATIONS
+from flows.icu.verdict import quality_verdict
 
-BINS = 400
-# Bins per bar of a distribution: coarse enough that a bar has ten people behind it in data of ordinary size.
-_BINS_PER_BAR = 4
+__all__ = ["QUANTILES", "UnaccountedRowsError", "count_features", "quality_document"]
+
 DISTRIBUTED_FEATURES = ("mean", "min", "max", "last", "filled")
-QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
 _NOTES = (*COHORT_NOTES, *PATIENT_NOTES)
 _GROUPS = ("subjects", "stays", "windows")
 # These make up the rows that were kept, all variables together.
@@ -55,9 +55,8 @@ def count_features(
 
     Returns:
         `splits`: per split `subjects`, `stays` and `windows`. `features`: per variable `missing` (windows without a
-        value of their own), `unfilled` (and without an older one either) and `bins`: per distributed feature, over
-        `BINS` equal bins of the plausible range, the `windows` in each bin and the subjects whose `lowest` and
-        `highest` value is in it, and the `subjects` with any value in each bar of the plots.
+        value of their own), `unfilled` (and without an older one either) and `bins`: what `bins.count_bins` counts of
+        each distributed feature. Where all features are distributed also `course`: see `description.count_course`.
     """
     splits = {}
     for split in SPLITS:
@@ -70,13 +69,17 @@ def count_features(
     subject = pd.factorize(features["subject_id"])[0]
     counted = {}
     for variable in catalogue.variables:
-        bins = {name: _count_bins(features[f"{variable.name}_{name}"], subject, variable) for name in distributed}
+        bins = {
+            name: count_bins(features[f"{variable.name}_{name}"].to_numpy("float64"), subject, variable)
+            for name in distributed
+        }
         counted[variable.name] = {
             "missing": int(features[f"{variable.name}_missing"].sum()),
             "unfilled": int(features[f"{variable.name}_filled"].isna().sum()),
             "bins": bins,
         }
-    return {"splits": splits, "features": counted}
+    course = {"course": count_course(features, catalogue)} if distributed == DISTRIBUTED_FEATURES else {}
+    return {"splits": splits, "features": counted, **course}
 
 
 def quality_document(
@@ -87,6 +90,8 @@ def quality_document(
     features: Counts,
     catalogue: Catalogue,
     parameters: dict[str, Any],
+    description: dict[str, Any] | None = None,
+    provenance: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Put the counts of all shards together.
 
@@ -97,25 +102,33 @@ def quality_document(
         features: The sum of what `count_features` counted.
         catalogue: What was measured.
         parameters: What the run was called with, as JSON; taken over as it is.
+        description: Who the patients are: what `description.describe_cohort` returns.
+        provenance: What the run was made from, when, and by what, as JSON; taken over as it is.
 
     Returns:
-        The document, all JSON; None stands for a suppressed number. That all rows are accounted for is checked here, on
+        The document, with its verdict (`verdict.quality_verdict`), all JSON; None stands for a suppressed number. That all rows are accounted for is checked here, on
         the exact counts; in the document, rows in = kept + dropped + `hidden`, which is the sum of the hidden ones.
 
     Raises:
         UnaccountedRowsError: What one step passed on is not what the next one saw.
     """
     tables = _tables(ingested, cleaned)
-    return {
+    variables = _variables(cleaned, tables, features, catalogue)
+    hours = parameters.get("window_hours", 1)
+    document = {
         "parameters": parameters,
+        "provenance": provenance or {},
         "catalogue_sha256": catalogue.sha256,
         "suppressed_below": SMALL,
         "tables": tables,
         "cohort": _cohort(cohort),
+        "description": description or {},
         "splits": _splits(features["splits"]),
         "unresolved_references": _references(ingested.get("references", {}), tables),
-        "variables": _variables(cleaned["variables"], cleaned.get("unknown_texts", {}), features, catalogue),
+        "course": course_document(features.get("course", {}), catalogue, hours),
+        "variables": variables,
     }
+    return {"verdict": quality_verdict(document, catalogue.limits), **document}
 
 
 def _tables(ingested: Counts, cleaned: Counts) -> dict[str, Any]:
@@ -166,7 +179,9 @@ def _splits(splits: Counts) -> dict[str, Any]:
     return {"total": dict.fromkeys(_GROUPS) if few else total, **document}
 
 
-def _variables(rows: Counts, unknown_texts: Counts, features: Counts, catalogue: Catalogue) -> dict[str, Any]:
+def _variables(cleaned: Counts, tables: dict[str, Any], features: Counts, catalogue: Catalogue) -> dict[str, Any]:
+    rows, unknown_texts = cleaned["variables"], cleaned.get("unknown_texts", {})
+    lost = lost_document(cleaned.get("lost", {}), tables, catalogue.names)
     cells = suppress_cells({f"{v} {key}": rows[v][key] for v in catalogue.names for key in _VALUES})
     told = {
         v: {
@@ -174,6 +189,8 @@ def _variables(rows: Counts, unknown_texts: Counts, features: Counts, catalogue:
             **{key: cells[f"{v} {key}"] for key in _VALUES},
             "no_storetime": suppress_part(rows[v].get("no_storetime", 0), rows[v]["usable"]),
             "unknown_texts": {text: n for text, n in sorted(unknown_texts.get(v, {}).items()) if n >= SMALL},
+            "dropped": lost[v],
+            "delay": delay_document(cleaned.get("delays", {}).get(v)),
         }
         for v in catalogue.names
     }
@@ -183,61 +200,15 @@ def _variables(rows: Counts, unknown_texts: Counts, features: Counts, catalogue:
 def _variable(variable: Variable, rows: dict[str, Any], features: Counts) -> dict[str, Any]:
     counted = features["features"][variable.name]
     windows = sum(split["windows"] for split in features["splits"].values())
+    found = {name: variable_quantiles(counted["bins"][name], variable) for name in DISTRIBUTED_FEATURES}
     return {
         "unit": variable.unit,
         "plausible": [variable.low, variable.high],
         **rows,
         "missing_rate": share(counted["missing"], windows),
         "unfilled_rate": share(counted["unfilled"], windows),
-        "quantiles": {name: _quantiles(counted["bins"][name], variable) for name in DISTRIBUTED_FEATURES},
-        # Linear interpolation within a bin: no quantile is further off than this.
-        "quantile_resolution": (variable.high - variable.low) / BINS,
+        "quantiles": found,
+        # Linear interpolation within a bin: no quantile of the means is further off than this.
+        "quantile_resolution": resolution(found["mean"], variable),
         "distribution_of_mean": distribution(counted["bins"]["mean"], variable),
-    }
-
-
-def _count_bins(values: "pd.Series[float]", subject: np.ndarray[Any, np.dtype[np.intp]], variable: Variable) -> Counts:
-    there = values.notna().to_numpy()
-    number, subject = values.to_numpy()[there], subject[there]
-    place = (number - variable.low) / (variable.high - variable.low) * BINS
-    # The highest plausible value belongs to the last bin.
-    bins = pd.Series(np.clip(place.astype(np.int64), 0, BINS - 1))
-    extremes = bins.groupby(subject).agg(["min", "max"])
-    bars = pd.DataFrame({"bar": bins // _BINS_PER_BAR, "subject": subject}).drop_duplicates()["bar"]
-    return {
-        "windows": np.bincount(bins, minlength=BINS).tolist(),
-        "lowest": np.bincount(extremes["min"], minlength=BINS).tolist(),
-        "highest": np.bincount(extremes["max"], minlength=BINS).tolist(),
-        "subjects": np.bincount(bars, minlength=BINS // _BINS_PER_BAR).tolist(),
-    }
-
-
-def _quantiles(bins: Counts, variable: Variable) -> dict[str, float | None]:
-    windows = np.array(bins["windows"])
-    upto = np.cumsum(windows)
-    # Subjects with a value in this bin or a lower one, and in this bin or a higher one.
-    below = np.cumsum(bins["lowest"])
-    above = np.cumsum(bins["highest"][::-1])[::-1]
-    width = (variable.high - variable.low) / BINS
-    quantiles: dict[str, float | None] = {}
-    for name, quantile in QUANTILES.items():
-        place = quantile * upto[-1]
-        index = int(np.searchsorted(upto, place))
-        # Beyond where ten people are, a quantile would be about one of them.
-        if upto[-1] == 0 or below[index] < SMALL or above[index] < SMALL:
-            quantiles[name] = None
-            continue
-        within = (place - (upto[index] - windows[index])) / windows[index]
-        quantiles[name] = round(float(variable.low + (index + within) * width), 6)
-    return quantiles
-
-
-def distribution(bins: Counts, variable: Variable) -> dict[str, Any]:
-    """The bars of a plot: their `edges`, and the `windows` in each, None where too few people are behind it."""
-    windows = np.array(bins["windows"]).reshape(-1, _BINS_PER_BAR).sum(axis=1).tolist()
-    edges = np.linspace(variable.low, variable.high, len(windows) + 1)
-    hidden = hidden_cells(bins["subjects"])
-    return {
-        "edges": [round(float(edge), 6) for edge in edges],
-        "windows": [None if hide else number for number, hide in zip(windows, hidden, strict=True)],
     }

@@ -1,0 +1,146 @@
+"""Histograms that can be counted apart and added: fixed bins for each variable, whatever the data.
+
+A bar of a plot is a whole number of bins. The bars are as wide as a round number (1, 2 or 5 times a power of ten) and
+begin halfway between two numbers that may be charted. Otherwise some bars would hold more charted numbers than their
+neighbours, and the plot would show teeth that are not in the data.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flows.icu.catalogue import Variable
+from flows.icu.counts import Counts
+from flows.icu.disclosure import SMALL, hidden_cells
+
+QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
+_BARS = 50
+_BINS_PER_BAR = 5
+# Bins below and above the range that is shown; each of the two is one bar.
+_OUTER_BINS = 40
+_Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The bins of a variable, from its lowest to its highest plausible value.
+
+    Attributes:
+        edges: The bins' edges, ascending.
+        bar: Of each bin, the bar that it is part of. Bar 0 is what lies below the shown range, the last what lies above.
+        bar_edges: The edges of the bars between these two.
+    """
+
+    edges: _Floats
+    bar: _Ints
+    bar_edges: _Floats
+
+    def find(self, values: _Floats) -> _Ints:
+        """The bin of each value; what lies outside of the range counts in the first or last bin."""
+        place = np.searchsorted(self.edges, values, side="right") - 1
+        return np.clip(place, 0, len(self.edges) - 2).astype(np.int64)
+
+
+@lru_cache(maxsize=256)
+def _grid(low: float, high: float, shown: tuple[float, float]) -> Grid:
+    power = 10.0 ** math.floor(math.log10((shown[1] - shown[0]) / _BARS))
+    step = next(power * factor for factor in (1, 2, 5, 10) if (shown[1] - shown[0]) / (power * factor) <= _BARS + 1e-9)
+    # The last digit that the step has: of a step of 2 or 5 it is 1, of 0.2 it is 0.1.
+    digit = 10.0 ** math.floor(math.log10(step) + 1e-9)
+    begin = math.floor(shown[0] / digit + 1e-9) * digit - digit / 2
+    bars = max(math.ceil((shown[1] - begin) / step - 1e-9), 1)
+    bar_edges = np.round(begin + step * np.arange(bars + 1), 12)
+    inner = np.round(begin + step / _BINS_PER_BAR * np.arange(bars * _BINS_PER_BAR + 1), 12)
+    end = float(bar_edges[-1])
+    below = np.linspace(low, begin, _OUTER_BINS + 1)[:-1] if low < begin else np.empty(0)
+    # Above, bins grow: few values are spread over a wide range.
+    above = np.geomspace(end, high, _OUTER_BINS + 1)[1:] if high > end > 0 else np.linspace(end, max(high, end), 2)[1:]
+    above = above[above > end]
+    bar = [0] * len(below) + [1 + index // _BINS_PER_BAR for index in range(len(inner) - 1)] + [bars + 1] * len(above)
+    return Grid(np.concatenate([below, inner, above]), np.array(bar, dtype=np.int64), bar_edges)
+
+
+def grid_of(variable: Variable) -> Grid:
+    """The bins of a variable."""
+    return _grid(variable.low, variable.high, variable.shown or (variable.low, variable.high))
+
+
+def count_bins(values: _Floats, subject: npt.NDArray[np.intp], variable: Variable) -> Counts:
+    """Count values by bin.
+
+    Args:
+        values: In the variable's unit; null ones are not counted.
+        subject: Of each value, a number for its subject.
+        variable: Gives the bins.
+
+    Returns:
+        Per bin the `windows` in it and the subjects whose `lowest` and `highest` value is in it; per bar its `subjects`.
+    """
+    grid, there = grid_of(variable), ~np.isnan(values)
+    bins, subject = grid.find(values[there]), subject[there]
+    number = len(grid.edges) - 1
+    order = np.lexsort((bins, subject))
+    bins, subject = bins[order], subject[order]
+    new = np.r_[True, subject[1:] != subject[:-1]] if len(subject) else np.empty(0, bool)
+    bar = grid.bar[bins]
+    seen = new | np.r_[True, bar[1:] != bar[:-1]] if len(subject) else new
+    return {
+        "windows": np.bincount(bins, minlength=number).tolist(),
+        "lowest": np.bincount(bins[new], minlength=number).tolist(),
+        "highest": np.bincount(bins[np.roll(new, -1)], minlength=number).tolist(),
+        "subjects": np.bincount(bar[seen], minlength=len(grid.bar_edges) + 1).tolist(),
+    }
+
+
+def quantiles(bins: Counts, edges: _Floats) -> dict[str, float | None]:
+    """The quantiles of a histogram, by linear interpolation within a bin; None where too few people are behind one."""
+    windows = np.array(bins["windows"])
+    upto = np.cumsum(windows)
+    # Subjects with a value in this bin or a lower one, and in this bin or a higher one.
+    below = np.cumsum(bins["lowest"])
+    above = np.cumsum(bins["highest"][::-1])[::-1]
+    found: dict[str, float | None] = {}
+    for name, quantile in QUANTILES.items():
+        place = quantile * upto[-1]
+        index = int(np.searchsorted(upto, place))
+        # Beyond where ten people are, a quantile would be about one of them.
+        if upto[-1] == 0 or below[index] < SMALL or above[index] < SMALL:
+            found[name] = None
+            continue
+        within = (place - (upto[index] - windows[index])) / windows[index]
+        found[name] = round(float(edges[index] + within * (edges[index + 1] - edges[index])), 6)
+    return found
+
+
+def variable_quantiles(bins: Counts, variable: Variable) -> dict[str, float | None]:
+    """The quantiles of what `count_bins` counted, within the plausible range."""
+    found = quantiles(bins, grid_of(variable).edges)
+    # The first and the last bin may reach beyond the range.
+    return {k: None if q is None else min(max(q, variable.low), variable.high) for k, q in found.items()}
+
+
+def resolution(found: dict[str, float | None], variable: Variable) -> float:
+    """How wide the widest of the bins is that these quantiles are in: none of them is further off."""
+    edges = grid_of(variable).edges
+    known = np.array([quantile for quantile in found.values() if quantile is not None])
+    index = grid_of(variable).find(known if len(known) else edges[:1])
+    return round(float(np.max(edges[index + 1] - edges[index])), 6)
+
+
+def distribution(bins: Counts, variable: Variable) -> dict[str, Any]:
+    """The bars of a plot; None where too few people are behind one.
+
+    Returns:
+        The bars' `edges`, the `windows` in each, and those `below` and `above` all of them.
+    """
+    grid = grid_of(variable)
+    windows = np.bincount(grid.bar, weights=bins["windows"], minlength=len(grid.bar_edges) + 1).astype(np.int64)
+    hidden = hidden_cells(bins["subjects"])
+    below, *shown, above = (None if hide else int(n) for n, hide in zip(windows, hidden, strict=True))
+    edges = [round(float(edge), 6) for edge in grid.bar_edges]
+    return {"edges": edges, "windows": shown, "below": below, "above": above}

@@ -1,0 +1,105 @@
+"""The set of parts that every report is made of: one page, its numbers and its tables.
+
+The file asks nothing of the network: styles and plots are inside.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from flows.icu.wording import label
+
+_NOT_SHOWN = "\u2013"
+_CSS = {"good": "good", "look at this": "look", "do not use": "bad", "": ""}
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A cell that is coloured by a share, and tells it in percent."""
+
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Words:
+    """A cell of words, which may have several lines."""
+
+    text: str
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Render a template of this folder; what is missing in it raises, and texts are escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(count=count, label=_heading, css=_CSS.get, cell=_cell, hours=_hours)
+    return environment.get_template(template).render(**values).lstrip()
+
+
+def svg(plot: str) -> Markup:
+    """A plot, which is no text to be escaped."""
+    return Markup(plot)  # noqa: S704
+
+
+def levels_of(verdict: dict[str, Any]) -> dict[str, str]:
+    """The worst level of each variable or table that a verdict has something about."""
+    levels: dict[str, str] = {}
+    for finding in verdict["findings"]:
+        for name in finding["about"]:
+            # The worst come first.
+            levels.setdefault(name, finding["level"])
+    return levels
+
+
+def count(number: int | None) -> str:
+    """A count. One may be hidden to protect another one, and not be small itself."""
+    return "hidden" if number is None else f"{number:,}"
+
+
+def number(number: float | None) -> str:
+    """A measured number. Four figures are more than the bins resolve; of thousands all are shown."""
+    if number is None:
+        return _NOT_SHOWN
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
+
+
+def percent(share: float | None) -> str:
+    """A share."""
+    return _NOT_SHOWN if share is None else f"{share:.1%}"
+
+
+def points(change: float | None) -> str:
+    """A change of a share, in percentage points."""
+    return _NOT_SHOWN if change is None else f"{100 * change:+.1f}"
+
+
+def index(index: float | None) -> str:
+    """A stability index."""
+    return _NOT_SHOWN if index is None else f"{index:.3f}"
+
+
+def _cell(cell: Any) -> Markup:
+    if isinstance(cell, Heat):
+        if cell.share is None:
+            return Markup("<td>{}</td>").format(_NOT_SHOWN)
+        style = f"--share: {100 * cell.share:.0f}%"
+        return Markup('<td class="heat" style="{}">{}</td>').format(style, f"{100 * cell.share:.0f}%")
+    if isinstance(cell, Words):
+        return Markup('<td class="text">{}</td>').format(cell.text)
+    return Markup("<td>{}</td>").format(cell)
+
+
+def _hours(hours: list[int]) -> list[str]:
+    return [f"{hour} h" for hour in hours]
+
+
+def _heading(name: str) -> str:
+    # The rows of a table are variables, dates or splits; only a variable has another name for readers.
+    return name if name in ("total", "train", "validation", "test") or name[:1].isdigit() else label(name)

@@ -1,0 +1,246 @@
+"""The reports' plots: inline SVG by matplotlib, which needs nothing from outside and no script.
+
+Each plot is drawn 360 units wide with letters of 11. A phone shows it almost at that size, so that they stay legible;
+a wide screen shows several plots side by side. Colours are variables of the page's style sheet, so that a plot follows
+dark mode and paper.
+"""
+
+import io
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+WIDTH = 360
+_LETTERS = 11
+# Of matplotlib's default font, in units: what a label needs at most.
+_LETTER_WIDTH, _CAPITAL_WIDTH = 6.3, 8.2
+# What matplotlib draws with; `_svg` makes variables of the style sheet of them.
+_INK, _MUTED, _LINE = "#010101", "#020202", "#030303"
+_VALUE, _SECOND, _LOOK, _BAD, _HIDDEN = "#040404", "#050505", "#060606", "#070707", "#080808"
+_VARIABLES = {
+    _INK: "ink", _MUTED: "muted", _LINE: "line", _VALUE: "value", _SECOND: "second",
+    _LOOK: "look", _BAD: "bad", _HIDDEN: "hidden",
+}  # fmt: skip
+_BY_LEVEL = {"look at this": _LOOK, "do not use": _BAD}
+# How long the bar of a hidden number is drawn, as a share of the longest: it is there, and tells nothing.
+_HIDDEN_LENGTH = 0.05
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a bar plot.
+
+    Attributes:
+        label: What it is.
+        number: How long it is; None, if that is hidden.
+        text: What is written at its end.
+        level: The verdict on it.
+        inner: A second, narrower bar in it.
+    """
+
+    label: str
+    number: float | None
+    text: str
+    level: str = ""
+    inner: float | None = None
+
+
+def bar_plot(bars: Sequence[Bar], title: str, *, top: float | None = None, lines: Sequence[float] = ()) -> str:
+    """Draw horizontal bars, the first on top; a hidden number as a short hatched bar with the word "hidden".
+
+    Args:
+        bars: What to draw.
+        title: What the plot shows, for those who do not see it.
+        top: The length of a full bar; None, the longest one's.
+        lines: Where to draw a limit.
+    """
+    labels = [textwrap.fill(bar.label, 26) for bar in bars]
+    height = (27 if any("\n" in text for text in labels) else 19) * len(bars) + 8
+    left = max((_width(line) for text in labels for line in text.split("\n")), default=0) + 8
+    right = max((len(bar.text) for bar in bars), default=0) * _LETTER_WIDTH + 8
+    figure = _figure(height)
+    axes = _axes(figure, left, 4, WIDTH - left - right, height - 8, height)
+    longest = top or max([bar.number or 0 for bar in bars] + list(lines), default=0) or 1
+    for row, bar in enumerate(bars):
+        color = _BY_LEVEL.get(bar.level, _VALUE)
+        if bar.number is None:
+            axes.barh(row, _HIDDEN_LENGTH * longest, height=0.66, **_hatched())
+        else:
+            axes.barh(row, bar.number, height=0.66, color=_SECOND if bar.inner is not None else color)
+        if bar.inner is not None:
+            axes.barh(row, bar.inner, height=0.3, color=color)
+        end = _HIDDEN_LENGTH * longest if bar.number is None else bar.number
+        axes.annotate(
+            bar.text, (end, row), xytext=(4, 0), textcoords="offset points", va="center",
+            color=color if bar.level else _INK, annotation_clip=False,
+        )  # fmt: skip
+    for line in lines:
+        axes.axvline(line, color=_MUTED, linewidth=1, linestyle=(0, (3, 2)))
+    axes.set_yticks(range(len(bars)), labels)
+    axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.set_xlim(0, longest)
+    axes.xaxis.set_visible(False)
+    axes.spines["bottom"].set_visible(False)
+    return _svg(figure, f"{title}. " + "; ".join(f"{bar.label}: {bar.text}" for bar in bars), height)
+
+
+def variable_plot(
+    title: str,
+    unit: str,
+    distribution: dict[str, Any],
+    course: dict[str, Any] | None,
+    hours: Sequence[int],
+    other: dict[str, Any] | None = None,
+) -> str:
+    """Draw one variable: its distribution, and how its quartiles go on from admission.
+
+    Args:
+        title: What the plot shows, for those who do not see it.
+        unit: Of the variable.
+        distribution: As `bins.distribution` returns it; hidden bars are hatched.
+        course: Of each window the quartiles `p25`, `p50` and `p75`; None, no such plot.
+        hours: When the windows end.
+        other: A distribution to compare with, as an outline; both are then in percent of their windows.
+    """
+    height, low, high = 150, 36, 12
+    wide = course is None or not any(number is not None for number in course["p50"])
+    figure = _figure(height)
+    axes = _axes(figure, 46, low, (WIDTH - 56) if wide else 158, height - low - high, height)
+    _histogram(axes, unit, distribution, other)
+    if not wide and course is not None:
+        axes = _axes(figure, 254, low, 98, height - low - high, height)
+        _quartiles(axes, course, hours)
+    return _svg(figure, title, height)
+
+
+def line_plot(labels: Sequence[str], numbers: Sequence[float | None], title: str, unit: str) -> str:
+    """Draw a line of one number per label, with gaps where it is hidden."""
+    height = 150
+    figure = _figure(height)
+    axes = _axes(figure, 50, 36, WIDTH - 66, height - 50, height)
+    axes.plot(
+        range(len(labels)), [float("nan") if n is None else n for n in numbers], color=_VALUE, marker="o", markersize=4
+    )
+    shown = sorted({0, len(labels) // 2, len(labels) - 1})
+    axes.set_xticks(shown, [labels[index] for index in shown])
+    axes.set_xlim(-0.5, len(labels) - 0.5)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(unit, color=_MUTED)
+    _grid(axes)
+    return _svg(figure, title, height)
+
+
+def _histogram(axes: Axes, unit: str, distribution: dict[str, Any], other: dict[str, Any] | None) -> None:
+    edges = distribution["edges"]
+    step = edges[1] - edges[0]
+    counts = [distribution["below"], *distribution["windows"], distribution["above"]]
+    shares = _scaled(counts, percent=other is not None)
+    outline = _scaled([other["below"], *other["windows"], other["above"]], percent=True) if other else []
+    top = max([n or 0 for n in [*shares, *outline]]) or 1
+    lefts = [edges[0] - step, *edges[:-1], edges[-1]]
+    there = [index for index, n in enumerate(counts) if n != 0] + [index for index, n in enumerate(outline) if n]
+    axes.stairs([n or float("nan") for n in shares], [*lefts, lefts[-1] + step], fill=True, color=_VALUE)
+    gone = [left for left, n in zip(lefts, counts, strict=True) if n is None]
+    axes.bar(gone, [0.06 * top] * len(gone), width=step, align="edge", **_hatched())
+    if other:
+        axes.stairs([n or 0 for n in outline], [*lefts, lefts[-1] + step], color=_INK, linewidth=1.2)
+    # Most of the range is often empty; show where the data are.
+    first, last = max(min(there) - 1, 0), min(max(there) + 1, len(lefts) - 1)
+    axes.set_xlim(lefts[first], lefts[last] + step)
+    axes.set_ylim(0, 1.04 * top)
+    axes.set_xlabel(unit, color=_MUTED, labelpad=2)
+    axes.set_ylabel("% of windows" if other else "windows", color=_MUTED, labelpad=3)
+    axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    _grid(axes)
+
+
+def _quartiles(axes: Axes, course: dict[str, Any], hours: Sequence[int]) -> None:
+    low, middle, high = (
+        [float("nan") if number is None else number for number in course[name]] for name in ("p25", "p50", "p75")
+    )
+    axes.fill_between(hours, low, high, color=_SECOND, linewidth=0, clip_on=False)
+    axes.plot(hours, middle, color=_VALUE, linewidth=1.6, clip_on=False)
+    axes.set_xlim(0, max(hours))
+    axes.set_xticks([0, max(hours) // 2, max(hours)])
+    axes.set_xlabel("hours", color=_MUTED, labelpad=2)
+    _grid(axes)
+
+
+def _scaled(counts: Sequence[int | None], *, percent: bool) -> list[float | None]:
+    total = sum(n or 0 for n in counts) if percent else 0
+    return [None if n is None else 100 * n / total if total else float(n) for n in counts]
+
+
+def _thousands(number: float, _place: int) -> str:
+    return f"{number / 1000:g}k" if abs(number) >= 10_000 else f"{number:g}"
+
+
+def _hatched() -> dict[str, Any]:
+    return {"facecolor": "none", "edgecolor": _HIDDEN, "hatch": "//////", "linewidth": 0.8}
+
+
+def _grid(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    axes.yaxis.grid(True, color=_LINE, linewidth=0.8)
+
+
+def _width(text: str) -> float:
+    return sum(_CAPITAL_WIDTH if letter.isupper() else _LETTER_WIDTH for letter in text)
+
+
+def _figure(height: float) -> Figure:
+    # Figure itself and not pyplot, which keeps a global list of figures and is not safe in threads.
+    return Figure(figsize=(WIDTH / 72, height / 72))
+
+
+def _axes(figure: Figure, left: float, bottom: float, width: float, tall: float, height: float) -> Axes:
+    axes = figure.add_axes((left / WIDTH, bottom / height, width / WIDTH, tall / height))
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_MUTED)
+    axes.tick_params(bottom=False, left=False, labelsize=_LETTERS, colors=_INK, pad=3)
+    axes.patch.set_visible(False)
+    return axes
+
+
+def _svg(figure: Figure, title: str, height: float) -> str:
+    """The figure as SVG, with a text for screen readers."""
+    for axes in figure.axes:
+        for text in (axes.xaxis.label, axes.yaxis.label, *axes.texts):
+            text.set_fontsize(_LETTERS)
+    buffer = io.StringIO()
+    # Text stays text, which a screen reader finds; a fixed salt makes the same data the same bytes.
+    settings = {"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif", "hatch.linewidth": 0.7}
+    figure.patch.set_visible(False)
+    with matplotlib.rc_context(settings):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    # Without the XML head and the metadata, which name addresses outside of the page; and without what only an editor needs.
+    svg = re.sub(
+        r"<metadata>.*?</metadata>|<!--.*?-->|<style .*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL
+    )
+    # All hatches are the page's: each plot would bring a long one of its own.
+    svg = re.sub(r"<pattern .*?</pattern>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"url\(#h\w+\)", "url(#hatch)", svg)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
+    svg = re.sub(r"(\.\d)\d+", r"\1", svg)
+    svg = re.sub(r"\s*\n\s*", " ", svg)
+    svg = re.sub(r"<g>\s*(<(?:text|path|use)[^<]*(?:</text>|/>))\s*</g>", r"\1", svg)
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, f"var(--{variable})")
+    svg = re.sub(r"font-size: \d+px; font-family: [^;]*; ", "", svg)
+    svg = re.sub(r"font: [^;]*; ", "", svg)
+    svg = re.sub(r"<defs>\s*</defs>", "", svg)
+    title = title.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    head = f'<svg class="plot" role="img" aria-label="{title}" viewBox="0 0 {WIDTH} {height:g}"'
+    return re.sub(r"<svg[^>]*", head + ' xmlns:xlink="http://www.w3.org/1999/xlink"', svg, count=1)
