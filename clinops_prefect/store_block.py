@@ -138,6 +138,17 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
 
     aread_bytes = asynchronous(read_bytes)
 
+    def browser_url(self, path: str) -> str:
+        """The address at which a browser shows a plain object, for people who click.
+
+        It is the object's page in the provider's console, where the provider asks who may see it; with an endpoint of
+        your own, the object's address there; of a local store, `file://`. Nothing is asked of the service.
+
+        Args:
+            path: As for `write_bytes`.
+        """
+        return self._backend().browser_url(self._checked_key(join(self.prefix, check_name(path, what="path"))))
+
     # --- Prefect results ---
 
     # `_sync` is what Prefect's sync engine passes; its async engine calls the twins.

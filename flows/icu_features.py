@@ -20,7 +20,9 @@ from clinops_prefect.tasks import open_store
 from flows.icu.acceptance import accept, objections, summary
 from flows.icu.catalogue import DEFAULT_CATALOGUE, load_catalogue
 from flows.icu.counts import Counts, add_counts
+from flows.icu.description import describe_cohort
 from flows.icu.quality import quality_document
+from flows.icu.verdict import one_line
 from flows.icu.windows import check_window
 from flows.running import artifacts, scheduling
 from flows.running.claim import claimed
@@ -130,12 +132,17 @@ def icu_features(
         document, totals, published = _made(
             engine, found, store, partition, shards, fhir_table, options, parameters, accept_empty
         )
-        page = write_quality(store, partition, document)
-        manifest = {
+        made = {
             "run": partition.run,
             "flow_run": owner,
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "clinops_prefect": __version__,
+        }
+        document["provenance"] = {"source": source, **made, "inputs": inputs}
+        page = write_quality(store, partition, document)
+        manifest = {
+            **made,
+            "verdict": document["verdict"]["level"],
             "parameters": parameters,
             "inputs": inputs,
             "schema": target.stat(partition.final("features/shard-000")).schema,
@@ -145,6 +152,7 @@ def icu_features(
         finish(store, partition, manifest)
     artifacts.written_artifacts(published, partition.date)
     logger.info("done: %d artifacts of %s; the report is %s", len(published), partition.date, page)
+    logger.info("verdict on %s: %s", partition.date, one_line(document["verdict"]))
     return manifest
 
 
@@ -212,13 +220,15 @@ def _compute(
 
 
 def _counted(target: PipelineStore, partition: Partition, files: list[str], shards: int) -> dict[str, Counts]:
-    """What every step counted, added up."""
+    """What every step counted, added up; and a description of the whole cohort."""
 
     def counted(steps: Iterable[str]) -> list[dict[str, Any]]:
         return [partition.read_note(target, step) or {} for step in steps]
 
     (cohort,) = counted(["cohort"])
+    stays, outcomes = (target.download(partition.staged(name)) for name in ("cohort", "outcomes"))
     return {
+        "description": describe_cohort(stays, outcomes),
         "ingested": add_counts(*(note["counts"] for note in counted(f"ingest-{file}" for file in files))),
         "cohort": cohort,
         "cleaned": add_counts(*counted(f"events-{shard:03d}" for shard in range(shards))),

@@ -10,17 +10,19 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.futures import as_completed
 
-from clinops_prefect import PipelineStore
+from clinops_prefect import ArtifactNotFoundError, PipelineStore
 from clinops_prefect.tasks import open_store
 from flows.icu.catalogue import DEFAULT_CATALOGUE, Catalogue, load_catalogue
 from flows.icu.counts import Counts, add_counts
 from flows.icu.drift import drift_document
 from flows.icu.quality import count_features
+from flows.icu.verdict import one_line
 from flows.reports.drift_page import drift_page
 from flows.running import artifacts, scheduling
 from flows.running.command_line import quality_report_main
 from flows.running.engines import DEFAULT_ENGINE, task_runner
 from flows.running.tasks import RETRIES
+from flows.running.trend import read_trend, trend_row
 
 
 class DriftError(RuntimeError):
@@ -103,14 +105,26 @@ def quality_report(
     }
     path = f"icu/{date}/drift/{reference}"
     target.write_bytes(f"{path}.json", json.dumps(document, indent=1).encode())
-    page = target.write_bytes(f"{path}.html", drift_page(document, date.isoformat(), reference.isoformat()).encode())
-    artifacts.drift_artifact(document, page)
+    trend = _trend(target, date)
+    page = target.write_bytes(f"{path}.html", drift_page(document, f"{date}", f"{reference}", trend).encode())
+    artifacts.drift_artifact(document, page, target.browser_url(f"{path}.html"))
     logger.info("the drift of %s from %s is in %s", date, reference, page)
+    logger.info("verdict on %s: %s", date, one_line(document["verdict"]))
     drifted = {name: variable["exceeds"] for name, variable in document["variables"].items() if variable["exceeds"]}
     if drifted:
         named = ", ".join(f"{name} ({', '.join(exceeds)})" for name, exceeds in drifted.items())
         raise DriftError(f"{len(drifted)} variables of {date} are beyond the limits: {named}; see {page}")
     return document
+
+
+def _trend(store: PipelineStore, date: dt.date) -> list[dict[str, Any]]:
+    """The dates up to this one."""
+    try:
+        document = json.loads(store.read_bytes(f"icu/{date}/quality.json"))
+        return [*read_trend(store, date.isoformat()), trend_row(date.isoformat(), document)]
+    except (ArtifactNotFoundError, ValueError, KeyError):
+        # An older version wrote another document; the drift can be told all the same.
+        return []
 
 
 def _manifest(store: PipelineStore, date: dt.date, catalogue: Catalogue) -> dict[str, Any]:

@@ -92,4 +92,10 @@ class GCSPipelineStore(CloudPipelineStore):
             endpoint_url=self.endpoint_url,
             allow_http=self.allow_http,
         )
-        return GCSBackend(self.bucket, client, user_project=self.user_project, kms_key_name=self.kms_key_name)
+        return GCSBackend(
+            self.bucket,
+            client,
+            user_project=self.user_project,
+            kms_key_name=self.kms_key_name,
+            endpoint_url=self.endpoint_url,
+        )

@@ -162,6 +162,10 @@ class Backend(abc.ABC):
     def uri(self, key: str) -> str:
         """The URI of a key."""
 
+    def browser_url(self, key: str) -> str:
+        """Where a browser shows an object; asks the service nothing."""
+        return self.uri(key)
+
     @abc.abstractmethod
     def _write(
         self, key: str, chunks: Iterator[bytes], content_type: str, metadata: dict[str, str], overwrite: bool

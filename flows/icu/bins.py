@@ -32,7 +32,7 @@ class Grid:
 
     Attributes:
         edges: The bins' edges, ascending.
-        bar: Of each bin, the bar that it is part of. Bar 0 is what lies below the shown range, the last what lies above.
+        bar: Of each bin, the bar that it is part of. Bar 0 lies below the shown range, the last bar above it.
         bar_edges: The edges of the bars between these two.
     """
 
@@ -79,7 +79,8 @@ def count_bins(values: _Floats, subject: npt.NDArray[np.intp], variable: Variabl
         variable: Gives the bins.
 
     Returns:
-        Per bin the `windows` in it and the subjects whose `lowest` and `highest` value is in it; per bar its `subjects`.
+        Per bin the `windows` in it and the subjects whose `lowest` and `highest` value is in it. Per bar its
+        `subjects`.
     """
     grid, there = grid_of(variable), ~np.isnan(values)
     bins, subject = grid.find(values[there]), subject[there]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.icu.catalogue_keys import CatalogueError, check_keys, check_table, number
-from flows.icu.limits import Limits, read_limits
+from flows.icu.limits import DEFAULT_LIMITS, Limits, read_limits
 
 __all__ = [
     "DEFAULT_CATALOGUE",
@@ -87,7 +87,7 @@ class Catalogue:
 
     variables: tuple[Variable, ...]
     sha256: str
-    limits: Limits = Limits()
+    limits: Limits = DEFAULT_LIMITS
 
     @property
     def names(self) -> list[str]:

@@ -15,8 +15,16 @@ from flows.icu.catalogue import Catalogue, Variable
 from flows.icu.counts import Counts
 from flows.icu.disclosure import SMALL, hidden_cells, suppress
 
-_AGES = {"under 18": 18, "18–29": 30, "30–39": 40, "40–49": 50, "50–59": 60, "60–69": 70, "70–79": 80, "80–89": 90}
-_STAYS = {"under 1 day": 24, "1–2 days": 48, "2–3 days": 72, "3–5 days": 120, "5–7 days": 168, "7–14 days": 336}
+# Each category, and what it ends before: in years, and in hours.
+_AGES = {"under 18": 18, "18 to 29": 30, **{f"{age} to {age + 9}": age + 10 for age in range(30, 90, 10)}}
+_STAYS = {
+    "under 1 day": 24,
+    "1 to 2 days": 48,
+    "2 to 3 days": 72,
+    "3 to 5 days": 120,
+    "5 to 7 days": 168,
+    "7 to 14 days": 336,
+}
 _NOT_KNOWN = "not known"
 # Measurements of a stay are counted one by one up to here.
 _MOST = 500

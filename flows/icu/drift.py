@@ -33,8 +33,9 @@ def drift_document(
         max_missing_change: Likewise the change of its missing rate, either way.
 
     Returns:
-        The `verdict` (`verdict.drift_verdict`), `windows` and, per variable, the windows with `values`, `psi`, `missing_rate`, `missing_change`, the
-        `quantiles` and `distribution` of the window means of both, and which limits it `exceeds`. None stands for what fewer than ten people are behind.
+        The `verdict` (`verdict.drift_verdict`), `windows` and, per variable, the windows with `values`, `psi`,
+        `missing_rate`, `missing_change`, the `quantiles` and `distribution` of the window means of both, and which
+        limits it `exceeds`. None stands for what fewer than ten people are behind.
     """
     both = dict(zip(_COMPARED, (reference, date), strict=True))
     windows = {name: sum(split["windows"] for split in counts["splits"].values()) for name, counts in both.items()}

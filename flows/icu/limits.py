@@ -49,6 +49,7 @@ class Limits:
     missing_change: Pair = (0.1, 0.3)
 
 
+DEFAULT_LIMITS = Limits()
 _JUDGED = ("missing_jump", "of_values")
 _NAMES = tuple(field.name for field in fields(Limits))
 

@@ -106,8 +106,9 @@ def quality_document(
         provenance: What the run was made from, when, and by what, as JSON; taken over as it is.
 
     Returns:
-        The document, with its verdict (`verdict.quality_verdict`), all JSON; None stands for a suppressed number. That all rows are accounted for is checked here, on
-        the exact counts; in the document, rows in = kept + dropped + `hidden`, which is the sum of the hidden ones.
+        The document, with its verdict (`verdict.quality_verdict`), all JSON; None stands for a suppressed number. That
+        all rows are accounted for is checked here, on the exact counts; in the document, rows in = kept + dropped +
+        `hidden`, which is the sum of the hidden ones.
 
     Raises:
         UnaccountedRowsError: What one step passed on is not what the next one saw.

@@ -219,12 +219,12 @@ def _svg(figure: Figure, title: str, height: float) -> str:
             text.set_fontsize(_LETTERS)
     buffer = io.StringIO()
     # Text stays text, which a screen reader finds; a fixed salt makes the same data the same bytes.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif", "hatch.linewidth": 0.7}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif", "hatch.linewidth": 0.7}
     figure.patch.set_visible(False)
     with matplotlib.rc_context(settings):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
-    # Without the XML head and the metadata, which name addresses outside of the page; and without what only an editor needs.
+    # Without the XML head and the metadata, which name addresses outside of the page, and what only an editor needs.
     svg = re.sub(
         r"<metadata>.*?</metadata>|<!--.*?-->|<style .*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL
     )

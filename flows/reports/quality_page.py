@@ -142,7 +142,7 @@ def _values_row(name: str, variable: dict[str, Any], document: dict[str, Any]) -
     return [
         name,
         variable["unit"],
-        f"{number(low)} – {number(high)}",  # noqa: RUF001
+        f"{number(low)} \u2013 {number(high)}",
         count(variable["usable"]),
         _measured(document["course"]["variables"].get(name)),
         count(variable["converted"]),
@@ -156,7 +156,7 @@ def _measured(course: dict[str, Any] | None) -> str:
     if course is None or course["measured"]["p50"] is None:
         return number(None)
     low, middle, high = (course["measured"][name] for name in ("p25", "p50", "p75"))
-    return f"{middle}" if low is None or high is None else f"{middle} ({low}–{high})"  # noqa: RUF001
+    return f"{middle}" if low is None or high is None else f"{middle} ({low}\u2013{high})"
 
 
 def _delay_row(name: str, variable: dict[str, Any]) -> list[Any]:

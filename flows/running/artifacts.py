@@ -14,7 +14,8 @@ from prefect.artifacts import (
 )
 from prefect.futures import PrefectFuture, as_completed
 
-from flows.icu.disclosure import SMALL, suppress
+from flows.icu.disclosure import suppress
+from flows.reports.summary import drift_markdown, quality_markdown
 
 
 class Progress:
@@ -37,29 +38,19 @@ def progress(key: str) -> Iterator[Progress]:
     yield Progress(artifact)
 
 
-def quality_artifacts(document: dict[str, Any], date: str, page: str) -> None:
-    """The quality document as Prefect artifacts: an account of the rows, and a table of the variables.
+def quality_artifacts(document: dict[str, Any], date: str, page: str, link: str) -> None:
+    """The quality document as Prefect artifacts: the verdict with its counts, and a table of the variables.
 
     Args:
         document: As `quality.quality_document` returns it.
         date: The partition's date.
         page: The URI of the whole report.
+        link: Where a browser opens it.
     """
-    lines = [f"# ICU features of {date}: data quality", "", f"The whole report, with plots: `{page}`", ""]
-    total = document["splits"]["total"]
-    lines.append(" · ".join(f"**{_cell(total[group])}** {group}" for group in ("subjects", "stays", "windows")))
-    for table, account in document["tables"].items():
-        lines += ["", f"## {table}", "", "| | rows |", "|---|---:|", f"| in | {_cell(account['rows_in'])} |"]
-        lines.append(f"| kept | {_cell(account['kept'])} |")
-        dropped = [(reason.replace("_", " "), rows) for reason, rows in account["dropped"].items() if rows != 0]
-        lines += [f"| dropped: {reason} | {_cell(rows)} |" for reason, rows in dropped]
-        if account["hidden"]:
-            lines.append(f"| hidden, together | {_cell(account['hidden'])} |")
-    lines += ["", f"Hidden are numbers under {SMALL}, and those by which one of them could be worked out."]
-    create_markdown_artifact("\n".join(lines), key=f"icu-quality-{date}", description=f"Data quality of {date}")
-    create_link_artifact(
-        page, key=f"icu-report-{date}", link_text=page, description=f"Data quality of {date}, with plots"
-    )
+    text = quality_markdown(document, date, page, link)
+    said = f"Data quality of {date}: {document['verdict']['level']}"
+    create_markdown_artifact(text, key=f"icu-quality-{date}", description=said)
+    create_link_artifact(link, key=f"icu-report-{date}", link_text=page, description=f"{said}; with plots")
     rows = [
         {
             "variable": name,
@@ -100,25 +91,18 @@ def backfill_artifact(done: list[dict[str, Any]]) -> None:
     create_table_artifact(rows, key="icu-backfill", description="Dates that are complete")
 
 
-def drift_artifact(document: dict[str, Any], page: str) -> None:
-    """The drift of a date from another, as a table.
+def drift_artifact(document: dict[str, Any], page: str, link: str) -> None:
+    """The verdict on the drift of a date from another, and each variable's numbers.
 
     Args:
         document: As `quality_report` writes it.
         page: The URI of the whole report.
+        link: Where a browser opens it.
     """
-    rows = [
-        {
-            "variable": name,
-            "stability index": "-" if variable["psi"] is None else f"{variable['psi']:.3f}",
-            "missing, reference": _share(variable["missing_rate"]["reference"]),
-            "missing": _share(variable["missing_rate"]["date"]),
-            "beyond the limit of": ", ".join(variable["exceeds"]),
-        }
-        for name, variable in document["variables"].items()
-    ]
-    text = f"Drift from {document['reference']}; the whole report, with plots: {page}"
-    create_table_artifact(rows, key=f"icu-drift-{document['date']}", description=text)
+    date, reference = document["date"], document["reference"]
+    text = drift_markdown(document, date, reference, page, link)
+    said = f"Drift from {reference}: {document['verdict']['level']}"
+    create_markdown_artifact(text, key=f"icu-drift-{date}", description=said)
 
 
 def _cell(number: int | None) -> str:

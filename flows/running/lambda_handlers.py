@@ -15,10 +15,11 @@ from typing import Any
 
 import pandas as pd
 
-from clinops_prefect import ArtifactNotFoundError, PipelineStore
+from clinops_prefect import ArtifactNotFoundError, PipelineStore, __version__
 from flows.icu.acceptance import accept, objections, summary
 from flows.icu.catalogue import load_catalogue
 from flows.icu.counts import Counts, add_counts
+from flows.icu.description import describe_cohort
 from flows.icu.events import clean
 from flows.icu.hashing import shard_of
 from flows.icu.quality import count_features, quality_document
@@ -26,6 +27,7 @@ from flows.icu.raw import empty_raw, split_into_shards
 from flows.icu.windows import window_features
 from flows.reports.quality_page import quality_page
 from flows.running.partition import Partition
+from flows.running.trend import read_trend, trend_row
 from flows.sources.files import TABLE_SUFFIXES
 from flows.sources.mimic import EVENT_TABLES, read_cohort
 from flows.sources.mimic import ingest as read_events
@@ -94,17 +96,26 @@ def features(event: Event, _context: Any = None) -> Event:
         features=counts,
         catalogue=catalogue,
         parameters=parameters,
+        description=describe_cohort(stays, store.download(partition.staged("outcomes"))),
+        provenance={"source": event["source"], "run": partition.run, "version": __version__},
     )
     totals = summary(event["cohort"], event["cleaned"], counts)
     accept(objections(totals, partition.replaced(store).get("summary"), catalogue.limits), accept_empty=False)
     for name in names:
         store.copy_artifact(partition.staged(name), partition.final(name))
     store.write_bytes(partition.final("quality.json"), json.dumps(document, indent=1).encode())
-    page = quality_page(document, f"ICU features of {partition.date}: data quality")
+    trend = [*read_trend(store, partition.date), trend_row(partition.date, document)]
+    page = quality_page(document, f"ICU features of {partition.date}: data quality", trend)
     store.write_bytes(partition.final("quality.html"), page.encode())
     finals = [partition.final(name) for name in names]
     partition.remove_stale(store, set(finals))
-    manifest = {"run": partition.run, "parameters": parameters, "summary": totals, "artifacts": sorted(finals)}
+    manifest = {
+        "run": partition.run,
+        "parameters": parameters,
+        "verdict": document["verdict"]["level"],
+        "summary": totals,
+        "artifacts": sorted(finals),
+    }
     store.write_bytes(partition.final("manifest.json"), json.dumps(manifest, indent=1).encode())
     partition.clear(store)
     # Small, whatever the data: a state's output has 256 KiB.

@@ -24,6 +24,7 @@ from flows.icu.windows import window_features
 from flows.reports.quality_page import quality_page
 from flows.running import artifacts
 from flows.running.partition import Partition
+from flows.running.trend import read_trend, trend_row
 from flows.sources.fhir_table import load_fhir_table
 from flows.sources.folder import Events, ingest_events, read_stays, superseded_observations
 
@@ -175,9 +176,10 @@ def write_quality(store: str, partition: Partition, document: dict[str, Any]) ->
     target = open_store(store)
     partition.check_claim(target)
     target.write_bytes(partition.final("quality.json"), json.dumps(document, indent=1).encode())
-    page = quality_page(document, f"ICU features of {partition.date}: data quality")
+    trend = [*read_trend(target, partition.date), trend_row(partition.date, document)]
+    page = quality_page(document, f"ICU features of {partition.date}: data quality", trend)
     uri = target.write_bytes(partition.final("quality.html"), page.encode())
-    artifacts.quality_artifacts(document, partition.date, uri)
+    artifacts.quality_artifacts(document, partition.date, uri, target.browser_url(partition.final("quality.html")))
     return uri
 
 

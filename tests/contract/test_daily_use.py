@@ -196,3 +196,15 @@ def test_what_is_in_a_result_is_edited_too() -> None:
         pd.testing.assert_series_equal(series, expected)
     found["list"][0][0, 0] = 7.0
     assert found["list"][0][0, 0] == 7.0
+
+
+def test_a_browser_finds_a_report(door: Door, format: str) -> None:
+    """Of a service of one's own, the object's own address; of a folder, the file."""
+    store = door.store(format=format)
+    uri = store.write_bytes("icu/a b.html", b"<p>")
+    url = store.browser_url("icu/a b.html")
+    if url.startswith("file:"):
+        assert url == uri
+    else:
+        assert url.startswith("http")
+        assert url.endswith(f"/{uri.partition('://')[2].replace(' ', '%20')}")

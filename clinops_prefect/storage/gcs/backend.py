@@ -1,8 +1,10 @@
 """Objects of a Google Cloud Storage bucket."""
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 from google.api_core import exceptions as api
 from google.cloud import storage
@@ -20,6 +22,7 @@ from clinops_prefect.storage.gcs.errors import AUTHORITY, SERVICE, may_pass, no_
 from clinops_prefect.storage.gcs.upload import upload_parts
 from clinops_prefect.storage.transfer import whole_or_parts
 
+_CONSOLE = "https://console.cloud.google.com/storage/browser/_details"
 _WRITE_ID = f"{RESERVED}write-id"
 # Retried for this long in all, with back-off; the client's default of two minutes is long for a task that is retried.
 _RETRY = DEFAULT_RETRY.with_timeout(25.0).with_delay(initial=0.5, multiplier=2.0, maximum=8.0).with_predicate(may_pass)
@@ -40,18 +43,26 @@ class GCSBackend(Backend):
         client: Gives the process's client. Asked for each request, so that a backend can be pickled and kept.
         user_project: The project that pays for the requests; empty, the bucket's.
         kms_key_name: A Cloud KMS key to encrypt with; empty, the bucket's default.
+        endpoint_url: Another endpoint than Google's own, where a browser finds the objects.
     """
 
     service = SERVICE
     authority = AUTHORITY
 
     def __init__(
-        self, bucket: str, client: Callable[[], storage.Client], *, user_project: str = "", kms_key_name: str = ""
+        self,
+        bucket: str,
+        client: Callable[[], storage.Client],
+        *,
+        user_project: str = "",
+        kms_key_name: str = "",
+        endpoint_url: str = "",
     ) -> None:
         self._name = bucket
         self._client = client
         self._user_project = user_project or None
         self._kms_key_name = kms_key_name or None
+        self._endpoint_url = endpoint_url
 
     @property
     def client(self) -> storage.Client:
@@ -64,6 +75,11 @@ class GCSBackend(Backend):
 
     def uri(self, key: str) -> str:
         return f"gs://{self._name}/{key}"
+
+    def browser_url(self, key: str) -> str:
+        # Not the client's: a client needs credentials, and an address does not.
+        endpoint = self._endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
+        return f"{endpoint.rstrip('/') or _CONSOLE}/{quote(f'{self._name}/{key}')}"
 
     def _blob(self, key: str, **options: Any) -> storage.Blob:
         return self._bucket.blob(key, **options)

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, urlencode, urlsplit
 
 from botocore import exceptions as boto
 
@@ -39,6 +40,12 @@ _WRITE_ID = f"{RESERVED}write-id"
 # CopyObject takes no more; a larger object is copied in parts.
 _COPY_BYTES = 5 << 30
 _COPY_PART_BYTES = 512 << 20
+# Domain of the service -> where its console is.
+_CONSOLES = {
+    "amazonaws.com.cn": "console.amazonaws.cn",
+    "amazonaws.com": "console.aws.amazon.com",
+}
+_GOVERNMENT_CONSOLE = "console.amazonaws-us-gov.com"
 # Reading a body is not covered by the client's own retries.
 _BODY_TRIES = 3
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -76,6 +83,19 @@ class S3Backend(Backend):
 
     def uri(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"
+
+    def browser_url(self, key: str) -> str:
+        meta = self.client.meta
+        host = urlsplit(meta.endpoint_url).hostname or ""
+        domain = next((domain for domain in _CONSOLES if host.endswith(f".{domain}")), "")
+        if not domain:
+            return f"{meta.endpoint_url.rstrip('/')}/{quote(f'{self._bucket}/{key}')}"
+        region = "" if meta.region_name in (None, "aws-global") else meta.region_name
+        console = f"{region}.{_CONSOLES[domain]}" if region else _CONSOLES[domain]
+        if region.startswith("us-gov-"):
+            console = _GOVERNMENT_CONSOLE
+        query = urlencode({"region": region, "prefix": key} if region else {"prefix": key})
+        return f"https://{console}/s3/object/{quote(self._bucket, safe=':')}?{query}"
 
     def _write(
         self, key: str, chunks: Iterator[bytes], content_type: str, metadata: dict[str, str], overwrite: bool

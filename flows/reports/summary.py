@@ -1,0 +1,84 @@
+"""What a report says in short: a text in Markdown, for the artifacts that Prefect's UI shows."""
+
+from typing import Any
+
+from flows.icu.disclosure import SMALL
+from flows.icu.wording import REASON_TEXTS, label
+from flows.reports.page import count, index, percent, points
+
+_SIGNS = {"good": "✅", "look at this": "⚠️", "do not use": "⛔"}
+_NO_LINK = "A browser on another machine cannot open it: it is a file of the machine that the flow ran on."
+
+
+def quality_markdown(document: dict[str, Any], date: str, page: str, link: str) -> str:
+    """The verdict on a date and the counts that it depends on.
+
+    Args:
+        document: As `quality.quality_document` returns it.
+        date: The partition's date.
+        page: The URI of the whole report.
+        link: What a browser opens: `store.browser_url` of the page.
+    """
+    total = document["splits"]["total"]
+    lines = [
+        *_head(f"ICU features of {date}: data quality", document["verdict"], page, link),
+        " · ".join(f"**{count(total[group])}** {group}" for group in ("subjects", "stays", "windows")),
+    ]
+    for table, account in document["tables"].items():
+        if account["rows_in"] == 0:
+            continue
+        lines += ["", f"## {table}", "", "| | rows |", "|---|---:|", f"| read | {count(account['rows_in'])} |"]
+        lines.append(f"| kept | {count(account['kept'])} |")
+        for reason, rows in account["dropped"].items():
+            if rows != 0:
+                lines.append(f"| dropped: {REASON_TEXTS.get(reason, reason.replace('_', ' '))} | {count(rows)} |")
+        if account["hidden"]:
+            lines.append(f"| hidden, together | {count(account['hidden'])} |")
+    lines += ["", "## Variables", ""]
+    lines += ["| variable | unit | usable | unknown unit | implausible | missing |", "|---|---|---:|---:|---:|---:|"]
+    for name, variable in document["variables"].items():
+        numbers = " | ".join(count(variable[key]) for key in ("usable", "unknown_unit", "implausible"))
+        lines.append(
+            f"| {label(name)} | {_plain(variable['unit'])} | {numbers} | {percent(variable['missing_rate'])} |"
+        )
+    lines += [
+        "",
+        f"Missing: windows without a value. Numbers under {SMALL} are hidden, and so are those by which one of",
+    ]
+    lines.append("them could be worked out.")
+    return "\n".join(lines)
+
+
+def drift_markdown(document: dict[str, Any], date: str, reference: str, page: str, link: str) -> str:
+    """The verdict on a drift, and each variable's numbers; see `quality_markdown`."""
+    lines = _head(f"ICU features of {date}: drift from {reference}", document["verdict"], page, link)
+    lines += [
+        "| variable | stability index | missing then | missing now | change, points |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, variable in document["variables"].items():
+        rates = variable["missing_rate"]
+        cells = [
+            index(variable["psi"]),
+            percent(rates["reference"]),
+            percent(rates["date"]),
+            points(variable["missing_change"]),
+        ]
+        lines.append(f"| {label(name)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _head(title: str, verdict: dict[str, Any], page: str, link: str) -> list[str]:
+    lines = [f"# {title}", "", f"## {_SIGNS[verdict['level']]} {verdict['level'].capitalize()}", ""]
+    lines += [f"{place}. {_plain(finding['text'])}" for place, finding in enumerate(verdict["findings"][:3], start=1)]
+    if len(verdict["findings"]) > 3:
+        lines.append(f"\n{len(verdict['findings']) - 3} more are in the report.")
+    lines += ["", f"[Open the whole report, with plots]({link})", "", f"`{page}`", ""]
+    return [*lines, _NO_LINK, ""] if link.startswith("file:") else lines
+
+
+def _plain(text: str) -> str:
+    """A text of the source, such as a unit, as Markdown that shows it as it is."""
+    for sign in "\\`*_[]<>|~#":
+        text = text.replace(sign, f"\\{sign}" if sign not in "<>" else {"<": "&lt;", ">": "&gt;"}[sign])
+    return text

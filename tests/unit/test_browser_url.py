@@ -1,0 +1,50 @@
+"""Where a browser finds an object: the provider's console, in the bucket's region and part of the cloud."""
+
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from clinops_prefect import GCSPipelineStore, InvalidArtifactNameError, LocalPipelineStore, S3PipelineStore
+
+PAGE = "icu/2024-01-01/quality report.html"
+
+
+@pytest.fixture(autouse=True)
+def nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "STORAGE_EMULATOR_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [
+        ("eu-central-1", "eu-central-1.console.aws.amazon.com"),
+        ("cn-north-1", "cn-north-1.console.amazonaws.cn"),
+        ("us-gov-west-1", "console.amazonaws-us-gov.com"),
+    ],
+)
+def test_of_s3_it_is_the_console_of_the_region(region: str, host: str) -> None:
+    url = urlsplit(S3PipelineStore("my-bucket", prefix="a/b", region=region).browser_url(PAGE))
+    assert (url.scheme, url.hostname, url.path) == ("https", host, "/s3/object/my-bucket")
+    assert parse_qs(url.query) == {"region": [region], "prefix": [f"a/b/{PAGE}"]}
+
+
+def test_of_another_service_it_is_the_object_s_own_address() -> None:
+    store = S3PipelineStore("b", endpoint_url="https://minio.example:9000", region="us-east-1")
+    assert store.browser_url(PAGE) == "https://minio.example:9000/b/icu/2024-01-01/quality%20report.html"
+
+
+def test_of_gcs_it_is_google_s_console() -> None:
+    url = GCSPipelineStore("my-bucket", prefix="a").browser_url(PAGE)
+    console = "https://console.cloud.google.com/storage/browser/_details"
+    assert url == f"{console}/my-bucket/a/icu/2024-01-01/quality%20report.html"
+
+
+def test_of_a_folder_it_is_the_file(tmp_path: Path) -> None:
+    store = LocalPipelineStore(tmp_path)
+    store.write_bytes(PAGE, b"<p>")
+    assert store.browser_url(PAGE) == (tmp_path / PAGE).as_uri()
+    with pytest.raises(InvalidArtifactNameError):
+        store.browser_url("../x.html")
