@@ -11,8 +11,8 @@ import cloudpickle  # type: ignore[import-untyped]
 from prefect.cache_policies import CachePolicy, CompoundCachePolicy
 from prefect.exceptions import HashError
 
-from clinops_prefect.frames.arrow_digest import Hash
-from clinops_prefect.frames.digest import Digest
+from clinops_prefect.frames.hashing.arrow import Hash
+from clinops_prefect.frames.hashing.content import Digest
 
 # Of this way to hash: what changes it must change the keys.
 _VERSION = "clinops-inputs-1"

@@ -22,8 +22,8 @@ from clinops_prefect.store_block import StoreBlock
 if TYPE_CHECKING:
     import pandas as pd
 
-    from clinops_prefect.frames.csv_options import CsvOptions
-    from clinops_prefect.frames.selection import Filters
+    from clinops_prefect.frames.csv.options import CsvOptions
+    from clinops_prefect.frames.selection.selection import Filters
 
 
 # ABC among the bases themselves is what keeps Prefect from registering a class as a block.

@@ -23,10 +23,10 @@ from clinops_prefect.errors import (
 )
 from clinops_prefect.names import PREFIX_PATTERN, check_name, check_prefix, join
 from clinops_prefect.registry import LOGO, UI_GUIDE
+from clinops_prefect.results.guard import check_result, noted_result, result_block
 from clinops_prefect.saved_block import SavedBlock
 from clinops_prefect.storage.backend import Backend, ObjectChangedError
 from clinops_prefect.storage_format import StorageFormat
-from clinops_prefect.trust import check_result, noted_result, result_block
 
 T = TypeVar("T")
 

@@ -24,10 +24,10 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.tasks import exponential_backoff
 
-from clinops_prefect import lineage, locations, registry
+from clinops_prefect import assets, locations, registry
 from clinops_prefect.errors import ArtifactExistsError, ArtifactNotFoundError, ServiceUnavailableError
-from clinops_prefect.frames.csv_options import CsvOptions
-from clinops_prefect.frames.selection import Filters
+from clinops_prefect.frames.csv.options import CsvOptions
+from clinops_prefect.frames.selection.selection import Filters
 from clinops_prefect.names import RESERVED, check_metadata
 from clinops_prefect.store import PipelineStore
 
@@ -183,7 +183,7 @@ def upload_artifact(
         uri = opened.upload(df, name, overwrite=overwrite, metadata=metadata)
     else:
         uri = _upload_once(opened, df, name, metadata, run)
-    lineage.wrote(opened.stat(name))
+    assets.wrote(opened.stat(name))
     return uri
 
 
@@ -215,7 +215,7 @@ def download_artifact(
     """
     opened = open_store(store)
     frame = opened.download(name, columns=columns, filters=filters, version=version, csv_options=csv_options)
-    lineage.read(opened.uri(name))
+    assets.read(opened.uri(name))
     return frame
 
 

@@ -12,11 +12,11 @@ import pyarrow as pa
 from clinops_prefect.artifacts import csv, parquet
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
-from clinops_prefect.frames.builder import to_frame
-from clinops_prefect.frames.csv_options import CsvOptions, Options
+from clinops_prefect.frames.conversion.frame_builder import to_frame
+from clinops_prefect.frames.conversion.layout import to_arrow
+from clinops_prefect.frames.csv.options import CsvOptions, Options
 from clinops_prefect.frames.encoding import Encoded, encode_batches, encode_frame
-from clinops_prefect.frames.filters import Filters, is_none
-from clinops_prefect.frames.layout import to_arrow
+from clinops_prefect.frames.selection.filters import Filters, is_none
 from clinops_prefect.storage.backend import Backend
 from clinops_prefect.storage_format import StorageFormat
 

@@ -23,11 +23,12 @@ from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.plain import CHECKSUM
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.errors import ArtifactDecodeError, ArtifactNotFoundError
-from clinops_prefect.frames import foreign_csv, table_csv
-from clinops_prefect.frames.builder import to_frame
-from clinops_prefect.frames.csv_options import CsvOptions, Options
+from clinops_prefect.frames.conversion.frame_builder import to_frame
+from clinops_prefect.frames.csv import foreign as foreign_csv
+from clinops_prefect.frames.csv import text as csv_text
+from clinops_prefect.frames.csv.options import CsvOptions, Options
 from clinops_prefect.frames.encoding import Encoded, dtypes_of
-from clinops_prefect.frames.selection import Filters, Selection
+from clinops_prefect.frames.selection.selection import Filters, Selection
 from clinops_prefect.names import without_reserved
 from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectExistsError
 from clinops_prefect.storage_format import StorageFormat
@@ -90,7 +91,7 @@ def download(
         table = foreign_csv.table(data, Options.of(csv_options), reader.uri)
     else:
         _check_no_options(reader, csv_options)
-        table = table_csv.decode(data, sidecar.schema, reader.uri)
+        table = csv_text.decode(data, sidecar.schema, reader.uri)
         _check_rows(reader, sidecar, table.num_rows)
     chosen = Selection(table.schema, columns, filters, reader.uri)
     # Kept by nobody here: the table is freed column by column as the frame is filled, and the text before.
@@ -114,7 +115,7 @@ def iter_tables(
             tables = iter([foreign_csv.table(file.read(), Options.of(csv_options), reader.uri)])
         else:
             _check_no_options(reader, csv_options)
-            tables = table_csv.decode_batches(file, sidecar.schema, reader.uri)
+            tables = csv_text.decode_batches(file, sidecar.schema, reader.uri)
         rows, none = 0, True
         for table in tables:
             rows += table.num_rows
@@ -276,7 +277,7 @@ def _sidecar_for(reader: ObjectReader, checksum: str) -> _Sidecar | None:
         if not reader.version or (kept := next(iter(reader.backend.versions(key)), None)) is None:
             return None
         data = ObjectReader(reader.backend, key, kept.version).whole()
-    return _Sidecar(*table_csv.read_sidecar(bytes(data), sidecar.uri))
+    return _Sidecar(*csv_text.read_sidecar(bytes(data), sidecar.uri))
 
 
 def _put_sidecar(backend: Backend, key: str, sidecar: bytes) -> None:

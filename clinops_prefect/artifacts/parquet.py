@@ -7,11 +7,11 @@ import pyarrow as pa
 
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
-from clinops_prefect.frames import parquet_reader
-from clinops_prefect.frames.builder import to_frame
+from clinops_prefect.frames.conversion.frame_builder import to_frame
+from clinops_prefect.frames.conversion.layout import row_count
 from clinops_prefect.frames.encoding import Encoded, dtypes_of, metadata_of
-from clinops_prefect.frames.layout import row_count
-from clinops_prefect.frames.selection import Filters, Selection
+from clinops_prefect.frames.parquet import reader as parquet_reader
+from clinops_prefect.frames.selection.selection import Filters, Selection
 from clinops_prefect.names import without_reserved
 from clinops_prefect.storage.backend import Backend
 from clinops_prefect.storage_format import StorageFormat

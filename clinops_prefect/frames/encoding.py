@@ -14,13 +14,21 @@ import pandas as pd
 import pyarrow as pa
 
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
-from clinops_prefect.frames import columns, objects, parquet_writer, table_csv
-from clinops_prefect.frames.builder import to_frame
+from clinops_prefect.frames.conversion import columns, objects
+from clinops_prefect.frames.conversion.foreign_schema import refused_columns
+from clinops_prefect.frames.conversion.frame_builder import to_frame
+from clinops_prefect.frames.conversion.layout import (
+    LAYOUT_KEY,
+    fields_by_label,
+    index_fields,
+    layout_of,
+    null_table,
+    to_arrow,
+)
+from clinops_prefect.frames.csv import text as csv_text
 from clinops_prefect.frames.decoding import decoding
-from clinops_prefect.frames.foreign import refused_columns
-from clinops_prefect.frames.layout import LAYOUT_KEY, fields_by_label, index_fields, layout_of, to_arrow
-from clinops_prefect.frames.parquet_reader import ParquetReader
-from clinops_prefect.frames.slices import nothing
+from clinops_prefect.frames.parquet import writer as parquet_writer
+from clinops_prefect.frames.parquet.reader import ParquetReader
 from clinops_prefect.storage_format import StorageFormat
 
 METADATA_KEY = b"clinops.metadata"
@@ -108,7 +116,7 @@ def dtypes_of(schema: pa.Schema) -> dict[str, str]:
     """Column -> dtype, of the frame that an artifact with this schema reads as."""
     # A column that cannot be read is shown with the type that the file has.
     refused = refused_columns(schema)
-    readable = nothing(schema).select([name for name in schema.names if name not in refused])
+    readable = null_table(schema).select([name for name in schema.names if name not in refused])
     dtypes = {str(label): str(dtype) for label, dtype in to_frame(readable).dtypes.items()}
     if not refused:
         return dtypes
@@ -127,14 +135,14 @@ class _CsvSpool:
 
     def add(self, df: pd.DataFrame, table: pa.Table) -> None:
         _prove(df, table, _through_csv)
-        data = table_csv.encode(table, header=not self._begun)
+        data = csv_text.encode(table, header=not self._begun)
         self._begun = True
         self._sum.update(data)
         self._file.write(data)
         self._rows += len(df)
 
     def encoded(self, schema: pa.Schema, metadata: dict[str, str]) -> Encoded:
-        return Encoded(self._chunks(), table_csv.sidecar(schema, self._rows, metadata), self._sum.hexdigest())
+        return Encoded(self._chunks(), csv_text.sidecar(schema, self._rows, metadata), self._sum.hexdigest())
 
     def _chunks(self) -> Iterator[bytes]:
         with self._file as file:
@@ -278,4 +286,4 @@ def _through_parquet(table: pa.Table) -> pa.Table:
 
 
 def _through_csv(table: pa.Table) -> pa.Table:
-    return table_csv.decode(table_csv.encode(table), table.schema, "")
+    return csv_text.decode(csv_text.encode(table), table.schema, "")

@@ -8,6 +8,7 @@ columns are as small; but what needs more memory than the machine or the contain
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -74,6 +75,20 @@ def least_bytes(fields: Iterable[pa.Field], rows: int) -> int:
 def decoded_bytes(column: pa.ChunkedArray) -> int:
     """What a column that was read as dictionaries takes when each row has its own copy of its text."""
     return sum(_decoded(chunk) for chunk in column.chunks)
+
+
+def arrow_owned(data: Any) -> pa.Buffer:
+    """These bytes in memory that pyarrow owns, for what its own threads read; see `frames.parquet.parallel_decode`.
+
+    Args:
+        data: Bytes. A buffer of pyarrow's is taken for one that owns its memory, and returned as it is.
+    """
+    if isinstance(data, pa.Buffer):
+        return data
+    view = memoryview(data).cast("B")
+    copy = pa.allocate_buffer(len(view))
+    memoryview(copy).cast("B")[:] = view
+    return copy
 
 
 def _bits(kind: pa.DataType) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from clinops_prefect.frames import zones
+from clinops_prefect.frames.conversion import zones
 from clinops_prefect.results.refusals import Refused, name_of
 
 # From here on, Python may refuse to write an integer as decimal digits, or to read it (sys.set_int_max_str_digits).

@@ -16,7 +16,7 @@ from pydantic import Field
 from pydantic_core import SchemaSerializer, core_schema
 
 from clinops_prefect.errors import UnsupportedFrameError, UnsupportedResultError
-from clinops_prefect.trust import OURS
+from clinops_prefect.results.guard import OURS
 
 
 # Not Serializer[Any]: pydantic would make that a class of its own, which Prefect cannot register.

@@ -13,12 +13,12 @@ from prefect.states import get_state_exception, is_state_iterable
 from clinops_prefect.errors import UnsupportedFrameError, UnsupportedResultError
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.encoding import encode_frame
-from clinops_prefect.frames.parquet_reader import ParquetReader
+from clinops_prefect.frames.parquet.reader import ParquetReader
 from clinops_prefect.results import failures
+from clinops_prefect.results.guard import IMPORTING_KEYS, OURS
 from clinops_prefect.results.refusals import Refused, refused, step_of_key
 from clinops_prefect.results.scalars import SCALARS, is_json, tag_of, to_base64
 from clinops_prefect.storage_format import StorageFormat
-from clinops_prefect.trust import IMPORTING_KEYS, OURS
 
 _MAGIC = b"PAR1"
 _TAG = "__clinops__"

@@ -11,7 +11,7 @@ import pandas as pd
 from prefect import get_run_logger, task
 from prefect.tasks import exponential_backoff
 
-from clinops_prefect import lineage
+from clinops_prefect import assets
 from clinops_prefect.tasks import open_store, worth_retrying
 from flows.icu.catalogue import load_catalogue
 from flows.icu.counts import Counts, add_counts
@@ -165,8 +165,8 @@ def publish_artifact(store: str, partition: Partition, name: str, made_from: lis
     target.copy_artifact(partition.staged(name), partition.final(name))
     info = target.stat(partition.final(name))
     for upstream in made_from:
-        lineage.read(upstream)
-    lineage.wrote(info)
+        assets.read(upstream)
+    assets.wrote(info)
     return {"name": partition.final(name), "uri": info.uri, "rows": info.rows, "bytes": info.bytes}
 
 

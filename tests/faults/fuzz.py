@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["clinops_prefect"]):
     import pandas as pd
 
     from clinops_prefect import ClinopsPrefectError, DataFrameSerializer, LocalPipelineStore
-    from clinops_prefect.trust import check_result
+    from clinops_prefect.results.guard import check_result
 
 FRAME = pd.DataFrame({
     "id": pd.array([1, None, 3], dtype="Int64"), "code": ["007", None, "ä"], "v": [0.5, float("nan"), 2.0],

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from clinops_prefect import ArtifactDecodeError, LocalPipelineStore
-from clinops_prefect.frames import table_csv
-from clinops_prefect.frames.layout import to_arrow
+from clinops_prefect.frames.conversion.layout import to_arrow
+from clinops_prefect.frames.csv import text as csv_text
 from tests.faults.bounded import reads
 
 CANARY = "patient-10000032"
@@ -25,7 +25,7 @@ def put(folder: Path, name: str, text: bytes, sidecar: bytes) -> None:
 
 
 def described(schema: pa.Schema, rows: int = 3) -> bytes:
-    return table_csv.sidecar(schema, rows, {})
+    return csv_text.sidecar(schema, rows, {})
 
 
 def edited(**facts: Any) -> bytes:
@@ -33,11 +33,11 @@ def edited(**facts: Any) -> bytes:
     document = json.loads(described(to_arrow(FRAME).schema))
     document["clinops"] |= facts
     del document["clinops"]["crc32"]
-    document["clinops"]["crc32"] = table_csv._checksum(document)
+    document["clinops"]["crc32"] = csv_text._checksum(document)
     return json.dumps(document).encode()
 
 
-TEXT = bytes(table_csv.encode(to_arrow(FRAME)))
+TEXT = bytes(csv_text.encode(to_arrow(FRAME)))
 EMPTIES = b"a\n" + b"\n" * 1_000
 DEEP = b"[" * 200_000 + b"]" * 200_000
 HOSTILE: dict[str, tuple[bytes, bytes]] = {

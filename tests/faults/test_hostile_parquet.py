@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from clinops_prefect import ArtifactDecodeError, LocalPipelineStore
-from clinops_prefect.frames import seal
-from clinops_prefect.frames.layout import LAYOUT_KEY, to_arrow
+from clinops_prefect.frames.conversion.layout import LAYOUT_KEY, to_arrow
+from clinops_prefect.frames.parquet import checksums
 from tests.faults.bounded import reads
 
 TABLE = pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})
@@ -86,7 +86,7 @@ METADATA: dict[str, dict[bytes, bytes]] = {
     ),
     "arrow-schema": {b"ARROW:schema": base64.b64encode(pa.schema([("z", pa.int8())]).serialize())},
     "arrow-rubbish": {b"ARROW:schema": b"////rubbish"},
-    "seal-claimed": {seal.SEAL_KEY: b"1"},
+    "seal-claimed": {checksums.CHECKSUMS_KEY: b"1"},
 }  # fmt: skip
 
 
@@ -228,13 +228,14 @@ def test_texts_that_only_seem_too_many_come_back_the_same(folder: Path, monkeypa
     })  # fmt: skip
     store = LocalPipelineStore(str(folder))
     store.upload(frame, "x")
-    from clinops_prefect.frames import memory, texts
+    from clinops_prefect.frames import memory
+    from clinops_prefect.frames.parquet import text_sizes
 
     monkeypatch.setattr(memory, "_ALWAYS", 0)
     monkeypatch.setattr(memory, "available", lambda: 1_000_000)
     doubted: list[list[str]] = []
-    original = texts.doubtful_texts
-    monkeypatch.setattr(texts, "doubtful_texts", lambda *a: doubted.append(original(*a)) or doubted[-1])
+    original = text_sizes.doubtful_texts
+    monkeypatch.setattr(text_sizes, "doubtful_texts", lambda *a: doubted.append(original(*a)) or doubted[-1])
     pd.testing.assert_frame_equal(store.download("x"), frame)
     pd.testing.assert_frame_equal(pd.concat(store.iter_batches("x", rows=700)), frame)
     columns = ["raw", "missing", "lists", "a", "code"]

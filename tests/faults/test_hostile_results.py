@@ -28,8 +28,8 @@ from clinops_prefect import (
     UntrustedResultError,
     trust,
 )
+from clinops_prefect.results.guard import OURS, check_result, result_block
 from clinops_prefect.step_functions.service import executions, polling
-from clinops_prefect.trust import OURS, check_result, result_block
 from tests.faults.canaries import CELL
 
 DEEP = "[" * 200_000 + "]" * 200_000

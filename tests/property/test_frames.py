@@ -10,9 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from clinops_prefect import LocalPipelineStore, StorageFormat, UnsupportedFrameError
-from clinops_prefect.frames import conversion, parquet_reader, parquet_writer
+from clinops_prefect.frames.conversion import from_pandas
 from clinops_prefect.frames.encoding import encode_frame
-from clinops_prefect.frames.parquet_reader import ParquetReader
+from clinops_prefect.frames.parquet import reader as parquet_reader
+from clinops_prefect.frames.parquet import writer as parquet_writer
+from clinops_prefect.frames.parquet.reader import ParquetReader
 from tests.gallery import assert_same
 from tests.property.strategies import frames, plain_frames
 from tests.sameness import assert_identical
@@ -23,7 +25,7 @@ def store(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     format, _, large = request.param.partition(" ")
     if large:
         # What large frames take: floats by NumPy, Polars' writer, and a frame that is filled part by part.
-        monkeypatch.setattr(conversion, "_MANY_FLOATS", 0)
+        monkeypatch.setattr(from_pandas, "_MANY_FLOATS", 0)
         monkeypatch.setattr(parquet_writer, "_POLARS_BYTES", 0)
         monkeypatch.setattr(parquet_reader, "_LARGE_BYTES", 0)
     return LocalPipelineStore(str(tmp_path), format=format)

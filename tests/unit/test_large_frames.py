@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from clinops_prefect import AccessDeniedError, ArtifactDecodeError, LocalPipelineStore
-from clinops_prefect.frames import parquet_writer
-from clinops_prefect.frames.layout import to_arrow
-from clinops_prefect.frames.parquet_reader import ParquetReader
-from clinops_prefect.frames.seal import BLOCK_BYTES
+from clinops_prefect.frames.conversion.layout import to_arrow
+from clinops_prefect.frames.parquet import writer as parquet_writer
+from clinops_prefect.frames.parquet.checksums import BLOCK_BYTES
+from clinops_prefect.frames.parquet.reader import ParquetReader
 from clinops_prefect.storage.local.backend import LocalBackend
 
 ROWS = 210_000
@@ -163,9 +163,9 @@ def test_uploads_that_wait_for_their_network_do_not_hold_up_others(tmp_path: Pat
     """Each has begun and nobody takes its pieces; the last one still comes to its end."""
     code = """if True:
         import numpy as np, pandas as pd, os
-        from clinops_prefect.frames import parquet_writer
-        from clinops_prefect.frames.layout import to_arrow
-        from clinops_prefect.frames.parquet_reader import ParquetReader
+        from clinops_prefect.frames.parquet import writer as parquet_writer
+        from clinops_prefect.frames.conversion.layout import to_arrow
+        from clinops_prefect.frames.parquet.reader import ParquetReader
         frame = pd.DataFrame(np.random.default_rng(0).random((1_000_000, 4)), columns=list("abcd"))
         table = to_arrow(frame)
         waiting = [parquet_writer.encode(table, table.schema) for _ in range(os.cpu_count() + 2)]

@@ -20,7 +20,7 @@ from prefect.serializers import CompressedJSONSerializer, CompressedSerializer, 
 from pydantic import BaseModel, Field
 
 from clinops_prefect import DataFrameSerializer, UnsupportedFrameError, UntrustedResultError
-from clinops_prefect.trust import check_result
+from clinops_prefect.results.guard import check_result
 
 SERIALIZER = DataFrameSerializer()
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from clinops_prefect import DataFrameSerializer
-from clinops_prefect.trust import check_result
+from clinops_prefect.results.guard import check_result
 from tests.same_value import same
 from tests.unit.test_serializer import BERLIN, FRAME
 

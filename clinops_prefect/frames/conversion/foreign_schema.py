@@ -1,0 +1,270 @@
+"""A Parquet file of another program: as which frame it is read, decided by its footer alone.
+
+Such a file has no layout of ours, so this makes one. Whatever part of the file is read, each column then has the same
+dtype. The start is pandas' own reading of the schema (with pandas' metadata, if any); it is changed where pandas would
+lose something, such as integers that become floats because a row group has a missing value.
+"""
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
+from clinops_prefect.frames.conversion.foreign_values import packed
+from clinops_prefect.frames.conversion.layout import LAYOUT_KEY, index_fields, index_note, labels_note, layout_of
+from clinops_prefect.frames.decoding import decoding
+
+# What pandas makes of lists of these is exact; other nested values come as Python's lists and dictionaries.
+_EXACT_IN_LISTS = (pa.types.is_float32, pa.types.is_float64, pa.types.is_string, pa.types.is_large_string)
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+_TEMPLATE_ERRORS = (pa.ArrowException, LookupError, NotImplementedError, TypeError, ValueError)
+
+
+def without_missing(metadata: pq.FileMetaData) -> set[str]:
+    """The top-level fields of which the footer proves that no value is missing, at any depth."""
+    doubtful, known = set(), set()
+    for position in range(metadata.num_columns):
+        column = metadata.schema.column(position)
+        name = column.path.partition(".")[0] if column.max_repetition_level or "." in column.path else column.path
+        known |= {name, column.path}
+        if column.max_definition_level == 0:
+            continue
+        for group in range(metadata.num_row_groups):
+            if not metadata.row_group(group).num_rows:
+                continue
+            statistics = metadata.row_group(group).column(position).statistics
+            if statistics is None or not statistics.has_null_count or statistics.null_count:
+                doubtful |= {name, column.path}
+                break
+    return known - doubtful
+
+
+def intervals(metadata: pq.FileMetaData) -> set[str]:
+    """The fields of Parquet's INTERVAL, which Arrow hands out as twelve bytes: months, days and milliseconds."""
+    found = [metadata.schema.column(position) for position in range(metadata.num_columns)]
+    return {column.path for column in found if column.converted_type == "INTERVAL"}
+
+
+def described(
+    stored: pa.Schema, complete: Collection[str], unreadable: Collection[str], rows: int, where: str
+) -> pa.Schema:
+    """The schema as which the file is read: names that differ, types that pandas and filters can use, a layout.
+
+    Args:
+        stored: The file's schema.
+        complete: The fields of which no value is missing.
+        unreadable: The fields that cannot be read, whatever Arrow makes of them.
+        rows: The file's rows.
+        where: The URI, for errors.
+
+    Raises:
+        ArtifactDecodeError: What pandas left in the file cannot be read.
+    """
+    names = _unique(stored.names)
+    fields = [pa.field(name, _readable(field.type), field.nullable) for name, field in zip(names, stored, strict=True)]
+    schema = pa.schema(fields, stored.metadata)
+    with decoding(f"{where}: pandas' metadata in it cannot be read", where):
+        # Nested values are objects, of which pandas would have to know each type that may be inside.
+        flat = [pa.field(f.name, pa.null()) if pa.types.is_nested(f.type) else f for f in schema]
+        refused = set() if _template(pa.schema(flat)) is not None else _refused(flat)
+        refused |= {name for name, field in zip(names, stored, strict=True) if field.name in unreadable}
+        flat = [pa.field(f.name, pa.null()) if f.name in refused else f for f in flat]
+        plain = pa.schema(flat, stored.metadata)
+        template = plain.empty_table().to_pandas()
+        index = index_fields(plain)
+        labels = template.columns if names == stored.names else pd.Index(_labels_of(stored, index))
+        dtypes = dict(zip([name for name in names if name not in index], template.dtypes, strict=True))
+        dtypes |= {name: template.index.get_level_values(level).dtype for level, name in enumerate(index)}
+        notes = {}
+        for field, original in zip(schema, stored, strict=True):
+            kind = "INTERVAL" if original.name in unreadable else str(original.type)
+            about = {"column": original.name, "type": kind, "uri": where}
+            if field.name in refused:
+                notes[field.name] = {"foreign": {"as": "refused", **about}}
+            elif note := _note(field.type, dtypes[field.name], original.name in complete, about):
+                notes[field.name] = note
+        try:
+            layout = {
+                "columns": notes,
+                "labels": labels_note(labels, [name for name in names if name not in index]),
+                "index": _index(template.index, index, stored, rows),
+                "rows": rows,
+                "width": len(names) - len(index),
+                "attrs": template.attrs,
+                "duplicates": True,
+                "foreign": True,
+            }
+        except UnsupportedFrameError as error:
+            raise ArtifactDecodeError(f"{where}: {error.message}", uri=where) from None
+        return schema.with_metadata({**(stored.metadata or {}), LAYOUT_KEY: json.dumps(layout).encode()})
+
+
+def nanoseconds_of(stored: pa.Schema) -> list[str]:
+    """The fields that pandas' metadata says were times in nanoseconds."""
+    try:
+        described = (stored.pandas_metadata or {}).get("columns", [])
+        return [c["field_name"] for c in described if str(c.get("numpy_type")).startswith("datetime64[ns")]
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return []  # `described` says what is wrong with it
+
+
+def converted(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
+    """A table of the file in the types of the schema that `described` made.
+
+    Args:
+        table: Some rows of all fields, or of some in the order of `schema`.
+        schema: The part of the described schema that has these fields.
+        where: The URI, for errors.
+
+    Raises:
+        ArtifactDecodeError: The footer is wrong about a column, or a value has no form in pandas.
+    """
+    arrays = []
+    notes = (layout_of(schema) or {"columns": {}})["columns"]
+    for field, column in zip(schema, table.columns, strict=True):
+        if column.null_count and field.name not in notes and _is_whole(field.type):
+            raise ArtifactDecodeError(
+                f"{where}: its footer says that column {field.name!r} has no missing value, and it has: have it "
+                "written again",
+                uri=where,
+            )
+        if column.type != field.type:
+            column = _cast(column, field, where)
+        arrays.append(column)
+    return pa.Table.from_arrays(arrays, schema=schema) if arrays else table.replace_schema_metadata(schema.metadata)
+
+
+def refused_columns(schema: pa.Schema) -> dict[str, str]:
+    """Field -> its type, of those that cannot be read."""
+    layout = layout_of(schema) or {"columns": {}}
+    notes = {name: note.get("foreign", {}) for name, note in layout["columns"].items()}
+    return {name: note["type"] for name, note in notes.items() if note.get("as") == "refused"}
+
+
+def with_categories(schema: pa.Schema, categories: dict[str, pa.Array]) -> pa.Schema:
+    """A described schema that says the categories of these fields, whatever rows are read."""
+    layout = layout_of(schema)
+    assert layout is not None  # `described` made it
+    for name, values in categories.items():
+        layout["columns"][name]["foreign"]["categories"] = packed(values)
+    return schema.with_metadata({**schema.metadata, LAYOUT_KEY: json.dumps(layout).encode()})
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Names that differ, where the file has several fields of one name."""
+    if len(set(names)) == len(names):
+        return names
+    return [f"{position}" for position in range(len(names))]
+
+
+def _labels_of(stored: pa.Schema, index: list[str]) -> list[str]:
+    return [field.name for position, field in enumerate(stored) if f"{position}" not in index]
+
+
+def _template(schema: pa.Schema) -> pd.DataFrame | None:
+    try:
+        frame: pd.DataFrame = schema.empty_table().to_pandas()
+        return frame
+    except _TEMPLATE_ERRORS:
+        return None
+
+
+def _refused(schema: list[pa.Field]) -> set[str]:
+    """The fields whose type pandas cannot have: a time zone that nobody knows, a type of a later Arrow."""
+    return {field.name for field in schema if _template(pa.schema([field])) is None}
+
+
+def _readable(kind: pa.DataType) -> pa.DataType:
+    """The type as which a field is read."""
+    if isinstance(kind, pa.BaseExtensionType):
+        name = kind.extension_name
+        if name == "arrow.bool8":
+            return pa.bool_()
+        # pandas has dtypes of its own for these, and Python a class for a UUID.
+        return kind if name == "arrow.uuid" or name.startswith("pandas.") else _readable(kind.storage_type)
+    if pa.types.is_time64(kind):
+        return pa.time64("us")  # Python's and pandas' times have no nanoseconds
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    return kind
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field, where: str) -> pa.ChunkedArray:
+    try:
+        while isinstance(column.type, pa.BaseExtensionType):
+            chunks = [chunk.storage for chunk in column.chunks]
+            column = pa.chunked_array(chunks, column.type.storage_type)
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        why = "times finer than a microsecond" if pa.types.is_time(column.type) else f"({type(error).__name__})"
+        raise ArtifactDecodeError(
+            f"{where}: column {field.name!r} is of type {column.type} and cannot be read as {field.type}: {why}; leave "
+            "it out with columns=",
+            uri=where,
+        ) from None
+
+
+def _note(kind: pa.DataType, dtype: Any, is_complete: bool, about: dict[str, str]) -> dict[str, Any] | None:
+    """What `columns.restore` must know to make the column; None for NumPy's numbers and times as they are."""
+    if isinstance(dtype, pd.CategoricalDtype) and pa.types.is_dictionary(kind):
+        return {"foreign": {"as": "category", "ordered": kind.ordered, **about}}
+    if _is_whole(kind):
+        if isinstance(dtype, pd.ArrowDtype):
+            return {"arrow": True}
+        if isinstance(dtype, np.dtype) and is_complete:
+            return None
+        nullable = "boolean" if pa.types.is_boolean(kind) else str(kind).replace("i", "I").replace("uI", "UI")
+        return {"dtype": nullable}
+    if isinstance(dtype, np.dtype) and dtype.kind == "O":
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return {"object": {"as": "text", "missing": "None"}}
+        return {"foreign": {"as": _way(kind, is_complete), **about}}
+    return _dtype_note(dtype)
+
+
+def _is_whole(kind: pa.DataType) -> bool:
+    """Whether NumPy has its values, but no missing one."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+
+
+def _dtype_note(dtype: Any) -> dict[str, Any] | None:
+    if isinstance(dtype, pd.StringDtype):
+        return {"string": [dtype.storage, "NA" if dtype.na_value is pd.NA else "nan"]}
+    if isinstance(dtype, pd.ArrowDtype):
+        return {"arrow": True}
+    if not isinstance(dtype, np.dtype):
+        return {"dtype": str(dtype)}
+    # NumPy has seconds too; the place that the values are filled into has the unit that Arrow says.
+    return None
+
+
+def _way(kind: pa.DataType, is_complete: bool) -> str:
+    if not pa.types.is_nested(kind):
+        return "python" if isinstance(kind, pa.BaseExtensionType) else "pandas"
+    if any(test(kind) for test in _LISTS):
+        inner = kind.value_type
+        return (
+            "pandas" if (is_complete and _is_whole(inner)) or any(test(inner) for test in _EXACT_IN_LISTS) else "python"
+        )
+    return "python"
+
+
+def _index(index: "pd.Index[Any]", fields: list[str], stored: pa.Schema, rows: int) -> dict[str, Any]:
+    note = index_note(index, fields)
+    note.pop("range", None)
+    if fields:
+        return note
+    for descriptor in (stored.pandas_metadata or {}).get("index_columns") or []:
+        if isinstance(descriptor, dict) and descriptor.get("kind") == "range":
+            start, stop, step = (int(descriptor[part]) for part in ("start", "stop", "step"))
+            # Of a file whose rows were changed since, the range says nothing.
+            if step and len(range(start, stop, step)) == rows:
+                note |= {"range": [start, stop, step], "names": [descriptor.get("name")]}
+    return note

@@ -1,0 +1,146 @@
+"""A frame in the making: allocated once, and filled a part at a time, from several threads.
+
+A frame is the caller's own. So its memory is neither Arrow's, which cannot be written to, nor anybody else's; and its
+blocks are those that the frame had when it was uploaded, or else those that pandas makes. Converting a whole table
+would hold it and the frame at once.
+"""
+
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from clinops_prefect.errors import ArtifactDecodeError
+from clinops_prefect.frames.conversion import columns, pandas_blocks
+from clinops_prefect.frames.conversion.layout import index_of, labels_of, layout_of
+from clinops_prefect.frames.decoding import decoding
+
+
+def to_frame(table: pa.Table, *, whole: bool = True, offset: int = 0) -> pd.DataFrame:
+    """The frame that `to_arrow` made the table from, or that `foreign.described` found in somebody else's.
+
+    The table's memory is freed as the frame is filled, unless the caller keeps the table.
+
+    Args:
+        table: A table with the stored schema metadata; columns and rows may have been left out.
+        whole: Whether no row was filtered away. If one may have been, a default index is renumbered.
+        offset: How many rows come before these, for a default index.
+
+    Raises:
+        ArtifactDecodeError: The layout contradicts the table.
+    """
+    layout = layout_of(table.schema)
+    with decoding("the stored layout does not fit the stored table"):
+        if layout is None:
+            raise ValueError("neither of ours, nor described by frames.foreign")
+        builder = FrameBuilder(table.schema, layout, table.num_rows)
+        names, held_columns = table.column_names, table.columns
+        del table
+        for name in reversed(names):
+            builder.put(0, pa.table([held_columns.pop()], [name]))
+        return builder.frame(whole=whole, offset=offset)
+
+
+class FrameBuilder:
+    """The frame of an artifact, or of some of its columns or rows.
+
+    Args:
+        schema: The schema of the fields that will be put, in the order of the columns, index included.
+        layout: The stored layout.
+        rows: The number of rows that will be put.
+
+    Raises:
+        ValueError: The layout contradicts the schema.
+    """
+
+    def __init__(self, schema: pa.Schema, layout: dict[str, Any], rows: int) -> None:
+        self._layout = layout
+        self._index: list[str] = [name for name in layout["index"]["fields"] if name in schema.names]
+        # Parquet and CSV forget how many rows a frame without columns had.
+        self._rows = rows if layout["width"] or self._index else layout["rows"]
+        self._fields = [name for name in schema.names if name not in self._index]
+        self._types = {name: schema.field(name).type for name in schema.names}
+        # The place of each field whose values NumPy has as they are; a view of a row of a block.
+        self._places: dict[str, np.ndarray[Any, Any]] = {}
+        # The other fields: their parts, by where they begin.
+        self._parts: dict[str, dict[int, pa.ChunkedArray]] = {}
+        dtypes = [self._dtype(name) for name in self._fields]
+        arranged = layout.get("blocks") if len(self._fields) == layout["width"] else None
+        self._plan = pandas_blocks.Plan(arranged, dtypes)
+        self._arrays: list[np.ndarray[Any, Any] | None] = []
+        for number, positions in enumerate(self._plan.columns):
+            dtype = dtypes[positions[0]]
+            names = [self._fields[position] for position in positions]
+            if dtype is None:
+                self._parts |= {name: {} for name in names}
+                self._arrays.append(None)
+                continue
+            array = np.empty((len(names), self._rows), dtype, order=self._plan.order(number))
+            self._places |= dict(zip(names, array, strict=True))
+            self._arrays.append(array)
+        for name in self._index:
+            dtype = self._dtype(name)
+            if dtype is None:
+                self._parts[name] = {}
+            else:
+                self._places[name] = np.empty(self._rows, dtype)
+
+    def put(self, at: int, table: pa.Table) -> None:
+        """Put some fields of some rows in their place.
+
+        Args:
+            at: How many rows of the frame come before these.
+            table: Any of the fields.
+
+        Raises:
+            ArtifactDecodeError: The values do not fit the layout.
+        """
+        for name in table.column_names:
+            column = table.column(name)
+            if name in self._parts:
+                self._parts[name][at] = column
+                continue
+            place = self._places[name]
+            if column.null_count and place.dtype.kind in "biu":
+                raise ArtifactDecodeError("the stored layout does not fit the stored table (missing integers)")
+            place[at : at + len(column)] = column.to_numpy()
+
+    def frame(self, *, whole: bool = True, offset: int = 0) -> pd.DataFrame:
+        """The frame, once every field of every row was put.
+
+        Args:
+            whole: As in `to_frame`.
+            offset: As in `to_frame`.
+        """
+        made: list[tuple[Any, list[int]]] = []
+        for number, (array, positions) in enumerate(zip(self._arrays, self._plan.columns, strict=True)):
+            values = self._restored(self._fields[positions[0]]) if array is None else array
+            # An array of objects is a block of one row.
+            values = values[None] if isinstance(values, np.ndarray) and values.ndim == 1 else values
+            made.append((self._plan.finished(number, values), positions))
+        levels = [self._places[name] if name in self._places else self._restored(name) for name in self._index]
+        index = index_of(self._layout, levels, self._rows, whole=whole, offset=offset)
+        frame = pandas_blocks.frame_of(made, self._plan.index(index), labels_of(self._layout["labels"], self._fields))
+        frame.attrs = self._layout["attrs"]
+        return frame if self._layout["duplicates"] else frame.set_flags(allows_duplicate_labels=False)
+
+    def _restored(self, name: str) -> Any:
+        parts = self._parts.pop(name)
+        chunks = [chunk for at in sorted(parts) for chunk in parts[at].chunks]
+        parts.clear()
+        column = pa.chunked_array(chunks, type=self._types[name])
+        del chunks
+        return columns.owned(columns.restore(column, self._layout["columns"][name]))
+
+    def _dtype(self, name: str) -> "np.dtype[Any] | None":
+        """The NumPy dtype that has the field's values as they are; None if none has."""
+        kind, note = self._types[name], self._layout["columns"].get(name)
+        if note is None:
+            if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
+                return np.dtype(f"{'M' if pa.types.is_timestamp(kind) else 'm'}8[{kind.unit}]")
+            return cast("np.dtype[Any]", np.dtype(kind.to_pandas_dtype()))
+        if "numpy" in note and (pa.types.is_timestamp(kind) or pa.types.is_duration(kind)):
+            dtype = np.dtype(note["numpy"])
+            return dtype if dtype.kind in "mM" else None
+        return None

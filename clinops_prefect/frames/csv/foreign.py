@@ -1,0 +1,290 @@
+"""A CSV file of another program -> an Arrow table, or the reason why it is not certain what the file says.
+
+Only numbers are recognised: a column is one of numbers if each cell is a plain decimal, such as `-12.5`, without a
+leading zero or plus, and no number loses a digit. All else stays text. An empty cell is missing; `NA` is a text. What
+depends on one cell depends on the whole file, so the file is always read whole.
+"""
+
+import codecs
+import csv as lines
+import io
+import re
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+
+from clinops_prefect.errors import ArtifactDecodeError
+from clinops_prefect.frames.conversion import foreign_schema, foreign_values
+from clinops_prefect.frames.csv import cells as csv_cells
+from clinops_prefect.frames.csv.options import Options
+from clinops_prefect.frames.decoding import decoding
+from clinops_prefect.frames.memory import arrow_owned
+
+# pyarrow holds a few of these at once. A row has to fit into one.
+_BLOCK_BYTES = 16 << 20
+# Header and first row have to fit into this.
+_HEAD_BYTES = 1 << 20
+_OTHER_DELIMITERS = (";", "\t", "|")
+_MARKS = [(b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")]
+
+
+class _UnclearError(Exception):
+    """It is not certain what the file says; the message says what it looks like, and what to pass."""
+
+
+def table(data: Any, options: Options, where: str) -> pa.Table:
+    """The table, with a layout that says which frame to make of it.
+
+    Args:
+        data: The whole file.
+        options: What the caller said about it.
+        where: The URI, for errors.
+
+    Raises:
+        ArtifactDecodeError: It is no CSV, or it is not certain how to read it. No message quotes a cell.
+        ArtifactColumnError: The options name a column that it does not have.
+    """
+    with decoding(f"{where} cannot be read as CSV", where):
+        try:
+            text = _utf8(data, options)
+            found, complete = csv_cells.typed(_texts(text, options), options, where)
+        except _UnclearError as error:
+            raise ArtifactDecodeError(f"{where} {error}", uri=where) from None
+        schema = foreign_schema.described(found.schema, complete, (), found.num_rows, where)
+        names = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+        known = {
+            name: foreign_values.categories_of([found.column(name)], found.schema.field(name).type) for name in names
+        }
+        return found.replace_schema_metadata(foreign_schema.with_categories(schema, known).metadata)
+
+
+def _utf8(data: Any, options: Options) -> bytes:
+    start = bytes(memoryview(data)[:4])
+    encoding = options.encoding
+    for mark, name in _MARKS:
+        # A byte order mark is no part of the first name, also where the encoding was said.
+        if start.startswith(mark) and encoding in ("", "utf-8", "utf-16", name):
+            encoding = name
+            break
+    said = f"is not in the encoding {encoding}" if encoding else "is not UTF-8"
+    try:
+        if encoding not in ("", "utf-8", "utf-8-sig") or options.comment:
+            text = str(data, encoding or "utf-8")
+            return _without_comments(text, options.comment or "", options.quote_char).encode()
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        for at in range(0, len(data), _BLOCK_BYTES):
+            decoder.decode(data[at : at + _BLOCK_BYTES])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        hint = "" if options.encoding else ": pass csv_options={'encoding': 'latin-1'}, or the encoding it has"
+        raise _UnclearError(said + hint) from None
+    return bytes(data).removeprefix(codecs.BOM_UTF8)
+
+
+def _without_comments(text: str, comment: str, quote: str) -> str:
+    kept, is_open = [], False
+    if not comment:
+        return text
+    for line in io.StringIO(text, newline=""):
+        if is_open or not line.startswith(comment):
+            kept.append(line)
+            is_open ^= bool(quote) and line.count(quote) % 2 == 1
+    return "".join(kept)
+
+
+def _texts(text: bytes, options: Options) -> pa.Table:
+    """Every cell as text; an empty one is missing."""
+    if not text[:_HEAD_BYTES].strip() and not text.strip():
+        return pa.table({})
+    if b"\0" in text:
+        raise _UnclearError(
+            "has NUL characters: if it is text, pass csv_options={'encoding': 'utf-16-le'}, or what it has"
+        )
+    head = text[:_HEAD_BYTES].decode(errors="ignore")
+    delimiter = options.delimiter or ","
+    _look_at_start(head, options)
+    if options.escape_char is None and options.quote_char and f"\\{options.quote_char}".encode() in text:
+        raise _UnclearError(
+            "has a backslash before a quotation mark: pass csv_options={'escape_char': '\\\\'} if it is an escape, "
+            "else {'escape_char': ''}"
+        )
+    first, second, skipped = _first_rows(head, delimiter, options)
+    _look_for_spaces(first, second, options)
+    names = list(options.names or first) if options.header else list(options.names)
+    if not names:
+        names = [f"column_{position}" for position in range(len(first))]
+    _look_at_names(names, first, options)
+    row = second if options.header else first
+    is_trailing = row is not None and len(row) == len(names) + 1 and not row[-1]
+    columns = [*names, "\0"] if is_trailing else names
+    if len(columns) == 1 and options.skip_blank_lines is None and re.search(rb"\n\r?\n|\r\r", text):
+        raise _UnclearError(
+            "has one column and blank lines, each of which may be a missing value: pass csv_options="
+            "{'skip_blank_lines': True} if they are no rows, else False"
+        )
+    if options.quote_char and options.quote_char.encode() in text:
+        _look_at_quotes(text, delimiter, options)
+    if options.header and second is None:
+        return pa.table({name: pa.array([], pa.large_string()) for name in names})
+    read = _parsed(text, columns, delimiter, skipped if options.header else 0, options)
+    if is_trailing:
+        extra = read.column(len(names))
+        if any(value for value in extra.unique().to_pylist()):
+            raise _UnclearError(
+                f"has one cell more in its rows than the {len(names)} in its header: pass csv_options={{'names': […]}} "
+                "with a name for each"
+            )
+        read = read.select(range(len(names)))
+    _look_at_rows(read, names, options)
+    # A delimiter at the end of each line makes a column without a name and without a value.
+    if len(names) > 1 and not names[-1] and not any(read.column(len(names) - 1).unique().to_pylist()):
+        read = read.select(range(len(names) - 1))
+    return read
+
+
+def _look_at_start(head: str, options: Options) -> None:
+    line = next((line for line in re.split(r"[\r\n]", head) if line.strip()), "")
+    if options.comment is None and line.startswith("#"):
+        raise _UnclearError(
+            "begins with '#': pass csv_options={'comment': '#'} if such lines are comments, else {'comment': ''}"
+        )
+    if options.delimiter is None:
+        bare = re.sub(r'"[^"]*"', "", line)
+        for other in _OTHER_DELIMITERS:
+            if bare.count(other) and bare.count(other) >= bare.count(","):
+                decimal = ", and 'decimal': ',' if its numbers have one" if other == ";" else ""
+                raise _UnclearError(
+                    f"looks delimited by {other!r}: pass csv_options={{'delimiter': {other!r}}}{decimal}; or "
+                    "{'delimiter': ','} if it is not"
+                )
+    if line.lower().startswith("sep="):
+        raise _UnclearError(
+            "begins with a line for Excel (sep=…): remove that line, and pass the delimiter in csv_options"
+        )
+
+
+def _first_rows(head: str, delimiter: str, options: Options) -> tuple[list[str], list[str] | None, int]:
+    """The cells of the first two records, and how many lines come before the second."""
+    reader = _records(io.StringIO(head, newline=""), delimiter, options)
+    try:
+        first = next(row for row in reader if row)
+        skipped = reader.line_num
+        second = next((row for row in reader if row), None)
+    except (lines.Error, StopIteration):
+        raise _UnclearError(
+            "has a quotation mark that does not close, or a first row of more than a megabyte"
+        ) from None
+    return first, second, skipped
+
+
+def _look_for_spaces(first: list[str], second: list[str] | None, options: Options) -> None:
+    if options.delimiter is None and len(first) == 1 and second and len(second) == 1:
+        names, cells = first[0].split(), second[0].split()
+        if len(cells) == len(names) > 1 and all(map(csv_cells.is_number, cells)):
+            raise _UnclearError(
+                "looks delimited by spaces: pass csv_options={'delimiter': ' '}, or {'delimiter': ','} if it is not"
+            )
+
+
+def _records(text: Any, delimiter: str, options: Options) -> Any:
+    return lines.reader(
+        text,
+        delimiter=delimiter,
+        quotechar=options.quote_char or None,
+        quoting=lines.QUOTE_MINIMAL if options.quote_char else lines.QUOTE_NONE,
+        escapechar=options.escape_char or None,
+        doublequote=not options.escape_char,
+        strict=True,
+    )
+
+
+def _look_at_quotes(text: bytes, delimiter: str, options: Options) -> None:
+    """pyarrow takes what follows a closing quotation mark for a part of the cell; Python's reader refuses it."""
+    reader = _records(io.TextIOWrapper(io.BytesIO(text), encoding="utf-8", newline=""), delimiter, options)
+    try:
+        for _ in reader:
+            pass
+    except lines.Error as error:
+        if "field limit" not in str(error):
+            raise _UnclearError(
+                f"has a quotation mark that does not close, or text after one that does, near line {reader.line_num}"
+            ) from None
+
+
+def _look_at_names(names: list[str], first: list[str], options: Options) -> None:
+    if options.header and not options.names:
+        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if twice:
+            raise _UnclearError(
+                f"names a column twice ({twice[0]!r}): pass csv_options={{'names': […]}} with one for each"
+            )
+        if all(csv_cells.is_number(name) for name in names):
+            raise _UnclearError(
+                "has numbers where the names of its columns should be: pass csv_options={'header': False, 'names': […]}"
+            )
+    elif len(names) != len(first) and not options.header:
+        raise _UnclearError(f"has {len(first)} cells in its first row, and csv_options has {len(names)} names")
+
+
+def _parsed(text: bytes, names: list[str], delimiter: str, skipped: int, options: Options) -> pa.Table:
+    ragged: list[tuple[int, bool]] = []
+
+    def invalid(row: csv.InvalidRow) -> str:
+        ragged.append((row.actual_columns, row.text.lstrip().startswith("#")))
+        return "error"
+
+    # A comment or a second header is seen among the cells, and read as one before.
+    places = [str(position) for position in range(len(names))]
+    parse = csv.ParseOptions(
+        delimiter=delimiter,
+        quote_char=options.quote_char or False,
+        double_quote=not options.escape_char,
+        escape_char=options.escape_char or False,
+        newlines_in_values=True,
+        ignore_empty_lines=len(names) > 1 or bool(options.skip_blank_lines),
+        invalid_row_handler=invalid,
+    )
+    convert = csv.ConvertOptions(
+        column_types=dict.fromkeys(places, pa.large_string()),
+        null_values=["", *options.missing],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=bool(options.missing),
+    )
+    # Not in pyarrow's threads, which would call back into Python.
+    read = csv.ReadOptions(
+        block_size=_BLOCK_BYTES, column_names=places, skip_rows=skipped, use_threads=False, encoding="utf8"
+    )
+    try:
+        found = csv.read_csv(arrow_owned(text), read, parse, convert)
+    except pa.ArrowInvalid:
+        if not ragged:
+            raise
+        cells, is_comment = ragged[0]
+        if is_comment and options.comment is None:
+            raise _UnclearError(
+                "has a line that begins with '#': pass csv_options={'comment': '#'} if it is one"
+            ) from None
+        raise _UnclearError(
+            f"has a row of {cells} cells where its header has {len(names)}: another delimiter, a quotation mark that "
+            "is missing, or a row to mend"
+        ) from None
+    return found.rename_columns(names)
+
+
+def _look_at_rows(read: pa.Table, names: list[str], options: Options) -> None:
+    if not names or not read.num_rows:
+        return
+    first = read.column(0)
+    begins = pc.starts_with(first, "#")
+    if options.comment is None and pc.any(begins).as_py():
+        raise _UnclearError(
+            "has a line that begins with '#': pass csv_options={'comment': '#'} if it is a comment, else "
+            "{'comment': ''}"
+        )
+    if options.header and not options.names:
+        place = next((place for place, name in enumerate(names) if name), 0)
+        for row in pc.indices_nonzero(pc.equal(read.column(place), names[place])).to_pylist():
+            if [read.column(position)[row].as_py() or "" for position in range(len(names))] == names:
+                raise _UnclearError(f"has its header again as row {row + 1}: two files joined? Leave that line out")

@@ -1,0 +1,280 @@
+"""Frames, and what contains them, hashed by content: the same on every machine, in every process and memory layout.
+
+BLAKE2b hashes a gigabyte in about a second, is part of Python, and leaves nobody a way to make two inputs of one hash.
+What pandas does not tell apart has one hash (the bits of a NaN, the blocks, the chunks, what lies under a missing
+value); whatever it tells apart has two.
+"""
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pydantic
+
+from clinops_prefect.frames.hashing import arrow as arrow_hash
+from clinops_prefect.frames.hashing.arrow import STEP, Hash, floats
+
+_MARKERS = {type(None): b"\1", float: b"\2", type(pd.NA): b"\3", type(pd.NaT): b"\4"}
+# Their text says all about them. The order matters: a datetime is a date.
+_TEXTS = (dt.date, dt.timedelta, decimal.Decimal, uuid.UUID, PurePath, range, slice, complex)
+_CONTAINERS = (list, tuple, dict, set, frozenset, pydantic.BaseModel)
+
+
+class Digest:
+    """Hashes values.
+
+    Args:
+        other: Hashes an object that is neither a frame, a container of values, nor a value that is known here.
+    """
+
+    def __init__(self, other: Callable[[Any], bytes]) -> None:
+        self._other = other
+        self._open: set[int] = set()
+
+    def of(self, value: Any) -> bytes:
+        """The hash of a value, 16 bytes.
+
+        Raises:
+            ValueError: It contains itself.
+        """
+        if found := self._table(value):
+            return found
+        if not isinstance(value, _CONTAINERS) and not (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+            return self._scalar(value)
+        if id(value) in self._open:
+            raise ValueError("a value that contains itself")
+        self._open.add(id(value))
+        try:
+            return _hash(_name(type(value)), *self._parts(value))
+        finally:
+            self._open.discard(id(value))
+
+    def is_known(self, value: Any) -> bool:
+        """Whether it is a frame, an array, or a set, whose pickle would depend on more than its content."""
+        return isinstance(value, set | frozenset) or self._reader(value) is not None
+
+    def _table(self, value: Any) -> bytes:
+        reader = self._reader(value)
+        return b"" if reader is None else _hash(_name(type(value)), *reader(value))
+
+    def _reader(self, value: Any) -> Callable[[Any], Iterable[bytes]] | None:
+        for kind, reader in (
+            (pd.DataFrame, self._frame),
+            (pd.Series, self._series),
+            (pd.Index, self._index),
+            (pd.api.extensions.ExtensionArray, self._extension),
+            (np.ndarray, self._array),
+            (pa.Table | pa.RecordBatch, self._arrow_table),
+            (pa.ChunkedArray | pa.Array, self._arrow),
+        ):
+            if isinstance(value, kind):
+                return reader
+        # By name, without importing polars for those who do not use it.
+        polars = sys.modules.get("polars")
+        if polars is not None and isinstance(value, polars.DataFrame):
+            return self._polars_frame
+        if polars is not None and isinstance(value, polars.Series):
+            return self._polars_series
+        return None
+
+    # --- values ---
+
+    def _parts(self, value: Any) -> Iterable[bytes]:
+        if isinstance(value, dict):
+            # As to Prefect's INPUTS, the order of the keys is nothing.
+            return sorted(self.of(key) + self.of(item) for key, item in value.items())
+        if isinstance(value, set | frozenset):
+            return sorted(map(self.of, value))
+        if isinstance(value, list | tuple):
+            return map(self.of, value)
+        if isinstance(value, pydantic.BaseModel):
+            return [self.of(dict(value.__dict__)), self.of(value.__pydantic_extra__)]
+        return (self.of((field.name, getattr(value, field.name))) for field in dataclasses.fields(value))
+
+    def _scalar(self, value: Any) -> bytes:
+        kind = type(value)
+        if value is None or value is pd.NA or value is pd.NaT:
+            return _hash(b"missing", _MARKERS[kind])
+        if kind is str:
+            return _hash(b"str", value.encode("utf-8", "surrogatepass"))
+        if kind is bool or kind is int:
+            return _hash(kind.__name__.encode(), str(int(value)).encode())
+        if kind is float:
+            return _hash(b"float", floats(np.array([value])).tobytes())
+        if kind is bytes or kind is bytearray:
+            return _hash(kind.__name__.encode(), bytes(value))
+        if isinstance(value, enum.Enum):
+            return _hash(b"enum", _name(kind), value.name.encode("utf-8", "surrogatepass"))
+        if isinstance(value, np.generic):
+            return _hash(b"scalar", *self._array(np.asarray(value)))
+        if isinstance(value, pd.Timestamp | pd.Timedelta):
+            unit = f"{value.unit} {getattr(value, 'tz', None)} {getattr(value, 'fold', 0)}"
+            return _hash(_name(kind), str(value.asm8.astype("int64")).encode(), unit.encode())
+        if isinstance(value, pd.Interval):
+            return _hash(b"interval", self.of(value.left), self.of(value.right), value.closed.encode())
+        if isinstance(value, dt.datetime | dt.time):
+            return _hash(_name(kind), value.isoformat().encode(), f"{value.tzinfo} {value.fold}".encode())
+        if isinstance(value, pd.Period):
+            return _hash(b"period", str(value.ordinal).encode(), value.freqstr.encode())
+        if isinstance(value, _TEXTS):
+            return _hash(_name(kind), str(value).encode("utf-8", "surrogatepass"))
+        return _hash(b"other", self._other(value))
+
+    # --- pandas ---
+
+    def _frame(self, frame: pd.DataFrame) -> Iterator[bytes]:
+        yield self.of(frame.columns)
+        yield from self._about(frame)
+        for position in range(frame.shape[1]):
+            yield _hash(b"column", *self._values(frame.iloc[:, position]))
+
+    def _series(self, series: "pd.Series[Any]") -> Iterator[bytes]:
+        yield self.of(series.name)
+        yield from self._about(series)
+        yield from self._values(series)
+
+    def _about(self, held: Any) -> Iterator[bytes]:
+        yield self.of(held.index)
+        yield self.of(held.attrs)
+        yield self.of(held.flags.allows_duplicate_labels)
+        # What a subclass (a GeoDataFrame, say) knows beside.
+        yield self.of({name: getattr(held, name, None) for name in held._metadata if name not in ("_name", "name")})
+
+    def _values(self, values: Any) -> Iterator[bytes]:
+        is_numpy = isinstance(values.dtype, np.dtype)
+        return self._array(values.to_numpy()) if is_numpy else self._extension(values.array)
+
+    def _index(self, index: "pd.Index[Any]") -> Iterator[bytes]:
+        yield self.of(list(index.names))
+        if isinstance(index, pd.RangeIndex):
+            # A range may end in several places after the same last number.
+            of = range(index.start, index.stop, index.step)
+            yield str([len(of), *of[:2]]).encode()
+        elif isinstance(index, pd.MultiIndex):
+            # Without names: a name may be the number of another level.
+            nameless = index.set_names([None] * index.nlevels)
+            for number in range(index.nlevels):
+                level = nameless.get_level_values(number)
+                # A level that is a range is stored, and comes back, as the integers it stands for.
+                yield self.of(pd.Index(level.to_numpy()) if isinstance(level, pd.RangeIndex) else level)
+        else:
+            yield self.of(getattr(getattr(index, "freq", None), "freqstr", None))
+            yield from self._values(index)
+
+    def _extension(self, array: Any) -> Iterator[bytes]:
+        dtype = array.dtype
+        if isinstance(dtype, np.dtype):  # pandas' wrappers of NumPy's arrays
+            yield from self._array(array.to_numpy())
+        elif isinstance(dtype, pd.CategoricalDtype):
+            yield from (b"category", str(dtype.ordered).encode(), self.of(dtype.categories))
+            yield from self._array(array.codes.astype("int32"))
+        elif isinstance(dtype, pd.StringDtype):
+            yield f"string {dtype.storage} {dtype.na_value}".encode()
+            if dtype.storage == "python":
+                yield self._objects(array.to_numpy(dtype=object, na_value=None))
+            else:
+                yield from arrow_hash.column(array.__arrow_array__(), self.of)
+        elif isinstance(dtype, pd.ArrowDtype):
+            yield from self._arrow(array.__arrow_array__())
+        elif isinstance(dtype, pd.DatetimeTZDtype | pd.PeriodDtype):
+            yield str(dtype).encode()
+            yield from self._array(array.asi8)
+        elif isinstance(dtype, pd.IntervalDtype):
+            yield from (str(dtype).encode(), self.of(array.left), self.of(array.right))
+        elif hasattr(dtype, "numpy_dtype"):
+            yield str(dtype).encode()
+            yield from self._array(array.isna())
+            yield from self._array(array.to_numpy(dtype=dtype.numpy_dtype, na_value=dtype.numpy_dtype.type(0)))
+        else:
+            yield str(dtype).encode()
+            yield from self._array(np.asarray(array, dtype=object))
+
+    # --- NumPy, Arrow, polars ---
+
+    def _array(self, array: Any) -> Iterator[bytes]:
+        yield f"{array.dtype.str} {array.shape}".encode()
+        if isinstance(array, np.ma.MaskedArray):
+            yield from self._array(np.ma.getmaskarray(array))
+            array = array.filled(array.dtype.type(0))
+        if array.dtype.names:
+            for name in array.dtype.names:
+                yield name.encode()
+                yield from self._array(array[name])
+            return
+        flat = array.reshape(-1)
+        if array.dtype.kind == "O":
+            yield self._objects(flat)
+            return
+        total = Hash()
+        for start in range(0, len(flat), STEP):
+            part: Any = np.ascontiguousarray(flat[start : start + STEP])
+            part = floats(part) if part.dtype.kind in "fc" else part.view(np.uint8)
+            total.update(part)
+        yield total.digest()
+
+    def _objects(self, values: "np.ndarray[Any, Any]") -> bytes:
+        kinds = set(map(type, values))
+        if str in kinds and kinds <= {str, *_MARKERS}:
+            missing = pd.isna(values)
+            texts = values.copy()
+            texts[missing] = None
+            try:
+                column = pa.chunked_array([pa.array(texts, pa.large_string())])
+            except (pa.ArrowException, TypeError, UnicodeError):
+                pass  # halves of characters, or a float among the texts
+            else:
+                marks = b"".join(_MARKERS[type(value)] for value in values[missing])
+                return _hash(b"texts", marks, *arrow_hash.column(column, self.of))
+        total = Hash()
+        for value in values:
+            # What pandas makes of rows of numbers are NumPy's scalars; their Python twins are the same values.
+            total.update(self.of(value.item() if isinstance(value, np.generic) else value))
+        return total.digest()
+
+    def _arrow(self, array: Any) -> Iterator[bytes]:
+        # What a list's values are called is nothing: Parquet calls them `element`, Arrow `item`.
+        yield str(array.type).replace("<item: ", "<element: ").encode()
+        column = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+        yield from arrow_hash.column(column, self.of)
+
+    def _arrow_table(self, table: Any) -> Iterator[bytes]:
+        yield self.of(dict(table.schema.metadata or {}))
+        yield str(table.num_rows).encode()
+        for field, column in zip(table.schema, table.columns, strict=True):
+            yield self.of([field.name, field.nullable, dict(field.metadata or {})])
+            yield from self._arrow(column)
+
+    def _polars_frame(self, frame: Any) -> Iterator[bytes]:
+        yield str(frame.height).encode()
+        for column in frame.get_columns():
+            yield from self._polars_series(column)
+
+    def _polars_series(self, series: Any) -> Iterator[bytes]:
+        yield self.of([series.name, str(series.dtype)])
+        yield from arrow_hash.column(pa.chunked_array([series.to_arrow()]), self.of)
+
+
+def _hash(*parts: bytes) -> bytes:
+    total = Hash()
+    for part in parts:
+        # With its length: otherwise two parts might run into one another.
+        total.update(len(part).to_bytes(8, "little"))
+        total.update(part)
+    return total.digest()
+
+
+def _name(kind: type) -> bytes:
+    root = kind.__module__.partition(".")[0]
+    if root in ("numpy", "pandas", "polars", "pyarrow"):
+        # The module of a class of theirs is another in another version.
+        return f"{root}.{kind.__qualname__}".encode()
+    return f"{kind.__module__}.{kind.__qualname__}".encode()

@@ -1,0 +1,67 @@
+"""The columns of a Parquet file's row groups: where they are, and what they take in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from clinops_prefect.frames import memory
+
+
+@dataclass(frozen=True)
+class ColumnChunk:
+    """One column of one row group.
+
+    Attributes:
+        group: The row group.
+        path: The column's, `field.list.element` where it is nested.
+        range: Its first byte in the file, and the one after its last.
+        decoded: The bytes of its pages when they are decompressed, as the footer says.
+        values: How many there are.
+        is_text: Whether they are texts, or bytes of any length.
+    """
+
+    group: int
+    path: str
+    range: tuple[int, int]
+    decoded: int
+    values: int
+    is_text: bool
+
+
+def find(
+    file: pq.ParquetFile, groups: Sequence[int], fields: list[str] | None, size: int, where: str
+) -> list[ColumnChunk]:
+    """The chunks of these fields, or of all.
+
+    Raises:
+        ArtifactDecodeError: So many rows do not fit into memory.
+        ValueError: The footer has a chunk outside of the file.
+    """
+    metadata, schema = file.metadata, file.schema_arrow
+    wanted = None if fields is None else set(fields)
+    positions = []
+    for position in range(metadata.num_columns):
+        # A nested field's leaves are called `field.item.element`; a plain name may have dots too.
+        path = metadata.schema.column(position).path
+        if wanted is None or path in wanted or any(path.startswith(f"{n}.") for n in wanted if n and "." in path):
+            positions.append(position)
+    rows, found = 0, []
+    for group in groups:
+        row_group = metadata.row_group(group)
+        rows += row_group.num_rows
+        for position in positions:
+            column = row_group.column(position)
+            first = column.dictionary_page_offset or column.data_page_offset
+            start = min(first, column.data_page_offset)
+            end = start + column.total_compressed_size
+            # What lies outside would be asked of the store, which would take it for another version's.
+            if not 0 <= start <= end <= size:
+                raise ValueError("a column outside of the file")
+            is_text = column.physical_type == "BYTE_ARRAY"
+            size_of_pages = column.total_uncompressed_size
+            found.append(
+                ColumnChunk(group, column.path_in_schema, (start, end), size_of_pages, column.num_values, is_text)
+            )
+    memory.check(memory.least_bytes(schema if fields is None else map(schema.field, fields), rows), where)
+    return found

@@ -1,0 +1,66 @@
+"""A file of which only some ranges are there, and which ranges to get."""
+
+import io
+from collections.abc import Sequence
+
+Range = tuple[int, int]
+# A hole smaller than this costs less to read than a request of its own.
+_HOLE_BYTES = 32 << 10
+
+
+class PartialFile(io.RawIOBase):
+    """A file of which some ranges are in memory; nobody reads the others."""
+
+    def __init__(self, size: int, parts: dict[int, bytes] | None = None) -> None:
+        self._size = size
+        self._position = 0
+        self._parts = {} if parts is None else parts
+
+    def again(self) -> "PartialFile":
+        """The same file with a position of its own, for another thread."""
+        return PartialFile(self._size, self._parts)
+
+    def add(self, start: int, data: bytes) -> None:
+        self._parts[start] = data
+
+    def window(self, start: int, end: int) -> memoryview:
+        self._position = start
+        return memoryview(self.read(end - start))
+
+    def forget(self, spans: Sequence[Range]) -> None:
+        for start, _ in spans:
+            self._parts.pop(start, None)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        end = self._size if size < 0 else min(self._size, self._position + size)
+        start, self._position = self._position, max(self._position, end)
+        if start >= end:
+            return b""
+        for first, data in self._parts.items():
+            if first <= start and end <= first + len(data):
+                return bytes(memoryview(data)[start - first : end - first])
+        raise OSError("the footer points to where no column is")
+
+
+def joined_ranges(spans: list[Range]) -> list[Range]:
+    """The same ranges in order, those that nearly touch as one."""
+    ranges: list[Range] = []
+    for start, end in sorted(spans):
+        if ranges and start - ranges[-1][1] <= _HOLE_BYTES:
+            ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
+        else:
+            ranges.append((start, end))
+    return ranges

@@ -1,0 +1,169 @@
+"""How much memory the texts of a Parquet file take when they are decoded, found out before they are.
+
+A dictionary does not show it: a long text that is stored once may be repeated a million times. The footer says sizes
+too, but whoever wrote the file chose them. The sizes in the page headers are true: a page whose header lies cannot be
+decompressed.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from clinops_prefect.frames import memory
+from clinops_prefect.frames.parquet.column_chunks import ColumnChunk
+
+# pyarrow shows no page headers, so this module reads them: Thrift's compact protocol, of which a header uses little
+# (https://github.com/apache/parquet-format, PageHeader in parquet.thrift).
+_DATA, _INDEX, _DICTIONARY, _DATA_V2 = range(4)
+# The fields of PageHeader that are read, and of the structs in it.
+_TYPE, _UNCOMPRESSED, _COMPRESSED = 1, 2, 3
+_DETAILS = {_DATA: 5, _DATA_V2: 8}
+_VALUES = 1
+_DEEPEST = 8
+
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+
+
+class TooManyTextsError(Exception):
+    """Decoded, the texts might not fit into memory."""
+
+
+class TextBudget:
+    """Counts what the texts take, row group by row group, before they are decoded.
+
+    Args:
+        schema: The file's.
+        data: The file.
+    """
+
+    def __init__(self, schema: pa.Schema, data: memoryview) -> None:
+        self._schema = schema
+        self._data = data
+        self._left = memory.available()
+        self._seen: set[int] = set()
+        self._lock = threading.Lock()
+
+    def add(self, group: int, chunks: list[ColumnChunk]) -> None:
+        """Count a row group, once.
+
+        Raises:
+            TooManyTextsError: With this one they might be more than there is.
+        """
+        with self._lock:
+            if group in self._seen:
+                return
+            for chunk in _decoded(self._schema, chunks):
+                self._left -= _page_bytes(self._data[slice(*chunk.range)], chunk.values)[1]
+            if self._left < 0:
+                raise TooManyTextsError
+            self._seen.add(group)
+
+
+def doubtful_texts(
+    schema: pa.Schema, chunks: Sequence[ColumnChunk], window: Callable[[int, int], memoryview], where: str
+) -> list[str]:
+    """The columns of texts that must be read as dictionaries first, because decoded they might not fit into memory.
+
+    That takes no longer: it is how the file has them.
+
+    Args:
+        schema: The file's.
+        chunks: Those that are about to be read.
+        window: Gives the bytes of a range.
+        where: The URI, for errors.
+    """
+    least = most = 0
+    found = _decoded(schema, chunks)
+    for chunk in found:
+        at_least, at_most = _page_bytes(window(*chunk.range), chunk.values)
+        least, most = least + at_least, most + at_most
+    memory.check(least, where)
+    return sorted({chunk.path for chunk in found}) if not memory.fits(most) else []
+
+
+def _decoded(schema: pa.Schema, chunks: Sequence[ColumnChunk]) -> list[ColumnChunk]:
+    # But for categories: a category is read as a dictionary and stays one.
+    return [chunk for chunk in chunks if chunk.is_text and _may_be_decoded(schema, chunk.path)]
+
+
+def _may_be_decoded(schema: pa.Schema, path: str) -> bool:
+    position = schema.get_field_index(path)
+    return position < 0 or any(test(schema.field(position).type) for test in _TEXTS)
+
+
+def _page_bytes(pages: memoryview, values: int) -> tuple[int, int]:
+    """What the texts in these pages take when they are decoded: at least, and at most.
+
+    Args:
+        pages: The bytes of a column chunk.
+        values: How many values the footer says that it has.
+
+    Raises:
+        LookupError, ValueError: These are no pages.
+    """
+    position, seen, plain, dictionary = 0, 0, 0, 0
+    while seen < values:
+        header, position = _struct(pages, position, 0)
+        kind, size = header[_TYPE], header[_UNCOMPRESSED]
+        if kind in _DETAILS:
+            seen += header[_DETAILS[kind]][_VALUES]
+            plain += size
+        elif kind == _DICTIONARY:
+            dictionary += size
+        if size < 0 or header[_COMPRESSED] < 0:
+            raise ValueError("a page of negative size")
+        position += header[_COMPRESSED]
+    # At most, because every value may be the whole of the dictionary.
+    return plain + dictionary, plain + max(values, seen) * dictionary
+
+
+def _struct(data: memoryview, position: int, depth: int) -> tuple[dict[int, Any], int]:
+    if depth > _DEEPEST:
+        raise ValueError("too deep for a page header")
+    fields: dict[int, Any] = {}
+    number = 0
+    while head := data[position]:
+        position += 1
+        if delta := head >> 4:
+            number += delta
+        else:
+            number, position = _integer(data, position)
+        fields[number], position = _value(data, position, head & 15, depth)
+    return fields, position + 1
+
+
+def _value(data: memoryview, position: int, kind: int, depth: int) -> tuple[Any, int]:
+    if kind in (1, 2):
+        return kind == 1, position
+    if kind == 3:
+        return data[position], position + 1
+    if kind in (4, 5, 6):
+        return _integer(data, position)
+    if kind == 7:
+        return None, position + 8
+    if kind == 8:
+        length, position = _unsigned(data, position)
+        return None, position + length
+    if kind == 12:
+        return _struct(data, position, depth + 1)
+    raise ValueError("no kind of a page header's field")
+
+
+def _integer(data: memoryview, position: int) -> tuple[int, int]:
+    raw, position = _unsigned(data, position)
+    return (raw >> 1) ^ -(raw & 1), position
+
+
+def _unsigned(data: memoryview, position: int) -> tuple[int, int]:
+    result = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        result |= (byte & 127) << shift
+        if byte < 128:
+            return result, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("an integer too long for a page header")

@@ -1,0 +1,137 @@
+"""`columns=` and `filters=`: which fields they ask for, and their answer from a table that has at least those."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clinops_prefect.errors import ArtifactColumnError, ArtifactDecodeError
+from clinops_prefect.frames.conversion.layout import fields_by_label, index_fields, may_hold_nan, null_table
+from clinops_prefect.frames.selection.filters import Filters, expression_of
+from clinops_prefect.names import nearest
+
+__all__ = ["Filters", "Selection"]
+
+
+class Selection:
+    """What a caller asked of an artifact with this schema.
+
+    Attributes:
+        fields: The fields of the answer: the index, then the columns in the order asked.
+        read: Those, and the ones that only the filters need.
+        expression: The filters as one expression; None without filters.
+        of_groups: The same, for the statistics of row groups; None if those cannot tell.
+
+    Raises:
+        ArtifactColumnError: A column is not in the artifact, or is asked for twice.
+        ArtifactDecodeError: The artifact's own columns cannot be told apart.
+    """
+
+    def __init__(
+        self, schema: pa.Schema, columns: Sequence[Hashable] | None, filters: Filters | None, where: str
+    ) -> None:
+        self._where = where
+        by_label = fields_by_label(schema)
+        index = index_fields(schema)
+        fields = [name for name in schema.names if name not in index]
+        if len(by_label) < len(fields) and not (columns is None and filters is None):
+            raise ArtifactDecodeError(
+                f"{where} has several columns of one name, of which none can be chosen: download it whole", uri=where
+            )
+        if isinstance(columns, str):
+            raise ArtifactColumnError(f"columns takes a list of names, not the text {columns!r}", uri=where)
+        wanted = list(by_label) if columns is None else list(columns)
+        self._check(wanted, by_label)
+        chosen = fields if columns is None else [by_label[label] for label in wanted]
+        self.fields = chosen + index
+        names: dict[Hashable, str] = {name: name for name in index}
+        names |= by_label
+        self.expression = self._expression(filters, schema, names)
+        self.of_groups = self._of_groups(filters, schema, names)
+        self.whole = self.expression is None
+        # pc.Expression does not tell which fields it refers to; a bind against the fewest that do is cheap and exact.
+        self.read = self.fields + self._only_filtered(schema, self.fields)
+
+    def apply(self, table: pa.Table) -> pa.Table:
+        """The answer, from a table that has the fields of `read`."""
+        if self.expression is not None:
+            try:
+                table = table.filter(self.expression)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+                # What fits the types may still fail on a row, and Arrow quotes its cell.
+                raise ArtifactColumnError(
+                    f"the filters cannot be computed for every row of {self._where}: a cast or a calculation in them "
+                    "fails on a value",
+                    uri=self._where,
+                ) from None
+        return table.select(self.fields)
+
+    def _expression(
+        self, filters: Filters | None, schema: pa.Schema, by_label: dict[Hashable, str]
+    ) -> pc.Expression | None:
+        def check(label: Any) -> None:
+            self._check([label], by_label, repeated=True)
+
+        expression = expression_of(filters, schema, by_label, check, self._where)
+        if expression is None:
+            return None
+        try:
+            # Whether the names and types fit, before anything is fetched. Without a row Arrow would compare nothing,
+            # and not see times with a zone beside times without.
+            null_table(schema, rows=1).filter(expression)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, KeyError) as error:
+            # Arrow's own words quote the compared values, which may identify a patient.
+            if name := _unmatched(error):
+                self._check([name], by_label)
+            zones = ": a time without a zone is compared with one that has a zone" if _is_of_zones(error) else ""
+            raise ArtifactColumnError(
+                f"the filters do not fit the types of the columns of {self._where}{zones}; see stat(name).schema",
+                uri=self._where,
+            ) from None
+        return expression
+
+    def _of_groups(self, filters: Any, schema: pa.Schema, names: dict[Hashable, str]) -> pc.Expression | None:
+        if self.expression is None:
+            return None
+        if isinstance(filters, pc.Expression):
+            # Arrow takes a row group's least and greatest number for all that it holds, and forgets NaN.
+            asked = self._only_filtered(schema, [])
+            return None if any(may_hold_nan(schema, name) for name in asked) else filters
+        return expression_of(filters, schema, names, lambda _: None, self._where, of_groups=True)
+
+    def _only_filtered(self, schema: pa.Schema, fields: list[str]) -> list[str]:
+        """The fields that the filters need beside these."""
+        if self.expression is None:
+            return []
+        extra: list[str] = []
+        while True:
+            known = pa.schema([schema.field(name) for name in fields + extra])
+            try:
+                null_table(known).filter(self.expression)
+            except pa.ArrowInvalid as error:
+                name = _unmatched(error)
+                if name not in schema.names or name in fields + extra:
+                    return [field for field in schema.names if field not in fields]
+                extra.append(name)
+            else:
+                return extra
+
+    def _check(self, wanted: list[Any], known: dict[Hashable, str], *, repeated: bool = False) -> None:
+        for label in wanted:
+            if label not in known:
+                hint = nearest(str(label), [str(name) for name in known])
+                raise ArtifactColumnError(f"{self._where} has no column {label!r}{hint}", uri=self._where)
+        if not repeated and len(set(wanted)) < len(wanted):
+            raise ArtifactColumnError("columns names a column twice", uri=self._where)
+
+
+def _is_of_zones(error: Exception) -> bool:
+    """Whether an expression compares times with and without a zone; Arrow's message quotes them."""
+    return "timestamp[" in str(error) and "tz=" in str(error)
+
+
+def _unmatched(error: Exception) -> str:
+    """The field that an expression names and the schema lacks, out of Arrow's message; empty for other errors."""
+    _, found, rest = str(error).partition("No match for FieldRef.Name(")
+    return rest.partition(") in ")[0] if found else ""

@@ -1,0 +1,82 @@
+"""A writer in a thread, whose pieces are taken one by one."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from typing import IO
+
+import pytest
+
+from clinops_prefect.frames.parquet.writer_pipe import stream_of
+
+
+def test_every_byte_comes_in_order() -> None:
+    expected = os.urandom(5_000_000)
+
+    def write(file: IO[bytes]) -> None:
+        for at in range(0, len(expected), 70_001):
+            part = memoryview(expected)[at : at + 70_001]
+            while part:
+                part = part[file.write(part) :]
+
+    assert b"".join(stream_of(write)) == expected
+    assert b"".join(stream_of(lambda _: None)) == b""
+
+
+def test_what_the_writer_raises_is_raised_after_what_it_wrote() -> None:
+    def write(file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise ZeroDivisionError
+
+    taken = []
+    with pytest.raises(ZeroDivisionError):
+        taken += list(stream_of(write))
+
+
+def test_who_stops_taking_stops_the_writer_and_leaves_nothing() -> None:
+    # In a process of its own: what other tests left open may be closed at any time.
+    code = """if True:
+        import os, threading
+        from clinops_prefect.frames.parquet.writer_pipe import stream_of
+
+        errors = []
+        def write(file):
+            try:
+                while True:
+                    file.write(bytes(100_000))
+            except OSError as error:
+                errors.append(error)
+                raise
+
+        def open_now():
+            return threading.active_count(), sorted(os.listdir("/proc/self/fd"))
+
+        before = open_now()
+        pieces = stream_of(write)
+        next(pieces)
+        during = open_now()
+        pieces.close()
+        assert isinstance(errors[0], BrokenPipeError), errors
+        assert during != before, "nothing was open while it was written"
+        assert open_now() == before, (before, open_now())
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_child_that_was_forked_meanwhile_does_not_hold_up_the_end() -> None:
+    children = []
+
+    def write(file: IO[bytes]) -> None:
+        file.write(b"a")
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        children.append(child)
+        file.write(b"b")
+
+    assert b"".join(stream_of(write)) == b"ab"
+    assert children[0].is_alive(), "the pieces ended with the child, and not before it"
+    children[0].kill()
+    children[0].join()
