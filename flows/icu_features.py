@@ -28,7 +28,8 @@ from flows.running import artifacts, scheduling
 from flows.running.claim import claimed
 from flows.running.command_line import features_main
 from flows.running.engines import DEFAULT_ENGINE, task_runner
-from flows.running.partition import Partition, fingerprint, input_files
+from flows.running.partition import Partition, check_unchanged, fingerprint, input_files
+from flows.running.source_store import open_source, reference_of
 from flows.running.tasks import (
     features_shard,
     find_observation_versions,
@@ -68,8 +69,8 @@ def icu_features(
     """Compute the ICU features of a date's partition, or find that it is complete.
 
     Args:
-        source: The folder that holds `icu/` and `hosp/` in MIMIC-IV layout, or FHIR R4 NDJSON; see
-            `flows.sources.folder`.
+        source: The folder that holds `icu/` and `hosp/` in MIMIC-IV layout, or FHIR R4 NDJSON, on this machine or in a
+            bucket (`s3://…`, `gs://…`, or a block such as `s3-pipeline-store/raw`); see `flows.sources.folder`.
         store: Where the artifacts go: `s3://…`, `gs://…`, `file:///…`, a folder, or a block such as
             `s3-pipeline-store/prod`.
         date: The partition's date; without, the day for which the run is scheduled. It filters nothing.
@@ -101,7 +102,7 @@ def icu_features(
     catalogue, fhir_table = catalogue or str(DEFAULT_CATALOGUE), fhir_table or str(DEFAULT_FHIR_TABLE)
     known, codes, target = load_catalogue(catalogue), load_fhir_table(fhir_table), open_store(store)
     task_runner(engine)  # what is wrong with it shows here
-    found = find_source(source, codes)
+    found = find_source(open_source(source), codes)
     # What can be wrong with credentials and the bucket shows here, before anything is read.
     target.exists(f"icu/{date}/cohort")
     owner = str(runtime.flow_run.id)
@@ -130,7 +131,7 @@ def icu_features(
         )
         options = {"catalogue": catalogue, "window_hours": window_hours, "horizon_hours": horizon_hours}
         document, totals, published = _made(
-            engine, found, store, partition, shards, fhir_table, options, parameters, accept_empty
+            engine, found, store, partition, shards, fhir_table, options, parameters, inputs, accept_empty
         )
         made = {
             "run": partition.run,
@@ -165,6 +166,7 @@ def _made(
     fhir_table: str,
     options: dict[str, Any],
     parameters: dict[str, Any],
+    inputs: list[dict[str, Any]],
     accept_empty: bool,
 ) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
     """Compute and publish the artifacts: the quality document, the run's summary, and what was published."""
@@ -178,10 +180,11 @@ def _made(
                 counts = _counted(target, partition, files, shards)
                 document = quality_document(**counts, catalogue=known, parameters=parameters)
                 totals = summary(counts["cohort"], counts["cleaned"], counts["features"])
+                check_unchanged(source.paths, source.root, inputs)
                 before = partition.replaced(target).get("summary")
                 accept(objections(totals, before, known.limits), accept_empty=accept_empty)
-                inputs = [path.as_uri() for path in source.paths]
-                return document, totals, _publish(runner, store, partition, shards, inputs)
+                uris = [path.as_uri() for path in source.paths]
+                return document, totals, _publish(runner, store, partition, shards, uris)
         except BrokenExecutor:
             if not pools_left:
                 raise
@@ -202,11 +205,11 @@ def _compute(
 ) -> None:
     """Compute every artifact in staging; each task finds what it, or an earlier try of it, has finished."""
     common = {"store": store, "partition": partition}
-    reading = {"source": str(source.root), "fhir": fhir_table, **common}
+    reading = {"source": reference_of(source.root), "fhir": fhir_table, **common}
     ingest = {"shards": shards, "catalogue": options["catalogue"], **reading}
     versions = []
     if source.is_fhir:
-        versions = [runner.submit(find_observation_versions, {"source": str(source.root), **common})]
+        versions = [runner.submit(find_observation_versions, {"source": reference_of(source.root), **common})]
     read = [*versions, runner.submit(make_cohort, reading)]
     read += [runner.submit(ingest_file, {"events": events, **ingest}, wait_for=versions) for events in source.events]
     cleaning = {"files": [events.name for events in source.events], "catalogue": options["catalogue"], **common}

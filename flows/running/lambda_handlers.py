@@ -7,15 +7,11 @@ Functions does after an error, writes the same artifacts again. They go into one
 """
 
 import json
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from clinops_prefect import ArtifactNotFoundError, PipelineStore, __version__
+from clinops_prefect import PipelineStore, __version__
 from flows.icu.acceptance import accept, objections, summary
 from flows.icu.catalogue import load_catalogue
 from flows.icu.counts import Counts, add_counts
@@ -27,29 +23,27 @@ from flows.icu.raw import empty_raw, split_into_shards
 from flows.icu.windows import window_features
 from flows.reports.quality_page import quality_page
 from flows.running.partition import Partition
+from flows.running.source_store import open_source
 from flows.running.trend import read_trend, trend_row
-from flows.sources.files import TABLE_SUFFIXES
+from flows.sources.files import find_optional_table
 from flows.sources.mimic import EVENT_TABLES, read_cohort
 from flows.sources.mimic import ingest as read_events
 
 Event = dict[str, Any]
-
-_TABLES = ("icu/icustays", "icu/chartevents", "hosp/labevents", "hosp/patients", "hosp/admissions")
 
 
 def ingest(event: Event, _context: Any = None) -> Event:
     """Read the raw tables; store the cohort and each shard's rows of the catalogue's items."""
     store, partition, shards = _open(event)
     catalogue, counts, parts = load_catalogue(), Counts(), [[empty_raw()] for _ in range(shards)]
-    with _local(event["source"]) as folder:
-        cohort = read_cohort(folder)
-        tables = [table for table, name in EVENT_TABLES.items() if list(folder.glob(f"{name}.*"))]
-        for table in tables:
-            counts = add_counts(counts, {table: {"rows_in": 0, "not_in_catalogue": 0, "passed_on": 0}})
-            for frame, seen in read_events(folder, table, catalogue):
-                counts = add_counts(counts, seen)
-                for shard, rows in split_into_shards(frame, shards).items():
-                    parts[shard].append(rows)
+    root = open_source(event["source"])
+    cohort = read_cohort(root)
+    for table in (table for table, name in EVENT_TABLES.items() if find_optional_table(root, name)):
+        counts = add_counts(counts, {table: {"rows_in": 0, "not_in_catalogue": 0, "passed_on": 0}})
+        for frame, seen in read_events(root, table, catalogue):
+            counts = add_counts(counts, seen)
+            for shard, rows in split_into_shards(frame, shards).items():
+                parts[shard].append(rows)
     store.upload(cohort.stays, partition.staged("cohort"))
     store.upload(cohort.outcomes, partition.staged("outcomes"))
     for shard, frames in enumerate(parts):
@@ -124,22 +118,3 @@ def features(event: Event, _context: Any = None) -> Event:
 
 def _open(event: Event) -> tuple[PipelineStore, Partition, int]:
     return PipelineStore.from_uri(event["store"]), Partition(event["date"], event["run"]), int(event["shards"])
-
-
-@contextmanager
-def _local(source: str) -> Iterator[Path]:
-    """The source's tables in a folder: itself, or a temporary copy of what is in a bucket."""
-    if "://" not in source:
-        yield Path(source)
-        return
-    bucket = PipelineStore.from_uri(source)
-    with tempfile.TemporaryDirectory() as temporary:
-        for name in (f"{table}{suffix}" for table in _TABLES for suffix in TABLE_SUFFIXES):
-            try:
-                data = bucket.read_bytes(name)
-            except ArtifactNotFoundError:
-                continue
-            path = Path(temporary) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        yield Path(temporary)

@@ -20,9 +20,11 @@ import pandas as pd
 from clinops_prefect import ArtifactDecodeError, ArtifactNotFoundError, PipelineStore, StorageFormat
 from clinops_prefect import __version__ as package_version
 from flows.running.claim import check_claim
+from flows.sources.files import TableError
+from flows.sources.objects import ObjectPath, SourcePath, path_below
 
 _STAGING = "icu/_staging"
-_HASHING = 4
+_HASHING, _ASKING = 4, 16
 
 
 @dataclass(frozen=True)
@@ -124,17 +126,26 @@ class Partition:
         return removed
 
 
-def input_files(paths: Iterable[Path], root: Path) -> list[dict[str, Any]]:
-    """Name, size and SHA-256 of each file: what the run was made from."""
+def input_files(paths: Iterable[SourcePath], root: SourcePath) -> list[dict[str, Any]]:
+    """What the run was made from: each file's name and size, and its SHA-256 or, in a bucket, its version there."""
 
-    def one(path: Path) -> dict[str, Any]:
+    def one(path: SourcePath) -> dict[str, Any]:
+        if isinstance(path, ObjectPath):
+            # Its ETag or generation: for a checksum of our own every object would be fetched twice.
+            return {"file": path_below(path, root).as_posix(), **path.objects.identity(path.key)}
         with path.open("rb") as file:
             checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"file": path.relative_to(root).as_posix(), "bytes": path.stat().st_size, "sha256": checksum}
+        return {"file": path_below(path, root).as_posix(), "bytes": path.stat().st_size, "sha256": checksum}
 
     # Hashing lets go of the interpreter lock.
-    with ThreadPoolExecutor(_HASHING) as pool:
+    with ThreadPoolExecutor(_ASKING if isinstance(root, ObjectPath) else _HASHING) as pool:
         return list(pool.map(one, paths))
+
+
+def check_unchanged(paths: Iterable[SourcePath], root: SourcePath, inputs: list[dict[str, Any]]) -> None:
+    """Raise `TableError` if an object of the source is not what it was when the run began: some was read of each."""
+    if isinstance(root, ObjectPath) and input_files(paths, root) != inputs:
+        raise TableError(f"{root}: changed while the run read it, so nothing is published; run again")
 
 
 def fingerprint(inputs: list[dict[str, Any]], parameters: dict[str, Any]) -> str:

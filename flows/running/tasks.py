@@ -4,7 +4,6 @@ Each says by a note in staging that it is complete, so that a run which was kill
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,6 +23,7 @@ from flows.icu.windows import window_features
 from flows.reports.quality_page import quality_page
 from flows.running import artifacts
 from flows.running.partition import Partition
+from flows.running.source_store import open_source
 from flows.running.trend import read_trend, trend_row
 from flows.sources.fhir_table import load_fhir_table
 from flows.sources.folder import Events, ingest_events, read_stays, superseded_observations
@@ -44,7 +44,7 @@ RETRIES: dict[str, Any] = {
 def make_cohort(source: str, store: str, partition: Partition, fhir: str) -> str:
     """Read and check the stays, and store them and how they ended."""
     target, name = open_store(store), partition.staged("cohort")
-    cohort = read_stays(source, load_fhir_table(fhir))
+    cohort = read_stays(open_source(source), load_fhir_table(fhir))
     target.upload(cohort.outcomes, partition.staged("outcomes"), metadata={"run": partition.run})
     target.upload(cohort.stays, name, metadata={"run": partition.run})
     partition.write_note(target, "cohort", cohort.counts)
@@ -59,7 +59,7 @@ def find_observation_versions(source: str, store: str, partition: Partition) -> 
     """Find the Observations of which there is a later version, in whatever file."""
     target, step = open_store(store), "versions"
     if partition.read_note(target, step) is None:
-        partition.write_note(target, step, superseded_observations(source))
+        partition.write_note(target, step, superseded_observations(open_source(source)))
     return step
 
 
@@ -92,7 +92,7 @@ def ingest_file(
 
     superseded = partition.read_note(target, "versions") or {}
     known, codes = load_catalogue(catalogue), load_fhir_table(fhir)
-    for frame, seen in ingest_events(events, Path(source), known, codes, superseded):
+    for frame, seen in ingest_events(events, open_source(source), known, codes, superseded):
         counts = add_counts(counts, seen)
         held.append(frame)
         rows += len(frame)

@@ -5,7 +5,6 @@ components. What every rule of `reading` does to a row is counted, so that rows 
 """
 
 from collections.abc import Iterator, Set
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from flows.sources.fhir_resources import read_resources
 from flows.sources.fhir_table import FhirTable, reference_id, unresolved
 from flows.sources.fhir_versions import find_versions
 from flows.sources.files import TableError
+from flows.sources.objects import SourcePath
 
 # An observation that says one of these has a result (https://hl7.org/fhir/R4/valueset-observation-status.html). What
 # was corrected counts from the correction: `issued` is its time.
@@ -30,7 +30,7 @@ REFERENCES = "references"
 
 
 def ingest_observations(
-    path: Path, catalogue: Catalogue, table: FhirTable, superseded: Set[int] | None = None
+    path: SourcePath, catalogue: Catalogue, table: FhirTable, superseded: Set[int] | None = None
 ) -> Iterator[tuple[pd.DataFrame, Counts]]:
     """Read an Observation file and keep the values of the catalogue's items.
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from flows.sources.fhir_resources import read_resources
 from flows.sources.fhir_table import FhirTable, fhir_id, fold_name, reference_id
 from flows.sources.fhir_versions import Versions, find_versions
 from flows.sources.files import TableError
+from flows.sources.objects import SourcePath
 
 # Statuses of an encounter that did not, or not yet, take place (https://hl7.org/fhir/R4/valueset-encounter-status.html).
 _NOT_BEGUN = frozenset({"planned", "cancelled"})
@@ -62,7 +62,7 @@ class Resources:
 
 
 def read_encounters(
-    paths: list[Path],
+    paths: list[SourcePath],
     table: FhirTable,
     *,
     versions: Versions | None = None,
@@ -145,7 +145,7 @@ def read_encounters(
     return Resources(_frame(rows, _STAY), counts, notes, warnings)
 
 
-def read_locations(paths: list[Path], table: FhirTable) -> set[int]:
+def read_locations(paths: list[SourcePath], table: FhirTable) -> set[int]:
     """Read which Locations are an ICU's, by the table's `stay_locations`; a bed is where the ward is that it is in."""
     part_of: dict[int, int | None] = {}
     found = set()
@@ -168,7 +168,7 @@ def read_locations(paths: list[Path], table: FhirTable) -> set[int]:
     return found
 
 
-def read_patients(paths: list[Path], table: FhirTable) -> Resources:
+def read_patients(paths: list[SourcePath], table: FhirTable) -> Resources:
     """Read the patients, in the columns of `hosp/patients`; `dob` is null unless it has a day.
 
     `is_deceased` is null where a patient's record says nothing of it; `deathtime` is null, and `deathday` is not, where
@@ -205,7 +205,7 @@ def read_patients(paths: list[Path], table: FhirTable) -> Resources:
 
 
 def read_dispositions(
-    paths: list[Path], table: FhirTable, versions: Versions | None = None
+    paths: list[SourcePath], table: FhirTable, versions: Versions | None = None
 ) -> dict[int, tuple[bool | None, Any]]:
     """Read how the encounters ended: whether the patient had died, None where it is not told, and the period's end."""
     superseded = (find_versions(paths, "Encounter") if versions is None else versions).superseded

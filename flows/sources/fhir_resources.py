@@ -3,18 +3,17 @@
 import codecs
 import io
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow as pa
 
 from flows.sources.files import TableError
+from flows.sources.objects import SourcePath, is_of_the_store, open_stream
 
 _BUFFER_BYTES = 1 << 20
 
 
-def read_resources(path: Path, kind: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_resources(path: SourcePath, kind: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The resources of an NDJSON file with the numbers of their lines.
 
     Raises:
@@ -33,14 +32,16 @@ def read_resources(path: Path, kind: str) -> Iterator[tuple[int, dict[str, Any]]
         yield number, resource
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: SourcePath) -> Iterator[bytes]:
     # The compression is told by the name.
     try:
-        with pa.input_stream(str(path)) as stream, io.BufferedReader(stream, _BUFFER_BYTES) as file:
+        with open_stream(path) as stream, io.BufferedReader(stream, _BUFFER_BYTES) as file:
             first = file.readline()
             yield first.removeprefix(codecs.BOM_UTF8)
             yield from file
         return
     except (OSError, EOFError) as error:
+        if is_of_the_store(error, path):
+            raise
         problem = type(error).__name__
     raise TableError(f"{path}: cannot be read; it is damaged, cut short, or not what its name says ({problem})")

@@ -4,17 +4,17 @@ import datetime as dt
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flows.sources.fhir_resources import read_resources
 from flows.sources.fhir_table import canonical_id
+from flows.sources.objects import SourcePath
 
 _INTEGER = re.compile(r"\d{1,18}")
 _ERROR = "entered-in-error"
-Lines = dict[Path, set[int]]
+Lines = dict[SourcePath, set[int]]
 _NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
@@ -33,7 +33,7 @@ class Versions:
     settled: Lines
 
 
-def find_versions(paths: Iterable[Path], kind: str) -> Versions:
+def find_versions(paths: Iterable[SourcePath], kind: str) -> Versions:
     """Find which lines are versions of the same resource, by its `id`, and which of them counts.
 
     The highest `meta.versionId` counts, where these are whole numbers, then the latest `meta.lastUpdated`; of what is
@@ -55,7 +55,7 @@ def find_versions(paths: Iterable[Path], kind: str) -> Versions:
     found = Versions({}, {}, {})
     if not repeated:
         return found
-    groups: dict[str, list[tuple[tuple[int, dt.datetime, bool], Path, int]]] = {}
+    groups: dict[str, list[tuple[tuple[int, dt.datetime, bool], SourcePath, int]]] = {}
     for path in paths:
         for number, resource in read_resources(path, kind):
             if (id := _id(resource)) and hash(id) in repeated:

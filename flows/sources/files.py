@@ -2,7 +2,8 @@
 
 import re
 from fnmatch import fnmatch
-from pathlib import Path
+
+from flows.sources.objects import SourcePath, as_source_path, in_order, path_below
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.zst", ".parquet")
 RESOURCE_SUFFIXES = tuple(f".{kind}{packed}" for kind in ("ndjson", "jsonl") for packed in ("", ".gz", ".bz2", ".zst"))
@@ -17,7 +18,7 @@ class TableNotFoundError(TableError, FileNotFoundError):
     """The source has no such table."""
 
 
-def find_table(source: str | Path, name: str) -> list[Path]:
+def find_table(source: str | SourcePath, name: str) -> list[SourcePath]:
     """Find a table's files, in the order in which to read them.
 
     Args:
@@ -30,14 +31,15 @@ def find_table(source: str | Path, name: str) -> list[Path]:
         TableNotFoundError: There is none; says what was looked for, and what lies there instead.
         TableError: It is there in two ways, and either may be the one that is meant.
     """
-    path = Path(source) / name
-    folder = _folder(Path(source), name.split("/")[:-1])
+    root = as_source_path(source)
+    path = root / name
+    folder = _folder(root, name.split("/")[:-1])
     stem = path.name.casefold()
     part = re.compile(rf"{re.escape(stem)}[_.-](?:part[_-]?)?\d+")
-    ways: dict[str, list[Path]] = {}
-    for entry in sorted(folder.iterdir()) if folder is not None else ():
+    ways: dict[str, list[SourcePath]] = {}
+    for entry in in_order(folder.iterdir()) if folder is not None else ():
         if entry.is_dir() and entry.name.casefold() == stem:
-            for file in sorted(entry.rglob("*")):
+            for file in in_order(entry.rglob("*")):
                 if file.is_file() and not _is_hidden(file, entry) and (suffix := _suffix(file, TABLE_SUFFIXES)):
                     ways.setdefault(f"{entry.name}/*{suffix}", []).append(file)
         elif entry.is_file() and (suffix := _suffix(entry, TABLE_SUFFIXES)):
@@ -47,16 +49,24 @@ def find_table(source: str | Path, name: str) -> list[Path]:
             elif part.fullmatch(bare):
                 ways.setdefault(f"{path.name}_*{suffix}", []).append(entry)
     if not ways:
-        there = what_is_there(folder if folder is not None else Path(source))
+        there = what_is_there(folder if folder is not None else root)
         raise TableNotFoundError(f"{path}: no such table; looked for {', '.join(TABLE_SUFFIXES)}; {there}")
     if len(ways) > 1:
         raise TableError(f"{path}: which one? There are {', '.join(ways)}")
     return next(iter(ways.values()))
 
 
-def find_resources(root: Path, pattern: str) -> list[Path]:
+def find_optional_table(source: str | SourcePath, name: str) -> list[SourcePath]:
+    """As `find_table`; nothing where there is no such table."""
+    try:
+        return find_table(source, name)
+    except TableNotFoundError:
+        return []
+
+
+def find_resources(root: SourcePath, pattern: str) -> list[SourcePath]:
     """Find NDJSON files by a pattern of their name without suffix, at any depth and in any case, sorted."""
-    return sorted(
+    return in_order(
         file
         for file in root.rglob("*")
         if (suffix := _suffix(file, RESOURCE_SUFFIXES))
@@ -66,7 +76,7 @@ def find_resources(root: Path, pattern: str) -> list[Path]:
     )
 
 
-def _folder(source: Path, names: list[str]) -> Path | None:
+def _folder(source: SourcePath, names: list[str]) -> SourcePath | None:
     for name in names:
         if not source.is_dir():
             return None
@@ -77,17 +87,17 @@ def _folder(source: Path, names: list[str]) -> Path | None:
     return source if source.is_dir() else None
 
 
-def _suffix(file: Path, known: tuple[str, ...]) -> str:
+def _suffix(file: SourcePath, known: tuple[str, ...]) -> str:
     name = file.name.casefold()
     return max((suffix for suffix in known if name.endswith(suffix)), key=len, default="")
 
 
-def _is_hidden(file: Path, below: Path) -> bool:
+def _is_hidden(file: SourcePath, below: SourcePath) -> bool:
     # Spark's and editors' own files: _SUCCESS, .part-0.crc.
-    return any(name.startswith((".", "_")) for name in file.relative_to(below).parts)
+    return any(name.startswith((".", "_")) for name in path_below(file, below).parts)
 
 
-def what_is_there(folder: Path) -> str:
+def what_is_there(folder: SourcePath) -> str:
     """What a folder holds, for a message."""
     if not folder.is_dir():
         return f"there is no folder {folder}"

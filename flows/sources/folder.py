@@ -24,8 +24,16 @@ from flows.sources.fhir_cohort import (
 )
 from flows.sources.fhir_table import FhirTable
 from flows.sources.fhir_versions import find_versions
-from flows.sources.files import TableError, TableNotFoundError, find_resources, find_table, what_is_there
+from flows.sources.files import (
+    TableError,
+    TableNotFoundError,
+    find_optional_table,
+    find_resources,
+    find_table,
+    what_is_there,
+)
 from flows.sources.mimic import EVENT_TABLES, ingest, read_cohort
+from flows.sources.objects import SourcePath, as_source_path, path_below
 
 _EVERY_ENCOUNTER = "*Encounter*"
 _STAY_TABLES = ("icu/icustays", "hosp/patients", "hosp/admissions")
@@ -37,7 +45,7 @@ class Events:
 
     Attributes:
         table: `chartevents`, `labevents` or `observations`.
-        path: The file.
+        path: The file, relative to the source's root.
         name: A name of its own within the source, for notes and parts.
     """
 
@@ -56,14 +64,14 @@ class Source:
         stays: Files that the cohort is made of.
     """
 
-    root: Path
+    root: SourcePath
     events: list[Events]
-    stays: list[Path]
+    stays: list[SourcePath]
 
     @property
-    def paths(self) -> list[Path]:
+    def paths(self) -> list[SourcePath]:
         """All files that a run depends on."""
-        return [*self.stays, *(Path(events.path) for events in self.events)]
+        return [*self.stays, *(self.root / events.path for events in self.events)]
 
     @property
     def is_fhir(self) -> bool:
@@ -71,28 +79,33 @@ class Source:
         return any(events.table == OBSERVATIONS for events in self.events)
 
 
-def find_source(root: str | Path, fhir: FhirTable) -> Source:
+def find_source(root: str | SourcePath, fhir: FhirTable) -> Source:
     """Find out what a folder holds.
 
     Raises:
         TableNotFoundError: There are no events, or no stays.
         TableError: The events are there twice, as a table and as FHIR.
     """
-    root = Path(root).resolve()
-    tables = {table: files for table, name in EVENT_TABLES.items() if (files := _find(root, name))}
+    root = as_source_path(root)
+    if isinstance(root, Path):
+        root = root.resolve()
+    tables = {table: files for table, name in EVENT_TABLES.items() if (files := find_optional_table(root, name))}
     observations = find_resources(root, "*Observation*")
     if "chartevents" in tables and observations:
         raise TableError(f"{root}: both icu/chartevents and FHIR observations; their values would count twice")
     if not observations:
         find_table(root, EVENT_TABLES["chartevents"])
     events = [
-        Events(table, str(path), table if len(files) == 1 else f"{table}-{i:05d}")
+        Events(table, path_below(path, root).as_posix(), table if len(files) == 1 else f"{table}-{i:05d}")
         for table, files in tables.items()
         for i, path in enumerate(files)
     ]
-    events += [Events(OBSERVATIONS, str(path), f"{OBSERVATIONS}-{i:05d}") for i, path in enumerate(observations)]
-    stays = [path for name in _STAY_TABLES for path in _find(root, name)]
-    if not _find(root, "icu/icustays"):
+    events += [
+        Events(OBSERVATIONS, path_below(path, root).as_posix(), f"{OBSERVATIONS}-{i:05d}")
+        for i, path in enumerate(observations)
+    ]
+    stays = [path for name in _STAY_TABLES for path in find_optional_table(root, name)]
+    if not find_optional_table(root, "icu/icustays"):
         if not observations:
             find_table(root, "icu/icustays")
         encounters = _encounters(root, fhir)
@@ -104,14 +117,14 @@ def find_source(root: str | Path, fhir: FhirTable) -> Source:
     return Source(root, events, stays)
 
 
-def read_stays(root: str | Path, fhir: FhirTable) -> Cohort:
+def read_stays(root: str | SourcePath, fhir: FhirTable) -> Cohort:
     """Read the cohort: of `icu/icustays` where there is one, else of the Encounters (and Patients).
 
     Raises:
         TableError: A file is missing or cannot be read.
     """
-    root = Path(root)
-    if _find(root, "icu/icustays") or not (encounters := _encounters(root, fhir)):
+    root = as_source_path(root)
+    if find_optional_table(root, "icu/icustays") or not (encounters := _encounters(root, fhir)):
         # Beside FHIR files a table's times are made of the same kind as theirs.
         return read_cohort(root, times=fhir.times if find_resources(root, "*Observation*") else None)
     every = find_resources(root, _EVERY_ENCOUNTER)
@@ -136,15 +149,16 @@ def read_stays(root: str | Path, fhir: FhirTable) -> Cohort:
     return Cohort(cohort.stays, cohort.outcomes, counts, tuple(warnings))
 
 
-def superseded_observations(root: str | Path) -> dict[str, list[int]]:
-    """Per Observation file, by its path: the lines of which the source has a later version, in any file."""
-    lines = find_versions(find_resources(Path(root), "*Observation*"), "Observation").settled
-    return {str(path): sorted(numbers) for path, numbers in lines.items()}
+def superseded_observations(root: str | SourcePath) -> dict[str, list[int]]:
+    """Per Observation file, by its path in the source: the lines that a later version, in any file, supersedes."""
+    root = as_source_path(root)
+    lines = find_versions(find_resources(root, "*Observation*"), "Observation").settled
+    return {path_below(path, root).as_posix(): sorted(numbers) for path, numbers in lines.items()}
 
 
 def ingest_events(
     events: Events,
-    root: Path,
+    root: SourcePath,
     catalogue: Catalogue,
     fhir: FhirTable,
     superseded: Mapping[str, Collection[int]] | None = None,
@@ -158,27 +172,21 @@ def ingest_events(
         fhir: Which codes are which items.
         superseded: As `superseded_observations` returns it; without, it is called.
     """
+    path = root / events.path
     if events.table == OBSERVATIONS:
         lines = superseded_observations(root) if superseded is None else superseded
-        yield from ingest_observations(Path(events.path), catalogue, fhir, set(lines.get(events.path, ())))
+        yield from ingest_observations(path, catalogue, fhir, set(lines.get(events.path, ())))
         return
     with_fhir = bool(find_resources(root, "*Observation*"))
-    for frame, counts in ingest(root, events.table, catalogue, file=Path(events.path)):
+    for frame, counts in ingest(root, events.table, catalogue, file=path):
         if with_fhir:
             frame = frame.assign(charttime=fhir.times(frame["charttime"]), storetime=fhir.times(frame["storetime"]))
         yield frame, counts
 
 
-def _find(root: Path, name: str) -> list[Path]:
-    try:
-        return find_table(root, name)
-    except TableNotFoundError:
-        return []
-
-
-def _stay_pattern(root: Path, fhir: FhirTable) -> str:
+def _stay_pattern(root: SourcePath, fhir: FhirTable) -> str:
     return next((pattern for pattern in fhir.stay_files if find_resources(root, pattern)), "")
 
 
-def _encounters(root: Path, fhir: FhirTable) -> list[Path]:
+def _encounters(root: SourcePath, fhir: FhirTable) -> list[SourcePath]:
     return find_resources(root, _stay_pattern(root, fhir))

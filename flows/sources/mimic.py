@@ -5,7 +5,6 @@ even converted, is what makes the rest cheap.
 """
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from flows.icu.counts import Counts
 from flows.icu.raw import EVENT_SOURCES, RAW_DTYPES, TABLE_DTYPE
 from flows.sources.columns import ColumnError, Kind, convert
 from flows.sources.files import TableError, TableNotFoundError, find_table
+from flows.sources.objects import SourcePath
 from flows.sources.tables import convert_batch, read_file, read_frame, to_frame
 
 # The event tables, by the name that the counts use.
@@ -27,7 +27,7 @@ EVENT_TABLES = {"chartevents": "icu/chartevents", "labevents": "hosp/labevents"}
 Times = Callable[["pd.Series[pd.Timestamp]"], "pd.Series[pd.Timestamp]"]
 
 
-def read_cohort(source: str | Path, *, times: Times | None = None) -> Cohort:
+def read_cohort(source: str | SourcePath, *, times: Times | None = None) -> Cohort:
     """Read the stays of a source, joined with its patients and admissions where it has those tables.
 
     Args:
@@ -46,7 +46,7 @@ def read_cohort(source: str | Path, *, times: Times | None = None) -> Cohort:
 
 
 def ingest(
-    source: str | Path, table: str, catalogue: Catalogue, *, file: Path | None = None
+    source: str | SourcePath, table: str, catalogue: Catalogue, *, file: SourcePath | None = None
 ) -> Iterator[tuple[pd.DataFrame, Counts]]:
     """Read an event table and keep the rows of the catalogue's items.
 
@@ -71,7 +71,9 @@ def ingest(
             yield ingest_batch(batch, table, wanted, path)
 
 
-def ingest_batch(batch: pa.RecordBatch, table: str, wanted: pa.Array, where: str | Path) -> tuple[pd.DataFrame, Counts]:
+def ingest_batch(
+    batch: pa.RecordBatch, table: str, wanted: pa.Array, where: str | SourcePath
+) -> tuple[pd.DataFrame, Counts]:
     """Keep the rows of a batch whose item is wanted, and convert them; see `ingest`.
 
     Args:
@@ -94,7 +96,7 @@ def ingest_batch(batch: pa.RecordBatch, table: str, wanted: pa.Array, where: str
     return frame[list(RAW_DTYPES)], {table: counts}
 
 
-def _optional(source: str | Path, name: str) -> pd.DataFrame | None:
+def _optional(source: str | SourcePath, name: str) -> pd.DataFrame | None:
     try:
         return read_frame(source, name)
     except TableNotFoundError:

@@ -9,7 +9,6 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,6 +18,7 @@ import pyarrow.parquet
 
 from flows.sources.columns import ColumnError, Kind, convert
 from flows.sources.files import TableError, find_table
+from flows.sources.objects import SourcePath, is_of_the_store, open_parquet, open_stream
 
 # The beginning of pyarrow's message for a row that has more or fewer columns than the header.
 _RAGGED = re.compile(r"^CSV parse error: (?:Row #\d+: )?Expected (\d+) columns, got (\d+)")
@@ -71,7 +71,7 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def read_batches(source: str | Path, name: str) -> Iterator[pa.RecordBatch]:
+def read_batches(source: str | SourcePath, name: str) -> Iterator[pa.RecordBatch]:
     """Read a table in batches, unconverted: text from CSV, the stored types from Parquet (see `columns.convert`).
 
     Args:
@@ -90,10 +90,10 @@ def read_batches(source: str | Path, name: str) -> Iterator[pa.RecordBatch]:
         yield from read_file(path, name)
 
 
-def read_file(path: Path, name: str) -> Iterator[pa.RecordBatch]:
+def read_file(path: SourcePath, name: str) -> Iterator[pa.RecordBatch]:
     """Read one of a table's files; see `read_batches`."""
     is_parquet = path.suffix.casefold() == ".parquet"
-    names = _guard(path, lambda: pa.parquet.read_schema(path).names if is_parquet else _csv_header(path))
+    names = _guard(path, lambda: _parquet_header(path) if is_parquet else _csv_header(path))
     stored = _match(path, names, LAYOUTS[name])
     batches = _guard(path, lambda: (_parquet if is_parquet else _csv)(path, list(stored.values())))
     while (batch := _guard(path, lambda: next(batches, None))) is not None:
@@ -104,7 +104,7 @@ def read_file(path: Path, name: str) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays(columns, names=list(LAYOUTS[name].columns))
 
 
-def convert_batch(batch: pa.RecordBatch, name: str, where: str | Path) -> pa.RecordBatch:
+def convert_batch(batch: pa.RecordBatch, name: str, where: str | SourcePath) -> pa.RecordBatch:
     """Convert a batch of `read_batches` to the types of the table's layout.
 
     Args:
@@ -124,7 +124,7 @@ def convert_batch(batch: pa.RecordBatch, name: str, where: str | Path) -> pa.Rec
     return pa.RecordBatch.from_arrays(columns, names=list(LAYOUTS[name].columns))
 
 
-def read_frame(source: str | Path, name: str) -> pd.DataFrame:
+def read_frame(source: str | SourcePath, name: str) -> pd.DataFrame:
     """Read a small table whole: int64 ids as `Int64`, times as `datetime64[us]`, texts as `str`.
 
     Raises:
@@ -142,27 +142,36 @@ def to_frame(table: pa.Table | pa.RecordBatch) -> pd.DataFrame:
     return frame
 
 
-def _csv_header(path: Path) -> list[str]:
-    with pa.input_stream(str(path)) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+def _parquet_header(path: SourcePath) -> list[str]:
+    with open_parquet(path) as file:
+        names: list[str] = pa.parquet.read_schema(file).names
+        return names
+
+
+def _csv_header(path: SourcePath) -> list[str]:
+    with open_stream(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
         header = next(csv.reader(text), None)
     if not header:
         raise TableError(f"{path}: the file is empty; there is not even a header")
     return header
 
 
-def _csv(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _csv(path: SourcePath, columns: list[str]) -> Iterator[pa.RecordBatch]:
     try:
-        with pa.csv.open_csv(
-            pa.input_stream(str(path)),
-            read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
-            # The free-text columns may hold line breaks; without this a block could end inside one. No handler of
-            # invalid rows: threads of pyarrow's would still hold it when the process ends, which may abort it.
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-            # As text: most rows are dropped by their item before anything else of them is looked at.
-            convert_options=pa.csv.ConvertOptions(
-                include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=True
-            ),
-        ) as reader:
+        with (
+            open_stream(path) as stream,
+            pa.csv.open_csv(
+                stream,
+                read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
+                # The free-text columns may hold line breaks; without this a block could end inside one. No handler of
+                # invalid rows: threads of pyarrow's would still hold it when the process ends, which may abort it.
+                parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+                # As text: most rows are dropped by their item before anything else of them is looked at.
+                convert_options=pa.csv.ConvertOptions(
+                    include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=True
+                ),
+            ) as reader,
+        ):
             yield from reader
         return
     except pa.ArrowInvalid as error:
@@ -172,12 +181,12 @@ def _csv(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     raise TableError(f"{path}: a row has {ragged[2]} columns and not {ragged[1]}")
 
 
-def _parquet(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    with pa.parquet.ParquetFile(path) as file:
+def _parquet(path: SourcePath, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    with open_parquet(path) as opened, pa.parquet.ParquetFile(opened) as file:
         yield from file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=columns)
 
 
-def _match(path: Path, names: list[str], layout: Layout) -> dict[str, str]:
+def _match(path: SourcePath, names: list[str], layout: Layout) -> dict[str, str]:
     """Map each column of the layout that the file has to the file's own name of it."""
     stored: dict[str, str] = {}
     for name in names:
@@ -192,15 +201,17 @@ def _match(path: Path, names: list[str], layout: Layout) -> dict[str, str]:
     return {column: stored[column] for column in layout.columns if column in stored}
 
 
-def _guard(path: Path, read: Callable[[], Any]) -> Any:
+def _guard(path: SourcePath, read: Callable[[], Any]) -> Any:
     """Call `read`; an error of the reader becomes a `TableError` without its text, which quotes rows of the file."""
     try:
         return read()
     except TableError:
         raise
-    except PermissionError:
-        raise TableError(f"{path}: no permission to read it") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
+        if is_of_the_store(error, path):
+            raise
+        if isinstance(error, PermissionError):
+            raise TableError(f"{path}: no permission to read it") from None
         problem = type(error).__name__
     # Outside of the handler, so that the original with its quoted cells is not attached as the context.
     raise TableError(f"{path}: cannot be read; it is damaged, cut short, or not what its name says ({problem})")

@@ -1,0 +1,142 @@
+"""A folder of objects in a bucket, with as much of `pathlib.Path` as finding and reading a source's files takes.
+
+The readers do not know which cloud the objects are in: whoever opens a source hands them an `Objects`, made of a store.
+"""
+
+import bisect
+import io
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+# Text is read front to back in requests of this size; Parquet asks for the ranges that it needs.
+_READ_BYTES = 8 << 20
+_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+
+
+class Objects(Protocol):
+    """The objects of a source, by their key below its root. They are only ever read."""
+
+    reference: str  # what the source was opened by: a URI, or a block's reference
+
+    def keys(self) -> list[str]:
+        """All keys, sorted."""
+
+    def uri(self, key: str) -> str:
+        """What messages, and lineage, call the object."""
+
+    def open(self, key: str) -> io.RawIOBase:
+        """The object's bytes, seekable; all reads are of the same version of it."""
+
+    def identity(self, key: str) -> dict[str, Any]:
+        """`bytes`, and `version`: what changes when the object is replaced."""
+
+
+@dataclass(frozen=True)
+class ObjectPath:
+    """An object, or what a bucket has for a folder: the beginning of some keys."""
+
+    objects: Objects
+    key: str = ""
+
+    def __str__(self) -> str:
+        return self.as_uri()
+
+    def __truediv__(self, below: str) -> "ObjectPath":
+        return ObjectPath(self.objects, f"{self.key}/{below}" if self.key else below)
+
+    @property
+    def name(self) -> str:
+        """The last segment of the key."""
+        return PurePosixPath(self.key).name
+
+    @property
+    def suffix(self) -> str:
+        """As `Path.suffix`."""
+        return PurePosixPath(self.key).suffix
+
+    def as_uri(self) -> str:
+        """As the store calls it."""
+        return self.objects.uri(self.key)
+
+    def is_file(self) -> bool:
+        """Whether there is an object of this key."""
+        keys = self.objects.keys()
+        at = bisect.bisect_left(keys, self.key)
+        return keys[at : at + 1] == [self.key]
+
+    def is_dir(self) -> bool:
+        """Whether there are objects below."""
+        return bool(self._below())
+
+    def iterdir(self) -> Iterator["ObjectPath"]:
+        """What is directly below, objects and folders."""
+        return iter([self / name for name in dict.fromkeys(rest.partition("/")[0] for rest in self._below())])
+
+    def rglob(self, _pattern: str) -> Iterator["ObjectPath"]:
+        """All objects below; the readers match names themselves, without regard to case."""
+        return iter([self / rest for rest in self._below()])
+
+    def _below(self) -> list[str]:
+        begin = f"{self.key}/" if self.key else ""
+        keys = self.objects.keys()
+        first = bisect.bisect_left(keys, begin)
+        return [key[len(begin) :] for key in itertools.takewhile(lambda key: key.startswith(begin), keys[first:])]
+
+
+SourcePath = Path | ObjectPath
+
+
+def in_order(paths: Iterable[SourcePath]) -> list[SourcePath]:
+    """Paths sorted by their segments, the same in a folder and in a bucket."""
+    return sorted(paths, key=lambda path: PurePosixPath(path.key) if isinstance(path, ObjectPath) else path)
+
+
+def path_below(path: SourcePath, root: SourcePath) -> PurePath:
+    """A path relative to a folder that it is in."""
+    one, other = (PurePosixPath(each.key) if isinstance(each, ObjectPath) else each for each in (path, root))
+    return one.relative_to(other)
+
+
+def as_source_path(root: str | SourcePath) -> SourcePath:
+    """A folder as given: text is a path of this machine."""
+    return Path(root) if isinstance(root, str) else root
+
+
+@contextmanager
+def open_stream(path: SourcePath) -> Iterator[pa.NativeFile]:
+    """A file's bytes from front to back, unpacked as its name says."""
+    if isinstance(path, Path):
+        with pa.input_stream(str(path)) as stream:
+            yield stream
+        return
+    with io.BufferedReader(path.objects.open(path.key), _READ_BYTES) as buffered, pa.PythonFile(buffered, "r") as file:
+        packed = _COMPRESSIONS.get(path.suffix.casefold())
+        if packed is None:
+            yield file
+            return
+        with pa.CompressedInputStream(file, packed) as stream:
+            yield stream
+
+
+@contextmanager
+def open_parquet(path: SourcePath) -> Iterator[Any]:
+    """A Parquet file, for `pyarrow.parquet`."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with path.objects.open(path.key) as raw, pa.PythonFile(raw, "r") as file:
+        yield file
+
+
+def is_of_the_store(error: Exception, path: SourcePath) -> bool:
+    """Whether an error while reading tells of the bucket or the network, and not of what is in the file.
+
+    Arrow says of damaged files `OSError` itself; the stores' errors are of kinds of their own, some worth a retry.
+    """
+    return isinstance(path, ObjectPath) and isinstance(error, OSError) and type(error) is not OSError
