@@ -17,6 +17,8 @@ from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep,
 
 # Services whose name in Step Functions is not botocore's.
 _NAMES = {"states": "stepfunctions", "elasticmapreduce": "emr", "bedrock": "bedrock-runtime"}
+# Services that sign their requests with another name than IAM's.
+_IAM = {"monitoring": "cloudwatch", "email": "ses"}
 _SERVICE_ID = re.compile(r'"serviceId"\s*:\s*"([^"]+)"')
 # How much of a service's model has its metadata.
 _HEAD = 4096
@@ -29,6 +31,16 @@ def request_problems(steps: Sequence[Step]) -> list[str]:
         inner = step.steps if isinstance(step, MapStep) else [step]
         problems += [f"step {child.name!r}: {problem}" for child in inner for problem in _of_step(child)]
     return problems
+
+
+def iam_prefix(service: str) -> str:
+    """What IAM's actions of a service begin with: `elasticmapreduce` for `emr`; the name itself for an unknown one."""
+    name = _NAMES.get(service) or _botocore_name(service)
+    try:
+        signed = str(_model(name).signing_name) if name else service
+    except (UnknownServiceError, DataNotFoundError):
+        return service
+    return _IAM.get(signed, signed)
 
 
 def _of_step(step: PipelineStep) -> Iterator[str]:

@@ -94,6 +94,10 @@ class Emulator:
         """How often each Step Functions call was made since `forget_calls`."""
         return dict(self._door("calls")["calls"])
 
+    def other_requests(self) -> list[str]:
+        """Every request to Lambda, S3 and the rest since `forget_calls`, such as `GET /bucket/key`."""
+        return list(self._door("calls")["others"])
+
     def busiest_second(self) -> int:
         return int(self._door("calls")["busiest"])
 

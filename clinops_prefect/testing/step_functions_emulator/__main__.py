@@ -35,14 +35,15 @@ ECHO = "def handler(event, context):\n    return event\n"
 class Watched:
     """moto's application with a door of its own: what was called, and what shall go wrong next.
 
-    `GET /_emulator/calls` counts the Step Functions calls by name, and tells the busiest second. `POST
-    /_emulator/faults` takes `{"action": …, "times": …, "error": …, "message": …}`: an AWS error's name, or `cut`, to
-    drop the connection.
+    `GET /_emulator/calls` counts the Step Functions calls by name, tells the busiest second, and lists the requests
+    to other services. `POST /_emulator/faults` takes `{"action": …, "times": …, "error": …, "message": …}`: an AWS
+    error's name, or `cut`, to drop the connection.
     """
 
     def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
         self.application = application
         self.calls: list[tuple[float, str]] = []
+        self.others: list[str] = []
         self.faults: list[dict[str, Any]] = []
         self.lock = threading.Lock()
 
@@ -52,6 +53,9 @@ class Watched:
             return self._door(path.removeprefix("/_emulator/"), environ, start_response)
         service, _, action = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")
         if service != "AWSStepFunctions":
+            query = f"?{environ['QUERY_STRING']}" if environ.get("QUERY_STRING") else ""
+            with self.lock:
+                self.others.append(f"{environ['REQUEST_METHOD']} {path}{query}")
             return self.application(environ, start_response)
         with self.lock:
             self.calls.append((time.monotonic(), action))
@@ -78,9 +82,11 @@ class Watched:
                 answer = {
                     "calls": Counter(action for _, action in self.calls),
                     "busiest": max(seconds.values(), default=0),
+                    "others": self.others,
                 }
             if environ["REQUEST_METHOD"] == "DELETE":
                 self.calls.clear()
+                self.others.clear()
                 self.faults.clear()
         start_response("200 OK", [("Content-Type", "application/json")])
         return [json.dumps(answer).encode()]

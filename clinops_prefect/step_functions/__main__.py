@@ -1,0 +1,93 @@
+"""`python -m clinops_prefect.step_functions policy module:pipeline`: the IAM policies that a pipeline needs."""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from typing import Any
+
+from clinops_prefect.errors import ClinopsPrefectError, InvalidPipelineError
+from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline
+from clinops_prefect.step_functions.runs.runnable import SLUG
+from clinops_prefect.step_functions.service.caller_policy import caller_grants
+from clinops_prefect.step_functions.service.inspection import states_in
+from clinops_prefect.step_functions.service.policies import Place, is_distributed, policy
+from clinops_prefect.step_functions.service.role_policy import role_grants
+
+
+def policies(pipeline: StepFunctionsPipeline, *, delete: bool = False) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The two policies that a pipeline needs, and what only you can know.
+
+    Args:
+        pipeline: The pipeline.
+        delete: Whether whoever deploys it may delete it, too.
+
+    Returns:
+        The policies: of the `caller`, who deploys and runs it, and of the machine's `role`; and notes about states
+        whose definition does not say what they act on.
+
+    Raises:
+        InvalidPipelineError: The pipeline has a mistake, or no region.
+    """
+    definition = pipeline.definition()
+    place = Place(pipeline.state_machine_arn)
+    caller = caller_grants(
+        place,
+        role_arn=pipeline.role_arn,
+        express=pipeline.type == "EXPRESS",
+        tags=bool(pipeline.tags),
+        alias=bool(pipeline.alias),
+        removes_versions=bool(pipeline.keep_versions),
+        maps=any(is_distributed(state) for _, state in states_in(definition)),
+        key=pipeline.kms_key_id,
+        delete=delete,
+    )
+    role, notes = role_grants(
+        definition,
+        place,
+        logs=pipeline.logging_configuration.get("level", "OFF") != "OFF",
+        traces=bool(pipeline.tracing_configuration.get("enabled")),
+        key=pipeline.kms_key_id,
+    )
+    return {"caller": policy(caller), "role": policy(role)}, notes
+
+
+def _pipeline(given: str) -> StepFunctionsPipeline:
+    """A saved pipeline, or one of a module, or what a function of a module without arguments returns."""
+    if given.startswith(f"{SLUG}/"):
+        loaded: Any = StepFunctionsPipeline.load(given.removeprefix(f"{SLUG}/"), _sync=True)
+        return loaded  # type: ignore[no-any-return]
+    module, _, name = given.partition(":")
+    # As `python -m` does, so that a module of the working directory is found.
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - text, as sys.path has it
+    try:
+        found: Any = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidPipelineError(f"{given!r} is no pipeline ({error}): write module:name or {SLUG}/NAME") from error
+    pipeline = found() if callable(found) else found
+    if not isinstance(pipeline, StepFunctionsPipeline):
+        raise InvalidPipelineError(f"{given!r} is a {type(pipeline).__name__}, and no StepFunctionsPipeline")
+    return pipeline
+
+
+def main() -> None:
+    """Print the policies, and the notes to standard error."""
+    parser = argparse.ArgumentParser(prog="python -m clinops_prefect.step_functions")
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("policy", help="print the IAM policies that a pipeline needs")
+    command.add_argument("pipeline", help=f"module:name of a pipeline or of a function that makes one, or {SLUG}/NAME")
+    command.add_argument("--only", choices=["caller", "role"], help="one of the two: who deploys and runs; the machine")
+    command.add_argument("--delete", action="store_true", help="let the caller delete the machine, too")
+    arguments = parser.parse_args()
+    try:
+        made, notes = policies(_pipeline(arguments.pipeline), delete=arguments.delete)
+    except ClinopsPrefectError as error:
+        parser.exit(1, f"{error}\n")
+    sys.stdout.write(json.dumps(made[arguments.only] if arguments.only else made, indent=2) + "\n")
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
+
+
+if __name__ == "__main__":
+    main()
