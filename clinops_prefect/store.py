@@ -22,7 +22,9 @@ from clinops_prefect.store_block import StoreBlock
 if TYPE_CHECKING:
     import pandas as pd
 
+    from clinops_prefect.artifacts.codec import Codec
     from clinops_prefect.frames.csv.options import CsvOptions
+    from clinops_prefect.frames.encoding import Encoded
     from clinops_prefect.frames.selection.selection import Filters
 
 
@@ -117,7 +119,7 @@ class PipelineStore(StoreBlock, abc.ABC):
             Exception: Whatever `batches` raises; nothing was written. Otherwise as `upload`.
         """
         key, texts = self._key(name), check_metadata(metadata)
-        return self._write(key, lambda: self._codec.encode_batches(batches, self.format, texts), texts, overwrite)
+        return self._write(key, lambda: self._codec.encode_batches(batches, texts), texts, overwrite)
 
     aupload_batches = asynchronous(upload_batches)
 
@@ -159,12 +161,8 @@ class PipelineStore(StoreBlock, abc.ABC):
             TypeError: `csv_options` has a key that there is not, or the store is one of Parquet.
         """
         key = self._key(name)
-        frame: pd.DataFrame = self._again(
-            lambda: self._codec.download(
-                ObjectReader(self._backend(), key, version), self.format, columns, filters, csv_options
-            )
-        )
-        return frame
+        asked = self._codec.asked(filters, csv_options)
+        return self._again(lambda: self._codec.download(ObjectReader(self._backend(), key, version), columns, *asked))
 
     adownload = asynchronous(download)
 
@@ -197,9 +195,11 @@ class PipelineStore(StoreBlock, abc.ABC):
             raise ValueError(f"rows must be at least 1, not {rows}")
         key = self._key(name)
 
+        asked = self._codec.asked(filters, csv_options)
+
         def begun() -> "tuple[pd.DataFrame, Iterator[pd.DataFrame]]":
             reader = ObjectReader(self._backend(), key)
-            frames = self._codec.iter_frames(reader, self.format, columns, filters, rows, csv_options)
+            frames = self._codec.iter_frames(reader, columns, *asked, rows)
             return next(frames), frames
 
         # What was given out cannot be taken back; before that, another try costs nobody anything.
@@ -254,8 +254,7 @@ class PipelineStore(StoreBlock, abc.ABC):
             ArtifactDecodeError: What is stored is damaged, or not of the store's format.
         """
         key = self._key(name)
-        info: ArtifactInfo = self._again(lambda: self._codec.info(ObjectReader(self._backend(), key), self.format))
-        return info
+        return self._again(lambda: self._codec.info(ObjectReader(self._backend(), key)))
 
     astat = asynchronous(stat)
 
@@ -267,10 +266,7 @@ class PipelineStore(StoreBlock, abc.ABC):
         """
         backend, key = self._backend(), self._key(name)
         found = self._again(
-            lambda: [
-                self._codec.info(ObjectReader(backend, key, info.version), self.format)
-                for info in backend.versions(key)
-            ]
+            lambda: [self._codec.info(ObjectReader(backend, key, info.version)) for info in backend.versions(key)]
         )
         if not found:
             raise ArtifactNotFoundError(f"there is no {backend.uri(key)}", uri=backend.uri(key))
@@ -293,7 +289,7 @@ class PipelineStore(StoreBlock, abc.ABC):
         if origin == key:
             backend.head(key)  # S3 refuses to copy an object to itself
         else:
-            self._again(lambda: self._codec.copy(backend, origin, key, self.format))
+            self._again(lambda: self._codec.copy(backend, origin, key))
         return backend.uri(key)
 
     acopy_artifact = asynchronous(copy_artifact)
@@ -307,18 +303,18 @@ class PipelineStore(StoreBlock, abc.ABC):
         backend, key = self._backend(), self._key(name)
         if not missing_ok:
             backend.head(key)
-        self._codec.remove(backend, key, self.format)
+        self._codec.remove(backend, key)
 
     adelete_artifact = asynchronous(delete_artifact)
 
     # --- inner ---
 
     @property
-    def _codec(self) -> Any:
+    def _codec(self) -> "Codec":
         # At the first frame, not before: pandas and PyArrow take a third as long to import as all else together.
-        from clinops_prefect.artifacts import codec
+        from clinops_prefect.artifacts.codecs import codec_of
 
-        return codec
+        return codec_of(self.format)
 
     def _key(self, name: str) -> str:
         key = join(self.prefix, check_artifact_name(name, self.format.extension), self.format.extension)
@@ -333,14 +329,14 @@ class PipelineStore(StoreBlock, abc.ABC):
         mark: dict[str, str] | None = None,
     ) -> str:
         key = self._key(name)
-        encode = functools.partial(self._codec.encode_frame, df, self.format, metadata)
+        encode = functools.partial(self._codec.encode_frame, df, metadata)
         return self._write(key, encode, {**metadata, **(mark or {})}, overwrite)
 
-    def _write(self, key: str, encode: Callable[[], Any], metadata: dict[str, str], overwrite: bool) -> str:
+    def _write(self, key: str, encode: "Callable[[], Encoded]", metadata: dict[str, str], overwrite: bool) -> str:
         self.refuse_without_protection()
         backend = self._backend()
         try:
-            self._codec.write(backend, key, encode(), self.format, metadata, overwrite)
+            self._codec.write(backend, key, encode(), metadata, overwrite)
         except ObjectExistsError:
             uri = backend.uri(key)
             raise ArtifactExistsError(f"{uri} exists, and overwrite=False", uri=uri) from None

@@ -25,6 +25,7 @@ from prefect.context import TaskRunContext
 from prefect.tasks import exponential_backoff
 
 from clinops_prefect import assets, locations, registry
+from clinops_prefect.artifacts.codec import content_hash
 from clinops_prefect.errors import ArtifactExistsError, ArtifactNotFoundError, ServiceUnavailableError
 from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.selection.selection import Filters
@@ -123,7 +124,7 @@ def _run_id() -> str:
 def _upload_once(store: PipelineStore, df: pd.DataFrame, name: str, metadata: dict[str, str] | None, run: str) -> str:
     """Upload with `overwrite=False`, where the run may have written it already and failed before it could say so."""
     texts = check_metadata(metadata)
-    mine = hashlib.sha256(f"{run} {store.uri(name)} {store._codec.content_hash(df)}".encode()).hexdigest()
+    mine = hashlib.sha256(f"{run} {store.uri(name)} {content_hash(df)}".encode()).hexdigest()
     try:
         return store._upload(df, name, texts, overwrite=False, mark={_OWNER: mine})
     except ArtifactExistsError as error:

@@ -1,15 +1,13 @@
-"""Frames in and out of a backend, in either format: all that a store needs of pandas and PyArrow."""
+"""What a format must do to be stored, and what is the same for every format."""
 
 import hashlib
 import io
-from collections.abc import Hashable, Iterator, Sequence
-from types import ModuleType
-from typing import Any
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pandas as pd
 import pyarrow as pa
 
-from clinops_prefect.artifacts import csv, parquet
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.frames.conversion.frame_builder import to_frame
@@ -20,39 +18,108 @@ from clinops_prefect.frames.selection.filters import Filters, is_none
 from clinops_prefect.storage.backend import Backend
 from clinops_prefect.storage_format import StorageFormat
 
-__all__ = [
-    "content_hash",
-    "copy",
-    "download",
-    "encode_batches",
-    "encode_frame",
-    "info",
-    "iter_frames",
-    "remove",
-    "write",
-]
-
-_CODECS: dict[StorageFormat, ModuleType] = {StorageFormat.PARQUET: parquet, StorageFormat.CSV: csv}
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 
-def write(
-    backend: Backend, key: str, encoded: Encoded, format: StorageFormat, metadata: dict[str, str], overwrite: bool
-) -> None:
-    """Store an encoded artifact."""
-    _CODECS[format].write(backend, key, encoded, metadata, overwrite)
+class Codec(Protocol):
+    """One format: frames in and out of a backend. All that a store needs of pandas and PyArrow.
 
+    `filters` and `csv_options` are as `asked` returns them.
 
-def download(
-    reader: ObjectReader,
-    format: StorageFormat,
-    columns: Sequence[Hashable] | None,
-    filters: Filters | None,
-    csv_options: CsvOptions | None = None,
-) -> pd.DataFrame:
-    """The frame, or the part of it that is asked for."""
-    options = _options(format, csv_options)
-    frame: pd.DataFrame = _CODECS[format].download(reader, columns, None if is_none(filters) else filters, *options)
-    return frame
+    Attributes:
+        format: The format.
+    """
+
+    format: ClassVar[StorageFormat]
+
+    def encode_frame(self, df: pd.DataFrame, metadata: dict[str, str]) -> Encoded:
+        """One frame, encoded; see `frames.encoding.encode_frame`."""
+        return encode_frame(df, self.format, metadata)
+
+    def encode_batches(self, batches: Iterable[pd.DataFrame], metadata: dict[str, str]) -> Encoded:
+        """Frames that make one artifact, encoded; see `frames.encoding.encode_batches`."""
+        return encode_batches(batches, self.format, metadata)
+
+    def write(self, backend: Backend, key: str, encoded: Encoded, metadata: dict[str, str], overwrite: bool) -> None:
+        """Store an encoded artifact.
+
+        Raises:
+            ObjectExistsError: `overwrite` is false and there is one.
+        """
+        ...
+
+    def asked(
+        self, filters: Filters | None, csv_options: CsvOptions | None
+    ) -> tuple[Filters | None, CsvOptions | None]:
+        """Filters and options, checked before anything is fetched; None where they ask for nothing.
+
+        Raises:
+            TypeError: `csv_options` has a key that there is not, or is given for another format.
+        """
+        Options.of(csv_options)
+        if csv_options and self.format is not StorageFormat.CSV:
+            raise TypeError(f"csv_options is for stores of CSV, and this one is of {self.format.value}")
+        return None if is_none(filters) else filters, csv_options or None
+
+    def download(
+        self,
+        reader: ObjectReader,
+        columns: Sequence[Hashable] | None,
+        filters: Filters | None,
+        csv_options: CsvOptions | None,
+    ) -> pd.DataFrame:
+        """The frame, or the part of it that is asked for."""
+        ...
+
+    def iter_tables(
+        self,
+        reader: ObjectReader,
+        columns: Sequence[Hashable] | None,
+        filters: Filters | None,
+        csv_options: CsvOptions | None,
+    ) -> Iterator[tuple[pa.Table, bool]]:
+        """The same as tables of any number of rows, each with whether it has all the stored rows."""
+        ...
+
+    def iter_frames(
+        self,
+        reader: ObjectReader,
+        columns: Sequence[Hashable] | None,
+        filters: Filters | None,
+        csv_options: CsvOptions | None,
+        rows: int,
+    ) -> Iterator[pd.DataFrame]:
+        """The same in frames of so many rows; one empty frame where there are none."""
+        held: pa.Table | None = None
+        whole, offset, bare = True, 0, 0
+        for table, whole in self.iter_tables(reader, columns, filters, csv_options):
+            if not table.num_columns:
+                # Arrow loses count of the rows when it slices or joins tables without columns.
+                held, bare = table, bare + table.num_rows
+                continue
+            held = table if held is None else pa.concat_tables([held, table])
+            while held.num_rows > rows:
+                yield to_frame(held.slice(0, rows), whole=whole, offset=offset)
+                held, offset = held.slice(rows), offset + rows
+        while held is not None and bare > offset:
+            counted = pa.table({"": pa.nulls(min(rows, bare - offset))}).replace_schema_metadata(held.schema.metadata)
+            yield to_frame(counted.select([]), whole=whole, offset=offset)
+            offset += counted.num_rows
+        if held is not None and not bare and (held.num_rows or not offset):
+            yield to_frame(held, whole=whole, offset=offset)
+
+    def info(self, reader: ObjectReader) -> ArtifactInfo:
+        """What is known about the artifact without its rows."""
+        ...
+
+    def copy(self, backend: Backend, source: str, target: str) -> None:
+        """Copy the artifact within the backend."""
+        backend.copy(source, target)
+
+    def remove(self, backend: Backend, key: str) -> None:
+        """Remove the artifact."""
+        backend.remove(key)
 
 
 def content_hash(df: pd.DataFrame) -> str:
@@ -60,76 +127,21 @@ def content_hash(df: pd.DataFrame) -> str:
 
     The same frame has the same hash. Equal frames may have two, for example where their missing values hide other bits.
     """
-    table, sum = to_arrow(df), hashlib.sha256()
-    with pa.PythonFile(_Sink(sum), mode="w") as file, pa.ipc.new_stream(file, table.schema) as stream:
+    table, total = to_arrow(df), hashlib.sha256()
+    with pa.PythonFile(_Sink(total), mode="w") as file, pa.ipc.new_stream(file, table.schema) as stream:
         stream.write_table(table)
-    return sum.hexdigest()
+    return total.hexdigest()
 
 
 class _Sink(io.RawIOBase):
     """A file for PyArrow to write to, which only hashes."""
 
-    def __init__(self, sum: "hashlib._Hash") -> None:
-        self._sum = sum
+    def __init__(self, total: "_Hash") -> None:
+        self._total = total
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        self._sum.update(data)
+        self._total.update(data)
         return len(data)
-
-
-def _options(format: StorageFormat, csv_options: CsvOptions | None) -> list[CsvOptions]:
-    """What only the codec of CSV takes, checked before anything is fetched."""
-    Options.of(csv_options)
-    if csv_options and format is not StorageFormat.CSV:
-        raise TypeError(f"csv_options is for stores of CSV, and this one is of {format.value}")
-    return [csv_options] if csv_options else []
-
-
-def iter_frames(
-    reader: ObjectReader,
-    format: StorageFormat,
-    columns: Sequence[Hashable] | None,
-    filters: Filters | None,
-    rows: int,
-    csv_options: CsvOptions | None = None,
-) -> Iterator[pd.DataFrame]:
-    """The frame, or the part of it, in frames of so many rows; one empty frame where there are none."""
-    options = _options(format, csv_options)
-    filters = None if is_none(filters) else filters
-    tables: Iterator[tuple[pa.Table, bool]] = _CODECS[format].iter_tables(reader, columns, filters, *options)
-    held: pa.Table | None = None
-    whole, offset, bare = True, 0, 0
-    for table, whole in tables:
-        if not table.num_columns:
-            # Arrow loses count of the rows when it slices or joins tables without columns.
-            held, bare = table, bare + table.num_rows
-            continue
-        held = table if held is None else pa.concat_tables([held, table])
-        while held.num_rows > rows:
-            yield to_frame(held.slice(0, rows), whole=whole, offset=offset)
-            held, offset = held.slice(rows), offset + rows
-    while held is not None and bare > offset:
-        counted = pa.table({"": pa.nulls(min(rows, bare - offset))}).replace_schema_metadata(held.schema.metadata)
-        yield to_frame(counted.select([]), whole=whole, offset=offset)
-        offset += counted.num_rows
-    if held is not None and not bare and (held.num_rows or not offset):
-        yield to_frame(held, whole=whole, offset=offset)
-
-
-def info(reader: ObjectReader, format: StorageFormat) -> ArtifactInfo:
-    """What is known about the artifact without its rows."""
-    found: ArtifactInfo = _CODECS[format].info(reader)
-    return found
-
-
-def copy(backend: Backend, source: str, target: str, format: StorageFormat) -> None:
-    """Copy the artifact."""
-    _CODECS[format].copy(backend, source, target)
-
-
-def remove(backend: Backend, key: str, format: StorageFormat) -> None:
-    """Remove the artifact."""
-    _CODECS[format].remove(backend, key)

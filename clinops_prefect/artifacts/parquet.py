@@ -5,10 +5,12 @@ from collections.abc import Hashable, Iterator, Sequence
 import pandas as pd
 import pyarrow as pa
 
+from clinops_prefect.artifacts.codec import Codec
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.frames.conversion.frame_builder import to_frame
 from clinops_prefect.frames.conversion.layout import row_count
+from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.encoding import Encoded, dtypes_of, metadata_of
 from clinops_prefect.frames.parquet import reader as parquet_reader
 from clinops_prefect.frames.selection.selection import Filters, Selection
@@ -17,61 +19,61 @@ from clinops_prefect.storage.backend import Backend
 from clinops_prefect.storage_format import StorageFormat
 
 
-def write(backend: Backend, key: str, encoded: Encoded, metadata: dict[str, str], overwrite: bool) -> None:
-    """Store an encoded artifact."""
-    # In the object's metadata too, where the provider's own tools show it.
-    content_type = StorageFormat.PARQUET.content_type
-    backend.write(key, encoded.chunks, content_type=content_type, metadata=metadata, overwrite=overwrite)
+class ParquetCodec(Codec):
+    """One Parquet object, which says everything about itself."""
 
+    format = StorageFormat.PARQUET
 
-def download(
-    reader: ObjectReader, columns: Sequence[Hashable] | None = None, filters: Filters | None = None
-) -> pd.DataFrame:
-    """The frame, or the part of it that is asked for, fetching only the bytes of that part."""
-    if columns is None and filters is None:
-        return _open(reader, parquet_reader.WHOLE_BYTES).frame()
-    stored = _open(reader)
-    chosen = Selection(stored.schema, columns, filters, reader.uri)
-    if chosen.expression is None:
-        return stored.some(chosen.read)
-    # Kept by nobody here: it is freed column by column as the frame is filled.
-    return to_frame(chosen.apply(stored.read(stored.groups(chosen.of_groups), chosen.read)), whole=chosen.whole)
+    def write(self, backend: Backend, key: str, encoded: Encoded, metadata: dict[str, str], overwrite: bool) -> None:
+        """Store an encoded artifact."""
+        # In the object's metadata too, where the provider's own tools show it.
+        content_type = StorageFormat.PARQUET.content_type
+        backend.write(key, encoded.chunks, content_type=content_type, metadata=metadata, overwrite=overwrite)
 
+    def download(
+        self,
+        reader: ObjectReader,
+        columns: Sequence[Hashable] | None,
+        filters: Filters | None,
+        csv_options: CsvOptions | None,  # noqa: ARG002
+    ) -> pd.DataFrame:
+        """The frame, or the part of it that is asked for, fetching only the bytes of that part."""
+        if columns is None and filters is None:
+            return _open(reader, parquet_reader.WHOLE_BYTES).frame()
+        stored = _open(reader)
+        chosen = Selection(stored.schema, columns, filters, reader.uri)
+        if chosen.expression is None:
+            return stored.some(chosen.read)
+        # Kept by nobody here: it is freed column by column as the frame is filled.
+        return to_frame(chosen.apply(stored.read(stored.groups(chosen.of_groups), chosen.read)), whole=chosen.whole)
 
-def iter_tables(
-    reader: ObjectReader, columns: Sequence[Hashable] | None, filters: Filters | None
-) -> Iterator[tuple[pa.Table, bool]]:
-    """The row groups, each as soon as it is there, and whether they are all the stored rows."""
-    stored = _open(reader)
-    chosen = Selection(stored.schema, columns, filters, reader.uri)
-    groups = stored.groups(chosen.of_groups)
-    # Without rows there is still a table: its columns are part of the answer.
-    for wanted in [[group] for group in groups] or [[]]:
-        yield chosen.apply(stored.read(wanted, chosen.read)), chosen.whole
+    def iter_tables(
+        self,
+        reader: ObjectReader,
+        columns: Sequence[Hashable] | None,
+        filters: Filters | None,
+        csv_options: CsvOptions | None,  # noqa: ARG002
+    ) -> Iterator[tuple[pa.Table, bool]]:
+        """The row groups, each as soon as it is there, and whether they are all the stored rows."""
+        stored = _open(reader)
+        chosen = Selection(stored.schema, columns, filters, reader.uri)
+        groups = stored.groups(chosen.of_groups)
+        # Without rows there is still a table: its columns are part of the answer.
+        for wanted in [[group] for group in groups] or [[]]:
+            yield chosen.apply(stored.read(wanted, chosen.read)), chosen.whole
 
-
-def info(reader: ObjectReader) -> ArtifactInfo:
-    """What the footer and the object's head say."""
-    stored = _open(reader, parquet_reader.STAT_BYTES, footer_only=True)
-    return ArtifactInfo(
-        uri=reader.uri,
-        bytes=reader.info.size,
-        rows=row_count(stored.schema, stored.rows),
-        schema=dtypes_of(stored.schema),
-        created=reader.created,
-        metadata=metadata_of(stored.schema) or without_reserved(reader.info.metadata),
-        version=reader.info.version,
-    )
-
-
-def remove(backend: Backend, key: str) -> None:
-    """Remove the artifact."""
-    backend.remove(key)
-
-
-def copy(backend: Backend, source: str, target: str) -> None:
-    """Copy the artifact."""
-    backend.copy(source, target)
+    def info(self, reader: ObjectReader) -> ArtifactInfo:
+        """What the footer and the object's head say."""
+        stored = _open(reader, parquet_reader.STAT_BYTES, footer_only=True)
+        return ArtifactInfo(
+            uri=reader.uri,
+            bytes=reader.info.size,
+            rows=row_count(stored.schema, stored.rows),
+            schema=dtypes_of(stored.schema),
+            created=reader.created,
+            metadata=metadata_of(stored.schema) or without_reserved(reader.info.metadata),
+            version=reader.info.version,
+        )
 
 
 def _open(

@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 
 from clinops_prefect import LocalPipelineStore, StorageFormat
-from clinops_prefect.artifacts import csv as csv_artifacts
+from clinops_prefect.artifacts import sidecars
 
 
 def test_a_sidecar_that_is_put_back_after_its_text_was_replaced_does_not_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = LocalPipelineStore(str(tmp_path), format=StorageFormat.CSV)
-    exists, rivals = csv_artifacts._exists, []
+    exists, rivals = sidecars._exists, []
 
     def exists_after_a_rival(backend: object, key: str) -> bool:
         if not rivals:
@@ -21,7 +21,7 @@ def test_a_sidecar_that_is_put_back_after_its_text_was_replaced_does_not_stay(
             store.upload(pd.DataFrame({"v": [2, 3]}), "x")  # replaces the text, and removes its sidecar
         return exists(backend, key)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(csv_artifacts, "_exists", exists_after_a_rival)
+    monkeypatch.setattr(sidecars, "_exists", exists_after_a_rival)
     store.upload(pd.DataFrame({"v": [1]}), "x")
     assert rivals
     assert store.download("x")["v"].tolist() == [2, 3]
