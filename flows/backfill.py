@@ -46,6 +46,7 @@ def backfill(
     horizon_hours: int = 48,
     catalogue: str = "",
     fhir_table: str = "",
+    meds_table: str = "",
     engine: str = DEFAULT_ENGINE,
     refresh: bool = False,
     accept_empty: bool = False,
@@ -63,6 +64,7 @@ def backfill(
         horizon_hours: …
         catalogue: …
         fhir_table: …
+        meds_table: …
         engine: …
         refresh: …
         accept_empty: …
@@ -83,6 +85,7 @@ def backfill(
         "horizon_hours": horizon_hours,
         "catalogue": catalogue,
         "fhir_table": fhir_table,
+        "meds_table": meds_table,
         "engine": engine,
         "refresh": refresh,
         "accept_empty": accept_empty,

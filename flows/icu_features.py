@@ -42,6 +42,7 @@ from flows.running.tasks import (
 )
 from flows.sources.fhir_table import DEFAULT_FHIR_TABLE, load_fhir_table
 from flows.sources.folder import Source, find_source
+from flows.sources.meds_table import DEFAULT_MEDS_TABLE, load_meds_table
 
 # A worker process that dies (usually for want of memory) takes its pool with it.
 _POOLS = 3
@@ -62,6 +63,7 @@ def icu_features(
     horizon_hours: int = 48,
     catalogue: str = "",
     fhir_table: str = "",
+    meds_table: str = "",
     engine: str = DEFAULT_ENGINE,
     refresh: bool = False,
     accept_empty: bool = False,
@@ -79,6 +81,7 @@ def icu_features(
         horizon_hours: How far from ICU admission windows reach, in whole hours; a multiple of `window_hours`.
         catalogue: A catalogue of variables, items, units and ranges; empty, the one that comes with the flow.
         fhir_table: Which FHIR codes are which items; empty, the one that comes with the flow.
+        meds_table: Which codes of MEDS are which items, and begin and end a stay; likewise.
         engine: What the tasks run on: `threads[=N]`, `processes[=N]`, `dask[=ADDRESS]` or `ray[=ADDRESS]`.
         refresh: Compute also what is complete already, of the same inputs by the same code.
         accept_empty: Publish also a result without values, or without those of a table or variable that had some in
@@ -101,8 +104,10 @@ def icu_features(
         raise ValueError(f"shards must be 1 or more, not {shards}")
     catalogue, fhir_table = catalogue or str(DEFAULT_CATALOGUE), fhir_table or str(DEFAULT_FHIR_TABLE)
     known, codes, target = load_catalogue(catalogue), load_fhir_table(fhir_table), open_store(store)
+    meds = load_meds_table(meds_table or DEFAULT_MEDS_TABLE)
     task_runner(engine)  # what is wrong with it shows here
     found = find_source(open_source(source), codes)
+    code_table = (meds_table or str(DEFAULT_MEDS_TABLE)) if found.is_meds else fhir_table
     # What can be wrong with credentials and the bucket shows here, before anything is read.
     target.exists(f"icu/{date}/cohort")
     owner = str(runtime.flow_run.id)
@@ -114,6 +119,7 @@ def icu_features(
             "horizon_hours": horizon_hours,
             "catalogue_sha256": known.sha256,
             **({"fhir_table_sha256": codes.sha256} if found.is_fhir else {}),
+            **({"meds_table_sha256": meds.sha256} if found.is_meds else {}),
             "format": target.format.value,
         }
         partition = Partition(date.isoformat(), fingerprint(inputs, parameters), owner)
@@ -131,7 +137,7 @@ def icu_features(
         )
         options = {"catalogue": catalogue, "window_hours": window_hours, "horizon_hours": horizon_hours}
         document, totals, published = _made(
-            engine, found, store, partition, shards, fhir_table, options, parameters, inputs, accept_empty
+            engine, found, store, partition, shards, code_table, options, parameters, inputs, accept_empty
         )
         made = {
             "run": partition.run,
@@ -163,7 +169,7 @@ def _made(
     store: str,
     partition: Partition,
     shards: int,
-    fhir_table: str,
+    code_table: str,
     options: dict[str, Any],
     parameters: dict[str, Any],
     inputs: list[dict[str, Any]],
@@ -175,7 +181,7 @@ def _made(
     for pools_left in reversed(range(_POOLS)):
         try:
             with task_runner(engine) as runner:
-                _compute(runner, source, store, partition, shards, fhir_table, options)
+                _compute(runner, source, store, partition, shards, code_table, options)
                 # Before anything is put in place: it raises when a row is unaccounted for.
                 counts = _counted(target, partition, files, shards)
                 document = quality_document(**counts, catalogue=known, parameters=parameters)
@@ -200,12 +206,12 @@ def _compute(
     store: str,
     partition: Partition,
     shards: int,
-    fhir_table: str,
+    code_table: str,
     options: dict[str, Any],
 ) -> None:
     """Compute every artifact in staging; each task finds what it, or an earlier try of it, has finished."""
     common = {"store": store, "partition": partition}
-    reading = {"source": reference_of(source.root), "fhir": fhir_table, **common}
+    reading = {"source": reference_of(source.root), "fhir": code_table, **common}
     ingest = {"shards": shards, "catalogue": options["catalogue"], **reading}
     versions = []
     if source.is_fhir:

@@ -70,6 +70,7 @@ def _features_parser(module: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--horizon-hours", type=int, default=48, help="how far windows reach (default 48)")
     parser.add_argument("--catalogue", default="", help="another catalogue of variables, items, units and ranges")
     parser.add_argument("--fhir-table", default="", help="another table of FHIR codes and items")
+    parser.add_argument("--meds-table", default="", help="another table of MEDS codes, items and stays")
     parser.add_argument("--engine", default="threads", help=_ENGINE)
     parser.add_argument("--refresh", action="store_true", help="compute also what is complete already")
     parser.add_argument("--accept-empty", action="store_true", help="publish also what has no values, or lost some")

@@ -25,8 +25,7 @@ from flows.running import artifacts
 from flows.running.partition import Partition
 from flows.running.source_store import open_source
 from flows.running.trend import read_trend, trend_row
-from flows.sources.fhir_table import load_fhir_table
-from flows.sources.folder import Events, ingest_events, read_stays, superseded_observations
+from flows.sources.folder import Events, ingest_events, load_codes, read_stays, superseded_observations
 
 # Raw rows in memory, over all shards, before they are written as parts.
 _BUFFERED_ROWS = 1_000_000
@@ -44,7 +43,7 @@ RETRIES: dict[str, Any] = {
 def make_cohort(source: str, store: str, partition: Partition, fhir: str) -> str:
     """Read and check the stays, and store them and how they ended."""
     target, name = open_store(store), partition.staged("cohort")
-    cohort = read_stays(open_source(source), load_fhir_table(fhir))
+    cohort = read_stays(open_source(source), load_codes(fhir))
     target.upload(cohort.outcomes, partition.staged("outcomes"), metadata={"run": partition.run})
     target.upload(cohort.stays, name, metadata={"run": partition.run})
     partition.write_note(target, "cohort", cohort.counts)
@@ -91,7 +90,7 @@ def ingest_file(
             parts[shard].append(name)
 
     superseded = partition.read_note(target, "versions") or {}
-    known, codes = load_catalogue(catalogue), load_fhir_table(fhir)
+    known, codes = load_catalogue(catalogue), load_codes(fhir)
     for frame, seen in ingest_events(events, open_source(source), known, codes, superseded):
         counts = add_counts(counts, seen)
         held.append(frame)

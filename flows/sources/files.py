@@ -40,7 +40,7 @@ def find_table(source: str | SourcePath, name: str) -> list[SourcePath]:
     for entry in in_order(folder.iterdir()) if folder is not None else ():
         if entry.is_dir() and entry.name.casefold() == stem:
             for file in in_order(entry.rglob("*")):
-                if file.is_file() and not _is_hidden(file, entry) and (suffix := _suffix(file, TABLE_SUFFIXES)):
+                if file.is_file() and not is_hidden(file, entry) and (suffix := _suffix(file, TABLE_SUFFIXES)):
                     ways.setdefault(f"{entry.name}/*{suffix}", []).append(file)
         elif entry.is_file() and (suffix := _suffix(entry, TABLE_SUFFIXES)):
             bare = entry.name.casefold().removesuffix(suffix)
@@ -71,7 +71,7 @@ def find_resources(root: SourcePath, pattern: str) -> list[SourcePath]:
         for file in root.rglob("*")
         if (suffix := _suffix(file, RESOURCE_SUFFIXES))
         and fnmatch(file.name.casefold().removesuffix(suffix), pattern.casefold())
-        and not _is_hidden(file, root)
+        and not is_hidden(file, root)
         and file.is_file()
     )
 
@@ -92,8 +92,8 @@ def _suffix(file: SourcePath, known: tuple[str, ...]) -> str:
     return max((suffix for suffix in known if name.endswith(suffix)), key=len, default="")
 
 
-def _is_hidden(file: SourcePath, below: SourcePath) -> bool:
-    # Spark's and editors' own files: _SUCCESS, .part-0.crc.
+def is_hidden(file: SourcePath, below: SourcePath) -> bool:
+    """Whether a file is of a program itself, such as Spark's or an editor's: `_SUCCESS`, `.part-0.crc`."""
     return any(name.startswith((".", "_")) for name in path_below(file, below).parts)
 
 

@@ -1,9 +1,11 @@
-"""What a source folder holds: MIMIC-IV tables, FHIR R4 exports, or FHIR observations beside MIMIC-IV's stays.
+"""What a source folder holds: MIMIC-IV tables, FHIR R4 exports, FHIR observations beside MIMIC-IV's stays, or MEDS.
 
 icu/icustays, icu/chartevents, hosp/…     CSV, plain or compressed, or Parquet: a file, numbered parts, or a folder
 *Observation*, *Encounter*, *Patient*     .ndjson or .jsonl, plain or compressed, any number of each, at any depth
+data/**/*.parquet                         a MEDS dataset's shards
 """
 
+import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from flows.sources.fhir_cohort import (
     read_patients,
     with_deaths,
 )
-from flows.sources.fhir_table import FhirTable
+from flows.sources.fhir_table import FhirTable, load_fhir_table
 from flows.sources.fhir_versions import find_versions
 from flows.sources.files import (
     TableError,
@@ -32,11 +34,16 @@ from flows.sources.files import (
     find_table,
     what_is_there,
 )
+from flows.sources.meds import find_shards, ingest_meds, read_meds_cohort
+from flows.sources.meds_table import MedsTable, load_meds_table
 from flows.sources.mimic import EVENT_TABLES, ingest, read_cohort
 from flows.sources.objects import SourcePath, as_source_path, path_below
 
 _EVERY_ENCOUNTER = "*Encounter*"
 _STAY_TABLES = ("icu/icustays", "hosp/patients", "hosp/admissions")
+
+
+Codes = FhirTable | MedsTable
 
 
 @dataclass(frozen=True)
@@ -62,11 +69,13 @@ class Source:
         root: The folder.
         events: Files of events.
         stays: Files that the cohort is made of.
+        is_meds: Whether it is a MEDS dataset, whose shards are both.
     """
 
     root: SourcePath
     events: list[Events]
     stays: list[SourcePath]
+    is_meds: bool = False
 
     @property
     def paths(self) -> list[SourcePath]:
@@ -76,7 +85,7 @@ class Source:
     @property
     def is_fhir(self) -> bool:
         """Whether anything in it is FHIR."""
-        return any(events.table == OBSERVATIONS for events in self.events)
+        return not self.is_meds and any(events.table == OBSERVATIONS for events in self.events)
 
 
 def find_source(root: str | SourcePath, fhir: FhirTable) -> Source:
@@ -84,7 +93,7 @@ def find_source(root: str | SourcePath, fhir: FhirTable) -> Source:
 
     Raises:
         TableNotFoundError: There are no events, or no stays.
-        TableError: The events are there twice, as a table and as FHIR.
+        TableError: The events are there twice, as a table and as FHIR or MEDS.
     """
     root = as_source_path(root)
     if isinstance(root, Path):
@@ -93,6 +102,13 @@ def find_source(root: str | SourcePath, fhir: FhirTable) -> Source:
     observations = find_resources(root, "*Observation*")
     if "chartevents" in tables and observations:
         raise TableError(f"{root}: both icu/chartevents and FHIR observations; their values would count twice")
+    if shards := find_shards(root):
+        if tables or observations:
+            raise TableError(f"{root}: both a MEDS dataset and other events; their values would count twice")
+        events = [
+            Events(OBSERVATIONS, path_below(path, root).as_posix(), f"meds-{i:05d}") for i, path in enumerate(shards)
+        ]
+        return Source(root, events, [], is_meds=True)
     if not observations:
         find_table(root, EVENT_TABLES["chartevents"])
     events = [
@@ -117,13 +133,30 @@ def find_source(root: str | SourcePath, fhir: FhirTable) -> Source:
     return Source(root, events, stays)
 
 
-def read_stays(root: str | SourcePath, fhir: FhirTable) -> Cohort:
-    """Read the cohort: of `icu/icustays` where there is one, else of the Encounters (and Patients).
+def load_codes(path: str | Path) -> Codes:
+    """Load a table of codes, FHIR's or MEDS's: a table of MEDS says what begins a stay.
+
+    Raises:
+        FhirTableError: It is FHIR's, and has something wrong.
+        MedsTableError: It is MEDS's, likewise.
+    """
+    try:
+        is_meds = "stay_begins" in tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError:
+        is_meds = False  # the loader says what is wrong
+    return load_meds_table(path) if is_meds else load_fhir_table(path)
+
+
+def read_stays(root: str | SourcePath, codes: Codes) -> Cohort:
+    """Read the cohort: of `icu/icustays` where there is one, else of the Encounters (and Patients), or of MEDS.
 
     Raises:
         TableError: A file is missing or cannot be read.
     """
     root = as_source_path(root)
+    if isinstance(codes, MedsTable):
+        return read_meds_cohort(find_shards(root), codes)
+    fhir = codes
     if find_optional_table(root, "icu/icustays") or not (encounters := _encounters(root, fhir)):
         # Beside FHIR files a table's times are made of the same kind as theirs.
         return read_cohort(root, times=fhir.times if find_resources(root, "*Observation*") else None)
@@ -160,7 +193,7 @@ def ingest_events(
     events: Events,
     root: SourcePath,
     catalogue: Catalogue,
-    fhir: FhirTable,
+    codes: Codes,
     superseded: Mapping[str, Collection[int]] | None = None,
 ) -> Iterator[tuple[pd.DataFrame, Counts]]:
     """Read a file of events, whatever it is; see `mimic.ingest` and `fhir.ingest_observations`.
@@ -169,10 +202,14 @@ def ingest_events(
         events: The file.
         root: The source's folder.
         catalogue: What to keep.
-        fhir: Which codes are which items.
+        codes: Which codes are which items.
         superseded: As `superseded_observations` returns it; without, it is called.
     """
     path = root / events.path
+    if isinstance(codes, MedsTable):
+        yield from ingest_meds(path, catalogue, codes)
+        return
+    fhir = codes
     if events.table == OBSERVATIONS:
         lines = superseded_observations(root) if superseded is None else superseded
         yield from ingest_observations(path, catalogue, fhir, set(lines.get(events.path, ())))

@@ -104,6 +104,19 @@ def read_file(path: SourcePath, name: str) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays(columns, names=list(LAYOUTS[name].columns))
 
 
+def parquet_names(path: SourcePath) -> list[str]:
+    """The columns of a Parquet file; `TableError` if it is none."""
+    names: list[str] = _guard(path, lambda: _parquet_header(path))
+    return names
+
+
+def read_parquet(path: SourcePath, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Columns of a Parquet file, in batches of at most 65,536 rows; `TableError` if it cannot be read."""
+    batches = _guard(path, lambda: _parquet(path, columns))
+    while (batch := _guard(path, lambda: next(batches, None))) is not None:
+        yield batch
+
+
 def convert_batch(batch: pa.RecordBatch, name: str, where: str | SourcePath) -> pa.RecordBatch:
     """Convert a batch of `read_batches` to the types of the table's layout.
 
