@@ -7,12 +7,13 @@ import datetime as dt
 from typing import Any
 
 from prefect import flow, get_run_logger, task
-from prefect.futures import wait
 
+from clinops_prefect.tasks import open_store
 from flows.icu_features import icu_features
 from flows.running import artifacts
 from flows.running.command_line import backfill_main
 from flows.running.engines import DEFAULT_ENGINE, task_runner
+from flows.running.progress import Step, following
 
 
 class BackfillError(RuntimeError):
@@ -91,11 +92,13 @@ def backfill(
         "accept_empty": accept_empty,
     }
     common = {"source": source, "store": store, "options": options}
-    with task_runner(f"threads={concurrency}") as runner:
+    steps = [Step(date.isoformat(), 1) for date in dates]
+    target = open_store(store)
+    key = artifacts.key("icu-backfill-progress", target)
+    with task_runner(f"threads={concurrency}") as runner, following(key, "backfill", steps) as progress:
         futures = [runner.submit(backfill_date, {"date": date, **common}) for date in dates]
-        with artifacts.progress("icu-backfill") as progress:
-            progress.follow(futures)
-        wait(futures)
+        progress.follow({date.isoformat(): future for date, future in zip(dates, futures, strict=True)})
+        progress.end()
     done, failed = [], []
     for date, future in zip(dates, futures, strict=True):
         result = future.result(raise_on_failure=False)
@@ -103,7 +106,7 @@ def backfill(
             failed.append(f"{date} ({type(result).__name__})")
         else:
             done.append(result)
-    artifacts.backfill_artifact(done)
+    artifacts.backfill_artifact(done, target)
     computed = sum(row["state"] == "computed" for row in done)
     logger.info("%d dates computed, %d complete before, %d failed", computed, len(done) - computed, len(failed))
     if failed:

@@ -7,41 +7,29 @@ place at the end, so that a run which fails leaves the date as it was.
 """
 
 import datetime as dt
-from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime
-from prefect.futures import PrefectFuture
-from prefect.task_runners import TaskRunner
 
-from clinops_prefect import PipelineStore, __version__
+from clinops_prefect import __version__
 from clinops_prefect.tasks import open_store
 from flows.icu.acceptance import accept, objections, summary
 from flows.icu.catalogue import DEFAULT_CATALOGUE, load_catalogue
-from flows.icu.counts import Counts, add_counts
-from flows.icu.description import describe_cohort
 from flows.icu.quality import quality_document
 from flows.icu.verdict import one_line
 from flows.icu.windows import check_window
 from flows.running import artifacts, scheduling
+from flows.running.chain import Chain
 from flows.running.claim import claimed
 from flows.running.command_line import features_main
 from flows.running.engines import DEFAULT_ENGINE, task_runner
 from flows.running.partition import Partition, check_unchanged, fingerprint, input_files
-from flows.running.source_store import open_source, reference_of
-from flows.running.tasks import (
-    features_shard,
-    find_observation_versions,
-    finish,
-    ingest_file,
-    make_cohort,
-    preprocess_shard,
-    publish_artifact,
-    write_quality,
-)
+from flows.running.progress import following
+from flows.running.source_store import open_source
+from flows.running.tasks import finish, write_quality
 from flows.sources.fhir_table import DEFAULT_FHIR_TABLE, load_fhir_table
-from flows.sources.folder import Source, find_source
+from flows.sources.folder import find_source
 from flows.sources.meds_table import DEFAULT_MEDS_TABLE, load_meds_table
 
 # A worker process that dies (usually for want of memory) takes its pool with it.
@@ -124,163 +112,71 @@ def icu_features(
         }
         partition = Partition(date.isoformat(), fingerprint(inputs, parameters), owner)
         parameters = {"date": partition.date, **parameters}
-        manifest = None if refresh else partition.complete(target)
-        if refresh or manifest is not None:
+        before = partition.manifest(target)
+        is_complete = not refresh and partition.is_complete(target, before)
+        if refresh or is_complete:
             partition.clear(target)
-        if manifest is not None:
+        if is_complete:
             logger.info(
                 "%s is complete, of the same inputs by the same code; nothing to do (run %s)", date, partition.run
             )
-            return manifest
+            return before
         logger.info(
             "run %s: %d files in %d shards to %s, on %s", partition.run, len(found.paths), shards, store, engine
         )
         options = {"catalogue": catalogue, "window_hours": window_hours, "horizon_hours": horizon_hours}
-        document, totals, published = _made(
-            engine, found, store, partition, shards, code_table, options, parameters, inputs, accept_empty
-        )
-        made = {
-            "run": partition.run,
-            "flow_run": owner,
-            "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "clinops_prefect": __version__,
-        }
-        document["provenance"] = {"source": source, **made, "inputs": inputs}
-        page = write_quality(store, partition, document)
-        manifest = {
-            **made,
-            "verdict": document["verdict"]["level"],
-            "parameters": parameters,
-            "inputs": inputs,
-            "schema": target.stat(partition.final("features/shard-000")).schema,
-            "summary": totals,
-            "artifacts": published,
-        }
-        finish(store, partition, manifest)
-    artifacts.written_artifacts(published, partition.date)
-    logger.info("done: %d artifacts of %s; the report is %s", len(published), partition.date, page)
+        chain = Chain(found, store, partition, shards, code_table, options)
+
+        def rows_read(step: str) -> int:
+            return int((partition.read_note(target, f"{step}-rows") or {}).get("rows", 0))
+
+        key, title = artifacts.key("icu-progress", target), f"ICU features of {date}"
+        with following(key, title, chain.steps(), rows_read) as progress:
+            for pools_left in reversed(range(_POOLS)):
+                try:
+                    with task_runner(engine) as runner:
+                        made = chain.compute(runner, progress)
+                        # Before anything is put in place: it raises when a row is unaccounted for.
+                        counts = chain.counted(target)
+                        document = quality_document(**counts, catalogue=known, parameters=parameters)
+                        totals = summary(counts["cohort"], counts["cleaned"], counts["features"])
+                        check_unchanged(found.paths, found.root, inputs)
+                        accept(objections(totals, before.get("summary"), known.limits), accept_empty=accept_empty)
+                        partition.withdraw(target, before)
+                        published = chain.publish(runner, target, made, progress)
+                        break
+                except BrokenExecutor:
+                    if not pools_left:
+                        raise
+                    logger.warning("a worker process died; what is complete is kept, the rest begins again in new ones")
+            written = sorted(
+                (each.result().artifact for each in published.values()), key=lambda each: str(each["name"])
+            )
+            waiting = [future for name, future in made.items() if name.startswith("features/")]
+            made_by = {
+                "run": partition.run,
+                "flow_run": owner,
+                "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+                "clinops_prefect": __version__,
+            }
+            document["provenance"] = {"source": source, **made_by, "inputs": inputs}
+            report = write_quality(store, partition, document, wait_for=waiting, return_state=True)
+            page = report.result()
+            manifest = {
+                **made_by,
+                "verdict": document["verdict"]["level"],
+                "parameters": parameters,
+                "inputs": inputs,
+                "schema": target.stat(partition.final("features/shard-000")).schema,
+                "summary": totals,
+                "artifacts": written,
+            }
+            finish(store, partition, manifest, wait_for=[report, *published.values()])
+            progress.end()
+    artifacts.written_artifact(written, target, partition.date)
+    logger.info("done: %d artifacts of %s; the report is %s", len(written), partition.date, page)
     logger.info("verdict on %s: %s", partition.date, one_line(document["verdict"]))
     return manifest
-
-
-def _made(
-    engine: str,
-    source: Source,
-    store: str,
-    partition: Partition,
-    shards: int,
-    code_table: str,
-    options: dict[str, Any],
-    parameters: dict[str, Any],
-    inputs: list[dict[str, Any]],
-    accept_empty: bool,
-) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
-    """Compute and publish the artifacts: the quality document, the run's summary, and what was published."""
-    target, known = open_store(store), load_catalogue(options["catalogue"])
-    files = [events.name for events in source.events]
-    for pools_left in reversed(range(_POOLS)):
-        try:
-            with task_runner(engine) as runner:
-                _compute(runner, source, store, partition, shards, code_table, options)
-                # Before anything is put in place: it raises when a row is unaccounted for.
-                counts = _counted(target, partition, files, shards)
-                document = quality_document(**counts, catalogue=known, parameters=parameters)
-                totals = summary(counts["cohort"], counts["cleaned"], counts["features"])
-                check_unchanged(source.paths, source.root, inputs)
-                before = partition.replaced(target).get("summary")
-                accept(objections(totals, before, known.limits), accept_empty=accept_empty)
-                uris = [path.as_uri() for path in source.paths]
-                return document, totals, _publish(runner, store, partition, shards, uris)
-        except BrokenExecutor:
-            if not pools_left:
-                raise
-            get_run_logger().warning(
-                "a worker process died; what is complete is kept, the rest begins again in new ones"
-            )
-    raise AssertionError  # the last round returns or raises
-
-
-def _compute(
-    runner: TaskRunner[Any],
-    source: Source,
-    store: str,
-    partition: Partition,
-    shards: int,
-    code_table: str,
-    options: dict[str, Any],
-) -> None:
-    """Compute every artifact in staging; each task finds what it, or an earlier try of it, has finished."""
-    common = {"store": store, "partition": partition}
-    reading = {"source": reference_of(source.root), "fhir": code_table, **common}
-    ingest = {"shards": shards, "catalogue": options["catalogue"], **reading}
-    versions = []
-    if source.is_fhir:
-        versions = [runner.submit(find_observation_versions, {"source": reference_of(source.root), **common})]
-    read = [*versions, runner.submit(make_cohort, reading)]
-    read += [runner.submit(ingest_file, {"events": events, **ingest}, wait_for=versions) for events in source.events]
-    cleaning = {"files": [events.name for events in source.events], "catalogue": options["catalogue"], **common}
-    events = [runner.submit(preprocess_shard, {"shard": n, **cleaning}, wait_for=read) for n in range(shards)]
-    features = [
-        runner.submit(features_shard, {"shard": n, "shards": shards, "events": made, **options, **common})
-        for n, made in enumerate(events)
-    ]
-    with artifacts.progress(f"icu-features-{partition.date}") as progress:
-        _finished([*read, *events, *features], progress)
-
-
-def _counted(target: PipelineStore, partition: Partition, files: list[str], shards: int) -> dict[str, Counts]:
-    """What every step counted, added up; and a description of the whole cohort."""
-
-    def counted(steps: Iterable[str]) -> list[dict[str, Any]]:
-        return [partition.read_note(target, step) or {} for step in steps]
-
-    (cohort,) = counted(["cohort"])
-    stays, outcomes = (target.download(partition.staged(name)) for name in ("cohort", "outcomes"))
-    return {
-        "description": describe_cohort(stays, outcomes),
-        "ingested": add_counts(*(note["counts"] for note in counted(f"ingest-{file}" for file in files))),
-        "cohort": cohort,
-        "cleaned": add_counts(*counted(f"events-{shard:03d}" for shard in range(shards))),
-        "features": add_counts(*counted(f"features-{shard:03d}" for shard in range(shards))),
-    }
-
-
-def _publish(
-    runner: TaskRunner[Any], store: str, partition: Partition, shards: int, sources: list[str]
-) -> list[dict[str, Any]]:
-    """Put the artifacts in place, each with its lineage: tables → cohort and events → features."""
-    target = open_store(store)
-    partition.withdraw(target)
-    cohort = target.uri(partition.final("cohort"))
-    made_from = {"cohort": sources, "outcomes": [*sources, cohort]}
-    for shard in range(shards):
-        events = f"events/shard-{shard:03d}"
-        made_from[events] = [*sources, cohort]
-        made_from[f"features/shard-{shard:03d}"] = [target.uri(partition.final(events)), cohort]
-    common = {"store": store, "partition": partition}
-    futures = [
-        runner.submit(publish_artifact, {"name": name, "made_from": upstream, **common})
-        for name, upstream in made_from.items()
-    ]
-    _finished(futures)
-    return sorted((future.result() for future in futures), key=lambda artifact: str(artifact["name"]))
-
-
-def _finished(futures: list[PrefectFuture[Any]], progress: artifacts.Progress | None = None) -> None:
-    """Wait for all, so that what can be done is done and kept, then raise what failed.
-
-    A pool that broke comes first: what depends on its tasks fails with other errors, and is tried again with them.
-    """
-    if progress is not None:
-        progress.follow(futures)
-    failures: list[Exception] = []
-    for future in futures:
-        try:
-            future.result()
-        except Exception as failure:
-            failures.append(failure)
-    if failures:
-        raise next((failure for failure in failures if isinstance(failure, BrokenExecutor)), failures[0])
 
 
 def main() -> None:

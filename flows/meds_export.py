@@ -68,7 +68,7 @@ def export(
         ValueError: The date is not complete, or was made with another catalogue.
     """
     partition, out = Partition(date, ""), Path(out)
-    manifest = partition.replaced(store)
+    manifest = partition.manifest(store)
     if not manifest.get("run"):
         raise ValueError(
             f"{store.uri(partition.final('cohort'))}: {date} is not complete; run flows.icu_features first"

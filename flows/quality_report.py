@@ -107,7 +107,7 @@ def quality_report(
     target.write_bytes(f"{path}.json", json.dumps(document, indent=1).encode())
     trend = _trend(target, date)
     page = target.write_bytes(f"{path}.html", drift_page(document, f"{date}", f"{reference}", trend).encode())
-    artifacts.drift_artifact(document, page, target.browser_url(f"{path}.html"))
+    artifacts.drift_artifact(document, target, page, target.browser_url(f"{path}.html"))
     logger.info("the drift of %s from %s is in %s", date, reference, page)
     logger.info("verdict on %s: %s", date, one_line(document["verdict"]))
     drifted = {name: variable["exceeds"] for name, variable in document["variables"].items() if variable["exceeds"]}

@@ -94,7 +94,7 @@ def features(event: Event, _context: Any = None) -> Event:
         provenance={"source": event["source"], "run": partition.run, "version": __version__},
     )
     totals = summary(event["cohort"], event["cleaned"], counts)
-    accept(objections(totals, partition.replaced(store).get("summary"), catalogue.limits), accept_empty=False)
+    accept(objections(totals, partition.manifest(store).get("summary"), catalogue.limits), accept_empty=False)
     for name in names:
         store.copy_artifact(partition.staged(name), partition.final(name))
     store.write_bytes(partition.final("quality.json"), json.dumps(document, indent=1).encode())

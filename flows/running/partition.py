@@ -67,22 +67,7 @@ class Partition:
         note: dict[str, Any] = json.loads(frame["note"].iloc[0])
         return note
 
-    def complete(self, store: PipelineStore) -> dict[str, Any] | None:
-        """The manifest of the date, if this very run made it and all that it names is there in the size it had."""
-        try:
-            manifest: dict[str, Any] = json.loads(store.read_bytes(self.final("manifest.json")))
-            if manifest["run"] != self.run:
-                return None
-            for artifact in manifest["artifacts"]:
-                if store.stat(artifact["name"]).bytes != artifact["bytes"]:
-                    return None
-            for page in ("quality.json", "quality.html"):
-                store.read_bytes(self.final(page))
-        except (ArtifactNotFoundError, ArtifactDecodeError):
-            return None
-        return manifest
-
-    def replaced(self, store: PipelineStore) -> dict[str, Any]:
+    def manifest(self, store: PipelineStore) -> dict[str, Any]:
         """The manifest of what is in place now, whatever made it; empty where there is none."""
         try:
             manifest: dict[str, Any] = json.loads(store.read_bytes(self.final("manifest.json")))
@@ -90,19 +75,33 @@ class Partition:
             return {}
         return manifest
 
+    def is_complete(self, store: PipelineStore, manifest: dict[str, Any]) -> bool:
+        """Whether this very run made what the manifest names, and all of it is there in the size that it had."""
+        if manifest.get("run") != self.run:
+            return False
+        try:
+            for page in ("quality.json", "quality.html"):
+                store.read_bytes(self.final(page))
+            return all(store.stat(artifact["name"]).bytes == artifact["bytes"] for artifact in manifest["artifacts"])
+        except (ArtifactNotFoundError, ArtifactDecodeError):
+            return False
+
     def check_claim(self, store: PipelineStore) -> None:
         """Raise `ClaimLostError` if the date has been taken over by another run since."""
         if self.owner:
             check_claim(store, self.date, self.owner)
 
-    def withdraw(self, store: PipelineStore) -> None:
+    def withdraw(self, store: PipelineStore, before: dict[str, Any]) -> None:
         """Say, before the first artifact is replaced, that the date is not what its manifest says any more.
 
         Each artifact is replaced in one step, but not all of them in one: a run that is killed in between would leave
         some of two runs, under the manifest of the first.
+
+        Args:
+            store: Where the date is.
+            before: The manifest of what is in place.
         """
         self.check_claim(store)
-        before = self.replaced(store)
         if not before:
             return
         # What was there goes on to be what the next try is judged by, if this one is killed.

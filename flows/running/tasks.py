@@ -1,9 +1,12 @@
 """The ICU feature flow's steps as Prefect tasks: a store's reference and artifact names in, an artifact name out.
 
-Each says by a note in staging that it is complete, so that a run which was killed goes on where it was.
+Each says by a note in staging that it is complete, so that a run which was killed goes on where it was. None returns a
+text or a dict: Prefect finds by a result's address in memory which task made a parameter. Addresses are used again, so
+that the run's graph would have edges by chance.
 """
 
 import json
+import time
 from typing import Any
 
 import pandas as pd
@@ -30,6 +33,8 @@ from flows.sources.folder import Events, ingest_events, load_codes, read_stays, 
 # Raw rows in memory, over all shards, before they are written as parts.
 _BUFFERED_ROWS = 1_000_000
 _SAY_EVERY_ROWS = 1_000_000
+# For the run's progress, which looks as often.
+_NOTE_EVERY_SECONDS = 3.0
 RETRIES: dict[str, Any] = {
     "retries": 2,
     "retry_delay_seconds": exponential_backoff(5),
@@ -39,44 +44,43 @@ RETRIES: dict[str, Any] = {
 }
 
 
-@task(name="make-cohort", **RETRIES)
-def make_cohort(source: str, store: str, partition: Partition, fhir: str) -> str:
+@task(name="make-cohort", task_run_name="make-cohort", **RETRIES)
+def make_cohort(source: str, store: str, partition: Partition, fhir: str) -> None:
     """Read and check the stays, and store them and how they ended."""
-    target, name = open_store(store), partition.staged("cohort")
+    target = open_store(store)
     cohort = read_stays(open_source(source), load_codes(fhir))
     target.upload(cohort.outcomes, partition.staged("outcomes"), metadata={"run": partition.run})
-    target.upload(cohort.stays, name, metadata={"run": partition.run})
+    target.upload(cohort.stays, partition.staged("cohort"), metadata={"run": partition.run})
     partition.write_note(target, "cohort", cohort.counts)
     for warning in cohort.warnings:
         get_run_logger().warning("%s", warning)
     get_run_logger().info("cohort: %s stays", told(len(cohort.stays)))
-    return name
 
 
-@task(name="find-versions", **RETRIES)
-def find_observation_versions(source: str, store: str, partition: Partition) -> str:
+@task(name="find-versions", task_run_name="find-versions", **RETRIES)
+def find_observation_versions(source: str, store: str, partition: Partition) -> None:
     """Find the Observations of which there is a later version, in whatever file."""
     target, step = open_store(store), "versions"
     if partition.read_note(target, step) is None:
         partition.write_note(target, step, superseded_observations(open_source(source)))
-    return step
 
 
 @task(name="ingest-events", task_run_name="ingest-{events.name}", **RETRIES)
 def ingest_file(
     source: str, store: str, partition: Partition, events: Events, shards: int, catalogue: str, fhir: str
-) -> str:
+) -> None:
     """Stream a file of events and store the rows of the catalogue's items, in parts, by shard of the subject."""
     logger, target, step = get_run_logger(), open_store(store), f"ingest-{events.name}"
     table = events.table
     if partition.read_note(target, step) is not None:
         logger.info("%s: ingested by an earlier try of this run; kept", events.name)
-        return events.name
+        return
     # A table with a header and nothing else is counted too.
     counts: Counts = {table: {"rows_in": 0, "not_in_catalogue": 0, "passed_on": 0}}
     parts: list[list[str]] = [[] for _ in range(shards)]
     held: list[pd.DataFrame] = []
     rows = said = 0
+    next_note = time.monotonic() + _NOTE_EVERY_SECONDS
 
     def store_held() -> None:
         if not held:
@@ -98,6 +102,9 @@ def ingest_file(
         if rows >= _BUFFERED_ROWS:
             store_held()
             rows = 0
+        if time.monotonic() > next_note:
+            partition.write_note(target, f"{step}-rows", {"rows": counts[table]["rows_in"]})
+            next_note = time.monotonic() + _NOTE_EVERY_SECONDS
         if (read := counts[table]["rows_in"]) // _SAY_EVERY_ROWS > said:
             said = read // _SAY_EVERY_ROWS
             logger.info(
@@ -106,17 +113,16 @@ def ingest_file(
     store_held()
     partition.write_note(target, step, {"counts": counts, "parts": parts})
     logger.info("%s: %s rows ingested", events.name, about(counts[table]["rows_in"]))
-    return events.name
 
 
 @task(name="preprocess-shard", task_run_name="preprocess-shard-{shard:03d}", **RETRIES)
-def preprocess_shard(store: str, partition: Partition, shard: int, files: list[str], catalogue: str) -> str:
+def preprocess_shard(store: str, partition: Partition, shard: int, files: list[str], catalogue: str) -> None:
     """Clean a shard's raw rows: one reason for each that is dropped, units, plausible ranges, duplicates."""
     target, name = open_store(store), partition.staged(f"events/shard-{shard:03d}")
     step = f"events-{shard:03d}"
     if partition.read_note(target, step) is not None:
         get_run_logger().info("shard %d: preprocessed by an earlier try of this run; kept", shard)
-        return name
+        return
     stays = target.download(partition.staged("cohort"))
     notes = [partition.read_note(target, f"ingest-{file}") or {} for file in files]
     parts = (part for note in notes for part in note["parts"][shard])
@@ -124,7 +130,6 @@ def preprocess_shard(store: str, partition: Partition, shard: int, files: list[s
     target.upload(cleaned.events, name, metadata={"run": partition.run})
     partition.write_note(target, step, cleaned.counts)
     get_run_logger().info("shard %d: %s events", shard, told(len(cleaned.events)))
-    return name
 
 
 @task(name="features-shard", task_run_name="features-shard-{shard:03d}", **RETRIES)
@@ -133,31 +138,43 @@ def features_shard(
     partition: Partition,
     shard: int,
     shards: int,
-    events: str,
     catalogue: str,
     window_hours: int,
     horizon_hours: int,
-) -> str:
+) -> None:
     """Make the window features of a shard's stays."""
     target, name = open_store(store), partition.staged(f"features/shard-{shard:03d}")
     step = f"features-{shard:03d}"
     if partition.read_note(target, step) is not None:
         get_run_logger().info("shard %d: features made by an earlier try of this run; kept", shard)
-        return name
+        return
     known = load_catalogue(catalogue)
     stays = target.download(partition.staged("cohort"))
     stays = stays[shard_of(stays["subject_id"].to_numpy("int64"), shards) == shard]
     frame = window_features(
-        target.download(events), stays, known, window_hours=window_hours, horizon_hours=horizon_hours
+        target.download(partition.staged(f"events/shard-{shard:03d}")),
+        stays,
+        known,
+        window_hours=window_hours,
+        horizon_hours=horizon_hours,
     )
     target.upload(frame, name, metadata={"run": partition.run})
     partition.write_note(target, step, count_features(frame, known))
     get_run_logger().info("shard %d: %s windows", shard, told(len(frame)))
-    return name
+
+
+class Published:
+    """What was put in place.
+
+    No dict: Prefect remembers the parts of one by their addresses, and takes what is there later for the same.
+    """
+
+    def __init__(self, artifact: dict[str, Any]) -> None:
+        self.artifact = artifact
 
 
 @task(name="publish-artifact", task_run_name="publish-{name}", **RETRIES)
-def publish_artifact(store: str, partition: Partition, name: str, made_from: list[str]) -> dict[str, Any]:
+def publish_artifact(store: str, partition: Partition, name: str, made_from: list[str]) -> Published:
     """Put a complete artifact in its place, and record what it was made from."""
     target = open_store(store)
     partition.check_claim(target)
@@ -166,10 +183,10 @@ def publish_artifact(store: str, partition: Partition, name: str, made_from: lis
     for upstream in made_from:
         assets.read(upstream)
     assets.wrote(info)
-    return {"name": partition.final(name), "uri": info.uri, "rows": info.rows, "bytes": info.bytes}
+    return Published({"name": partition.final(name), "uri": info.uri, "rows": info.rows, "bytes": info.bytes})
 
 
-@task(name="write-quality", **RETRIES)
+@task(name="write-quality", task_run_name="write-quality", **RETRIES)
 def write_quality(store: str, partition: Partition, document: dict[str, Any]) -> str:
     """Write the quality report, as JSON, as one page, and as Prefect artifacts."""
     target = open_store(store)
@@ -178,11 +195,12 @@ def write_quality(store: str, partition: Partition, document: dict[str, Any]) ->
     trend = [*read_trend(target, partition.date), trend_row(partition.date, document)]
     page = quality_page(document, f"ICU features of {partition.date}: data quality", trend)
     uri = target.write_bytes(partition.final("quality.html"), page.encode())
-    artifacts.quality_artifacts(document, partition.date, uri, target.browser_url(partition.final("quality.html")))
+    link = target.browser_url(partition.final("quality.html"))
+    artifacts.quality_artifact(document, target, partition.date, uri, link)
     return uri
 
 
-@task(name="finish", **RETRIES)
+@task(name="finish", task_run_name="finish", **RETRIES)
 def finish(store: str, partition: Partition, manifest: dict[str, Any]) -> str:
     """Remove what an earlier run left over, then say, last of all, what is there now."""
     target = open_store(store)

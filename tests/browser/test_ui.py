@@ -4,6 +4,7 @@ The screenshots are left in `tests/browser/screenshots`, to be looked at.
 """
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,9 @@ SECRET = "hunter2-in-the-browser"
 
 # Of each artifact of the run, something that can be read on its page.
 SAYS = {
-    "icu-quality-2024-01-01": "chartevents",
-    "icu-variables-2024-01-01": "unknown unit",
-    "icu-report-2024-01-01": "quality.html",
-    "icu-artifacts-2024-01-01": "features/shard-000",
-    "icu-features-2024-01-01-progress": "100%",
+    "icu-quality": "chartevents",
+    "icu-artifacts": "features/shard-000",
+    "icu-progress": "100%",
 }
 
 
@@ -98,10 +97,11 @@ def test_the_run_its_artifacts_and_its_assets_can_be_read(icu_run: str, server: 
         expect(page.get_by_text("icu-features-2024-01-01").first).to_be_visible()
         shoot(page, "04-flow-run")
         page.get_by_text("Artifacts", exact=True).click()
-        expect(page.get_by_text("icu-quality-2024-01-01").first).to_be_visible()
+        expect(page.get_by_text(re.compile("^icu-quality-")).first).to_be_visible()
         shoot(page, "05-artifacts-of-the-run")
         artifacts = server.post("artifacts/filter", artifacts={"flow_run_id": {"any_": [icu_run]}})
-        ids = {artifact["key"]: artifact["id"] for artifact in artifacts}
+        # The end of a key is the store's.
+        ids = {"-".join(artifact["key"].split("-")[:2]): artifact["id"] for artifact in artifacts}
         for number, (key, said) in enumerate(SAYS.items(), start=6):
             page.goto(f"{server.ui_url}/artifacts/artifact/{ids[key]}")
             expect(page.get_by_text(said).first).to_be_visible()

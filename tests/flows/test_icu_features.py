@@ -8,17 +8,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from prefect import flow, task
 from prefect.client.orchestration import get_client
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from clinops_prefect import PipelineStore, StorageFormat
 from flows.icu.acceptance import NotAcceptedError
 from flows.icu_features import icu_features
+from flows.running.artifacts import key
 from flows.running.claim import DateClaimedError, claimed
+from flows.running.progress import Step, following
 from flows.sources.files import TableError
 from flows.sources.mimic import read_cohort
 from flows.synthetic.tables import generate
@@ -127,20 +133,20 @@ def test_a_csv_store_holds_the_same_features(source: Path, tmp_path: Path) -> No
 def test_the_run_shows_progress_quality_and_artifacts_and_no_identifier(
     source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    icu_features(str(source), str(tmp_path), "2024-03-01", shards=2)
+    run = icu_features(str(source), str(tmp_path), "2024-03-01", shards=2)["flow_run"]
     with get_client(sync_client=True) as client:
         # The server has those of all tests that ran before, too.
-        filter = {"artifacts": {"key": {"like_": "2024-03-01"}}}
+        filter = {"artifacts": {"flow_run_id": {"any_": [run]}}}
         response = client.request("POST", "/artifacts/filter", json=filter)
     artifacts = {artifact["key"]: artifact for artifact in response.json()}
-    assert set(artifacts) == {
-        "icu-features-2024-03-01-progress",
-        "icu-quality-2024-03-01",
-        "icu-report-2024-03-01",
-        "icu-variables-2024-03-01",
-        "icu-artifacts-2024-03-01",
-    }
-    assert artifacts["icu-features-2024-03-01-progress"]["data"] == 100
+    # Three cards, each a timeline of its own: the same for another date, another one for another store.
+    stores = [PipelineStore.from_uri(tmp_path / name) for name in (".", "b")]
+    names = ("icu-progress", "icu-quality", "icu-artifacts")
+    progress, *_ = keys = [key(name, stores[0]) for name in names]
+    assert set(artifacts) == set(keys)
+    assert not set(keys) & {key(name, stores[1]) for name in names}
+    assert all(re.fullmatch(r"[a-z0-9-]+", key) and "2024" not in key for key in artifacts)
+    assert artifacts[progress]["data"] == 100
     stays = read_cohort(source).stays
     shown = (
         json.dumps(artifacts)
@@ -149,6 +155,81 @@ def test_the_run_shows_progress_quality_and_artifacts_and_no_identifier(
     )
     identifiers = {str(number) for column in ("subject_id", "stay_id", "hadm_id") for number in stays[column].dropna()}
     assert not [number for number in identifiers if len(number) > 5 and number in shown]
+
+
+def graph(run: str) -> dict[str, tuple[set[str], set[str]]]:
+    """Of each task of a run, by name: what it came after, and what it is drawn in."""
+    with get_client(sync_client=True) as client:
+        for _ in range(100):
+            nodes = dict(client.request("GET", f"/flow_runs/{run}/graph-v2").json()["nodes"])
+            names = {id: node["label"] for id, node in nodes.items()}
+            # Task runs arrive at the server by and by.
+            if "finish" in names.values() and all(node["state_type"] == "COMPLETED" for node in nodes.values()):
+                break
+            time.sleep(0.2)
+    return {
+        node["label"]: tuple({names[each["id"]] for each in node[kind]} for kind in ("parents", "encapsulating"))
+        for node in nodes.values()
+    }
+
+
+def test_the_runs_graph_is_whole_and_the_same_each_time(source: Path, tmp_path: Path) -> None:
+    runs = [icu_features(str(source), str(tmp_path / name), DATE, shards=2)["flow_run"] for name in ("a", "b")]
+    read = {"make-cohort", "ingest-chartevents", "ingest-labevents"}
+    shards = ("shard-000", "shard-001")
+    after: dict[str, set[str]] = {name: set() for name in read}
+    after |= {f"preprocess-{shard}": read for shard in shards}
+    after |= {f"features-{shard}": {f"preprocess-{shard}"} for shard in shards}
+    after |= {f"publish-{name}": {"make-cohort"} for name in ("cohort", "outcomes")}
+    after |= {f"publish-events/{shard}": {f"preprocess-{shard}"} for shard in shards}
+    after |= {f"publish-features/{shard}": {f"features-{shard}"} for shard in shards}
+    after |= {"write-quality": {f"features-{shard}" for shard in shards}}
+    after |= {"finish": {"write-quality", *(name for name in after if name.startswith("publish-"))}}
+    assert graph(runs[0]) == graph(runs[1]) == {name: (parents, set()) for name, parents in after.items()}
+
+
+def test_progress_moves_by_the_rows_that_are_read(tmp_path: Path) -> None:
+    target, going, read = PipelineStore.from_uri(tmp_path), threading.Event(), {"large": 0, "small": 0}
+
+    def shown() -> dict[str, Any]:
+        with get_client(sync_client=True) as client:
+            filter = {"artifacts": {"key": {"any_": [key("rows", target)]}}}
+            (artifact,) = client.request("POST", "/artifacts/filter", json=filter).json()
+        return artifact
+
+    @task
+    def reading(name: str) -> None:
+        assert name == "small" or going.wait(60)
+
+    @flow
+    def reads() -> None:
+        steps = [Step("large", 3000, 3000), Step("small", 1000, 1000)]
+        with (
+            ThreadPoolTaskRunner() as runner,
+            following(key("rows", target), "rows", steps, lambda name: read[name]) as progress,
+        ):
+            futures = {step.name: runner.submit(reading, {"name": step.name}) for step in steps}
+            threading.Thread(target=watch).start()
+            progress.follow(futures)
+            progress.end()
+
+    seen = []
+
+    def watch() -> None:
+        try:
+            for rows, share in ((0, 25), (1500, 62.5), (4000, 99.2)):  # more than was thought
+                read["large"] = rows
+                deadline = time.monotonic() + 30
+                while shown()["data"] != share and time.monotonic() < deadline:
+                    time.sleep(0.2)
+                seen.append(shown())
+        finally:
+            going.set()
+
+    reads()
+    assert [artifact["data"] for artifact in seen] == [25, 62.5, 99.2]
+    assert re.search(r"2,500 of about 4,000 rows read, .* rows/s, about \d+ s left", seen[1]["description"])
+    assert (shown()["data"], shown()["description"]) == (100, "done")
 
 
 def test_nothing_bad_replaces_a_good_date(source: Path, tmp_path: Path) -> None:

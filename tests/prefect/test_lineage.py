@@ -12,6 +12,7 @@ import pytest
 
 from clinops_prefect import PipelineStore
 from flows.icu_features import icu_features
+from flows.running.artifacts import key as artifact_key
 from tests.doors import LocalDoor
 from tests.prefect.conftest import Saved, save
 from tests.prefect.server import PrefectServer
@@ -86,21 +87,22 @@ def artifacts(server: PrefectServer, run: str) -> dict[str, Any]:
 
 def test_the_run_leaves_progress_quality_and_what_it_wrote(run: str, server: PrefectServer, target: Saved) -> None:
     found = artifacts(server, run)
+    progress, quality, written = (
+        artifact_key(f"icu-{name}", target.store) for name in ("progress", "quality", "artifacts")
+    )
     assert {key: artifact["type"] for key, artifact in found.items()} == {
-        "icu-features-2024-01-01-progress": "progress",
-        "icu-quality-2024-01-01": "markdown",
-        "icu-report-2024-01-01": "markdown",  # a link is one, to Prefect
-        "icu-variables-2024-01-01": "table",
-        "icu-artifacts-2024-01-01": "table",
+        progress: "progress",
+        quality: "markdown",
+        written: "table",
     }
-    assert found["icu-features-2024-01-01-progress"]["data"] == 100
-    rows = json.loads(found["icu-artifacts-2024-01-01"]["data"])
+    assert found[progress]["data"] == 100
+    rows = json.loads(found[written]["data"])
     assert len(rows) == MADE
     for row in rows:
         info = target.store.stat(row["name"])
         assert (row["uri"], row["rows"], row["bytes"]) == (info.uri, f"{info.rows:,}", f"{info.bytes:,}")
-    assert target.store.uri("icu/2024-01-01/quality")[:-8] in found["icu-report-2024-01-01"]["data"]
-    assert "## chartevents" in found["icu-quality-2024-01-01"]["data"]
+    assert target.store.uri("icu/2024-01-01/quality")[:-8] in found[quality]["data"]
+    assert "## chartevents" in found[quality]["data"]
 
 
 def test_artifacts_name_no_subject_and_no_stay(run: str, server: PrefectServer, target: Saved) -> None:

@@ -1,0 +1,158 @@
+"""The ICU chain on an engine: which task waits for which, and what each artifact is made from.
+
+Tasks take names and wait for each other by `wait_for` alone: a future among a task's parameters would draw it, in the
+run's graph, now beside its task and now inside of it, as the one was done or not when the other was submitted.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner
+
+from clinops_prefect import PipelineStore
+from flows.icu.counts import Counts, add_counts
+from flows.icu.description import describe_cohort
+from flows.running.partition import Partition
+from flows.running.progress import Progress, Step
+from flows.running.source_store import reference_of
+from flows.running.tasks import (
+    features_shard,
+    find_observation_versions,
+    ingest_file,
+    make_cohort,
+    preprocess_shard,
+    publish_artifact,
+)
+from flows.sources.folder import Source
+from flows.sources.sizes import estimated_rows
+
+Future = PrefectFuture[Any]
+# Work beside reading a row, for each row of the source (measured, tests/benchmarks/flow.py).
+_CLEANING, _WINDOWS, _PUBLISHING = 0.3, 0.1, 0.05
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The steps of one date.
+
+    Attributes:
+        source: What it is made from.
+        store: The store's reference.
+        partition: Where the artifacts go.
+        shards: Into how many parts the subjects are split.
+        code_table: Which codes of FHIR, or of MEDS, are which items.
+        options: `catalogue`, `window_hours` and `horizon_hours`.
+    """
+
+    source: Source
+    store: str
+    partition: Partition
+    shards: int
+    code_table: str
+    options: dict[str, Any]
+
+    def steps(self) -> list[Step]:
+        """All steps, with the work that each is."""
+        files = {
+            f"ingest-{events.name}": estimated_rows(self.source.root / events.path) for events in self.source.events
+        }
+        total = max(sum(files.values()), 1)
+        shards = range(self.shards)
+        return [
+            Step("versions", 0.3 * total * self.source.is_fhir),
+            Step("cohort", 0.01 * total),
+            *(Step(name, max(rows, 1), rows) for name, rows in files.items()),
+            *(Step(f"events-{shard:03d}", _CLEANING * total / self.shards) for shard in shards),
+            *(Step(f"features-{shard:03d}", _WINDOWS * total / self.shards) for shard in shards),
+            *(Step(f"publish-{name}", _PUBLISHING * total / (2 * self.shards + 2)) for name in self._names()),
+            Step("report", 0.01 * total),
+        ]
+
+    def compute(self, runner: TaskRunner[Any], progress: Progress) -> dict[str, Future]:
+        """Compute every artifact in staging; each task finds what it, or an earlier try of it, has finished.
+
+        Returns:
+            What made each artifact, by its name.
+        """
+        common = {"store": self.store, "partition": self.partition}
+        reading = {"source": reference_of(self.source.root), "fhir": self.code_table, **common}
+        ingest = {"shards": self.shards, "catalogue": self.options["catalogue"], **reading}
+        read: dict[str, Future] = {}
+        if self.source.is_fhir:
+            read["versions"] = runner.submit(
+                find_observation_versions, {"source": reference_of(self.source.root), **common}
+            )
+        versions = list(read.values())
+        read["cohort"] = runner.submit(make_cohort, reading)
+        for events in self.source.events:
+            read[f"ingest-{events.name}"] = runner.submit(ingest_file, {"events": events, **ingest}, wait_for=versions)
+        files = [events.name for events in self.source.events]
+        cleaning = {"files": files, "catalogue": self.options["catalogue"], **common}
+        made, futures = {"cohort": read["cohort"], "outcomes": read["cohort"]}, dict(read)
+        for shard in range(self.shards):
+            name = f"{shard:03d}"
+            cleaned = runner.submit(preprocess_shard, {"shard": shard, **cleaning}, wait_for=list(read.values()))
+            making = {"shard": shard, "shards": self.shards, **self.options, **common}
+            windows = runner.submit(features_shard, making, wait_for=[cleaned])
+            futures |= {f"events-{name}": cleaned, f"features-{name}": windows}
+            made |= {f"events/shard-{name}": cleaned, f"features/shard-{name}": windows}
+        _finish(futures, progress)
+        return made
+
+    def counted(self, target: PipelineStore) -> dict[str, Counts]:
+        """What every step counted, added up; and a description of the whole cohort."""
+
+        def counted(steps: Iterable[str]) -> list[dict[str, Any]]:
+            return [self.partition.read_note(target, step) or {} for step in steps]
+
+        shards = range(self.shards)
+        (cohort,) = counted(["cohort"])
+        files = counted(f"ingest-{events.name}" for events in self.source.events)
+        stays, outcomes = (target.download(self.partition.staged(name)) for name in ("cohort", "outcomes"))
+        return {
+            "description": describe_cohort(stays, outcomes),
+            "ingested": add_counts(*(note["counts"] for note in files)),
+            "cohort": cohort,
+            "cleaned": add_counts(*counted(f"events-{shard:03d}" for shard in shards)),
+            "features": add_counts(*counted(f"features-{shard:03d}" for shard in shards)),
+        }
+
+    def publish(
+        self, runner: TaskRunner[Any], target: PipelineStore, made: dict[str, Future], progress: Progress
+    ) -> dict[str, Future]:
+        """Put the artifacts in place, each with its lineage: tables → cohort and events → features."""
+        sources = [path.as_uri() for path in self.source.paths]
+        cohort = target.uri(self.partition.final("cohort"))
+        futures: dict[str, Future] = {}
+        for name in self._names():
+            kind, _, shard = name.partition("/")
+            made_from = sources if kind == "cohort" else [*sources, cohort]
+            if kind == "features":
+                made_from = [target.uri(self.partition.final(f"events/{shard}")), cohort]
+            parameters = {"store": self.store, "partition": self.partition, "name": name, "made_from": made_from}
+            futures[f"publish-{name}"] = runner.submit(publish_artifact, parameters, wait_for=[made[name]])
+        _finish(futures, progress)
+        return futures
+
+    def _names(self) -> list[str]:
+        shards = [f"shard-{shard:03d}" for shard in range(self.shards)]
+        return ["cohort", "outcomes", *(f"{kind}/{shard}" for kind in ("events", "features") for shard in shards)]
+
+
+def _finish(futures: dict[str, Future], progress: Progress) -> None:
+    """Wait for all, so that what can be done is done and kept, then raise what failed.
+
+    A pool that broke comes first: what depends on its tasks fails with other errors, and is tried again with them.
+    """
+    progress.follow(futures)
+    failures: list[Exception] = []
+    for future in futures.values():
+        try:
+            future.result()
+        except Exception as failure:
+            failures.append(failure)
+    if failures:
+        raise next((failure for failure in failures if isinstance(failure, BrokenExecutor)), failures[0])

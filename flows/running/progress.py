@@ -1,0 +1,173 @@
+"""How far a run is, by the rows of its source and not by its tasks: in Prefect's UI, and on a terminal.
+
+A task that reads a file says in staging how many rows it has read, so that its progress is known wherever it runs.
+"""
+
+import logging
+import queue
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.futures import PrefectFuture
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+# A look costs a request for each file that is being read, and another one to Prefect.
+_LOOK_EVERY_SECONDS = 3.0
+# Nothing is said of what is left before so much is done: it would be a guess.
+_KNOWN_FROM = 0.02
+
+
+@dataclass(frozen=True)
+class Step:
+    """A task of a run.
+
+    Attributes:
+        name: The task, as its note in staging is called.
+        work: How much of the run it is, in rows of the source.
+        rows: How many rows it reads, about; 0 for a task that does not read the source.
+    """
+
+    name: str
+    work: float
+    rows: int = 0
+
+
+class Progress:
+    """Shows how much of a run's work is done.
+
+    Args:
+        artifact: The progress artifact.
+        steps: All steps of the run.
+        rows_read: Says of a step that is under way how many rows it has read.
+        show: Called with the share that is done, and a text.
+    """
+
+    def __init__(
+        self,
+        artifact: UUID,
+        steps: list[Step],
+        rows_read: Callable[[str], int],
+        show: Callable[[float, str], None],
+    ) -> None:
+        self._artifact, self._rows_read, self._show = artifact, rows_read, show
+        self._steps = {step.name: step for step in steps}
+        self._done: dict[str, float] = {}
+        self._began = time.monotonic()
+        self._next_look = 0.0
+
+    def follow(self, futures: dict[str, PrefectFuture[Any]]) -> None:
+        """Show progress until all futures, by the names of their steps, have ended, well or not."""
+        ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+        waiting = dict(futures)
+        for name, future in futures.items():
+            future.add_done_callback(lambda _, name=name: ended.put(name))  # type: ignore[misc]
+        while waiting:
+            try:
+                name = ended.get(timeout=_LOOK_EVERY_SECONDS)
+            except queue.Empty:
+                pass
+            else:
+                del waiting[name]
+                self._done[name] = 1.0
+            if time.monotonic() >= self._next_look:
+                self._look(waiting)
+                # A store that answers slowly is not asked all the time.
+                self._next_look = time.monotonic() + _LOOK_EVERY_SECONDS
+
+    def end(self) -> None:
+        """All of the work is done."""
+        update_progress_artifact(self._artifact, progress=100.0, description="done")
+        self._show(1.0, "done")
+
+    def _look(self, waiting: dict[str, Any]) -> None:
+        for name in waiting:
+            step = self._steps[name]
+            if step.rows and (read := self._rows_read(name)):
+                # How many there are was estimated: a file is read once its task says so.
+                self._done[name] = min(read / step.rows, 0.99)
+        total = sum(step.work for step in self._steps.values())
+        share = sum(self._steps[name].work * done for name, done in self._done.items()) / total
+        text = self._text(share)
+        update_progress_artifact(self._artifact, progress=round(100 * share, 1), description=text)
+        self._show(share, text)
+
+    def _text(self, share: float) -> str:
+        rows = sum(step.rows for step in self._steps.values())
+        read = sum(self._steps[name].rows * done for name, done in self._done.items())
+        seconds = max(time.monotonic() - self._began, 0.001)
+        if rows:
+            text = f"{_coarse(read)} of about {_coarse(rows)} rows read"
+            text += f", {_coarse(read / seconds)} rows/s" if read < rows else ""
+        else:
+            done = sum(done == 1 for done in self._done.values())
+            text = f"{done} of {len(self._steps)} done, {60 * done / seconds:.1f} a minute"
+        return text if share < _KNOWN_FROM else f"{text}, about {_time(seconds * (1 - share) / share)} left"
+
+
+@contextmanager
+def following(
+    key: str, title: str, steps: list[Step], rows_read: Callable[[str], int] = lambda _: 0
+) -> Iterator[Progress]:
+    """Show the progress of the run that is under way.
+
+    Args:
+        key: The artifact's; the same each time, so that it is a timeline.
+        title: What is done, for the terminal.
+        steps: All steps of the run.
+        rows_read: Says of a step that is under way how many rows it has read.
+    """
+    artifact = create_progress_artifact(0.0, key=key, description="begun")
+    assert isinstance(artifact, UUID)  # it is a coroutine only in async code
+    with terminal_line(title) as show:
+        yield Progress(artifact, steps, rows_read, show)
+
+
+@contextmanager
+def terminal_line(title: str) -> Iterator[Callable[[float, str], None]]:
+    """A line on standard error, where that is a terminal; else nothing.
+
+    Yields:
+        What shows a share that is done, and a text.
+    """
+    console = _console()
+    if not (sys.stderr.isatty() and console.is_terminal):
+        yield lambda _share, _text: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Bars(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:
+        line = bars.add_task(title, total=1.0, text="")
+        yield lambda share, text: bars.update(line, completed=share, text=text)
+
+
+def _console() -> Console:
+    # The console of Prefect's log, so that a log line goes above the progress line and not through it.
+    for handler in logging.getLogger("prefect").handlers:
+        console = getattr(handler, "console", None)
+        if isinstance(console, Console):
+            return console
+    return Console(stderr=True)
+
+
+def _coarse(number: float) -> str:
+    """Two figures of a number: more would change with each look, and tell how few some rows are."""
+    whole = int(number)
+    return "under 1,000" if whole < 1000 else f"{round(whole, 2 - len(str(whole))):,}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
