@@ -62,6 +62,7 @@ class StepFunctionsPipeline(StateMachine):
         allow_http: Whether a plain http endpoint on a network is acceptable.
         keep_versions: How many of the newest published versions stay when a new one is published; those with an alias
             stay too, and older ones are deleted. 0 keeps all, of which AWS takes 1,000.
+        own_definition: A definition of your own in the Amazon States Language, instead of steps: see `from_definition`.
         show_cause: Show the cause of a failure in messages and logs. It is your functions' own text, and may name a
             patient; without it, it is an attribute of the error only.
 

@@ -1,8 +1,10 @@
 """What a state machine is, as a Prefect block keeps it: fields, steps, definition. Nothing here asks AWS."""
 
+import copy
 import json
 import re
 from abc import ABC
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from prefect.blocks.abstract import JobBlock
@@ -32,6 +34,12 @@ from clinops_prefect.step_functions.language.machine_settings import (
 )
 from clinops_prefect.step_functions.language.states_language import states_language
 from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep, Step, refuse_unknown
+from clinops_prefect.step_functions.language.structure import (
+    read_definition,
+    resources_of,
+    states_of,
+    structure_problems,
+)
 from clinops_prefect.step_functions.service.requests import request_problems
 
 # Of one state machine: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
@@ -94,6 +102,10 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         description="How many of the newest published versions stay; those with an alias stay too, older ones are "
         "deleted. 0 keeps all, and AWS takes 1,000 of them.",
     )
+    own_definition: dict[str, Any] = Field(
+        default_factory=dict,
+        description="A definition of your own in the Amazon States Language, instead of steps.",
+    )
     show_cause: bool = Field(
         default=False, description="Show the cause of a failure, which your functions write, in messages and logs."
     )
@@ -108,6 +120,31 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         given = {"name": name, "role_arn": role_arn}
         super().__init__(**{key: value for key, value in given.items() if value}, **data)
         check_endpoint(self.endpoint_url, allow_http=self.allow_http)
+
+    @classmethod
+    def from_definition(cls, definition: dict[str, Any] | str | Path, **fields: Any) -> Self:
+        """A pipeline of any definition in the Amazon States Language: with choices, branches, waits and nested maps.
+
+        It is deployed, run, followed, attached to and redriven like one that is built of steps.
+
+        Args:
+            definition: The definition, or the path of a JSON file that has it.
+            **fields: The other fields of the pipeline: `name`, `role_arn`, `region` and so on.
+
+        Raises:
+            InvalidPipelineError: The definition is no JSON object, or the file cannot be read.
+
+        Example:
+            ```python
+            StepFunctionsPipeline.from_definition("machine.asl.json", name="clinops", role_arn=role)
+            ```
+        """
+        made = read_definition(definition) if isinstance(definition, str | Path) else definition
+        problems = json_problems(made, "the definition")
+        if not problems and (not isinstance(made, dict) or not made):
+            problems = structure_problems(made)
+        _refuse(problems)
+        return cls(own_definition=copy.deepcopy(made), **fields)
 
     @classmethod
     def _refuse_unknown(cls, data: dict[str, Any]) -> None:
@@ -132,6 +169,7 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         Raises:
             InvalidPipelineError: A step of that name is there already.
         """
+        self._refuse_own_definition("add_step")
         self._refuse_twice(step.name)
         self.steps.append(step)
         return self
@@ -146,9 +184,17 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         Raises:
             InvalidPipelineError: A step of that name is there already.
         """
+        self._refuse_own_definition("add_handler")
         self._refuse_twice(step.name)
         self.handlers.append(Handler(step, fails=fails))
         return self
+
+    def _refuse_own_definition(self, method: str) -> None:
+        if self.own_definition:
+            problem = (
+                f"{method}() needs a pipeline of steps, and this one has a definition of its own: add a state to that"
+            )
+            raise InvalidPipelineError(problem, problems=[problem])
 
     def _refuse_twice(self, name: str) -> None:
         if name in {other.name for other in [*self.steps, *(handler.step for handler in self.handlers)]}:
@@ -164,7 +210,15 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         problems = self._definition_problems() + self._deployment_problems(self.region)
         return problems + merge_notes(self._tasks())
 
+    @property
+    def state_count(self) -> int:
+        """How many states an execution may enter, for the progress; those of a distributed map's children are not."""
+        own = sum(1 for _ in states_of(self.own_definition, with_children=False))
+        return own or len(self.steps)
+
     def _tasks(self) -> list[Step]:
+        if self.own_definition:
+            return [PipelineStep(name, resource) for name, resource in resources_of(self.own_definition)]
         return [*self.steps, *(handler.step for handler in self.handlers)]
 
     def _deployment_problems(self, region: str) -> list[str]:
@@ -175,23 +229,32 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         problems = name_problems(self.name, "the pipeline's name")
         if not _ROLE.fullmatch(self.role_arn):
             problems.append("role_arn is not the ARN of an IAM role, such as arn:aws:iam::123456789012:role/Name")
-        problems += definition_problems(
-            self.steps,
-            express=self.type == "EXPRESS",
-            timeout_seconds=self.timeout_seconds,
-            handlers=self.handlers,
-        )
+        problems += self._own_problems() if self.own_definition else self._step_problems()
         if not 0 <= self.keep_versions < VERSIONS_AT_MOST:
             problems.append(f"keep_versions is {self.keep_versions}, and may be 0 (all) to {VERSIONS_AT_MOST - 1}")
         problems += logging_problems(self.logging_configuration) + tag_problems(self.tags)
         problems += key_problems(self.kms_key_id) + alias_problems(self.alias)
-        if not problems:
+        if not problems and not self.own_definition:
             problems += request_problems(self._tasks())
         if not problems:
             problems += json_problems(self._language() | {"tags": self.tags}, "the definition")
         if not problems and (size := len(json.dumps(self._language(), ensure_ascii=False).encode())) > DEFINITION_BYTES:
             problems.append(f"the definition has {size:,} bytes, and may have {DEFINITION_BYTES:,}")
         return problems
+
+    def _step_problems(self) -> list[str]:
+        return definition_problems(
+            self.steps,
+            express=self.type == "EXPRESS",
+            timeout_seconds=self.timeout_seconds,
+            handlers=self.handlers,
+        )
+
+    def _own_problems(self) -> list[str]:
+        given = [name for name in ("steps", "handlers", "comment", "timeout_seconds") if getattr(self, name)]
+        problems = [f"the pipeline has {name} beside a definition of its own: put it there" for name in given]
+        unreadable = json_problems(self.own_definition, "the definition")
+        return problems + (unreadable or structure_problems(self.own_definition))
 
     def definition(self) -> dict[str, Any]:
         """The state machine in the Amazon States Language.
@@ -215,6 +278,8 @@ class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         return json.dumps(self.definition(), indent=indent, ensure_ascii=False)
 
     def _language(self) -> dict[str, Any]:
+        if self.own_definition:
+            return copy.deepcopy(self.own_definition)
         comment = self.comment or f"{self.name} — built by clinops_prefect"
         return states_language(self.steps, comment, self.timeout_seconds, self._partition, self.handlers)
 

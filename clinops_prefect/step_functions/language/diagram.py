@@ -70,14 +70,17 @@ def _edges(definition: dict[str, Any], start: str, end: str) -> list[str]:
         if state["Type"] == "Fail":
             lines.append(f"{_quoted(name)} [style=filled]")
             continue
-        following = state.get("Next", end)
-        if state["Type"] == "Map":
+        inner = [state[field] for field in ("ItemProcessor", "Iterator") if field in state]
+        if inner:
             lines.append(f"{_quoted(name)} [label={_quoted(f'{name}: for each item')}]")
-            inner = _edges(state["ItemProcessor"], name, name)
-            lines += [f"subgraph {_quoted(f'cluster {name}')} {{ {'; '.join(inner)} }}"]
-        lines.append(f"{_quoted(name)} -> {_quoted(following)}")
+        for number, machine in enumerate([*inner, *state.get("Branches", [])], start=1):
+            cluster = _quoted(f"cluster {name}" + (f" {number}" if number > 1 else ""))
+            lines += [f"subgraph {cluster} {{ {'; '.join(_edges(machine, name, name))} }}"]
+        lines += [f"{_quoted(name)} -> {_quoted(rule['Next'])}" for rule in state.get("Choices", [])]
+        if state["Type"] != "Choice" or "Default" in state:
+            lines.append(f"{_quoted(name)} -> {_quoted(state.get('Next') or state.get('Default') or end)}")
         for catcher in state.get("Catch", []):
-            label = _quoted(", ".join(catcher["ErrorEquals"]))
+            label = _quoted(", ".join(map(str, catcher.get("ErrorEquals", []))))
             lines.append(f"{_quoted(name)} -> {_quoted(catcher['Next'])} [style=dashed, label={label}]")
     return lines
 

@@ -72,7 +72,12 @@ def states_language(
 
 def fail_state_of(handler: Handler) -> str:
     """The name of the state with which an execution fails after a handler."""
-    return f"{handler.step.name[:70]}: fails"
+    return fail_state_name(handler.step.name)
+
+
+def fail_state_name(handler: str) -> str:
+    """The same for a handler's name."""
+    return f"{handler[:70]}: fails"
 
 
 def _chain(

@@ -48,6 +48,7 @@ class Observer:
         self.entered: dict[str, datetime] = {}
         self.exited: set[str] = set()
         self.progress: UUID | None = None
+        self.shown = 0.0
         self.stopped = False
 
     def see(self, events: list[StateEvent]) -> None:
@@ -65,7 +66,12 @@ class Observer:
                 self.log.warning("state %r failed with %s", event.state, event.error or "an error")
             else:
                 self.log.info("execution %s", event.event)
-        self._show()
+        self._show(min(100.0, 100.0 * len(self.exited) / max(1, self.steps)))
+
+    def succeeded(self) -> None:
+        """Show that all is done, although a choice or a catch left states out."""
+        if self.shown < 100:
+            self._show(100.0)
 
     def check(self) -> None:
         """Stop the execution when the flow run is cancelled; the wait then sees it end."""
@@ -89,8 +95,8 @@ class Observer:
                 return
         self.log.warning("no longer waiting (%s); the execution goes on: %s", type(error).__name__, self.arn)
 
-    def _show(self) -> None:
-        done = min(100.0, 100.0 * len(self.exited) / max(1, self.steps))
+    def _show(self, done: float) -> None:
+        self.shown = done
         machine = self.arn.split(":")[6]
         try:
             with get_client(sync_client=True) as client:

@@ -1,6 +1,5 @@
 """What this folder needs of a pipeline. `StepFunctionsPipeline` has it, and stands above: nothing here imports it."""
 
-from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -19,7 +18,7 @@ class RunnablePipeline(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def steps(self) -> Sized: ...
+    def state_count(self) -> int: ...
     @property
     def profile(self) -> str: ...
     @property

@@ -93,7 +93,7 @@ def _followed(pipeline: RunnablePipeline, execution_arn: str, timeout: float | N
     def stop() -> None:
         pipeline.stop(execution_arn, error="Cancelled", cause="The Prefect flow run was cancelled.")
 
-    with observed(execution_arn, steps=len(pipeline.steps), stop=stop) as seen_by:
+    with observed(execution_arn, steps=pipeline.state_count, stop=stop) as seen_by:
 
         def check() -> None:
             if interrupt and interrupt.is_set():
@@ -103,4 +103,6 @@ def _followed(pipeline: RunnablePipeline, execution_arn: str, timeout: float | N
 
         see = seen_by.see if seen_by else None
         description = polling.wait_for_end(client, execution_arn, timeout=timeout, on_events=see, check=check)
+        if seen_by and description["status"] == "SUCCEEDED":
+            seen_by.succeeded()
     return executions.outcome(client, description, show_cause=pipeline.show_cause)

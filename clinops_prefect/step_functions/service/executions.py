@@ -23,7 +23,7 @@ from clinops_prefect.errors import (
 )
 from clinops_prefect.step_functions.language.data import NAME_LENGTH, data_problems, name_problems
 from clinops_prefect.step_functions.service.errors import code_of, translated
-from clinops_prefect.step_functions.service.history import open_state
+from clinops_prefect.step_functions.service.history import ends_in_fail_state, failed_state
 from clinops_prefect.step_functions.service.map_runs import ITEMS_AT_MOST, failed_items
 from clinops_prefect.step_functions.service.polling import describe
 from clinops_prefect.step_functions.service.versions import what_runs
@@ -118,7 +118,8 @@ def ensure(client: "SFNClient", machine_arn: str, name: str, text: str) -> tuple
 
     One that failed is run again under `name-2`, `name-3` and so on. Before anything is done about a failure, all of
     these are looked at: if one of them succeeded or is running, it is the one. Otherwise the newest that AWS can
-    redrive, and that has the machine's present definition, is redriven; or else the next name is started.
+    redrive, that has the machine's present definition, and that no Fail state ended, is redriven; or else the next name
+    is started.
 
     Returns:
         The execution's ARN, and its description when it has succeeded: nothing more need be asked then.
@@ -140,7 +141,8 @@ def ensure(client: "SFNClient", machine_arn: str, name: str, text: str) -> tuple
             failed.append(found)
         for found in reversed(failed):
             arn = found["executionArn"]
-            if found.get("redriveStatus") == "REDRIVABLE" and _same_definition(client, machine_arn, arn):
+            redrivable = found.get("redriveStatus") == "REDRIVABLE" and _same_definition(client, machine_arn, arn)
+            if redrivable and not ends_in_fail_state(client, arn):
                 redrive(client, arn)
                 return arn, None
         if arn := _started(client, machine_arn, attempt_name(name, len(failed) + 1), text):
@@ -272,7 +274,7 @@ def _failed_state(client: "SFNClient", arn: str) -> str:
     execution for one worth running again.
     """
     try:
-        return open_state(client, arn)
+        return failed_state(client, arn)
     except ClinopsPrefectError as error:
         logger.warning("the state that failed is not known: %s", error)
         return ""

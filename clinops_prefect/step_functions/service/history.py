@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from clinops_prefect.step_functions.language.states_language import fail_state_name
 from clinops_prefect.step_functions.service.errors import translated
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 _FAILURES = {"ExecutionFailed": "FAILED", "ExecutionTimedOut": "TIMED_OUT", "ExecutionAborted": "ABORTED"}
+_FAIL_STATE = "FailStateEntered"
 _ENDS = ("ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted")
 
 
@@ -38,7 +40,7 @@ class StateEvent:
 
 def read(client: "SFNClient", execution_arn: str) -> Iterator[StateEvent]:
     """All events so far, oldest first."""
-    where = ""
+    states: dict[int, str] = {}
     token: dict[str, Any] = {}
     while True:
         with translated(execution_arn):
@@ -47,8 +49,7 @@ def read(client: "SFNClient", execution_arn: str) -> Iterator[StateEvent]:
             )
             events = page["events"]
         for raw in events:
-            if event := _event(raw, where):
-                where = event.state if event.event == "entered" else where
+            if event := _event(raw, states):
                 yield event
         if not page.get("nextToken"):
             return
@@ -62,9 +63,9 @@ class Newest:
     client: "SFNClient"
     execution_arn: str
     seen: int = 0
-    state: str = ""
     last: str = ""
     end: StateEvent | None = None
+    states: dict[int, str] = field(default_factory=dict)
 
     def look(self) -> tuple[list[StateEvent], bool]:
         """The new events, oldest first, and whether one of them, or the newest of all, ends the execution."""
@@ -86,8 +87,7 @@ class Newest:
             token = {"nextToken": page["nextToken"]}
         events = []
         for raw in reversed(new):
-            if event := _event(raw, self.state):
-                self.state = event.state if event.event == "entered" else self.state
+            if event := _event(raw, self.states):
                 self.end = event if event.event == "ended" else None
                 events.append(event)
         if new:
@@ -111,31 +111,101 @@ class Newest:
         }
 
 
-def open_state(client: "SFNClient", execution_arn: str) -> str:
-    """The state that was entered last and not left: the one that failed, or ran when the time was up."""
+def failed_state(client: "SFNClient", execution_arn: str) -> str:
+    """The state that failed, or ran when the time was up; empty when none did.
+
+    After a handler of a pipeline, that is the state whose failure led to the handler.
+    """
+    entered = _entered_before_end(client, execution_arn)
+    last = next(entered, None)
+    if last is None:
+        return ""
+    if last["type"] == _FAIL_STATE:
+        handler, failed = next(entered, None), next(entered, None)
+        if handler and failed and fail_state_name(_name_in(handler)) == _name_in(last):
+            return _name_in(failed)
+    return _name_in(last)
+
+
+def ends_in_fail_state(client: "SFNClient", execution_arn: str) -> bool:
+    """Whether an execution failed because it came to a Fail state, where a redrive would only fail again."""
+    last = next(_entered_before_end(client, execution_arn), None)
+    return last is not None and last["type"] == _FAIL_STATE
+
+
+def _name_in(entered: Any) -> str:
+    return str(entered["stateEnteredEventDetails"]["name"])
+
+
+def _entered_before_end(client: "SFNClient", execution_arn: str) -> Iterator[Any]:
+    """The events of states that were entered, on the way to the end, last first; none when no state was open then.
+
+    The way is that of `previousEventId`, since branches run at the same time. AWS gives none for a time-out or a stop:
+    then it begins at the last state that was entered and not left.
+    """
+    events = _backwards(client, execution_arn)
+    end = next((raw for raw in events if raw["type"] in _ENDS), None)
+    cause = end.get("previousEventId", 0) if end else 0
+    left: set[str] = set()
+    began = False
+    for raw in events:
+        if cause and raw["id"] != cause:
+            continue
+        if cause and raw["type"] == "ParallelStateFailed" and not began:
+            # It follows whichever branch came last, and not the one that failed.
+            raw = _failure_in_branch(events, _details(end).get("error"))
+        entered, exited = raw.get("stateEnteredEventDetails"), raw.get("stateExitedEventDetails")
+        if exited and not began:
+            if cause:
+                return  # between two states
+            left.add(exited["name"])
+        if entered and (cause or entered["name"] not in left):
+            began = True
+            yield raw
+        if cause or began:
+            cause = raw.get("previousEventId", 0)
+            if not cause:
+                return
+
+
+def _failure_in_branch(older: Iterator[Any], error: Any) -> Any:
+    """The event by which a branch failed with `error`, or that of the Parallel state when no event says so."""
+    for raw in older:
+        failed = raw["type"].endswith(("Failed", "TimedOut")) and _details(raw).get("error") == error
+        if failed or raw["type"] in (_FAIL_STATE, "ParallelStateEntered"):
+            break
+    return raw
+
+
+def _details(raw: Any) -> Any:
+    return next((value for key, value in raw.items() if key.endswith("EventDetails")), {})
+
+
+def _backwards(client: "SFNClient", execution_arn: str) -> Iterator[Any]:
     token: dict[str, Any] = {}
     while True:
         with translated(execution_arn):
             page = client.get_execution_history(
                 executionArn=execution_arn, reverseOrder=True, includeExecutionData=False, **token
             )
-        for raw in page["events"]:
-            if "stateEnteredEventDetails" in raw:
-                return raw["stateEnteredEventDetails"]["name"]
-            if "stateExitedEventDetails" in raw:
-                return ""
+        yield from page["events"]
         if not page.get("nextToken"):
-            return ""
+            return
         token = {"nextToken": page["nextToken"]}
 
 
-def _event(raw: Any, where: str) -> StateEvent | None:
+def _event(raw: Any, states: dict[int, str]) -> StateEvent | None:
+    """What an event says; `states` has the state that each event so far belongs to, and gets this one's."""
+    entered = raw.get("stateEnteredEventDetails")
+    # By the event's cause: branches run at the same time, and the state entered last may be another's.
+    where = entered["name"] if entered else states.get(raw.get("previousEventId", 0), "")
+    states[raw["id"]] = where
     kind = raw["type"]
-    if entered := raw.get("stateEnteredEventDetails"):
+    if entered:
         return StateEvent(raw["id"], raw["timestamp"], entered["name"], "entered")
     if exited := raw.get("stateExitedEventDetails"):
         return StateEvent(raw["id"], raw["timestamp"], exited["name"], "exited")
-    details: Any = next((value for key, value in raw.items() if key.endswith("EventDetails")), {})
+    details = _details(raw)
     error, cause = details.get("error", ""), details.get("cause", "")
     if kind in _ENDS:
         return StateEvent(raw["id"], raw["timestamp"], "", "ended", error, cause)

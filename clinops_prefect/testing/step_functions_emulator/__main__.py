@@ -22,9 +22,9 @@ from werkzeug.serving import make_server
 
 from clinops_prefect.testing.step_functions_emulator import (
     Emulator,
+    definitions,
     executions,
     lambdas,
-    map_definitions,
     maps,
     versions,
 )
@@ -108,7 +108,7 @@ def main() -> None:
     default_user_config["lambda"] = {"use_docker": False}
     # moto's Lambda runs nothing under a role that does not exist.
     iam_backends["123456789012"]["aws"].create_role("StepFunctionsRole", "{}", "/", None, "", [], None)
-    for part in (lambdas, executions, versions, map_definitions, maps):
+    for part in (lambdas, executions, versions, definitions, maps):
         part.install()
     application = Watched(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", arguments.port, application, threaded=True, request_handler=MotoRequestHandler)

@@ -7,6 +7,7 @@ the definition that an execution was started with; redrives.
 import datetime
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import jsonata
@@ -23,6 +24,12 @@ from moto.stepfunctions.responses import StepFunctionResponse
 from clinops_prefect.step_functions.language.paths import is_reference
 from clinops_prefect.testing.step_functions_emulator import maps
 
+_ENDS = (
+    HistoryEventType.ExecutionSucceeded,
+    HistoryEventType.ExecutionFailed,
+    HistoryEventType.ExecutionTimedOut,
+    HistoryEventType.ExecutionAborted,
+)
 ENDED = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.ABORTED)
 
 
@@ -57,7 +64,7 @@ def _now() -> datetime.datetime:
 
 def _history(response: StepFunctionResponse) -> ActionResult:
     arn = response._get_param("executionArn")
-    events = list(response.stepfunction_backend.get_execution_history(arn)["events"])
+    events = list(_until_end(response.stepfunction_backend.get_execution_history(arn)["events"]))
     if response._get_param("includeExecutionData") is False:
         events = [{key: _without_data(value) for key, value in event.items()} for event in events]
     if response._get_param("reverseOrder"):
@@ -67,6 +74,16 @@ def _history(response: StepFunctionResponse) -> ActionResult:
     if start + size < len(events):
         page["nextToken"] = str(start + size)
     return ActionResult(page)
+
+
+def _until_end(events: list[Any]) -> Iterator[Any]:
+    """The events without those of branches that go on in moto after the execution has ended."""
+    ended = False
+    for event in events:
+        ended = ended and event["type"] != HistoryEventType.ExecutionRedriven
+        if not ended:
+            yield event
+        ended = ended or event["type"] in _ENDS
 
 
 def _describe_machine(response: StepFunctionResponse) -> ActionResult:
@@ -121,7 +138,13 @@ def _redrive(response: StepFunctionResponse) -> ActionResult:
     if execution.exec_status not in ENDED:
         raise ExecutionNotRedrivable(f"Execution is {execution.exec_status}: '{execution.exec_arn}'")
     old = execution.exec_worker.env.event_manager
-    entered = [event for event in old.get_event_history() if event["type"].endswith("StateEntered")][-1]
+    # A branch is not begun within: its Parallel or Map is run again.
+    outer = json.loads(execution.state_machine.definition)["States"]
+    entered = [
+        event
+        for event in old.get_event_history()
+        if event["type"].endswith("StateEntered") and event["stateEnteredEventDetails"]["name"] in outer
+    ][-1]
     execution.error = execution.cause = execution.stop_date = None
     execution.redrive_count = getattr(execution, "redrive_count", 0) + 1
     execution.exec_worker = _Redriven(execution, old, entered["stateEnteredEventDetails"])

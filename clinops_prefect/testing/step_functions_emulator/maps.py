@@ -27,8 +27,7 @@ from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded, Progr
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from moto.stepfunctions.responses import StepFunctionResponse
 
-from clinops_prefect.testing.step_functions_emulator.items import read_items
-from clinops_prefect.testing.step_functions_emulator.map_definitions import (
+from clinops_prefect.testing.step_functions_emulator.definitions import (
     Template,
     children_program,
     environment_of,
@@ -37,6 +36,7 @@ from clinops_prefect.testing.step_functions_emulator.map_definitions import (
     raw_of,
     value_at,
 )
+from clinops_prefect.testing.step_functions_emulator.items import read_items
 from clinops_prefect.testing.step_functions_emulator.map_results import children_of_run, list_children, write_results
 
 # How many children run at once, whatever a map allows: each is a thread here.

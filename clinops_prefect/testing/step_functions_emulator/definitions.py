@@ -1,10 +1,16 @@
-"""Distributed Maps in a definition: what moto's parser gets of them, and their fields that are evaluated."""
+"""Definitions, where moto's parser lacks something or differs from AWS.
+
+A definition whose structure is wrong is refused. Nested states have the machine's query language. Distributed maps are
+kept from the parser, and their fields are evaluated here.
+"""
 
 import base64
 import json
 import re
+from collections.abc import Callable
 from typing import Any, cast
 
+from moto.core.exceptions import AWSError
 from moto.stepfunctions.parser.api import HistoryEventType
 from moto.stepfunctions.parser.asl.component.common.error_name.error_name import ErrorName
 from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import (
@@ -16,6 +22,15 @@ from moto.stepfunctions.parser.asl.eval.event.event_manager import EventHistoryC
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 from moto.stepfunctions.parser.asl.parse.preprocessor import Preprocessor
+from moto.stepfunctions.responses import StepFunctionResponse
+
+from clinops_prefect.step_functions.language.structure import structure_problems
+
+
+class InvalidDefinition(AWSError):
+    TYPE = "InvalidDefinition"
+    STATUS = 400
+
 
 # What is left of a distributed map for moto's parser; the rest stays as text in its comment.
 _KEPT = {
@@ -31,7 +46,22 @@ _open: Any = Preprocessor._open_query_language_scope
 def install() -> None:
     """Mend moto's parser, in this process."""
     AmazonStateLanguageParser.parse = staticmethod(lambda definition: _parse(reduced(definition)))
+    for name in ("create_state_machine", "update_state_machine"):
+        setattr(StepFunctionResponse, name, _well_structured(getattr(StepFunctionResponse, name)))
     Preprocessor._open_query_language_scope = _open_scope
+
+
+def _well_structured(change: Callable[..., Any]) -> Callable[..., Any]:
+    def changed(response: StepFunctionResponse) -> Any:
+        try:
+            definition = json.loads(response._get_param("definition") or "null")
+        except ValueError:
+            definition = None  # moto words the error
+        if definition is not None and (problems := structure_problems(definition)):
+            raise InvalidDefinition(f"Invalid State Machine Definition: '{'; '.join(problems)}'")
+        return change(response)
+
+    return changed
 
 
 def parse(definition: dict[str, Any]) -> Any:
@@ -109,7 +139,7 @@ class Template:
         """Its value, for an item of a map or for the map's own input."""
         given = self.env.states.get_input()
         context = self.env.states.get_context() | {"Map": {"Item": {"Index": number, "Value": item}}}
-        env = environment_of(self.env, context)
+        env = environment_of(self.env, context, self.env.variable_store)
         env.states.reset(given)
         self.program.eval(env)
         if not isinstance(env.program_state(), ProgramEnded):
@@ -119,8 +149,8 @@ class Template:
         return value["v"] if self.wrapped else value
 
 
-def environment_of(env: Any, context: Any) -> Any:
-    """What a program of its own runs in: its own context and history."""
+def environment_of(env: Any, context: Any, variables: Any = None) -> Any:
+    """What a program of its own runs in: its own context and history; without `variables`, its own variables too."""
     return Environment(
         aws_execution_details=env.aws_execution_details,
         execution_type=env.execution_type,
@@ -128,6 +158,7 @@ def environment_of(env: Any, context: Any) -> Any:
         event_history_context=EventHistoryContext.of_program_start(),
         cloud_watch_logging_session=None,
         activity_store={},
+        variable_store=variables,
     )
 
 
