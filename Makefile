@@ -87,7 +87,9 @@ e2e: $(VENV)/.dev  ## Run what takes real workers: cancelled and killed runs, Da
 	@$(BIN)/python -m pytest tests/e2e --timeout 900 -n 2 --dist loadfile
 
 e2e-full: export CLINOPS_E2E_EXECUTIONS = 1000
-e2e-full: e2e  ## The same, with a thousand executions at once: some minutes more.
+e2e-full: export CLINOPS_RIVAL_ROUNDS = 100
+e2e-full: e2e  ## The same, with a thousand executions at once, and a hundred rounds of rival deployments: some minutes more.
+	@$(BIN)/python -m pytest tests/step_functions/test_rivals.py --timeout 3600
 
 # What the benchmarks compare with and what will not go into our environment: awswrangler wants an older pyarrow, and
 # clinops (CLINOPS_PYTHON=…, an interpreter that has it) Python 3.12.

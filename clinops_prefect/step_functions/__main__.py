@@ -8,11 +8,11 @@ import sys
 from typing import Any
 
 from clinops_prefect.errors import ClinopsPrefectError, InvalidPipelineError
+from clinops_prefect.step_functions.language.structure import is_distributed, states_of
 from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline
 from clinops_prefect.step_functions.runs.runnable import SLUG
 from clinops_prefect.step_functions.service.caller_policy import caller_grants
-from clinops_prefect.step_functions.service.inspection import states_in
-from clinops_prefect.step_functions.service.policies import Place, is_distributed, policy
+from clinops_prefect.step_functions.service.policies import Place, policy
 from clinops_prefect.step_functions.service.role_policy import role_grants
 
 
@@ -39,7 +39,7 @@ def policies(pipeline: StepFunctionsPipeline, *, delete: bool = False) -> tuple[
         tags=bool(pipeline.tags),
         alias=bool(pipeline.alias),
         removes_versions=bool(pipeline.keep_versions),
-        maps=any(is_distributed(state) for _, state in states_in(definition)),
+        maps=any(is_distributed(state) for _, state in states_of(definition)),
         key=pipeline.kms_key_id,
         delete=delete,
     )

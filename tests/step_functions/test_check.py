@@ -50,6 +50,29 @@ ACCEPTED: list[tuple[str, Step]] = [
     ("docs: a place from the context", mapped(S3Items("$$.Execution.Input.bucket", "$.key", input_type="CSV"))),
     ("docs: an intrinsic function", mapped(S3Items("b", "States.Format('{}.csv', $.date)", input_type="CSV"))),
     ("docs: a status code of an HTTP task", PipelineStep("s", FUNCTION, retry_on=["States.Http.StatusCode.429"])),
+    (
+        "docs, input-output-itemselector: the item, its number, and what flows in",
+        mapped(
+            "$.p", item_selector={"i.$": "$$.Map.Item.Index", "of": {"v.$": "$$.Map.Item.Value.id", "d.$": "$.date"}}
+        ),
+    ),
+    (
+        "docs, input-output-itembatcher: what all batches share",
+        mapped("$.p", batch_size=9, batch_input={"date.$": "$.date", "unit": "MICU"}),
+    ),
+    ("docs, input-output-itemreader: an inventory", mapped(S3Items("b", "manifest.json", input_type="MANIFEST"))),
+    ("docs, input-output-itemreader: JSON Lines", mapped(S3Items("b", "rows.jsonl"))),
+    ("docs, input-output-itemreader: Parquet", mapped(S3Items("b", "part-0.parquet"))),
+    (
+        "docs, input-output-itemreader: headers given, another delimiter",
+        mapped(S3Items("b", "k.csv", csv_headers=["id"], csv_delimiter="TAB")),
+    ),
+    ("docs, input-output-itemreader: an array in an object", mapped(S3Items("b", "k.json", pointer="/ward/patients"))),
+    (
+        "AWS Compute Blog, S3 prefix: all rows below a prefix",
+        mapped(S3Items("b", prefix="raw/2024/", input_type="PARQUET")),
+    ),
+    ("docs, a map of the whole bucket", mapped(S3Items("b"))),
     ("spec: a nested ResultPath", caught(ResultPath="$.errors.first")),
     ("spec: a ResultPath in brackets", caught(ResultPath="$['the error']")),
     ("spec: a JSONata catcher's Output", caught(Output="{% $states.errorOutput %}")),
@@ -76,6 +99,7 @@ ACCEPTED: list[tuple[str, Step]] = [
     ("api: an item", task("dynamodb:putItem", {"TableName": "t", "Item": {"id": {"S.$": "$.id"}}})),
     ("docs: an object as the message", task("sqs:sendMessage", {"QueueUrl": "u", "MessageBody": {"a": 1}})),
     ("docs: an object as an event's detail", task("events:putEvents", {"Entries": [{"Detail": {"a": 1}}]})),
+    ("docs, connect-lambda: all that flows in", task("lambda:invoke", {"FunctionName": "f", "Payload.$": "$"})),
     ("docs: a nested execution", task("states:startExecution.sync:2", {"StateMachineArn": "a", "Input": {"k": 1}})),
     (
         "docs: the SDK's name of a service",
@@ -102,6 +126,16 @@ ACCEPTED: list[tuple[str, Step]] = [
     ),
     ("docs: a job of a cluster", task("eks:runJob.sync", {"ClusterName": "c", "Job": {"kind": "Job"}})),
     ("docs: a function in another account", PipelineStep("s", FUNCTION.replace("123456789012", "210987654321"))),
+]
+
+# Accepted by AWS, and named all the same: https://docs.aws.amazon.com/step-functions/latest/dg/input-output-inputpath-params.html
+# says that `Parameters` replace what flows in.
+NOTED: list[tuple[str, Step]] = [
+    ("docs: one path among the parameters", function({"x.$": "$.x", "date": "a"}, pass_input=True)),
+    ("docs: a path deep inside", function({"a": [{"x.$": "$$.Execution.Input.x"}]}, pass_input=True)),
+    ("docs: a path for the function's name", task("lambda:invoke", {"FunctionName.$": "$.f", "Payload": {"x": 1}})),
+    ("docs: a path in a payload", task("lambda:invoke", {"FunctionName": "f", "Payload": {"x.$": "$.x"}})),
+    ("docs: a path in a map's step", MapStep("m", [PipelineStep("s", FUNCTION, {"x.$": "$.x"})], "$")),
 ]
 
 REFUSED: list[tuple[str, Step, str]] = [
@@ -164,6 +198,20 @@ REFUSED: list[tuple[str, Step, str]] = [
         ),
         "JSONata",
     ),
+    ("docs: a template's path", mapped("$.p", item_selector={"x.$": "id"}), "item_selector.x.$"),
+    ("docs: both spellings in a template", mapped("$.p", item_selector={"x.$": "$.x", "x": 1}), "beside"),
+    ("docs: BatchInput belongs to batches", mapped("$.p", batch_input={"a": 1}), "batch_size"),
+    ("docs: a limit of a batch's input", mapped("$.p", batch_size=2, batch_input={"a": "x" * 300_000}), "262,144"),
+    (
+        "ours: a template of JSONata has no functions of JSONPath",
+        MapStep("m", [PipelineStep("s", FUNCTION, {"d": 1})], "$.p", item_selector={"x.$": "States.UUID()"}),
+        "JSONata",
+    ),
+    ("docs: an inventory has a key", mapped(S3Items("b", prefix="p/", input_type="MANIFEST")), "manifest's own key"),
+    ("docs: headers of what is no CSV", mapped(S3Items("b", "k.json", csv_headers=["id"])), "'CSV'"),
+    ("docs: a delimiter of what is no CSV", mapped(S3Items("b", "k.jsonl", csv_delimiter="TAB")), "'CSV'"),
+    ("docs: a pointer into what is no JSON", mapped(S3Items("b", "k.csv", pointer="/a")), "'JSON'"),
+    ("docs: a pointer begins with a slash", mapped(S3Items("b", "k.json", pointer="a")), "JSON Pointer"),
     ("docs: no such function", mapped(S3Items("b", "States.Join($.k)", input_type="CSV")), "intrinsic"),
 ]
 
@@ -172,6 +220,15 @@ REFUSED: list[tuple[str, Step, str]] = [
 def test_what_aws_takes_is_taken(source: str, step: Step) -> None:
     assert source
     assert pipeline(step).check() == []
+    assert pipeline(step).definition_json()
+
+
+@pytest.mark.parametrize(("source", "step"), NOTED, ids=[source for source, _ in NOTED])
+def test_what_aws_takes_and_may_not_be_meant_is_named(source: str, step: Step) -> None:
+    assert source
+    (note,) = pipeline(step).check()
+    assert "step 's'" in note
+    assert "pass_input=False" in note
     assert pipeline(step).definition_json()
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from clinops_prefect.testing.step_functions_emulator import Emulator
 
-# 100 in `make e2e-full`'s environment; each round is a deployment, and every tenth a run.
-ROUNDS = int(os.environ.get("CLINOPS_RIVAL_ROUNDS", "25"))
+# 100 in `make e2e-full`. Each round is a deployment, and every fifth a run.
+ROUNDS = int(os.environ.get("CLINOPS_RIVAL_ROUNDS", "6"))
 
 RIVAL = """
 import json, sys
@@ -21,7 +21,7 @@ versions, outputs = [], []
 for number in range(int(rounds)):
     pipeline = StepFunctionsPipeline(machine, role)
     pipeline.add_step(PipelineStep("A", function, {"who": me}))
-    if number % 10 == 0:
+    if number % 5 == 0:
         outputs.append(pipeline.run({"round": number}))
     else:
         versions.append(pipeline.deploy(publish=True))
@@ -29,7 +29,7 @@ print(json.dumps({"definition": pipeline.definition(), "versions": versions, "ou
 """
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_each_process_gets_versions_and_outputs_of_its_own(aws: Emulator, name: str) -> None:
     function = f"arn:aws:lambda:{aws.region}:{aws.account}:function:count"
     rivals = [
@@ -49,4 +49,5 @@ def test_each_process_gets_versions_and_outputs_of_its_own(aws: Emulator, name: 
             for version in set(report["versions"])
         }
         assert published == {json.dumps(report["definition"])}
+        assert len(report["versions"]) + len(report["outputs"]) == ROUNDS
         assert {output["who"] for output in report["outputs"]} == {me}

@@ -112,8 +112,14 @@ def merge_notes(steps: Sequence[Step]) -> list[str]:
         f"step {short(step.name)}: because of its keys that end in '.$', neither what flows in nor the execution's "
         "input is merged into its parameters; pass_input=False says that you mean it"
         for step in _tasks(steps)
-        if step.pass_input and has_own_paths(step) and (kind_of(step.resource) in ("lambda", "activity"))
+        if step.pass_input and has_own_paths(step) and _would_merge(step)
     ]
+
+
+def _would_merge(step: PipelineStep) -> bool:
+    """Whether the step's parameters would be merged but for its own paths; one path for all of the input is meant."""
+    field = free_form_field(action_of(step.resource))
+    return kind_of(step.resource) in ("lambda", "activity") or bool(field and f"{field}.$" not in step.parameters)
 
 
 def _tasks(steps: Sequence[Step]) -> list[PipelineStep]:

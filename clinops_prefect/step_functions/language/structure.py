@@ -70,13 +70,14 @@ def states_of(machine: Any, *, with_children: bool = True) -> Iterator[State]:
         if not isinstance(state, dict):
             continue
         yield name, state
-        for _, inner in _inner_machines(state):
-            if with_children or not is_distributed(inner):
+        if with_children or not is_distributed(state):
+            for _, inner in _inner_machines(state):
                 yield from states_of(inner, with_children=with_children)
 
 
-def is_distributed(processor: Any) -> bool:
-    """Whether a map's processor runs in child executions."""
+def is_distributed(state: dict[str, Any]) -> bool:
+    """Whether a state is a Distributed Map, whose children are executions."""
+    processor = state.get("ItemProcessor")
     config = processor.get("ProcessorConfig") if isinstance(processor, dict) else None
     return isinstance(config, dict) and config.get("Mode") == "DISTRIBUTED"
 
@@ -117,7 +118,7 @@ def _of_machine(machine: Any, where: str) -> Iterator[str]:
             for field, inner in _inner_machines(state):
                 yield from _of_machine(inner, f"{what}: {field}")
     # Targets that are wrong already would be named twice, as states that nothing leads to.
-    if not wrong and start in states:
+    if not wrong and isinstance(start, str) and start in states:
         yield from _of_reach(states, start, where)
 
 
@@ -136,8 +137,9 @@ def _of_state(state: dict[str, Any], scope: set[str]) -> Iterator[str]:
         yield "it has both Next and End" if ends else "it has neither Next nor End"
     if kind not in _GOING_ON and (follows or "End" in state):
         yield f"a {kind} state may have no {'Next' if follows else 'End'}"
-    if kind == "Task" and "${" in str(state.get("Resource")):
-        yield f"its Resource has the placeholder {state['Resource']!r}: put the ARN there"
+    if kind == "Task" and not str(state.get("Resource", "")).startswith("arn:"):
+        hint = ": put the ARN where the placeholder is" if "${" in str(state.get("Resource")) else ""
+        yield f"its Resource is {state.get('Resource')!r}, and must be an ARN{hint}"
     if kind == "Choice" and not (isinstance(state.get("Choices"), list) and state["Choices"]):
         yield "it has no Choices"
     if kind == "Parallel" and not (isinstance(state.get("Branches"), list) and state["Branches"]):

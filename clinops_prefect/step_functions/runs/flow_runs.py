@@ -35,17 +35,26 @@ def run_ids() -> tuple[UUID | None, UUID | None]:
     return (task.task_run.flow_run_id if task else None) or flow_run_id, task.task_run.id if task else None
 
 
-@lru_cache(maxsize=1024)
 def lasting_name(flow_run_id: UUID) -> str:
     """A name of the flow run that it has in every attempt, of its own or of the flows that call it.
 
     Raises:
         InvalidExecutionError: A task calls the flow, so that it has no place which a repeated task would find again.
     """
-    places, root = [], flow_run_id
+    return _place(flow_run_id)[0]
+
+
+def is_repeated(flow_run_id: UUID) -> bool:
+    """Whether the flow run, or one that calls it, had an attempt before this process looked at it first."""
+    return _place(flow_run_id)[1]
+
+
+@lru_cache(maxsize=1024)
+def _place(flow_run_id: UUID) -> tuple[str, bool]:
+    places, root, repeated = [], flow_run_id, False
     with get_client(sync_client=True) as client:
         for run, caller in _callers(client, flow_run_id):
-            root = run.id
+            root, repeated = run.id, repeated or run.run_count > 1
             if caller is not None:
                 # Prefect counts the calls that a flow makes, and draws a random key for one that a task makes.
                 if not str(caller.dynamic_key).isdecimal():
@@ -54,7 +63,8 @@ def lasting_name(flow_run_id: UUID) -> str:
                         "give it an execution_name, such as f'{date}-{patient}', or call the flow from a flow"
                     )
                 places.append(f"{caller.task_key} {caller.dynamic_key}")
-    return f"{root}-{hashlib.sha256('/'.join(places).encode()).hexdigest()[:12]}" if places else str(root)
+    suffix = f"-{hashlib.sha256('/'.join(places).encode()).hexdigest()[:12]}" if places else ""
+    return f"{root}{suffix}", repeated
 
 
 def is_cancelled(flow_run_id: UUID) -> bool:

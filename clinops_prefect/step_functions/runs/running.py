@@ -10,6 +10,7 @@ from contextvars import ContextVar, copy_context
 from typing import Any, ParamSpec, TypeVar
 from uuid import uuid4
 
+from clinops_prefect.step_functions.language.data import default_name
 from clinops_prefect.step_functions.runs.cancellation import announce
 from clinops_prefect.step_functions.runs.progress import Interrupted, observed
 from clinops_prefect.step_functions.runs.runnable import RunnablePipeline
@@ -30,7 +31,7 @@ def start(pipeline: RunnablePipeline, input_data: Any, execution_name: str, *, d
     """
     pipeline.refuse_express()
     text = executions.encode_input(input_data)
-    name = execution_name or str(uuid4())
+    name = execution_name or default_name(pipeline.name, str(uuid4()))
     executions.check_name(name)
     machine = pipeline.deploy(publish=True) if deploy else pipeline.started_arn
     # Before it starts, so that a process that is killed in between leaves no execution that nobody knows of.

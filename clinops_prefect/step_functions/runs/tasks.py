@@ -14,9 +14,11 @@ from prefect.futures import PrefectFutureList
 from prefect.utilities.callables import expand_mapping_parameters, get_call_parameters
 
 from clinops_prefect.errors import InvalidExecutionError, ServiceUnavailableError
+from clinops_prefect.step_functions.language.data import default_name
 from clinops_prefect.step_functions.runs import running
-from clinops_prefect.step_functions.runs.flow_runs import lasting_name, run_ids
+from clinops_prefect.step_functions.runs.flow_runs import is_repeated, lasting_name, run_ids
 from clinops_prefect.step_functions.runs.runnable import SLUG, RunnablePipeline
+from clinops_prefect.step_functions.service import executions
 
 _COUNTER = "clinops_prefect.step_functions"
 _counter_lock = threading.Lock()
@@ -77,18 +79,25 @@ class PipelineTask(Task[Any, Any]):
         return changed
 
 
-def _name(execution_name: str, call: int | None) -> str:
+def _name(pipeline: RunnablePipeline, execution_name: str, call: int | None) -> str:
     flow_run_id, task_run_id = run_ids()
     if execution_name or task_run_id is None:
         return execution_name
     if flow_run_id is None:
-        return f"prefect-{task_run_id}"
+        return default_name(pipeline.name, str(task_run_id))
     if call is None:
         raise InvalidExecutionError(
             "a pipeline that another task calls has no place in the flow run, by which a repeated run would find its "
             "execution: give it an execution_name, such as f'{flow_run.id}-{patient}'"
         )
-    return f"prefect-{lasting_name(flow_run_id)}-{call}"
+    unique = f"{lasting_name(flow_run_id)}-{call}"
+    # An earlier version of this package, which began all names like this, may have started the execution.
+    former = f"prefect-{unique}"
+    if is_repeated(flow_run_id):
+        arn = executions.execution_arn(pipeline.started_arn, former)
+        if executions.exists(pipeline.client(), arn):
+            return former
+    return default_name(pipeline.name, unique)
 
 
 def _loaded(pipeline: RunnablePipeline | str) -> RunnablePipeline:
@@ -126,11 +135,11 @@ def _run(
 ) -> Any:
     """Run a pipeline on AWS Step Functions, and return its output.
 
-    In a flow run, the execution's name comes from the run's id and the place of the call in it. A run that is retried,
-    or killed and started again, so attaches to the execution that runs, returns the output of the one that succeeded,
-    or redrives the one that failed. It never starts a second. In a flow that another flow calls, the outer run's id
-    counts, and the place in it: Prefect gives a subflow a new id when its caller is retried. What `run_deployment`
-    starts is a run of its own.
+    In a flow run, the execution's name comes from the pipeline's name, the run's id and the place of the call in it. A
+    run that is retried, or killed and started again, so attaches to the execution that runs, returns the output of the
+    one that succeeded, or redrives the one that failed. It never starts a second. In a flow that another flow calls,
+    the outer run's id counts, and the place in it: Prefect gives a subflow a new id when its caller is retried. What
+    `run_deployment` starts is a run of its own.
 
     Args:
         pipeline: The pipeline, or the name of a saved one, such as `step-functions-pipeline/prod`.
@@ -143,8 +152,9 @@ def _run(
     Raises:
         ClinopsPrefectError: Whatever `StepFunctionsPipeline.run` raises.
     """
-    name = _name(execution_name or "", call)
-    return running.run(_loaded(pipeline), input_data, name, deploy=deploy, timeout=timeout)
+    loaded = _loaded(pipeline)
+    name = _name(loaded, execution_name or "", call)
+    return running.run(loaded, input_data, name, deploy=deploy, timeout=timeout)
 
 
 def _start(
@@ -173,7 +183,9 @@ def _start(
     Raises:
         ClinopsPrefectError: Whatever `StepFunctionsPipeline.deploy` and `execute` raise.
     """
-    execution_arn, _ = running.start(_loaded(pipeline), input_data, _name(execution_name or "", call), deploy=deploy)
+    loaded = _loaded(pipeline)
+    name = _name(loaded, execution_name or "", call)
+    execution_arn, _ = running.start(loaded, input_data, name, deploy=deploy)
     return execution_arn
 
 

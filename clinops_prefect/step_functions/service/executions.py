@@ -21,7 +21,7 @@ from clinops_prefect.errors import (
     InvalidExecutionError,
     StateMachineNotFoundError,
 )
-from clinops_prefect.step_functions.language.data import NAME_LENGTH, data_problems, name_problems
+from clinops_prefect.step_functions.language.data import NAME_LENGTH, data_problems, default_name, name_problems
 from clinops_prefect.step_functions.service.errors import code_of, translated
 from clinops_prefect.step_functions.service.history import ends_in_fail_state, failed_state
 from clinops_prefect.step_functions.service.map_runs import ITEMS_AT_MOST, failed_items
@@ -96,7 +96,7 @@ def start(client: "SFNClient", machine_arn: str, name: str, text: str) -> str:
         InvalidExecutionError: The name is taken by an execution that has ended or has another input.
     """
     # Random by default: names made of the clock collide when two start in one second.
-    chosen = name or str(uuid4())
+    chosen = name or default_name(machine_arn.split(":")[6], str(uuid4()))
     check_name(chosen)
     with translated(machine_arn):
         try:
@@ -111,6 +111,15 @@ def start(client: "SFNClient", machine_arn: str, name: str, text: str) -> str:
             raise InvalidExecutionError(
                 f"the name {name!r} is taken for 90 days by an execution that has ended or has another input", uri=arn
             ) from error
+
+
+def exists(client: "SFNClient", arn: str) -> bool:
+    """Whether there is, or was, an execution of this ARN."""
+    try:
+        describe(client, arn)
+    except ExecutionNotFoundError:
+        return False
+    return True
 
 
 def ensure(client: "SFNClient", machine_arn: str, name: str, text: str) -> tuple[str, Any]:

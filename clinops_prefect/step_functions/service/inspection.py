@@ -1,12 +1,12 @@
 """What AWS itself says of a definition and of a single state, before anything is deployed."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from clinops_prefect.errors import ArtifactDecodeError, InvalidPipelineError, OperationNotSupportedError
+from clinops_prefect.step_functions.language.structure import states_of
 from clinops_prefect.step_functions.service.errors import translated
 
 if TYPE_CHECKING:
@@ -62,17 +62,7 @@ def validate(client: "SFNClient", arn: str, definition: dict[str, Any], kind: An
 
 def state_of(definition: dict[str, Any], name: str) -> dict[str, Any] | None:
     """The state of a name, also in maps and in branches; None when there is none."""
-    return next((state for found, state in states_in(definition) if found == name), None)
-
-
-def states_in(definition: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """All states of a definition with their names, those in maps and in branches included."""
-    for name, state in definition.get("States", {}).items():
-        yield name, state
-        inner = [state.get("ItemProcessor"), state.get("Iterator"), *state.get("Branches", ())]
-        for each in inner:
-            if isinstance(each, dict):
-                yield from states_in(each)
+    return next((state for found, state in states_of(definition) if found == name), None)
 
 
 def test(

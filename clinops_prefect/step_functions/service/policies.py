@@ -92,9 +92,3 @@ def static(given: Any, field: str) -> str:
     """The value of a field that the definition fixes; empty, where a path or an expression computes it."""
     value = given.get(field, "") if isinstance(given, dict) else ""
     return value if isinstance(value, str) and not value.startswith(("{%", "$", "States.")) else ""
-
-
-def is_distributed(state: dict[str, Any]) -> bool:
-    """Whether a state is a Distributed Map, whose children are executions."""
-    processor = state.get("ItemProcessor", {})
-    return state.get("Type") == "Map" and processor.get("ProcessorConfig", {}).get("Mode") == "DISTRIBUTED"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from clinops_prefect.step_functions.language.states_language import action_of, kind_of
-from clinops_prefect.step_functions.service.inspection import states_in
-from clinops_prefect.step_functions.service.policies import Grant, Place, is_distributed, key_grant, static
+from clinops_prefect.step_functions.language.structure import is_distributed, states_of
+from clinops_prefect.step_functions.service.policies import Grant, Place, key_grant, static
 from clinops_prefect.step_functions.service.requests import iam_prefix
 
 # Of an optimized integration: the field that names what is acted on, and its ARN where it is a name.
@@ -79,7 +79,7 @@ def role_grants(
     """
     grants: list[Grant] = []
     notes: list[str] = []
-    for name, state in states_in(definition):
+    for name, state in states_of(definition):
         if state.get("Type") == "Map":
             grants += _of_map(state, place, name, notes)
         elif state.get("Type") == "Task":

@@ -89,13 +89,13 @@ def test_killed_while_it_polls_then_started_again(
         eventually(lambda: running(executions(machine)))
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
-    assert executions(machine) == {f"prefect-{run}-0": "RUNNING"}
+    assert executions(machine) == {f"{machine}-{run}-0": "RUNNING"}
     prefect.set_flow_run_state(run, Scheduled(), force=True)
     with by_hand(run, environment, tmp_path / "second.log"):
         eventually(report.exists)
         eventually(lambda: prefect.read_flow_run(run).state.is_final())
     assert json.loads(report.read_text())["output"] == {"seconds": 40}
-    assert executions(machine) == {f"prefect-{run}-0": "SUCCEEDED"}
+    assert executions(machine) == {f"{machine}-{run}-0": "SUCCEEDED"}
 
 
 def test_killed_after_it_succeeded_then_started_again(
@@ -120,7 +120,7 @@ def test_killed_after_it_succeeded_then_started_again(
     lines = [json.loads(line) for line in report.read_text().splitlines()]
     assert lines[0]["output"] == lines[1]["output"] == {"seconds": 0}
     assert lines[0]["pid"] != lines[1]["pid"]
-    assert executions(machine) == {f"prefect-{run}-0": "SUCCEEDED"}
+    assert executions(machine) == {f"{machine}-{run}-0": "SUCCEEDED"}
 
 
 def test_eviction_leaves_the_execution_running(
@@ -136,8 +136,8 @@ def test_eviction_leaves_the_execution_running(
         eventually(lambda: running(executions(machine)))
         os.killpg(evicted.pid, signal.SIGTERM)
         evicted.wait(120)
-    assert executions(machine) == {f"prefect-{run}-0": "RUNNING"}
-    eventually(lambda: executions(machine) == {f"prefect-{run}-0": "SUCCEEDED"})
+    assert executions(machine) == {f"{machine}-{run}-0": "RUNNING"}
+    eventually(lambda: executions(machine) == {f"{machine}-{run}-0": "SUCCEEDED"})
 
 
 @pytest.mark.parametrize("name", ["direct", "nested"])
@@ -158,4 +158,4 @@ def test_the_hook_stops_what_a_process_that_is_gone_has_started(
     stop_executions_on_cancellation(getattr(flows_under_test, name), prefect.read_flow_run(run), Cancelling())
     ((execution, status),) = executions(machine).items()
     assert status == "ABORTED"
-    assert execution.startswith(f"prefect-{run}-")
+    assert execution.startswith(f"{machine}-{run}-")

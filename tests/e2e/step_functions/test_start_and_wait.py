@@ -54,7 +54,7 @@ def test_one_flow_starts_another_waits_for_all(
     pipeline.save(machine)
     saved = f"step-functions-pipeline/{machine}"
     run, arns = starts(saved, [{"k": k} for k in range(3)])
-    assert [arn.rpartition(":")[2] for arn in arns] == [f"prefect-{run}-{call}" for call in range(3)]
+    assert [arn.rpartition(":")[2] for arn in arns] == [f"{machine}-{run}-{call}" for call in range(3)]
     waiting, outputs = waits(saved, arns)
     assert outputs == [{"k": k, "n": 1} for k in range(3)]
     assert list(executions(machine).values()) == ["SUCCEEDED"] * 3
@@ -87,8 +87,8 @@ def test_a_repeated_run_finds_its_execution_and_redrives_one_that_failed(
     run, output, third = twice()
     assert output == {"k": 1, "gate": str(gate), "passed": True}
     assert errors[0].failed_state == "Gate"
-    assert third.endswith(f":prefect-{run}-2")
-    assert set(executions(machine)) == {f"prefect-{run}-{call}" for call in range(3)}
+    assert third.endswith(f":{machine}-{run}-2")
+    assert set(executions(machine)) == {f"{machine}-{run}-{call}" for call in range(3)}
 
 
 def test_cancelling_the_run_that_waits_stops_what_it_waits_for(
