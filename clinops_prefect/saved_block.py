@@ -159,6 +159,8 @@ def _ours(kind: type[SavedBlock], error: Exception, reference: str) -> ClinopsPr
     cause = error if isinstance(error, ValidationError) else error.__cause__
     if isinstance(cause, ValidationError):
         return kind._invalid(f"the block {reference} cannot be saved or loaded: {reasons(cause)}")
+    # Prefect raises a ValueError for each of these; only its words tell them apart. Without them, the error would not
+    # say what to do.
     if isinstance(error, ValueError) and "Unable to find block document" in str(error):
         return kind._invalid(
             f"there is no block {reference}: save it in the Prefect UI, or look for its name with `prefect block ls`"

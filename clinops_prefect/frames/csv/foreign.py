@@ -207,6 +207,7 @@ def _look_at_quotes(text: bytes, delimiter: str, options: Options) -> None:
         for _ in reader:
             pass
     except lines.Error as error:
+        # The csv module has one class of errors. Without this, a long cell would be called an open quotation mark.
         if "field limit" not in str(error):
             raise _UnclearError(
                 f"has a quotation mark that does not close, or text after one that does, near line {reader.line_num}"

@@ -127,11 +127,17 @@ class Selection:
 
 
 def _is_of_zones(error: Exception) -> bool:
-    """Whether an expression compares times with and without a zone; Arrow's message quotes them."""
+    """Whether an expression compares times with and without a zone.
+
+    Only Arrow's message says so. Without it, the error would not name the zones as the cause.
+    """
     return "timestamp[" in str(error) and "tz=" in str(error)
 
 
 def _unmatched(error: Exception) -> str:
-    """The field that an expression names and the schema lacks, out of Arrow's message; empty for other errors."""
+    """The field that an expression names and the schema lacks; empty for other errors.
+
+    Only Arrow's message says which. Without it, filters would read every field, and a misspelt one would not be named.
+    """
     _, found, rest = str(error).partition("No match for FieldRef.Name(")
     return rest.partition(") in ")[0] if found else ""
