@@ -23,11 +23,11 @@ _PACKAGE = "clinops-prefect"
 _EXTRAS = {"aws": "prefect_aws", "gcp": "prefect_gcp"}
 
 
-# Where the block types' pages in the Prefect UI point to.
+# Where the block types' pages in the Prefect UI point to. To be set here when the documentation has a home of its own;
+# nothing else in the package names an address of it.
 REPOSITORY = "https://github.com/chaitanyakasaraneni/clinops-prefect"
-# Prefect takes http(s) addresses only, so the logo cannot come along as data. Without a network the UI shows none.
-LOGO = f"{REPOSITORY}/raw/main/docs/logo.png"
 UI_GUIDE = f"{REPOSITORY}/blob/main/docs/guide-ui.md"
+STEP_FUNCTIONS_GUIDE = f"{REPOSITORY}/blob/main/docs/step-functions.md"
 
 
 class MissingPackageError(ImportError):

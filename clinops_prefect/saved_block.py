@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from prefect.exceptions import PrefectException
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from clinops_prefect.errors import AccessDeniedError, ClinopsPrefectError, InvalidStoreError, ServiceUnavailableError
 from clinops_prefect.fields import is_reading_saved, protections, reading_saved, reasons, without_unknown
+from clinops_prefect.forms import unwrapped
 from clinops_prefect.names import nearest
 
 # What Prefect puts among the fields of a block that it hydrates in another process.
@@ -17,6 +19,8 @@ from clinops_prefect.names import nearest
 # process stores could not be found again (tests/prefect/test_results.py).
 _PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
 _SLUG = "block_type_slug"
+# Whether our own `load` is under way, which says what is wrong itself.
+_loading: ContextVar[bool] = ContextVar("clinops_prefect_loading", default=False)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,9 +77,20 @@ class SavedBlock:
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
         """What Prefect makes a block of a saved document with."""
-        with reading_saved():
-            made: Self = super().model_validate(obj, **options)  # type: ignore[misc]
+        try:
+            with reading_saved():
+                made: Self = super().model_validate(obj, **options)  # type: ignore[misc]
+        except ValidationError as error:
+            if _loading.get():
+                raise  # `load` says which block it is
+            # Prefect's own `Block.load` would say only that something is invalid, and not what.
+            raise cls._invalid(f"a saved {cls.__name__} cannot be loaded: {reasons(error)}") from None
         return made
+
+    @classmethod
+    def get_description(cls) -> str | None:
+        """Prefect's, without the line breaks of the source."""
+        return unwrapped(super().get_description()) or None  # type: ignore[misc]
 
     def refuse_without_protection(self) -> None:
         """Raise for what must not be written, because a newer version's field that protects it is unknown here.
@@ -135,6 +150,7 @@ class SavedBlock:
     @classmethod
     @contextmanager
     def _translated(cls, name: str) -> Iterator[None]:
+        token = _loading.set(True)
         try:
             yield
         except (ClinopsPrefectError, ImportError, TypeError):
@@ -144,6 +160,8 @@ class SavedBlock:
             if ours is None:
                 raise
             raise ours from None
+        finally:
+            _loading.reset(token)
 
 
 def _ours(kind: type[SavedBlock], error: Exception, reference: str) -> ClinopsPrefectError | None:

@@ -21,8 +21,9 @@ from clinops_prefect.errors import (
     InvalidArtifactNameError,
     ServiceUnavailableError,
 )
+from clinops_prefect.forms import form_schema
 from clinops_prefect.names import PREFIX_PATTERN, check_name, check_prefix, join
-from clinops_prefect.registry import LOGO, UI_GUIDE
+from clinops_prefect.registry import UI_GUIDE
 from clinops_prefect.results.guard import check_result, noted_result, result_block
 from clinops_prefect.saved_block import SavedBlock
 from clinops_prefect.storage.backend import Backend, ObjectChangedError
@@ -40,7 +41,6 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
     # hide_input_in_errors: pydantic would quote the whole input, secrets included.
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    _logo_url = HttpUrl(LOGO)
     _documentation_url = HttpUrl(UI_GUIDE)
     # The field that may be given by position.
     _first_field: ClassVar[str] = "bucket"
@@ -77,20 +77,8 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Prefect's, for a form that reads well.
-
-        Prefect numbers the fields as they are declared, the inherited ones first, so the bucket would come after
-        `allow_pickle`. The UI would make a tab of the None that a field may be, and show what the class of the
-        formats says about itself instead of what the field does.
-        """
-        schema = super().model_json_schema(*args, **kwargs)
-        for name, declared in cls.model_fields.items():
-            field = schema["properties"][name]
-            if isinstance(declared.json_schema_extra, dict):
-                field |= declared.json_schema_extra
-            options = [option for option in field.pop("anyOf", ()) if option != {"type": "null"}]
-            options.sort(key=str)
-            field |= {"anyOf": options} if len(options) > 1 else dict(*options)
+        """Prefect's, for a form that reads well. The UI would show what the class of the formats says about itself."""
+        schema = form_schema(super().model_json_schema(*args, **kwargs), cls.model_fields)
         formats = schema["definitions"].pop("StorageFormat")["enum"]
         del schema["properties"]["format"]["$ref"]
         schema["properties"]["format"] |= {"title": "Format", "type": "string", "enum": formats}

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from clinops_prefect import registry
 from clinops_prefect.errors import InvalidStoreError
+from clinops_prefect.forms import URL_PATTERN
 from clinops_prefect.locations import shown
 from clinops_prefect.network.endpoints import check_endpoint
 from clinops_prefect.store import PipelineStore
@@ -30,8 +31,8 @@ class CloudPipelineStore(PipelineStore, abc.ABC):
     endpoint_url: str = Field(
         default="",
         title="Endpoint URL",
-        description="Another endpoint than the provider's own, such as MinIO's or an emulator's. Empty: the default.",
-        json_schema_extra={"position": 7, "pattern": "^(https?://[^@/ ]+(/.*)?)?$"},
+        description="Another endpoint than the provider's own. Empty: the default.",
+        json_schema_extra={"position": 7, "pattern": URL_PATTERN},
     )
     allow_http: bool = Field(
         default=False,

@@ -3,9 +3,13 @@
 import functools
 
 from prefect_gcp import GcpCredentials
-from pydantic import Field
+from pydantic import Field, HttpUrl
 
 from clinops_prefect.blocks.cloud import CloudPipelineStore
+from clinops_prefect.errors import InvalidStoreError
+from clinops_prefect.forms import URL_PATTERN
+from clinops_prefect.locations import shown
+from clinops_prefect.network.endpoints import is_url
 from clinops_prefect.storage.backend import Backend
 from clinops_prefect.storage.gcs.backend import GCSBackend
 from clinops_prefect.storage.gcs.connections import gcs_client
@@ -30,35 +34,47 @@ class GCSPipelineStore(CloudPipelineStore):
     Example:
         Load a saved store and pass a frame on:
         ```python
+        import pandas as pd
+
         from clinops_prefect import GCSPipelineStore
 
         store = GCSPipelineStore.load("BLOCK_NAME")
-        uri = store.upload(windows_df, "features/windows_2024_01")
-        windows_df = store.download("features/windows_2024_01")
+        windows = pd.DataFrame({"stay_id": [1, 2], "heart_rate": [84.0, 91.5]})
+        uri = store.upload(windows, "features/windows_2024_01")
+        windows = store.download("features/windows_2024_01")
         ```
     """
 
     _block_type_name = "GCS Pipeline Store"
     _block_type_slug = "gcs-pipeline-store"
+    # What Prefect shows for the same service.
+    _logo_url = HttpUrl(str(GcpCredentials._logo_url))
 
     bucket: str = Field(
         kw_only=False,
         description="The name of the bucket, without gs://. It must exist.",
         json_schema_extra={"position": 0, "pattern": "^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$"},
     )
+    endpoint_url: str = Field(
+        default="",
+        title="Endpoint URL",
+        description="Another endpoint than Google's own, such as a private one or an emulator's. Empty: Google's.",
+        json_schema_extra={"position": 7, "pattern": URL_PATTERN},
+    )
     project: str = Field(
         default="",
         description="A Google Cloud project. Empty: as the credentials say.",
-        json_schema_extra={"position": 3},
+        json_schema_extra={"position": 3, "pattern": "^([a-z][a-z0-9.:-]*[a-z0-9])?$"},
     )
     credentials_path: str = Field(
         default="",
+        title="Credentials file",
         description="The path of a credentials JSON file. Empty: application default credentials.",
         json_schema_extra={"position": 4},
     )
     credentials: GcpCredentials | None = Field(
         default=None,
-        title="Credentials",
+        title="GCP credentials",
         repr=False,
         description="A GCP credentials block. Empty: the file, or application default credentials.",
         json_schema_extra={"position": 5},
@@ -78,6 +94,14 @@ class GCSPipelineStore(CloudPipelineStore):
             "pattern": "^(projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+)?$",
         },
     )
+
+    def _check_endpoint(self, endpoint_url: str) -> None:
+        # boto3 refuses these itself; Google's client would look for a bucket on no host.
+        if endpoint_url and not is_url(endpoint_url):
+            raise InvalidStoreError(
+                f"endpoint_url must be an address such as https://storage.example.org, not {shown(endpoint_url)}"
+            )
+        super()._check_endpoint(endpoint_url)
 
     @classmethod
     def _backend_type(cls) -> type[Backend]:

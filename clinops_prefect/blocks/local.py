@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
 
-from pydantic import Field
+from prefect.filesystems import LocalFileSystem
+from pydantic import Field, HttpUrl
 
 from clinops_prefect.errors import InvalidStoreError
 from clinops_prefect.locations import shown
@@ -36,16 +37,21 @@ class LocalPipelineStore(PipelineStore):
     Example:
         Load a saved store and pass a frame on:
         ```python
+        import pandas as pd
+
         from clinops_prefect import LocalPipelineStore
 
         store = LocalPipelineStore.load("BLOCK_NAME")
-        store.upload(windows_df, "features/windows_2024_01")
-        windows_df = store.download("features/windows_2024_01")
+        windows = pd.DataFrame({"stay_id": [1, 2], "heart_rate": [84.0, 91.5]})
+        uri = store.upload(windows, "features/windows_2024_01")
+        windows = store.download("features/windows_2024_01")
         ```
     """
 
     _block_type_name = "Local Pipeline Store"
     _block_type_slug = "local-pipeline-store"
+    # What Prefect shows for the same service.
+    _logo_url = HttpUrl(str(LocalFileSystem._logo_url))
     _first_field: ClassVar[str] = "directory"
 
     directory: str = Field(

@@ -4,11 +4,13 @@ import functools
 import re
 from typing import Literal
 
-from pydantic import Field
+from prefect_aws import AwsCredentials
+from pydantic import Field, HttpUrl
 
 from clinops_prefect.aws.clients import AwsLogin, aws_client
 from clinops_prefect.blocks.cloud import CloudPipelineStore
 from clinops_prefect.errors import InvalidStoreError
+from clinops_prefect.forms import REGION_PATTERN, URL_PATTERN
 from clinops_prefect.storage.backend import Backend
 from clinops_prefect.storage.s3.backend import S3Backend
 
@@ -46,16 +48,21 @@ class S3PipelineStore(CloudPipelineStore):
     Example:
         Load a saved store and pass a frame on:
         ```python
+        import pandas as pd
+
         from clinops_prefect import S3PipelineStore
 
         store = S3PipelineStore.load("BLOCK_NAME")
-        uri = store.upload(windows_df, "features/windows_2024_01")
-        windows_df = store.download("features/windows_2024_01")
+        windows = pd.DataFrame({"stay_id": [1, 2], "heart_rate": [84.0, 91.5]})
+        uri = store.upload(windows, "features/windows_2024_01")
+        windows = store.download("features/windows_2024_01")
         ```
     """
 
     _block_type_name = "S3 Pipeline Store"
     _block_type_slug = "s3-pipeline-store"
+    # What Prefect shows for the same service.
+    _logo_url = HttpUrl(str(AwsCredentials._logo_url))
 
     bucket: str = Field(
         kw_only=False,
@@ -65,18 +72,26 @@ class S3PipelineStore(CloudPipelineStore):
             "pattern": f"^([A-Za-z0-9][A-Za-z0-9._-]{{1,253}}[A-Za-z0-9]|{_ACCESS_POINT})$",
         },
     )
+    endpoint_url: str = Field(
+        default="",
+        title="Endpoint URL",
+        description="Another endpoint than AWS's own, such as MinIO's. Empty: as the environment says.",
+        json_schema_extra={"position": 7, "pattern": URL_PATTERN},
+    )
     region: str = Field(
         default="",
         description="An AWS region, such as us-east-1. Empty: as the credentials or the environment says.",
-        json_schema_extra={"position": 3, "pattern": "^([a-z0-9-]+)?$"},
+        json_schema_extra={"position": 3, "pattern": REGION_PATTERN},
     )
     profile: str = Field(
         default="",
+        title="AWS profile",
         description="A named AWS profile. Empty: the default credential chain.",
         json_schema_extra={"position": 4},
     )
     credentials: AwsLogin | None = Field(
         default=None,
+        title="AWS credentials",
         repr=False,  # AwsCredentials shows its session token
         description="An AWS or MinIO credentials block. Empty: the profile, or the default credential chain.",
         json_schema_extra={"position": 5},

@@ -42,6 +42,12 @@ def check_endpoint(endpoint_url: str, *, allow_http: bool, verified: bool = True
         )
 
 
+def is_url(endpoint_url: str) -> bool:
+    """Whether a client can speak to it: a host, and how."""
+    parts = urlsplit(endpoint_url)
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
 def is_loopback(endpoint_url: str) -> bool:
     """Whether the endpoint is on this machine."""
     host = urlsplit(endpoint_url).hostname or ""

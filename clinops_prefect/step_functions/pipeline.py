@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from prefect_aws import AwsCredentials
 from pydantic import ConfigDict, HttpUrl
 
 from clinops_prefect.asynchronous import asynchronous, asynchronous_iterator
 from clinops_prefect.aws.clients import aws_client
 from clinops_prefect.errors import InvalidExecutionError, InvalidPipelineError
-from clinops_prefect.registry import LOGO, UI_GUIDE
+from clinops_prefect.registry import STEP_FUNCTIONS_GUIDE
 from clinops_prefect.saved_block import OfInstances
 from clinops_prefect.step_functions.runs import running
 from clinops_prefect.step_functions.runs.cancellation import announce
@@ -81,8 +82,9 @@ class StepFunctionsPipeline(StateMachine):
 
     _block_type_name: ClassVar[str | None] = "Step Functions Pipeline"
     _block_type_slug: ClassVar[str | None] = SLUG
-    _logo_url: ClassVar[HttpUrl | None] = HttpUrl(LOGO)
-    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl(UI_GUIDE)
+    # What Prefect shows for AWS.
+    _logo_url: ClassVar[HttpUrl | None] = HttpUrl(str(AwsCredentials._logo_url))
+    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl(STEP_FUNCTIONS_GUIDE)
 
     @property
     def state_machine_arn(self) -> str:

@@ -5,16 +5,11 @@ import json
 import re
 from abc import ABC
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
-
-from prefect.blocks.abstract import JobBlock
-from prefect_aws import AwsCredentials
-from pydantic import Field
+from typing import Any, Self
 
 from clinops_prefect.errors import InvalidPipelineError
 from clinops_prefect.fields import protections
 from clinops_prefect.network.endpoints import check_endpoint
-from clinops_prefect.saved_block import SavedBlock
 from clinops_prefect.step_functions.language.check import (
     DEFINITION_BYTES,
     account_problems,
@@ -25,21 +20,20 @@ from clinops_prefect.step_functions.language.check import (
 from clinops_prefect.step_functions.language.data import json_problems, name_problems
 from clinops_prefect.step_functions.language.diagram import Diagram
 from clinops_prefect.step_functions.language.machine_settings import (
-    ALIAS,
-    KMS_KEY,
     alias_problems,
     key_problems,
     logging_problems,
     tag_problems,
 )
 from clinops_prefect.step_functions.language.states_language import states_language
-from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep, Step, refuse_unknown
+from clinops_prefect.step_functions.language.steps import Handler, PipelineStep, Step, refuse_unknown
 from clinops_prefect.step_functions.language.structure import (
     read_definition,
     resources_of,
     states_of,
     structure_problems,
 )
+from clinops_prefect.step_functions.machine_fields import MachineFields
 from clinops_prefect.step_functions.service.requests import request_problems
 
 # Of one state machine: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
@@ -52,65 +46,8 @@ def _refuse(problems: list[str]) -> None:
         raise InvalidPipelineError("AWS would refuse this pipeline:\n- " + "\n- ".join(problems), problems=problems)
 
 
-class StateMachine(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
+class StateMachine(MachineFields, ABC):
     """A state machine of steps that run one after the other; `StepFunctionsPipeline` deploys and runs it."""
-
-    name: str = Field(description="The state machine's name.")
-    role_arn: str = Field(description="The ARN of the role that Step Functions assumes.")
-    region: str = Field(default="", description="The AWS region; empty, as the environment says.")
-    steps: list[PipelineStep | MapStep] = Field(default_factory=list, description="The steps, in order.")
-    handlers: list[Handler] = Field(
-        default_factory=list, description="Steps off the chain, which run when a step's catch leads to them."
-    )
-    comment: str = Field(default="", description="The machine's comment.")
-    profile: str = Field(default="", description="A named AWS profile; empty, the default credential chain.")
-    credentials: AwsCredentials | None = Field(
-        default=None,
-        repr=False,  # it shows its session token
-        description="AWS credentials, instead of a profile.",
-    )
-    endpoint_url: str = Field(
-        default="", description="Another endpoint than AWS's own; empty, as the environment says."
-    )
-    timeout_seconds: int = Field(default=0, description="How long one execution may take, in seconds; 0, a year.")
-    type: Literal["STANDARD", "EXPRESS"] = Field(default="STANDARD", description="What kind of state machine it is.")
-    tags: dict[str, str] = Field(default_factory=dict, description="Tags of the state machine.")
-    logging_configuration: dict[str, Any] = Field(
-        default_factory=dict, description="What AWS logs, as in CreateStateMachine; empty, left as it is."
-    )
-    tracing_configuration: dict[str, Any] = Field(
-        default_factory=dict, description="Whether AWS X-Ray traces, as in CreateStateMachine; empty, left as it is."
-    )
-    kms_key_id: str = Field(
-        default="",
-        title="KMS key",
-        description="A KMS key (id, ARN or alias) to encrypt the definition and what flows with; empty, left as it is.",
-        json_schema_extra={"pattern": f"^({KMS_KEY})?$"},
-    )
-    alias: str = Field(
-        default="",
-        description="An alias: each deployment moves it to the new version, and executions start through it.",
-        json_schema_extra={"pattern": f"^({ALIAS})?$"},
-    )
-    allow_http: bool = Field(
-        default=False,
-        title="Allow HTTP",
-        description="Whether an http:// endpoint outside this machine is acceptable. Data travels unencrypted then.",
-    )
-    keep_versions: int = Field(
-        default=100,
-        description="How many of the newest published versions stay; those with an alias stay too, older ones are "
-        "deleted. 0 keeps all, and AWS takes 1,000 of them.",
-    )
-    own_definition: dict[str, Any] = Field(
-        default_factory=dict,
-        description="A definition of your own in the Amazon States Language, instead of steps.",
-    )
-    show_cause: bool = Field(
-        default=False, description="Show the cause of a failure, which your functions write, in messages and logs."
-    )
-
-    _invalid: ClassVar[Any] = InvalidPipelineError
 
     def __new__(cls, *_args: Any, **data: Any) -> Self:
         # Block's own __new__ takes keywords only.
