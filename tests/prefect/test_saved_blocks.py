@@ -94,6 +94,14 @@ def test_a_bad_value_in_a_saved_block_names_the_field(local: Saved, server: Pref
         open_store(local.reference)
 
 
+def test_prefect_s_own_way_to_load_a_block_says_what_is_wrong_too(local: Saved, server: PrefectServer) -> None:
+    """`Block.load`, with which Prefect loads a result storage, would only say that something is."""
+    change(server, local.store, prefix="/clinops")
+    with pytest.raises(InvalidStoreError, match=r"LocalPipelineStore.*prefix") as refused:
+        Block.load(local.reference, _sync=True)
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("kind", "error"), [(S3PipelineStore, InvalidStoreError), (StepFunctionsPipeline, InvalidPipelineError)]
 )
