@@ -54,7 +54,7 @@ class StateMachine(MachineFields, ABC):
         return super().__new__(cls, **data)
 
     def __init__(self, name: str = "", role_arn: str = "", /, **data: Any) -> None:
-        given = {"name": name, "role_arn": role_arn}
+        given: dict[str, Any] = {"name": name, "role_arn": role_arn}
         super().__init__(**{key: value for key, value in given.items() if value}, **data)
         check_endpoint(self.endpoint_url, allow_http=self.allow_http)
 
