@@ -1,0 +1,170 @@
+"""A stored Parquet file: its footer, its block checksums, and the ranges of it that were fetched."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clinops_prefect.frames.decoding import decoding_parquet
+from clinops_prefect.frames.parquet import checksums, column_chunks, int96
+from clinops_prefect.frames.parquet.partial_file import PartialFile, Range, joined_ranges
+
+# A connection on a real network carries some 80 MB/s: large parts make the last one late, small ones cost requests.
+PART_BYTES = 4 << 20
+
+# Gets `(start, end)` ranges of the file, all at once; hands each to a function, in the thread that got it.
+Fetch = Callable[[Sequence[Range], Callable[[int, bytes], None]], "list[Future[None]]"]
+
+
+class StoredFile:
+    """A Parquet file that is somewhere else; the arguments are those of `ParquetReader`.
+
+    Attributes:
+        metadata: What the footer says.
+        schema: The file's schema.
+        int96: The fields that are stored as INT96, if the file is another program's.
+    """
+
+    def __init__(self, fetch: Fetch, tail: bytes, size: int, where: str, *, footer_only: bool = False) -> None:
+        self._fetch = fetch
+        self._where = where
+        self._size = size
+        footer = checksums.footer_start(tail, size, where)
+        start = size - len(tail)
+        wanted = max(0, footer - (checksums.TRAILER_BYTES if footer_only else checksums.most_bytes(size)))
+        if wanted < start:
+            missing: list[bytes] = []
+            wait(fetch([(wanted, start)], lambda _, data: missing.append(data)))
+            tail, start = missing[0] + tail, wanted
+        self._tail, self._tail_start, self._footer = tail, start, footer
+        self._checksums = checksums.read_checksums(tail, start, footer, where)
+        self._file = PartialFile(size)
+        self._file.add(start, tail)
+        with self.decoding():
+            # Of the footer alone: pyarrow would read the last 64 KiB of the file to find it.
+            self.metadata = pq.read_metadata(pa.BufferReader(memoryview(tail)[footer - start :]))
+            self._parquet = self.with_unit(pa.PythonFile(self._file, mode="r"), (), "us")
+            self.schema: pa.Schema = self._parquet.schema_arrow
+        if self._checksums is None and checksums.CHECKSUMS_KEY in (self.schema.metadata or {}):
+            raise checksums.damaged(where)
+        self.int96: list[str] = []
+        self._fine: list[str] = []
+
+    @property
+    def footer(self) -> memoryview:
+        """The bytes of the footer."""
+        return memoryview(self._tail)[self._footer - self._tail_start :]
+
+    def set_fine(self, fields: list[str]) -> None:
+        """Read these of the INT96 fields in nanoseconds."""
+        self._fine = fields
+        with self.decoding():
+            self.schema = self.opened(pa.PythonFile(self._file, mode="r")).schema_arrow
+
+    @contextmanager
+    def fetched(self, found: Sequence[column_chunks.ColumnChunk]) -> Iterator[None]:
+        """Fetch these column chunks, and keep them as long as the context lasts."""
+        ranges = self._wanted(found)
+        try:
+            wait(self._fetch(ranges, self._take))
+            with self.decoding():
+                yield
+        finally:
+            self._file.forget(ranges)
+
+    def window(self, start: int, end: int) -> memoryview:
+        """The bytes of a fetched range."""
+        return self._file.window(start, end)
+
+    def in_unit(self, unit: str) -> pq.ParquetFile:
+        """A reader of the fetched ranges, with INT96 in this unit."""
+        return self.with_unit(pa.PythonFile(self._file.again()), (), unit)
+
+    def again(self, doubtful: Sequence[str] = ()) -> Any:
+        """A reader of the fetched ranges, for one thread; these columns come as dictionaries."""
+        return self.opened(pa.PythonFile(self._file.again(), mode="r"), doubtful)
+
+    def arriving(self) -> "tuple[bytes | np.ndarray[Any, Any], list[Future[None]]]":
+        """The file's bytes, and a future for each `PART_BYTES` of them."""
+        sums, tail, start = self._checksums, self._tail, self._tail_start
+        end = start
+        if sums is not None:
+            # The tail begins in the middle of a block.
+            end = sums.aligned(0, start)[1]
+            sums.check(end, memoryview(tail)[end - start : sums.length - start])
+        if not start:
+            return tail, []
+        # Not zeroed: memory that nothing was written to yet takes none.
+        data = np.empty(self._size, dtype=np.uint8)
+        data[start:] = np.frombuffer(tail, dtype=np.uint8)
+
+        def put(at: int, part: bytes) -> None:
+            if sums is not None:
+                sums.check(at, part)
+            data[at : at + len(part)] = np.frombuffer(part, dtype=np.uint8)
+
+        spans = [(at, min(at + PART_BYTES, end)) for at in range(0, end, PART_BYTES)]
+        return data, self._fetch(spans, put)
+
+    def chunks_of(self, groups: Sequence[int], fields: list[str] | None) -> list[column_chunks.ColumnChunk]:
+        """The column chunks of these fields, or of all, in these row groups."""
+        with self.decoding():
+            return column_chunks.find(self._parquet, groups, fields, self._size, self._where)
+
+    def opened(self, source: Any, as_dictionaries: Sequence[str] = ()) -> Any:
+        """A reader of `source`, whose INT96 fields come in the unit that each needs."""
+        if self.int96:
+            return int96.Int96File(lambda unit: self.with_unit(source, as_dictionaries, unit), self._fine)
+        return self.with_unit(source, as_dictionaries, "us")
+
+    def with_unit(self, source: Any, as_dictionaries: Sequence[str], unit: str) -> pq.ParquetFile:
+        """A reader of `source`, with INT96 in this unit."""
+        return pq.ParquetFile(
+            source,
+            metadata=self.metadata,
+            # Only of times that are stored as INT96, which say no unit.
+            coerce_int96_timestamp_unit=unit,
+            # It is all in memory; and to read ahead takes threads of pyarrow's.
+            pre_buffer=False,
+            page_checksum_verification=self._checksums is None,
+            read_dictionary=list(as_dictionaries),
+        )
+
+    def decoding(self) -> AbstractContextManager[None]:
+        """The context in which stored bytes are decoded."""
+        return decoding_parquet(self._where)
+
+    def _take(self, start: int, data: bytes) -> None:
+        if self._checksums is not None:
+            self._checksums.check(start, data)
+        self._file.add(start, data)
+
+    def _wanted(self, found: Sequence[column_chunks.ColumnChunk]) -> list[Range]:
+        """The ranges to fetch for these; what the tail has of them is checked."""
+        spans = joined_ranges([chunk.range for chunk in found])
+        if self._checksums is not None:
+            spans = joined_ranges([self._checksums.aligned(*span) for span in spans])
+        wanted = []
+        for begin, end in spans:
+            if begin < self._tail_start:
+                wanted.append((begin, end))
+            elif self._checksums is not None:
+                self._checksums.check(begin, memoryview(self._tail)[begin - self._tail_start : end - self._tail_start])
+        return wanted
+
+
+def nothing_to_fetch(spans: Sequence[Range], _: Callable[[int, bytes], None]) -> "list[Future[None]]":
+    """The `fetch` of a file that is all there."""
+    if spans:
+        raise ValueError("the footer points to before the file")
+    return []
+
+
+def wait(futures: "Sequence[Future[None]]") -> None:
+    """Wait for all; the first error is raised."""
+    for future in futures:
+        future.result()
