@@ -110,7 +110,7 @@ def _hash_of(name: str, value: Any) -> bytes:
     try:
         return digest.of(value)
     except Exception as error:
-        # None of the error's own words, which may quote a value.
+        # Not the error's own message, which may quote a value.
         what = held[-1] if held else f"{type(value).__module__}.{type(value).__qualname__}"
         cause = HashError(f"Unable to create hash - {what} could not be serialized ({type(error).__name__}).")
     raise ValueError(

@@ -79,7 +79,7 @@ class CsvCodec(Codec):
             table = csv_text.decode(data, sidecar.schema, reader.uri)
             _check_rows(reader, sidecar, table.num_rows)
         chosen = Selection(table.schema, columns, filters, reader.uri)
-        # Kept by nobody here: the table is freed column by column as the frame is filled, and the text before.
+        # Release the text, and keep the table only in a list: it is freed column by column as the frame is filled.
         held = [chosen.apply(table)]
         del data, table
         return to_frame(held.pop(), whole=chosen.whole)

@@ -44,7 +44,7 @@ class ParquetCodec(Codec):
         chosen = Selection(stored.schema, columns, filters, reader.uri)
         if chosen.expression is None:
             return stored.some(chosen.read)
-        # Kept by nobody here: it is freed column by column as the frame is filled.
+        # No variable keeps the table, so it is freed column by column as the frame is filled.
         return to_frame(chosen.apply(stored.read(stored.groups(chosen.of_groups), chosen.read)), whole=chosen.whole)
 
     def iter_tables(

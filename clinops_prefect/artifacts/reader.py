@@ -9,7 +9,7 @@ from clinops_prefect.network import failures
 from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectInfo, PinnedObject
 from clinops_prefect.storage.transfer import PART_BYTES, begin, together
 
-# What takes less time to move than to be answered.
+# Below this size, latency dominates the transfer.
 _SMALL_BYTES = 1 << 20
 
 

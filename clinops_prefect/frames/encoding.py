@@ -172,7 +172,7 @@ def _streamed(schema: pa.Schema) -> pa.Schema:
     )
 
 
-# In what follows no batch is kept while the next one is made: two of them may be all the memory there is.
+# The functions below release each batch before the next one is made: memory may hold two of them and no more.
 
 
 def _converted(
@@ -190,7 +190,7 @@ def _same_layout(
     expected = layout_of(schema)
     assert expected is not None
     numbers = count(1)
-    # Not `enumerate`, which keeps the last of its results until the next one is there.
+    # Not `enumerate`: it keeps its last result until the next one is made.
     for df, table in batches:
         number = next(numbers)
         found = layout_of(_streamed(table.schema))

@@ -75,7 +75,7 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
         "attrs": attrs,
         "duplicates": df.flags.allows_duplicate_labels,
     }
-    # At last: while a frame is converted, pandas may lay it out otherwise.
+    # Last, because pandas may rearrange the blocks while it converts the frame.
     if arranged := pandas_blocks.note_of(df):
         layout["blocks"] = arranged
     metadata = {**table.schema.metadata, LAYOUT_KEY: json.dumps(layout).encode()}

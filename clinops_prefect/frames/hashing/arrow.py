@@ -24,7 +24,7 @@ def column(column: pa.ChunkedArray, other: Callable[[Any], bytes]) -> Iterator[b
     total = Hash()
     for start in range(0, len(column), STEP):
         part = column.slice(start, STEP)
-        # Each from the same row on, however the column is cut into chunks.
+        # Every step begins at the same row, whatever chunks the column has.
         array = part.chunk(0) if part.num_chunks == 1 else pa.concat_arrays(part.chunks)
         for data in _pieces(array, other):
             total.update(data)
@@ -85,7 +85,7 @@ def _texts(array: pa.Array) -> Iterator[Any]:
     if "view" in str(array.type):
         array = array.cast(pa.large_string() if pa.types.is_string_view(array.type) else pa.large_binary())
     lengths = pc.binary_length(array)
-    # What lies under a missing value is nobody's: without it.
+    # Leave out the bytes under missing values, which may be anything.
     present = array.drop_null() if array.null_count else array
     yield lengths.fill_null(0).cast(pa.int64()).to_numpy()
     _, offsets, data = present.buffers()

@@ -236,7 +236,7 @@ class Digest:
                 return _hash(b"texts", marks, *arrow_hash.column(column, self.of))
         total = Hash()
         for value in values:
-            # What pandas makes of rows of numbers are NumPy's scalars; their Python twins are the same values.
+            # pandas makes NumPy scalars of rows of numbers; NumPy's and Python's scalars of one value have one hash.
             total.update(self.of(value.item() if isinstance(value, np.generic) else value))
         return total.digest()
 
@@ -266,7 +266,7 @@ class Digest:
 def _hash(*parts: bytes) -> bytes:
     total = Hash()
     for part in parts:
-        # With its length: otherwise two parts might run into one another.
+        # With its length. Otherwise (b'a', b'bc') and (b'ab', b'c') would have one hash.
         total.update(len(part).to_bytes(8, "little"))
         total.update(part)
     return total.digest()

@@ -20,11 +20,11 @@ from clinops_prefect.frames.memory import arrow_owned
 from clinops_prefect.frames.parquet import column_chunks, int96, parallel_decode, text_sizes
 from clinops_prefect.frames.parquet.stored_file import PART_BYTES, Fetch, StoredFile, nothing_to_fetch, wait
 
-# The end of the file is fetched first, blind: enough for the footer of nearly every artifact.
+# The last bytes are fetched first, before the size of the footer is known: enough for nearly every artifact.
 TAIL_BYTES = 128 << 10
 # The same for `stat`, of which a flow may do thousands.
 STAT_BYTES = 32 << 10
-# The same for a whole file, of which nothing is in vain: the footer of a thousand columns, or a small artifact.
+# The same where the whole file is read: a larger first fetch wastes nothing then.
 WHOLE_BYTES = 1 << 20
 # From here on a frame is filled row group by row group, instead of converted from a table that is as large again.
 _LARGE_BYTES = 16 << 20

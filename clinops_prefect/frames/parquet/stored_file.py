@@ -98,7 +98,7 @@ class StoredFile:
             sums.check(end, memoryview(tail)[end - start : sums.length - start])
         if not start:
             return tail, []
-        # Not zeroed: memory that nothing was written to yet takes none.
+        # `empty`, not `zeros`: memory takes no space before it is written to.
         data = np.empty(self._size, dtype=np.uint8)
         data[start:] = np.frombuffer(tail, dtype=np.uint8)
 

@@ -95,7 +95,7 @@ def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table)
             # An empty table still makes an empty row group, and one file without any is the same file.
             if table.num_rows:
                 writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=_group_rows(table))
-            # Not kept while the next one is made.
+            # Release the table before the next one is made.
             del table
             yield from sink.drain()
     finally:

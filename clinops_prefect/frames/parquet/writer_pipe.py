@@ -55,7 +55,7 @@ def stream_of(write: Callable[[IO[bytes]], None]) -> Iterator[bytes]:
             if filled:
                 yield bytes(piece[:filled])
     finally:
-        # Also when the upload failed: the writer, who gets a broken pipe, must not go on with what nobody wants.
+        # Also when the upload failed: closing the pipe makes the writer stop with EPIPE.
         os.close(source)
         thread.join()
     if failed:
