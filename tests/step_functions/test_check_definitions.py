@@ -251,7 +251,7 @@ REFUSED: list[tuple[str, Any, str]] = [
         "Choices[0] goes on at 'B'",
     ),
     ("spec: a map cannot be left", machine(A=each(machine(B=passed(Next="A")))), "goes on at 'A'"),
-    ("spec: no Branches", machine(A=parallel()), "no Branches"),
+    ("spec: no Branches", machine(A={"Type": "Parallel", "End": True}), "no Branches"),
     ("spec: a branch without a start", machine(A=parallel({"States": {"B": passed()}})), "Branches[0] starts at None"),
     ("spec: a map without a processor", machine(A={"Type": "Map", "End": True}), "no ItemProcessor"),
     ("spec: a processor without states", machine(A=each({"StartAt": "B"})), "ItemProcessor has no States"),

@@ -142,7 +142,7 @@ def _of_state(state: dict[str, Any], scope: set[str]) -> Iterator[str]:
         yield f"its Resource is {state.get('Resource')!r}, and must be an ARN{hint}"
     if kind == "Choice" and not (isinstance(state.get("Choices"), list) and state["Choices"]):
         yield "it has no Choices"
-    if kind == "Parallel" and not (isinstance(state.get("Branches"), list) and state["Branches"]):
+    if kind == "Parallel" and not isinstance(state.get("Branches"), list):
         yield "it has no Branches"
     if kind == "Map" and not {"ItemProcessor", "Iterator"} & set(state):
         yield "it has no ItemProcessor"
