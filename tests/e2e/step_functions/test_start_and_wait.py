@@ -1,6 +1,7 @@
 """Starting and waiting as two tasks, on a real server: one small flow waits for many executions that others started."""
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -150,6 +151,18 @@ async def _ended(task: "asyncio.Task[Any]") -> BaseException | None:
     except Exception as error:
         return error
     return None
+
+
+def test_the_command_prints_the_policies_of_a_saved_pipeline(
+    pipeline: StepFunctionsPipeline, environment: dict[str, str], machine: str
+) -> None:
+    pipeline.add_step(PipelineStep("A", function("count")))
+    pipeline.save(machine)
+    module = [sys.executable, "-m", "clinops_prefect.step_functions", "policy"]
+    given = [*module, f"step-functions-pipeline/{machine}", "--only", "role"]
+    done = subprocess.run(given, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["Statement"][0]["Resource"] == [function("count")]
 
 
 def test_the_page_of_the_documentation_runs_as_it_is_written(
