@@ -1,7 +1,9 @@
 """boto3 clients for the S3 store and the Step Functions pipeline, from the same four settings."""
 
 import copy
+import functools
 import os
+from collections.abc import Hashable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -17,7 +19,7 @@ from prefect_aws import AwsCredentials, MinIOCredentials
 
 from clinops_prefect.aws.errors import setup_failure
 from clinops_prefect.errors import ClinopsPrefectError, InvalidPipelineError, InvalidStoreError
-from clinops_prefect.network.clients import cached_client, fingerprint
+from clinops_prefect.network.clients import cached_client, fingerprint, forget_client
 from clinops_prefect.network.endpoints import check_endpoint
 from clinops_prefect.network.failures import is_settled
 
@@ -36,6 +38,11 @@ _ABOUT: dict[str, tuple[str, type[ClinopsPrefectError]]] = {
 }
 
 _TRIES_OF_CUT_ANSWERS = 5
+# How S3 and Step Functions say that a key is expired, deleted or another one by now.
+_REFUSED_CREDENTIALS = {
+    *("ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId"),
+    *("InvalidSignatureException", "InvalidToken", "SignatureDoesNotMatch", "UnrecognizedClientException"),
+}
 _READ_FROM_ENVIRONMENT = (
     "AWS_PROFILE",
     "AWS_REGION",
@@ -124,6 +131,7 @@ def aws_client(
         # Before botocore's own handler, which would ask four more times whether the certificate has become better.
         name = client.meta.service_model.service_id.hyphenize()
         client.meta.events.register_first(f"needs-retry.{name}", _give_up)
+        client.meta.events.register(f"after-call.{name}", functools.partial(_forget_when_refused, key))
         client.meta.events.register(f"needs-retry.{name}", _ask_again)  # type: ignore[arg-type]  # it may answer
         return client
 
@@ -165,6 +173,15 @@ def _ask_again(response: Any, operation: Any, attempts: int, **_: Any) -> float 
         raise ConnectionClosedError(endpoint_url=answer.url)
     seconds: float = 0.1 * 2**attempts
     return seconds
+
+
+def _forget_when_refused(key: Hashable, parsed: Any, **_: Any) -> None:
+    """Forget a client whose credentials AWS refuses: the next one reads the files and the environment anew.
+
+    A client keeps the keys of a profile for ever. Without this, a process would need a restart after a rotation.
+    """
+    if isinstance(parsed, dict) and parsed.get("Error", {}).get("Code") in _REFUSED_CREDENTIALS:
+        forget_client(key)
 
 
 def _give_up(caught_exception: Exception | None = None, **_: Any) -> None:

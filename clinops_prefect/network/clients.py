@@ -28,6 +28,11 @@ def cached_client(key: Hashable, make: Callable[[], T]) -> T:
         return _clients[key]  # type: ignore[no-any-return]
 
 
+def forget_client(key: Hashable) -> None:
+    """Make the client for `key` anew when it is asked for next."""
+    _clients.pop(key, None)
+
+
 def fingerprint(credentials: Any) -> str:
     """A digest of a credentials block, secrets included, to key a client by; the digest reveals none of them."""
     if credentials is None:

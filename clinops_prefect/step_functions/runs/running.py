@@ -3,22 +3,30 @@
 import asyncio
 import functools
 import inspect
+import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from typing import Any, ParamSpec, TypeVar
 from uuid import uuid4
 
+from clinops_prefect.errors import AccessDeniedError
 from clinops_prefect.step_functions.language.data import default_name
 from clinops_prefect.step_functions.runs.cancellation import announce
 from clinops_prefect.step_functions.runs.progress import Interrupted, observed
 from clinops_prefect.step_functions.runs.runnable import RunnablePipeline
 from clinops_prefect.step_functions.service import executions, polling
+from clinops_prefect.step_functions.service.history import StateEvent
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# Seconds for which credentials that were read anew must last.
+_RENEWED_EVERY = 60.0
 # Set for a thread that waits in a coroutine's place: the coroutine was cancelled.
 _interrupt: ContextVar[threading.Event | None] = ContextVar("interrupt", default=None)
 
@@ -89,7 +97,7 @@ def interruptible(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R
 
 
 def _followed(pipeline: RunnablePipeline, execution_arn: str, timeout: float | None) -> Any:
-    client, interrupt = pipeline.client(), _interrupt.get()
+    interrupt = _interrupt.get()
 
     def stop() -> None:
         pipeline.stop(execution_arn, error="Cancelled", cause="The Prefect flow run was cancelled.")
@@ -103,7 +111,32 @@ def _followed(pipeline: RunnablePipeline, execution_arn: str, timeout: float | N
                 seen_by.check()
 
         see = seen_by.see if seen_by else None
-        description = polling.wait_for_end(client, execution_arn, timeout=timeout, on_events=see, check=check)
+        description = _end(pipeline, execution_arn, timeout, see=see, check=check)
         if seen_by and description["status"] == "SUCCEEDED":
             seen_by.succeeded()
-    return executions.outcome(client, description, show_cause=pipeline.show_cause)
+    return executions.outcome(pipeline.client(), description, show_cause=pipeline.show_cause)
+
+
+def _end(
+    pipeline: RunnablePipeline,
+    execution_arn: str,
+    timeout: float | None,
+    *,
+    see: Callable[[list[StateEvent]], None] | None,
+    check: Callable[[], None],
+) -> Any:
+    """The description of the execution when it has ended. A wait may outlive its keys, which are then read anew."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    left, renewed_at = timeout, float("-inf")
+    while True:
+        client = pipeline.client()
+        try:
+            return polling.wait_for_end(client, execution_arn, timeout=left, on_events=see, check=check)
+        except AccessDeniedError as error:
+            # There is another client when AWS refused the credentials of this one. What it refuses soon after, too,
+            # stays refused.
+            if pipeline.client() is client or time.monotonic() - renewed_at < _RENEWED_EVERY:
+                raise
+            renewed_at = time.monotonic()
+            left = None if deadline is None else max(0.0, deadline - renewed_at)
+            logger.warning("%s; asking again with credentials that are read anew", error)
