@@ -25,7 +25,6 @@ from flows.sources.objects import SourcePath, in_order
 from flows.sources.tables import parquet_names, read_parquet, to_frame
 
 REQUIRED = ("subject_id", "time", "code", "numeric_value")
-_COHORT_KEYS = ("stay_begins", "stay_ends", "hospital_ends", "births", "deaths")
 # What writers make of a date without a time of day: its first or its last second.
 _DATES = (dt.time(0), dt.time(23, 59, 59))
 
@@ -58,7 +57,7 @@ def ingest_meds(path: SourcePath, catalogue: Catalogue, table: MedsTable) -> Ite
     """
     wanted = frozenset(catalogue.item_ids)
     meanings: dict[str, tuple[int | None, str | None]] = {}
-    for batch, named in _read(path, table):
+    for batch, named in read_shard(path, table):
         rows = batch.num_rows
         codes = batch.column("code").dictionary_encode()
         for code in codes.dictionary.to_pylist():
@@ -106,12 +105,12 @@ def read_meds_cohort(shards: list[SourcePath], table: MedsTable) -> Cohort:
     found: list[pd.DataFrame] = []
     meanings: dict[str, str] = {}
     for path in shards:
-        for batch, named in _read(path, table):
+        for batch, named in read_shard(path, table):
             codes = batch.column("code").dictionary_encode()
             texts = codes.dictionary.to_pylist()
             for code in texts:
                 if code not in meanings:
-                    meanings[code] = "" if code is None else _meaning(code, table)
+                    meanings[code] = "" if code is None else table.meaning(code)
             what = pa.array([meanings[code] or None for code in texts], pa.string()).take(codes.indices)
             rows, what = batch.filter(pc.is_valid(what)), what.drop_null()
             stay = named["stay_columns"]
@@ -151,7 +150,7 @@ def _typed(frame: pd.DataFrame, dtypes: dict[str, str]) -> pd.DataFrame:
     return frame.assign(**{name: frame[name].astype(dtype) for name, dtype in dtypes.items()})  # type: ignore[call-overload]
 
 
-def _read(path: SourcePath, table: MedsTable) -> Iterator[tuple[pa.RecordBatch, dict[str, str]]]:
+def read_shard(path: SourcePath, table: MedsTable) -> Iterator[tuple[pa.RecordBatch, dict[str, str]]]:
     """A shard in batches, with the columns that the table names, as far as it has them."""
     names = parquet_names(path)
     if missing := [name for name in REQUIRED if name not in names]:
@@ -176,12 +175,6 @@ def _column(batch: pa.RecordBatch, name: str, kind: Kind, path: SourcePath) -> p
 def _numbers(column: pa.Array) -> pa.Array:
     """As float64: of the numbers that a 32-bit float stands for, the shortest, so that 98.6 is 98.6 again."""
     return convert(column.cast(pa.string()) if pa.types.is_float32(column.type) else column, Kind.NUMBER)
-
-
-def _meaning(code: str, table: MedsTable) -> str:
-    if code in table.genders:
-        return "genders"
-    return next((key for key in _COHORT_KEYS if table.is_one_of(code, key)), "")
 
 
 def _stays(rows: pd.DataFrame, table: MedsTable) -> Iterator[tuple[Any, ...]]:

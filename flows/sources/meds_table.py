@@ -25,6 +25,7 @@ _LISTS = (
     "charttime_columns",
     "storetime_columns",
 )
+_COHORT_KEYS = ("stay_begins", "stay_ends", "hospital_ends", "births", "deaths")
 _TABLES = ("genders", "codes")
 _FIELDS = {"item": r"[1-9]\d{0,17}", "loinc": r"\d{1,7}-\d", "unit": r".*"}
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -57,6 +58,12 @@ class MedsTable:
     def is_one_of(self, code: str, key: str) -> bool:
         """Whether a code is one of those that a key lists."""
         return any(fnmatchcase(code, pattern) for pattern in self.lists[key])
+
+    def meaning(self, code: str) -> str:
+        """The key by which a code is of the cohort; empty for any other code."""
+        if code in self.genders:
+            return "genders"
+        return next((key for key in _COHORT_KEYS if self.is_one_of(code, key)), "")
 
     def item(self, code: str, catalogue: Catalogue) -> tuple[int | None, str | None]:
         """The item that a code means, None for none, and the text of its unit, where the code has one.

@@ -93,8 +93,7 @@ def read_batches(source: str | SourcePath, name: str) -> Iterator[pa.RecordBatch
 def read_file(path: SourcePath, name: str) -> Iterator[pa.RecordBatch]:
     """Read one of a table's files; see `read_batches`."""
     is_parquet = path.suffix.casefold() == ".parquet"
-    names = _guard(path, lambda: _parquet_header(path) if is_parquet else _csv_header(path))
-    stored = _match(path, names, LAYOUTS[name])
+    stored = _match(path, file_columns(path), LAYOUTS[name])
     batches = _guard(path, lambda: (_parquet if is_parquet else _csv)(path, list(stored.values())))
     while (batch := _guard(path, lambda: next(batches, None))) is not None:
         columns = [
@@ -102,6 +101,13 @@ def read_file(path: SourcePath, name: str) -> Iterator[pa.RecordBatch]:
             for column in LAYOUTS[name].columns
         ]
         yield pa.RecordBatch.from_arrays(columns, names=list(LAYOUTS[name].columns))
+
+
+def file_columns(path: SourcePath) -> list[str]:
+    """A table's columns, as its file names them; `TableError` if it cannot be read."""
+    is_parquet = path.suffix.casefold() == ".parquet"
+    names: list[str] = _guard(path, lambda: _parquet_header(path) if is_parquet else _csv_header(path))
+    return names
 
 
 def parquet_names(path: SourcePath) -> list[str]:
