@@ -27,6 +27,13 @@ _BLOCK_BYTES = 16 << 20
 # Header and first row have to fit into this.
 _HEAD_BYTES = 1 << 20
 _OTHER_DELIMITERS = (";", "\t", "|")
+_COMPRESSED = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"PK\x03\x04", "zip"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"BZh91AY&SY", "bzip2"),
+)
 _MARKS = [(b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")]
 
 
@@ -61,7 +68,11 @@ def table(data: Any, options: Options, where: str) -> pa.Table:
 
 
 def _utf8(data: Any, options: Options) -> bytes:
-    start = bytes(memoryview(data)[:4])
+    start = bytes(memoryview(data)[:10])
+    for magic, program in _COMPRESSED:
+        # Otherwise the advice would be latin-1, as which any bytes can be read.
+        if start.startswith(magic):
+            raise _UnclearError(f"is compressed ({program}), or an archive: decompress it, and store the text")
     encoding = options.encoding
     for mark, name in _MARKS:
         # A byte order mark is no part of the first name, also where the encoding was said.
