@@ -6,8 +6,9 @@ python -m flows.backfill --source 'DIR/{date}' --store URI_OR_BLOCK --dates 2024
 import datetime as dt
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger, runtime, task
 
+from clinops_prefect.command_line import INCOMPLETE
 from clinops_prefect.tasks import open_store
 from flows.icu_features import icu_features
 from flows.running import artifacts
@@ -32,8 +33,14 @@ def backfill_date(date: dt.date, source: str, store: str, options: dict[str, Any
     }
 
 
+def _run_name() -> str:
+    given = sorted(str(date) for date in runtime.flow_run.parameters.get("dates") or [])
+    return f"icu-backfill-{given[0]}..{given[-1]}" if given else "icu-backfill"
+
+
 @flow(
     name="icu-backfill",
+    flow_run_name=_run_name,
     description="ICU features of many dates, a few at a time; resumable.",
     validate_parameters=True,
 )
@@ -55,7 +62,8 @@ def backfill(
     """Compute the features of each date that is not complete.
 
     Args:
-        source: As `icu_features`; `{date}` in it stands for the date.
+        source: As `icu_features`; `{date}` in it stands for the date. Without it all dates are made from the same data,
+            and a warning says so.
         store: As `icu_features`.
         dates: The dates, in the order in which to begin them.
         concurrency: How many dates at a time. Each has an engine of its own, so that this many times as many threads
@@ -80,6 +88,11 @@ def backfill(
     logger, dates = get_run_logger(), list(dict.fromkeys(dates))
     if not dates or concurrency < 1:
         raise ValueError("a backfill needs at least one date, and a concurrency of 1 or more")
+    if len(dates) > 1 and "{date}" not in source:
+        logger.warning(
+            "the source has no {date} in it: all %d dates are made from the same data; write it as 'DIR/{date}'",
+            len(dates),
+        )
     options = {
         "shards": shards,
         "window_hours": window_hours,
@@ -116,7 +129,7 @@ def backfill(
 
 def main() -> None:
     """The command line."""
-    backfill_main(backfill)
+    backfill_main(backfill, {BackfillError: INCOMPLETE})
 
 
 if __name__ == "__main__":

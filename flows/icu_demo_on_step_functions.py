@@ -3,15 +3,17 @@
 python -m flows.icu_demo_on_step_functions --source DIR --date 2024-01-15
 """
 
-import argparse
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from clinops_prefect import PipelineStore
+from clinops_prefect.command_line import Parser, run, server_for_a_command
 from clinops_prefect.testing.step_functions_emulator import Emulator, emulator
+from flows.icu.disclosure import told
 
 BUCKET = "icu-demo"
 
@@ -52,18 +54,22 @@ def main() -> None:
     """Run the chain, and say what it wrote and how it went."""
     from flows.icu_features_on_step_functions import icu_features_on_step_functions
 
-    parser = argparse.ArgumentParser()
+    text = "The ICU chain on an emulated Step Functions."
+    parser = Parser("flows.icu_demo_on_step_functions", text, "--source demo/mimic-iv-synthetic --date 2024-01-15")
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--date", default="2024-01-01")
     arguments = parser.parse_args()
     with icu_cloud(arguments.source.resolve()) as (_, parameters):
-        output = icu_features_on_step_functions(date=arguments.date, **parameters)
+        server_for_a_command()
+        work = partial(icu_features_on_step_functions, date=arguments.date, **parameters)
+        output = run(work, debug=arguments.debug)
         store = PipelineStore.from_uri(output["store"])
         print(
-            f"\n{output['windows']:,} windows, made by three Lambda functions of a state machine, in {output['store']}:"
+            f"\n{told(output['windows'])} windows, made by three Lambda functions of a state machine, "
+            f"in {output['store']}:"
         )
         for name in output["artifacts"]:
-            print(f"  {name}  {store.stat(name).rows:,} rows")
+            print(f"  {name}  {told(store.stat(name).rows or 0)} rows")
         print("The emulator, and all of this with it, is gone when this command ends.")
 
 

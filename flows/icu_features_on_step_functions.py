@@ -8,7 +8,6 @@
         --functions arn:aws:lambda:eu-central-1:123456789012:function:icu-
 """
 
-import argparse
 import datetime as dt
 from typing import Any
 from uuid import UUID
@@ -16,8 +15,10 @@ from uuid import UUID
 from prefect import flow, runtime
 
 from clinops_prefect import PipelineStep, StepFunctionsPipeline
+from clinops_prefect.command_line import Parser, run, server_for_a_command
 from clinops_prefect.step_functions.runs.flow_runs import lasting_name
 from clinops_prefect.tasks import run_step_functions_pipeline, stop_executions_on_cancellation
+from flows.icu.disclosure import told
 from flows.icu.windows import check_window
 from flows.running import scheduling
 
@@ -93,7 +94,13 @@ def icu_features_on_step_functions(
 
 def main() -> None:
     """Parse the command line, run the flow, and say what it wrote."""
-    parser = argparse.ArgumentParser(prog="python -m flows.icu_features_on_step_functions", description=__doc__)
+    example = (
+        "--date 2024-01-15 --source s3://raw/mimic-iv --store s3://features/clinops \\\n"
+        "      --role-arn arn:aws:iam::123456789012:role/icu-features \\\n"
+        "      --functions arn:aws:lambda:eu-central-1:123456789012:function:icu-"
+    )
+    text = "The ICU chain on AWS Step Functions: three Lambda steps over one S3 store."
+    parser = Parser("flows.icu_features_on_step_functions", text, example)
     for name, text in (
         ("source", "where the raw tables are: s3://…"),
         ("store", "where the artifacts go: s3://…"),
@@ -103,8 +110,11 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", required=True, help=text)
     parser.add_argument("--shards", type=int, default=4)
-    output = icu_features_on_step_functions(**vars(parser.parse_args()))
-    print(f"{output['windows']:,} windows, in {output['store']}:", *output["artifacts"], sep="\n  ")
+    arguments = vars(parser.parse_args())
+    debug = arguments.pop("debug")
+    server_for_a_command()
+    output = run(lambda: icu_features_on_step_functions(**arguments), debug=debug)
+    print(f"{told(output['windows'])} windows, in {output['store']}:", *output["artifacts"], sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from prefect import flow, get_run_logger, task
 from prefect.futures import as_completed
 
 from clinops_prefect import ArtifactNotFoundError, PipelineStore
+from clinops_prefect.command_line import BEYOND_LIMITS, UNUSABLE
 from clinops_prefect.tasks import open_store
 from flows.icu.catalogue import DEFAULT_CATALOGUE, Catalogue, load_catalogue
 from flows.icu.counts import Counts, add_counts
@@ -138,7 +139,7 @@ def _manifest(store: PipelineStore, date: dt.date, catalogue: Catalogue) -> dict
 
 def main() -> None:
     """The command line."""
-    quality_report_main(quality_report)
+    quality_report_main(quality_report, {DriftError: BEYOND_LIMITS, NotComparableError: UNUSABLE})
 
 
 if __name__ == "__main__":

@@ -5,63 +5,81 @@ Each is handed its flow, so that a flow knows its command line and not the other
 
 import argparse
 import datetime as dt
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from clinops_prefect import InvalidStoreError, PipelineStore, locations
+from clinops_prefect import InvalidStoreError, LocalPipelineStore, PipelineStore, locations
+from clinops_prefect.command_line import BEYOND_LIMITS, LATER, UNUSABLE, Parser, run, server_for_a_command
 from clinops_prefect.tasks import open_store
+from flows.icu.acceptance import NotAcceptedError
+from flows.icu.catalogue import CatalogueError
+from flows.icu.disclosure import told
+from flows.running.claim import ClaimLostError, DateClaimedError
+from flows.sources.fhir_table import FhirTableError
+from flows.sources.files import TableError
 
+Codes = Mapping[type[BaseException], int]
+_CODES: Codes = {
+    TableError: UNUSABLE,
+    CatalogueError: UNUSABLE,
+    FhirTableError: UNUSABLE,
+    NotAcceptedError: BEYOND_LIMITS,
+    DateClaimedError: LATER,
+    ClaimLostError: LATER,
+}
 _STORE = "s3://…, gs://…, file:///…, a folder, or a block's reference"
 _ENGINE = "threads[=N], processes[=N], dask[=ADDRESS] or ray[=ADDRESS]"
+_SOURCE_AND_STORE = "--source demo/mimic-iv-synthetic --store demo/store"
 
 
 def features_main(icu_features: Callable[..., dict[str, Any]]) -> None:
     """`python -m flows.icu_features`: parse, run the flow, and say what it wrote."""
-    parser = _features_parser("icu_features", "From raw MIMIC-IV tables or FHIR to ICU features.")
-    parser.add_argument("--date", required=True, help="the partition, YYYY-MM-DD")
+    text = "From raw MIMIC-IV tables or FHIR to ICU features."
+    parser = _features_parser("icu_features", text, f"{_SOURCE_AND_STORE} --date 2024-01-01")
+    parser.add_argument("--date", required=True, type=_date, help="the partition, YYYY-MM-DD")
     arguments = _parsed(parser)
-    manifest = _run(lambda: icu_features(**vars(arguments)), f"{arguments.date} is as it was before.")
-    _say(open_store(arguments.store), arguments.store, arguments.date, manifest)
+    date = arguments["date"].isoformat()
+    manifest = _run(icu_features, arguments, f"{date} is as it was before.")
+    _say(open_store(arguments["store"]), arguments["store"], date, manifest)
 
 
-def backfill_main(backfill: Callable[..., list[dict[str, Any]]]) -> None:
+def backfill_main(backfill: Callable[..., list[dict[str, Any]]], codes: Codes) -> None:
     """`python -m flows.backfill`: likewise, for many dates."""
-    parser = _features_parser("backfill", "ICU features of many dates; started again, it does what is not complete.")
+    text = "ICU features of many dates; started again, it does what is not complete."
+    example = "--source 'raw/{date}' --store demo/store --dates 2024-01-01..2024-01-31"
+    parser = _features_parser("backfill", text, example)
     parser.add_argument("--dates", required=True, nargs="+", type=_dates, help="dates, and ranges such as A..B")
     parser.add_argument("--concurrency", type=int, default=2, help="how many dates at a time (default 2)")
-    arguments = vars(_parsed(parser))
+    arguments = _parsed(parser)
     arguments["dates"] = [date for dates in arguments["dates"] for date in dates]
-    done = _run(lambda: backfill(**arguments), "Start it again to go on with what is not complete.")
+    done = _run(backfill, arguments, "Start it again to go on with what is not complete.", codes)
     for row in done:
-        print(f"{row['date']}  {row['state']:<16} {row['windows']:>12,} windows")
+        print(f"{row['date']}  {row['state']:<16} {told(row['windows']):>12} windows")
 
 
-def quality_report_main(quality_report: Callable[..., dict[str, Any]]) -> None:
-    """`python -m flows.quality_report`: compare two dates; ends with 1 where a limit is exceeded."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.quality_report", description="How far a date's features have drifted from another's."
-    )
+def quality_report_main(quality_report: Callable[..., dict[str, Any]], codes: Codes) -> None:
+    """`python -m flows.quality_report`: compare two dates; ends with 4 where a limit is exceeded."""
+    text = "How far a date's features have drifted from another's."
+    example = "--store demo/store --date 2024-01-02 --reference 2024-01-01 --max-psi 0.25"
+    parser = Parser("flows.quality_report", text, example)
     parser.add_argument("--store", required=True, help=_STORE)
-    parser.add_argument("--date", required=True, help="the date to look at, YYYY-MM-DD")
-    parser.add_argument("--reference", required=True, help="the date to compare with, YYYY-MM-DD")
+    parser.add_argument("--date", required=True, type=_date, help="the date to look at, YYYY-MM-DD")
+    parser.add_argument("--reference", required=True, type=_date, help="the date to compare with, YYYY-MM-DD")
     parser.add_argument("--max-psi", type=float, help="fail above this population stability index, such as 0.25")
     parser.add_argument(
         "--max-missing-change", type=float, help="fail above this change of a missing rate, such as 0.1"
     )
     parser.add_argument("--catalogue", default="", help="the catalogue that both were made with")
     parser.add_argument("--engine", default="threads", help=_ENGINE)
-    arguments = _parsed(parser)
-    document = _run(
-        lambda: quality_report(**vars(arguments)), "A limit is exceeded, or the two dates could not be compared."
-    )
+    otherwise = "A limit is exceeded, or the two dates could not be compared."
+    document = _run(quality_report, _parsed(parser), otherwise, codes)
     for name, variable in document["variables"].items():
         psi, change = variable["psi"], variable["missing_change"]
         print(f"{name:<16} PSI {_number(psi)}   missing rate changed by {_number(change)}")
 
 
-def _features_parser(module: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m flows.{module}", description=description)
+def _features_parser(module: str, description: str, example: str) -> Parser:
+    parser = Parser(f"flows.{module}", description, example)
     more = "; {date} in it stands for the date" if module == "backfill" else ""
     parser.add_argument("--source", required=True, help=f"the folder that holds icu/ and hosp/, or FHIR NDJSON{more}")
     parser.add_argument("--store", required=True, help=_STORE)
@@ -77,30 +95,35 @@ def _features_parser(module: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    arguments = parser.parse_args()
+def _parsed(parser: Parser) -> dict[str, Any]:
+    arguments = vars(parser.parse_args())
     try:
         # Before Prefect starts, which takes seconds, and before anything is written.
-        locations.parse(arguments.store)
+        locations.parse(arguments["store"])
     except InvalidStoreError as error:
-        sys.exit(f"--store: {error}")
+        parser.error(f"--store: {error}")
     return arguments
+
+
+def _date(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date; write it as YYYY-MM-DD") from None
 
 
 def _dates(text: str) -> list[dt.date]:
     first, _, last = text.partition("..")
-    begin, end = dt.date.fromisoformat(first), dt.date.fromisoformat(last or first)
+    begin, end = _date(first), _date(last or first)
     if end < begin:
         raise argparse.ArgumentTypeError(f"{text} ends before it begins")
     return [begin + dt.timedelta(days) for days in range((end - begin).days + 1)]
 
 
-def _run(flow: Callable[[], Any], otherwise: str) -> Any:
-    try:
-        return flow()
-    except Exception as error:
-        # Prefect has logged the traceback already.
-        sys.exit(f"\nThe flow failed. {otherwise}\n{type(error).__name__}: {error}")
+def _run(flow: Callable[..., Any], arguments: dict[str, Any], otherwise: str, codes: Codes | None = None) -> Any:
+    debug = arguments.pop("debug")
+    server_for_a_command()
+    return run(lambda: flow(**arguments), debug=debug, otherwise=otherwise, codes={**_CODES, **(codes or {})})
 
 
 def _number(number: float | None) -> str:
@@ -112,14 +135,20 @@ def _say(store: PipelineStore, reference: str, date: str, manifest: dict[str, ob
     first = next(name for name in names if "/features/" in name)
     frame = store.stat(first)
     saved = isinstance(locations.parse(reference), locations.BlockReference)
-    page = store.uri(f"icu/{date}/quality").removesuffix(store.format.extension) + ".html"
+    path = f"icu/{date}/quality.html"
+    # A path that one can open, where there is one: not every program takes a URI of a file.
+    is_local = isinstance(store, LocalPipelineStore)
+    page = (
+        store.browser_url(path).removeprefix("file://") if is_local else f"{store.uri('x').rpartition('/')[0]}/{path}"
+    )
+    more = "" if is_local else f"\n  {store.browser_url(path)}"
     features = sum(artifact["rows"] for artifact in manifest["artifacts"] if "/features/" in artifact["name"])  # type: ignore[attr-defined]
     print(
         f"""
-{features:,} windows of {len(frame.schema)} columns, in {sum("/features/" in name for name in names)} shards:
+{told(features)} windows of {len(frame.schema)} columns, in {sum("/features/" in name for name in names)} shards:
   {frame.uri}  …
 Quality report (open it in a browser):
-  {page}
+  {page}{more}
 Look at the features in Python:
   {"from clinops_prefect.tasks import open_store" if saved else "from clinops_prefect import PipelineStore"}
   store = {"open_store" if saved else "PipelineStore.from_uri"}({reference!r})

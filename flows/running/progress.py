@@ -3,9 +3,7 @@
 A task that reads a file says in staging how many rows it has read, so that its progress is known wherever it runs.
 """
 
-import logging
 import queue
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +13,8 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.futures import PrefectFuture
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
+
+from flows.running.terminal import terminal_line
 
 # A look costs a request for each file that is being read, and another one to Prefect.
 _LOOK_EVERY_SECONDS = 3.0
@@ -128,37 +125,6 @@ def following(
     assert isinstance(artifact, UUID)  # it is a coroutine only in async code
     with terminal_line(title) as show:
         yield Progress(artifact, steps, rows_read, show)
-
-
-@contextmanager
-def terminal_line(title: str) -> Iterator[Callable[[float, str], None]]:
-    """A line on standard error, where that is a terminal; else nothing.
-
-    Yields:
-        What shows a share that is done, and a text.
-    """
-    console = _console()
-    if not (sys.stderr.isatty() and console.is_terminal):
-        yield lambda _share, _text: None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[text]}"),
-    )
-    with Bars(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:
-        line = bars.add_task(title, total=1.0, text="")
-        yield lambda share, text: bars.update(line, completed=share, text=text)
-
-
-def _console() -> Console:
-    # The console of Prefect's log, so that a log line goes above the progress line and not through it.
-    for handler in logging.getLogger("prefect").handlers:
-        console = getattr(handler, "console", None)
-        if isinstance(console, Console):
-            return console
-    return Console(stderr=True)
 
 
 def _coarse(number: float) -> str:

@@ -1,13 +1,13 @@
 """The command line: `python -m flows.synthetic --out DIR --stays 1000`."""
 
-import argparse
-
+from clinops_prefect.command_line import Parser, run
+from flows.running.terminal import terminal_line
 from flows.synthetic.tables import FORMATS, generate
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m flows.synthetic", description="Write synthetic MIMIC-IV tables.")
+    parser = Parser("flows.synthetic", "Write synthetic MIMIC-IV tables.", "--out demo/mimic-iv-synthetic --stays 200")
     parser.add_argument("--out", required=True, help="an empty or absent folder")
     parser.add_argument("--stays", type=int, required=True)
     parser.add_argument("--rows", type=int, help="chart rows; 1,000 a stay by default")
@@ -15,17 +15,19 @@ def main() -> None:
     parser.add_argument("--format", choices=FORMATS, default="csv.gz")
     parser.add_argument("--catalogue-share", type=float, default=0.14, help="share of rows of the catalogue's items")
     arguments = parser.parse_args()
-    try:
-        generate(
-            arguments.out,
-            arguments.stays,
-            rows=arguments.rows,
-            seed=arguments.seed,
-            format=arguments.format,
-            catalogue_share=arguments.catalogue_share,
+    with terminal_line("synthetic rows") as show:
+        run(
+            lambda: generate(
+                arguments.out,
+                arguments.stays,
+                rows=arguments.rows,
+                seed=arguments.seed,
+                format=arguments.format,
+                catalogue_share=arguments.catalogue_share,
+                show=show,
+            ),
+            debug=arguments.debug,
         )
-    except (ValueError, FileExistsError) as error:
-        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ bounded memory. What is wrong with the rows, on purpose, is told in `rows`.
 """
 
 import gzip
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,6 +38,7 @@ def generate(
     seed: int = 0,
     format: str = "csv.gz",
     catalogue_share: float = 0.14,
+    show: Callable[[float, str], None] = lambda _share, _text: None,
 ) -> None:
     """Write synthetic `icu/chartevents`, `icu/icustays`, `hosp/patients`, `hosp/admissions` and `hosp/labevents`.
 
@@ -47,6 +49,7 @@ def generate(
         seed: Another seed, other data.
         format: `csv.gz`, `csv` or `parquet`.
         catalogue_share: How many of the chart rows are of the default catalogue's items; in reality 0.14.
+        show: Called with the share that is done, and a text.
 
     Raises:
         ValueError: There is no such format, or a number is out of range.
@@ -73,11 +76,25 @@ def generate(
     def of_stay(first: int, length: int, of: int) -> npt.NDArray[np.int64]:
         return np.searchsorted(shares, (np.arange(first, first + length) + 0.5) / of).astype(np.int64)
 
+    done, began = 0, time.monotonic()
+
+    def say(length: int) -> None:
+        nonlocal done
+        done += length
+        share, seconds = done / max(rows + rows // 10, 1), time.monotonic() - began
+        left = seconds * (1 - share) / share if share else 0
+        show(
+            share,
+            f"{done:,} of {rows + rows // 10:,} rows, {done / max(seconds, 0.001):,.0f} rows/s, {left:.0f} s left",
+        )
+
     def charts(first: int, length: int) -> pa.Table:
+        say(length)
         rng = np.random.default_rng([seed, 2, first])
         return chart_rows(made, of_stay(first, length, rows), rng, is_first=first == 0, share=catalogue_share)
 
     def labs(first: int, length: int) -> pa.Table:
+        say(length)
         rng = np.random.default_rng([seed, 3, first])
         return lab_rows(made, of_stay(first, length, rows // 10), first + 1, rng, is_first=first == 0)
 

@@ -3,7 +3,6 @@
 Port 0 picks a free one, and the first line of the output says it.
 """
 
-import argparse
 import json
 import os
 import socket
@@ -20,6 +19,7 @@ from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
+from clinops_prefect.command_line import Parser
 from clinops_prefect.testing.step_functions_emulator import (
     Emulator,
     definitions,
@@ -94,7 +94,8 @@ class Watched:
 
 def main() -> None:
     """Serve until the process is stopped."""
-    parser = argparse.ArgumentParser(prog="python -m clinops_prefect.testing.step_functions_emulator")
+    text = "Step Functions, Lambda and S3 on this machine."
+    parser = Parser("clinops_prefect.testing.step_functions_emulator", text, "--port 5005 --function ingest=ingest.py")
     parser.add_argument("--port", type=int, default=5005, help="the port; 0, a free one")
     parser.add_argument(
         "--function",

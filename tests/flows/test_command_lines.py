@@ -1,0 +1,139 @@
+"""What a user sees of a command that fails: one message with what to do, no traceback, and an exit code."""
+
+import importlib
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+
+from clinops_prefect import AccessDeniedError, ServiceUnavailableError
+from clinops_prefect.command_line import Stopped, run
+from flows.icu_features import icu_features
+
+FEATURES = ["flows.icu_features", "--source", "{source}", "--store", "{store}", "--date", "2024-01-15"]
+BACKFILL = ["flows.backfill", "--source", "{source}", "--store", "{store}"]
+DRIFT = ["flows.quality_report", "--store", "{store}", "--date", "2024-01-15", "--reference", "2024-01-15"]
+
+# The command, its exit code, and what is in the last five lines.
+WAYS = {
+    "no source": (["flows.icu_features"], 2, "the following arguments are required: --source"),
+    "a bad date": ([*FEATURES, "--date", "15.1.2024"], 2, "'15.1.2024' is no date; write it as YYYY-MM-DD"),
+    "yesterday": ([*BACKFILL, "--dates", "yesterday"], 2, "'yesterday' is no date"),
+    "a range that ends before it begins": ([*BACKFILL, "--dates", "2024-02-01..2024-01-01"], 2, "before it begins"),
+    "an unknown option": ([*FEATURES, "--shard-count", "3"], 2, "unrecognized arguments: --shard-count"),
+    "a number that is none": ([*FEATURES, "--shards", "four"], 2, "argument --shards: invalid int value: 'four'"),
+    "a limit that is none": ([*DRIFT, "--max-psi", "high"], 2, "argument --max-psi"),
+    "a store of nobody": ([*FEATURES, "--store", "ftp://host/path"], 2, "no store for ftp://"),
+    "a misspelt block": ([*FEATURES, "--store", "s3-pipline-store/prod"], 2, "did you mean"),
+    "a folder that is not empty": (["flows.synthetic", "--out", "{source}", "--stays", "3"], 3, "is not empty"),
+    "no stay": (["flows.synthetic", "--out", "{new}", "--stays", "0"], 2, "there has to be a stay"),
+    "no role": (["flows.icu_features_on_step_functions", "--date", "2024-01-15"], 2, "--role-arn"),
+    "a port that is none": (
+        ["clinops_prefect.testing.step_functions_emulator.__main__", "--port", "http"],
+        2,
+        "argument --port",
+    ),
+    "no folder": ([*FEATURES, "--source", "{new}"], 3, "there is no folder"),
+    "no shard": ([*FEATURES, "--shards", "0"], 2, "shards must be 1 or more"),
+    "half a window": ([*FEATURES, "--window-hours", "5"], 2, "not a multiple"),
+    "no catalogue": ([*FEATURES, "--catalogue", "{new}"], 3, "No such file"),
+    "a catalogue that is none": ([*FEATURES, "--catalogue", "{file}"], 3, "is not TOML"),
+    "an engine of nobody": ([*FEATURES, "--engine", "steam"], 2, "no engine 'steam'"),
+    "a block that is not there": (
+        [*FEATURES, "--store", "local-pipeline-store/nobody"],
+        3,
+        "local-pipeline-store/nobody",
+    ),
+    "a store that is a file": ([*FEATURES, "--store", "{file}"], 3, "{file}"),
+    "a date that is not there": ([*DRIFT, "--reference", "2020-01-01"], 3, "2020-01-01"),
+    "a limit that is exceeded": (
+        [*DRIFT, "--reference", "2024-01-14", "--max-psi", "0.000000001"],
+        4,
+        "beyond the limits",
+    ),
+    "a date that fails": ([*BACKFILL, "--source", "{new}", "--dates", "2024-03-01"], 5, "1 of 1 dates failed"),
+}
+
+
+@pytest.fixture(scope="module")
+def places(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    from flows.synthetic.tables import generate
+
+    root = tmp_path_factory.mktemp("places")
+    (root / "file").write_text("{secret")
+    generate(root / "other", 60, rows=20_000, seed=4, catalogue_share=0.8)
+    for day, made_from in ((14, root / "other"), (15, source)):
+        icu_features(str(made_from), str(root / "store"), f"2024-01-{day}", shards=1)
+    return {"source": str(source), "new": str(root / "new"), "file": str(root / "file"), "store": str(root / "store")}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_command_that_fails_says_why_and_what_to_do(
+    way: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (module, *arguments), code, said = WAYS[way]
+    name = f"{module}.__main__" if module == "flows.synthetic" else module
+    main = importlib.import_module(name).main
+    monkeypatch.setattr(sys, "argv", [module, *(argument.format(date="{date}", **places) for argument in arguments)])
+    with pytest.raises(Stopped) as stopped:
+        main()
+    shown = capsys.readouterr()
+    assert stopped.value.code == code
+    assert said.format(**places) in "\n".join(shown.err.splitlines()[-5:])
+    assert "Traceback" not in shown.err + shown.out
+
+
+EMULATOR = "clinops_prefect.testing.step_functions_emulator.__main__"
+FLOWS = ("icu_features", "backfill", "quality_report", "synthetic.__main__", "icu_features_on_step_functions")
+
+
+@pytest.mark.parametrize("module", [EMULATOR, "flows.icu_demo_on_step_functions", *(f"flows.{name}" for name in FLOWS)])
+def test_help_has_an_example_and_the_exit_codes(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [module, "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(module).main()
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert f"example:\n  python -m {module.removesuffix('.__main__')} --" in said
+    assert "130  interrupted" in said
+    assert "--debug" in said
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ServiceUnavailableError("no answer"), 6, "no answer"),
+        (AccessDeniedError("no credentials"), 3, "Sign in (aws sso login"),
+        (ImportError("needs the 'gcp' extra"), 3, "'gcp'"),
+        (KeyError("x"), 1, "--debug shows"),
+        (KeyboardInterrupt(), 130, "Interrupted"),
+    ],
+)
+def test_each_kind_of_failure_has_its_code(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Stopped) as stopped:
+        run(lambda: _raise(error), debug=False)
+    assert stopped.value.code == code
+    assert said in str(stopped.value)
+    assert str(stopped.value) in capsys.readouterr().err
+    if isinstance(error, Exception):
+        with pytest.raises(type(error)):
+            run(lambda: _raise(error), debug=True)
+
+
+def test_the_terminal_has_no_traceback_and_other_handlers_have_it() -> None:
+    with pytest.raises(Stopped):
+        run(lambda: _raise(OSError("x")), debug=False)
+    handlers = [each for each in logging.getLogger().handlers if hasattr(each, "console")]
+    assert handlers
+    failed = logging.LogRecord("prefect.flow_runs", 40, "", 0, "failed", (), (OSError, OSError("x"), None))
+    finished = logging.LogRecord("prefect.flow_runs", 20, "", 0, "Finished in state Completed()", (), None)
+    assert all(not handler.filter(failed) and handler.filter(finished) for handler in handlers)
