@@ -127,7 +127,14 @@ def test_the_reports_can_be_read(icu_run: str, server: PrefectServer, store: S3P
             asked: list[str] = []
             page.on("request", lambda request, asked=asked: asked.append(request.url))
             page.set_content(content)
-            expect(page.get_by_role("img")).to_have_count(3 if name == "13-drift-page" else content.count("<svg"))
+            expect(page.get_by_role("img")).to_have_count(content.count('role="img"'))
+            expect(page.get_by_role("region", name="Verdict")).to_be_visible()
+            # On a phone nothing but the tables scrolls sideways, and letters keep their size.
+            page.set_viewport_size({"width": 390, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            letters = "[...document.querySelectorAll('svg.plot')].map(p => 11 * p.getBoundingClientRect().width / 360)"
+            assert min(page.evaluate(letters)) >= 10
+            page.set_viewport_size({"width": 1280, "height": 1500})
             expect(page.locator("tbody tr", has_text="Heart rate").first).to_be_visible()
             assert asked == []
             shoot(page, name)
