@@ -20,7 +20,7 @@ CLINOPS_PYTHON ?=
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-step-functions test flows lint node prefect seaweedfs browser e2e e2e-full faults faults-full bench real-data \
+.PHONY: help demo demo-step-functions test flows lint node prefect seaweedfs azure browser e2e e2e-full faults faults-full bench real-data \
 	supply-chain lowest latest clean
 
 help:  ## Show this help.
@@ -31,7 +31,7 @@ $(VENV)/.package: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON=…")'
 	@$(PYTHON) -m venv $(VENV)
 	@$(INSTALL) --upgrade pip
-	@$(INSTALL) --editable '.[aws,gcp,dask,flows]'
+	@$(INSTALL) --editable '.[aws,azure,gcp,dask,flows]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.package
@@ -61,7 +61,7 @@ lint: $(VENV)/.dev  ## Check style, types and the direction of imports.
 	@$(BIN)/lint-imports
 
 .node/.ready: Makefile
-	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .node asl-validator@4 jsonata@2
+	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .node asl-validator@4 azurite@3 jsonata@2
 	@touch $@
 
 node: $(VENV)/.dev .node/.ready  ## Check state machine definitions with asl-validator and the JavaScript JSONata (needs npm).
@@ -73,6 +73,10 @@ prefect: $(VENV)/.dev  ## Run blocks, results, tasks, lineage and the guides on 
 seaweedfs: export CLINOPS_S3_SERVER = seaweedfs
 seaweedfs: $(VENV)/.dev  ## Run the contract on SeaweedFS, which checks signatures, checksums and permissions (two minutes).
 	@$(BIN)/python -m pytest tests/contract tests/seaweedfs -k s3 -n 2 --timeout 600
+
+azure: export CLINOPS_STORES = azure
+azure: $(VENV)/.dev .node/.ready  ## Run the contract on Azurite, the emulator of Azure Blob Storage (needs npm).
+	@$(BIN)/python -m pytest tests/contract -k azure -n 2 --timeout 600
 
 browser: $(VENV)/.dev  ## Make a store in the Prefect UI's form, in a real browser (needs chromium).
 	@$(BIN)/python -m pytest tests/browser --timeout 600

@@ -6,6 +6,7 @@ from clinops_prefect import errors, registry
 
 if TYPE_CHECKING:
     from clinops_prefect.artifacts.info import ArtifactInfo as ArtifactInfo
+    from clinops_prefect.blocks.azure import AzurePipelineStore as AzurePipelineStore
     from clinops_prefect.blocks.gcs import GCSPipelineStore as GCSPipelineStore
     from clinops_prefect.blocks.local import LocalPipelineStore as LocalPipelineStore
     from clinops_prefect.blocks.s3 import S3PipelineStore as S3PipelineStore

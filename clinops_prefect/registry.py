@@ -20,7 +20,7 @@ from typing import Any
 GROUP = "clinops_prefect.stores"
 _PACKAGE = "clinops-prefect"
 # Extra -> the package of it that says whether it is installed.
-_EXTRAS = {"aws": "prefect_aws", "gcp": "prefect_gcp"}
+_EXTRAS = {"aws": "prefect_aws", "azure": "prefect_azure", "gcp": "prefect_gcp"}
 
 
 # Where the block types' pages in the Prefect UI point to. To be set here when the documentation has a home of its own;
@@ -78,6 +78,9 @@ class RegisteredStore:
 
 
 STORES = (
+    RegisteredStore(
+        "az", "clinops_prefect.blocks.azure:AzurePipelineStore", "azure", known_slug="azure-pipeline-store"
+    ),
     RegisteredStore("file", "clinops_prefect.blocks.local:LocalPipelineStore", known_slug="local-pipeline-store"),
     RegisteredStore("gs", "clinops_prefect.blocks.gcs:GCSPipelineStore", "gcp", known_slug="gcs-pipeline-store"),
     RegisteredStore("s3", "clinops_prefect.blocks.s3:S3PipelineStore", "aws", known_slug="s3-pipeline-store"),

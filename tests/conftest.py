@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 # Before anything imports boto3, Prefect or Google's client: no test may reach a real account or a real server.
-for _name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "PREFECT_"))]:
+for _name in [name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_", "PREFECT_"))]:
     del os.environ[_name]
 os.environ |= {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -21,12 +21,14 @@ os.environ |= {
 
 from hypothesis import HealthCheck, settings  # noqa: E402
 
-from tests.doors import Door, GCSDoor, LocalDoor, S3Door, SeaweedFSDoor  # noqa: E402
-from tests.emulators import fake_gcs_server, moto_server, seaweedfs  # noqa: E402
+from tests.doors import AzureDoor, Door, GCSDoor, LocalDoor, S3Door, SeaweedFSDoor  # noqa: E402
+from tests.emulators import azurite, fake_gcs_server, moto_server, seaweedfs  # noqa: E402
 
 # Which server S3 is in these tests: `make seaweedfs` runs the contract on another one.
 S3_SERVERS = {"moto": S3Door, "seaweedfs": SeaweedFSDoor}
 S3_SERVER = os.environ.get("CLINOPS_S3_SERVER", "moto")
+# Azurite needs Node, and `make test` nothing but Python: `make azure` runs the contract on it.
+STORES = os.environ.get("CLINOPS_STORES", "local s3 gcs").split()
 
 # A busy machine is no fault of a property, and a store's fixture is shared by its examples: each uploads anew.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
@@ -51,7 +53,13 @@ def gcs_endpoint() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["local", "s3", "gcs"])
+@pytest.fixture(scope="session")
+def azure_endpoint() -> Iterator[str]:
+    with azurite() as url:
+        yield url
+
+
+@pytest.fixture(params=STORES)
 def door(request: pytest.FixtureRequest, tmp_path: Path) -> Door:
     """Each backend in turn, empty."""
     name = f"test-{uuid.uuid4().hex[:12]}"
@@ -59,4 +67,6 @@ def door(request: pytest.FixtureRequest, tmp_path: Path) -> Door:
         return S3_SERVERS[S3_SERVER](request.getfixturevalue("s3_endpoint"), name)
     if request.param == "gcs":
         return GCSDoor(request.getfixturevalue("gcs_endpoint"), name)
+    if request.param == "azure":
+        return AzureDoor(request.getfixturevalue("azure_endpoint"), name)
     return LocalDoor(tmp_path / "artifacts")

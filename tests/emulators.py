@@ -137,6 +137,29 @@ def _seaweedfs_config() -> dict[str, Any]:
     return {"identities": identities, "kms": kms}
 
 
+AZURE_ACCOUNT = "devstoreaccount1"
+# Not a secret: the key of every Azurite, as its documentation gives it.
+AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+@contextmanager
+def azurite() -> Iterator[str]:
+    """The endpoint of an Azure Blob Storage account that is empty."""
+    port, binary = free_port(), Path(__file__).parents[1] / ".node/node_modules/.bin/azurite-blob"
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        str(binary),
+        "--inMemoryPersistence",
+        "--disableTelemetry",
+        "--silent",
+        "--skipApiVersionCheck",
+        "--blobPort",
+        str(port),
+    ]
+    with running(command, url):
+        yield f"{url}/{AZURE_ACCOUNT}"
+
+
 def wait_for(
     process: subprocess.Popen[bytes],
     url: str,

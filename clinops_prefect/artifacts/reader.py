@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from datetime import datetime
 
 from clinops_prefect.network import failures
+from clinops_prefect.storage import ranges
 from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectInfo, PinnedObject
 from clinops_prefect.storage.transfer import PART_BYTES, begin, together
 
@@ -66,12 +67,12 @@ class ObjectReader:
 
     def tail(self, size: int) -> bytes:
         """The last bytes, or all where there are fewer."""
-        data, self._seen = self.backend.open(self.key, -size, None, version=self.version)
+        data, self._seen = self.backend.open(self.key, ranges.suffix(size), version=self.version)
         return data
 
     def whole(self) -> bytearray | bytes:
         """All bytes: a small object in one request, a large one in parallel ranges."""
-        first, self._seen = self.backend.open(self.key, 0, PART_BYTES, version=self.version)
+        first, self._seen = self.backend.open(self.key, ranges.span(0, PART_BYTES), version=self.version)
         size = self._seen.size
         if len(first) == size:
             return first
@@ -81,7 +82,7 @@ class ObjectReader:
 
     def whole_bytes(self) -> bytes:
         """All bytes, as `whole` fetches them, for whoever needs them immutable: without a second copy of them."""
-        first, self._seen = self.backend.open(self.key, 0, PART_BYTES, version=self.version)
+        first, self._seen = self.backend.open(self.key, ranges.span(0, PART_BYTES), version=self.version)
         if len(first) == self._seen.size:
             return bytes(first)
         file = io.BytesIO()
@@ -94,7 +95,7 @@ class ObjectReader:
 
     def pieces(self) -> Iterator[bytes]:
         """All bytes, a bounded piece at a time."""
-        first, self._seen = self.backend.open(self.key, 0, PART_BYTES, version=self.version)
+        first, self._seen = self.backend.open(self.key, ranges.span(0, PART_BYTES), version=self.version)
         yield first
         for span in self._spans(len(first)):
             yield self._range(span)
@@ -117,7 +118,8 @@ class ObjectReader:
         return [(begin, min(begin + PART_BYTES, size)) for begin in range(start, size, PART_BYTES)]
 
     def _range(self, span: tuple[int, int]) -> bytes:
-        data = self.backend.read(self.key, *span, version=self.version, pin=self._pinned.pin)
-        if len(data) != span[1] - span[0]:
+        wanted = ranges.span(span[0], span[1] - span[0])
+        data = self.backend.read(self.key, wanted, version=self.version, pin=self._pinned.pin)
+        if len(data) != wanted.length:
             raise ObjectChangedError  # cut short on its way, or another object after all: either way, again
         return data

@@ -21,13 +21,8 @@ _BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 
 # ABC among the bases themselves is what keeps Prefect from registering a class as a block.
 class CloudPipelineStore(PipelineStore, abc.ABC):
-    """A store in a bucket."""
+    """A store in a bucket, whose field subclasses declare."""
 
-    bucket: str = Field(
-        kw_only=False,  # for type checkers, which otherwise refuse it by position; pydantic ignores it
-        description="The name of the bucket, without s3:// or gs://. It must exist.",
-        json_schema_extra={"position": 0},
-    )
     endpoint_url: str = Field(
         default="",
         title="Endpoint URL",
@@ -43,7 +38,7 @@ class CloudPipelineStore(PipelineStore, abc.ABC):
 
     def __init__(self, bucket: str | None = None, /, **data: Any) -> None:
         super().__init__(bucket, **data)
-        self._check_bucket(self.bucket)
+        self._check_bucket(getattr(self, self._first_field))
         self._check_endpoint(self.endpoint_url)
 
     @classmethod
@@ -52,8 +47,9 @@ class CloudPipelineStore(PipelineStore, abc.ABC):
         if not bucket:
             kind = registry.by_slug(cls.get_block_type_slug())
             scheme = kind.scheme if kind else cls.__name__
-            meant = shown(f"{scheme}://{prefix.lstrip('/') or 'BUCKET/PREFIX'}")
-            raise InvalidStoreError(f"{shown(f'{scheme}://{location}')} names no bucket; did you mean {meant}?")
+            what = cls._first_field
+            meant = shown(f"{scheme}://{prefix.lstrip('/') or f'{what.upper()}/PREFIX'}")
+            raise InvalidStoreError(f"{shown(f'{scheme}://{location}')} names no {what}; did you mean {meant}?")
         if prefix and fields.get("prefix"):
             raise InvalidStoreError("the prefix is given twice: in the URI, and as prefix=")
         return cls(bucket, **{"prefix": prefix, **fields})
@@ -67,7 +63,8 @@ class CloudPipelineStore(PipelineStore, abc.ABC):
     @classmethod
     def _check_bucket(cls, bucket: str) -> None:
         if not _BUCKET.fullmatch(bucket):
-            raise InvalidStoreError(f"bucket must be the name of a bucket, without scheme or path, not {bucket!r}")
+            what = cls._first_field
+            raise InvalidStoreError(f"{what} must be the name of a {what}, without scheme or path, not {bucket!r}")
 
     def _check_endpoint(self, endpoint_url: str) -> None:
         check_endpoint(endpoint_url, allow_http=self.allow_http)

@@ -51,7 +51,7 @@ class GCSPipelineStore(CloudPipelineStore):
     _logo_url = HttpUrl(str(GcpCredentials._logo_url))
 
     bucket: str = Field(
-        kw_only=False,
+        kw_only=False,  # for type checkers, which otherwise refuse it by position; pydantic ignores it
         description="The name of the bucket, without gs://. It must exist.",
         json_schema_extra={"position": 0, "pattern": "^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$"},
     )

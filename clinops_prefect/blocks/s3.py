@@ -65,7 +65,7 @@ class S3PipelineStore(CloudPipelineStore):
     _logo_url = HttpUrl(str(AwsCredentials._logo_url))
 
     bucket: str = Field(
-        kw_only=False,
+        kw_only=False,  # for type checkers, which otherwise refuse it by position; pydantic ignores it
         description="The name of the bucket, without s3://, or the ARN of an access point. It must exist.",
         json_schema_extra={
             "position": 0,

@@ -5,14 +5,42 @@ the plain ones, which translate: this is the one boundary that vendor errors cro
 """
 
 import abc
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from enum import Enum, auto
+from typing import ClassVar, TypeVar
 
 from clinops_prefect.errors import ArtifactNotFoundError, ClinopsPrefectError, OperationNotSupportedError
 from clinops_prefect.network import failures
+from clinops_prefect.storage.ranges import ByteRange
+
+T = TypeVar("T")
+
+
+class Can(Enum):
+    """What a backend can, and not every one. The contract suites ask for no more than a backend says it can."""
+
+    KEEP_VERSIONS = auto()  # where the bucket is told to
+    READ_SUFFIXES = auto()  # the last bytes, in one request, without knowing the size
+    UPLOAD_IN_PARTS = auto()
+    COMPLETE_CONDITIONALLY = auto()  # of uploads in parts that end at once, exactly one succeeds
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How an object is written.
+
+    Attributes:
+        content_type: A media type.
+        metadata: Short texts to keep with the object.
+        overwrite: Whether to replace an object of that key.
+    """
+
+    content_type: str
+    metadata: dict[str, str]
+    overwrite: bool
 
 
 @dataclass(frozen=True)
@@ -25,6 +53,7 @@ class ObjectInfo:
         version: What `version=` takes; empty where the backend has no versions.
         pin: What ties several reads to the same object, though it be overwritten in between.
         metadata: As given at the write.
+        content_type: As given at the write, where the service says it.
     """
 
     size: int
@@ -32,6 +61,7 @@ class ObjectInfo:
     version: str
     pin: str
     metadata: dict[str, str] = field(default_factory=dict)
+    content_type: str = "application/octet-stream"
 
 
 @dataclass(frozen=True)
@@ -67,6 +97,7 @@ class _ChunksFailed(Exception):  # noqa: N818
 class Backend(abc.ABC):
     """Byte operations on full keys: the store's prefix and the extension included."""
 
+    can: ClassVar[frozenset[Can]] = frozenset()
     # What messages call the service, and how its client is told of a certificate authority.
     service = "storage"
     authority = ""
@@ -91,7 +122,7 @@ class Backend(abc.ABC):
                 if not overwrite:
                     # The write itself is conditional; this spares sending gigabytes that would be refused at their end.
                     self._refuse_existing(key)
-                self._write(key, _shielded(chunks), content_type, metadata, overwrite)
+                self._write(key, _shielded(chunks), Writing(content_type, metadata, overwrite))
         except _ChunksFailed as failed:
             failure = failed.error
         except OperationNotSupportedError as error:
@@ -110,26 +141,21 @@ class Backend(abc.ABC):
         finally:
             del failure
 
-    def open(
-        self, key: str, start: int, end: int | None, *, version: str = ""
-    ) -> tuple[bytes, ObjectInfo | PinnedObject]:
-        """The bytes from `start` to before `end`, as far as there are any, and what they are part of.
-
-        A negative `start` counts from the end.
-        """
+    def open(self, key: str, wanted: ByteRange, *, version: str = "") -> tuple[bytes, ObjectInfo | PinnedObject]:
+        """The bytes that are wanted, as far as there are any, and what they are part of."""
         with self._translated(key):
-            data, opened = self._open(key, start, end, version)
+            data, opened = self._open(key, wanted, version)
             self._check_version_of(key, version, opened.version)
             return data, opened
 
-    def read(self, key: str, start: int, end: int, *, version: str, pin: str) -> bytes:
+    def read(self, key: str, wanted: ByteRange, *, version: str, pin: str) -> bytes:
         """More bytes of an opened object.
 
         Raises:
             ObjectChangedError: The object is not the pinned one any more.
         """
         with self._translated(key):
-            return self._read(key, start, end, version, pin)
+            return self._read(key, wanted, version, pin)
 
     def head(self, key: str, *, version: str = "") -> ObjectInfo:
         """What is known about the object; a missing bucket is told apart from a missing object."""
@@ -167,15 +193,13 @@ class Backend(abc.ABC):
         return self.uri(key)
 
     @abc.abstractmethod
-    def _write(
-        self, key: str, chunks: Iterator[bytes], content_type: str, metadata: dict[str, str], overwrite: bool
-    ) -> None: ...
+    def _write(self, key: str, chunks: Iterator[bytes], writing: Writing) -> None: ...
 
     @abc.abstractmethod
-    def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo | PinnedObject]: ...
+    def _open(self, key: str, wanted: ByteRange, version: str) -> tuple[bytes, ObjectInfo | PinnedObject]: ...
 
     @abc.abstractmethod
-    def _read(self, key: str, start: int, end: int, version: str, pin: str) -> bytes: ...
+    def _read(self, key: str, wanted: ByteRange, version: str, pin: str) -> bytes: ...
 
     @abc.abstractmethod
     def _head(self, key: str, version: str) -> ObjectInfo: ...
@@ -196,13 +220,13 @@ class Backend(abc.ABC):
     def _translate(self, error: Exception, uri: str) -> Exception | None:
         """Our error for the vendor's; None for one that is not the vendor's, such as a `KeyError` in its answer."""
 
-    def _said(self, answer: Mapping[str, Any], what: str, key: str) -> Any:
+    def _said(self, value: T | None, what: str, key: str) -> T:
         """What the service must have answered.
 
         Raises:
             OperationNotSupportedError: It is missing, or empty.
         """
-        if (value := answer.get(what)) in (None, ""):
+        if value is None or value == "":
             raise failures.missing(self.uri(key), self.service, what)
         return value
 

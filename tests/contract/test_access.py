@@ -18,7 +18,7 @@ from clinops_prefect import (
     PipelineStore,
     S3PipelineStore,
 )
-from clinops_prefect.storage.s3 import backend as s3_backend
+from clinops_prefect.storage.s3.backend import S3Backend
 from tests.contract.conftest import clouds
 from tests.contract.test_failures import OTHERS, READS
 from tests.contract.test_odd_answers import s3_error
@@ -49,8 +49,8 @@ def _everything(store: PipelineStore, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not store.exists("missing")
     store.delete_artifact("x", missing_ok=True)
     # A copy in parts, for which an object must be larger than the emulator would like.
-    monkeypatch.setattr(s3_backend, "_COPY_BYTES", 1 << 20)
-    monkeypatch.setattr(s3_backend, "_COPY_PART_BYTES", 5 << 20)
+    monkeypatch.setattr(S3Backend, "copy_bytes", 1 << 20)
+    monkeypatch.setattr(S3Backend, "copy_part_bytes", 5 << 20)
     store.copy_artifact("big", "copied")
     assert_same(store.download("copied"), BIG)
 

@@ -9,7 +9,7 @@ from prefect_aws import AwsCredentials, MinIOCredentials
 from prefect_aws.client_parameters import AwsClientParameters
 
 from clinops_prefect import ClinopsPrefectError, GCSPipelineStore, PipelineStore, S3PipelineStore, StepFunctionsPipeline
-from clinops_prefect.storage.s3 import backend as s3_backend
+from clinops_prefect.storage.s3.backend import S3Backend
 from tests.doors import Door
 from tests.faults.canaries import SECRET
 from tests.proxy import Proxy
@@ -41,8 +41,8 @@ def write_in_every_way(store: PipelineStore) -> int:
 @pytest.mark.parametrize("door", ["s3"], indirect=True)
 def test_every_s3_object_has_the_key(door: Door, format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # So that a copy takes the way of those larger than 5 GB.
-    monkeypatch.setattr(s3_backend, "_COPY_BYTES", 6 << 20)
-    monkeypatch.setattr(s3_backend, "_COPY_PART_BYTES", 6 << 20)
+    monkeypatch.setattr(S3Backend, "copy_bytes", 6 << 20)
+    monkeypatch.setattr(S3Backend, "copy_part_bytes", 6 << 20)
     made = write_in_every_way(door.store(kms_key_id=S3_KEY, format=format))
     assert len(door.keys()) == made
     multipart = 0

@@ -1,7 +1,7 @@
 """Objects of a Google Cloud Storage bucket."""
 
 import os
-import uuid
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
@@ -11,31 +11,24 @@ from google.cloud import storage
 from google.cloud.storage import exceptions as storage_errors
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from clinops_prefect.errors import (
-    ArtifactNotFoundError,
-    ServiceUnavailableError,
-)
-from clinops_prefect.names import RESERVED
+from clinops_prefect.errors import ArtifactNotFoundError
 from clinops_prefect.network import failures
-from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo, PinnedObject
+from clinops_prefect.storage.backend import Can, ObjectChangedError, ObjectInfo, PinnedObject, Writing
 from clinops_prefect.storage.gcs.errors import AUTHORITY, SERVICE, may_pass, no_bucket, translated
 from clinops_prefect.storage.gcs.upload import upload_parts
-from clinops_prefect.storage.transfer import whole_or_parts
+from clinops_prefect.storage.ranges import ByteRange, span
+from clinops_prefect.storage.service import ConditionFailedError, Fetched, ServiceBackend
 
 _CONSOLE = "https://console.cloud.google.com/storage/browser/_details"
-_WRITE_ID = f"{RESERVED}write-id"
 # Retried for this long in all, with back-off; the client's default of two minutes is long for a task that is retried.
 _RETRY = DEFAULT_RETRY.with_timeout(25.0).with_delay(initial=0.5, multiplier=2.0, maximum=8.0).with_predicate(may_pass)
 # Short enough that one answer that never comes leaves time for another try.
 _TIMEOUT = (5.0, 20.0)
 # A read takes two requests, between which the object may be overwritten.
 _OPEN_TRIES = 5
-_BODY_TRIES = 3
-# A resumable upload waits for the server's answer after each part: few and large ones wait less.
-_PART_BYTES = 16 << 20
 
 
-class GCSBackend(Backend):
+class GCSBackend(ServiceBackend[None]):
     """Objects of one bucket.
 
     Args:
@@ -48,6 +41,11 @@ class GCSBackend(Backend):
 
     service = SERVICE
     authority = AUTHORITY
+    can = frozenset(Can)
+    # A resumable upload waits for the server's answer after each part: few and large ones wait less.
+    part_bytes = 16 << 20
+    # The service itself copies in steps.
+    copy_bytes = sys.maxsize
 
     def __init__(
         self,
@@ -84,56 +82,48 @@ class GCSBackend(Backend):
     def _blob(self, key: str, **options: Any) -> storage.Blob:
         return self._bucket.blob(key, **options)
 
-    def _write(
-        self, key: str, chunks: Iterator[bytes], content_type: str, metadata: dict[str, str], overwrite: bool
-    ) -> None:
-        blob = self._blob(key, chunk_size=_PART_BYTES, kms_key_name=self._kms_key_name)
-        write_id = uuid.uuid4().hex
-        blob.metadata = {**metadata, _WRITE_ID: write_id}
-        options: dict[str, Any] = {"content_type": content_type, "retry": _RETRY, "timeout": _TIMEOUT}
-        if not overwrite:
-            options["if_generation_match"] = 0
-        body = whole_or_parts(chunks, _PART_BYTES)
-        try:
-            if isinstance(body, bytes):
-                blob.upload_from_string(body, **options)
-            else:
-                upload_parts(blob, body, **options)
-        except api.PreconditionFailed:
-            # A retry may have found what the first try had written before its answer was lost.
-            if self._head(key, "").metadata.get(_WRITE_ID) != write_id:
-                raise ObjectExistsError from None
-        else:
-            # Whatever is not Cloud Storage and says 200 has stored nothing, but it names no generation.
-            self._said({"generation": blob.generation}, "generation", key)
+    def _put(self, key: str, data: bytes, writing: Writing) -> None:
+        self._upload(key, writing, lambda blob, options: blob.upload_from_string(data, **options))
 
-    def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo | PinnedObject]:
-        whole_if_shorter = end if start == 0 else -start if start < 0 and end is None else None
-        if whole_if_shorter and (opened := self._open_small(key, start, whole_if_shorter, version)):
+    def _put_parts(self, key: str, parts: Iterator[bytes], writing: Writing) -> None:
+        # A resumable upload is one session of requests in a row. Left unfinished, it is nothing that has to be aborted.
+        self._upload(key, writing, lambda blob, options: upload_parts(blob, parts, **options))
+
+    def _upload(self, key: str, writing: Writing, send: Callable[[storage.Blob, dict[str, Any]], None]) -> None:
+        blob = self._blob(key, chunk_size=self.part_bytes, kms_key_name=self._kms_key_name)
+        blob.metadata = writing.metadata
+        condition = {} if writing.overwrite else {"if_generation_match": 0}
+        options = {"content_type": writing.content_type, "retry": _RETRY, "timeout": _TIMEOUT}
+        try:
+            send(blob, options | condition)
+        except api.PreconditionFailed as error:
+            raise ConditionFailedError from error
+        # Whatever is not Cloud Storage and says 200 has stored nothing, but it names no generation.
+        self._said(blob.generation, "generation", key)
+
+    def _open(self, key: str, wanted: ByteRange, version: str) -> tuple[bytes, ObjectInfo | PinnedObject]:
+        is_at_end = wanted.is_suffix or not wanted.start
+        if wanted.length and is_at_end and (opened := self._open_small(key, wanted, wanted.length, version)):
             return opened
-        for last_try in (*[False] * (_OPEN_TRIES - 1), True):
+        for _ in range(_OPEN_TRIES):
             info = self._head(key, version)
-            first = max(0, info.size + start) if start < 0 else start
-            last = info.size if end is None else min(end, info.size)
-            if first >= last:
-                return b"", info
+            first, end = wanted.within(info.size)
             try:
-                return self._read(key, first, last, version, info.pin), info
+                return self._read(key, span(first, end - first), version, info.pin) if end > first else b"", info
             except ObjectChangedError:
                 # Between the two requests; nothing has been handed out yet that this would have to agree with.
-                if last_try:
-                    raise
-        raise AssertionError("unreachable")
+                continue
+        raise ObjectChangedError
 
     def _open_small(
-        self, key: str, start: int, size: int, version: str
+        self, key: str, wanted: ByteRange, size: int, version: str
     ) -> tuple[bytes, ObjectInfo | PinnedObject] | None:
         """The first or last `size` bytes, in one request where that is all; None where the other way has to tell."""
         if version and not version.isdigit():
             return None
         blob = self._blob(key, generation=int(version)) if version else self._blob(key)
         try:
-            data = self._download(blob, start, size if start == 0 else None)
+            data = self._download(blob, -size if wanted.is_suffix else 0, None if wanted.is_suffix else size)
         except (api.NotFound, api.RequestRangeNotSatisfiable):
             return None  # missing, or empty: `_head` tells
         # The answer says which generation it is of, but of a part not how long the whole is.
@@ -143,26 +133,21 @@ class GCSBackend(Backend):
         info = self._head(key, version)
         return (data, info) if info.pin == pin and len(data) == min(size, info.size) else None
 
-    def _read(self, key: str, start: int, end: int, version: str, pin: str) -> bytes:
+    def _get(self, key: str, wanted: ByteRange, version: str, pin: str) -> Fetched:
         # By its generation: what has been overwritten since is missing then, or still there where versions are kept.
         blob = self._blob(key, generation=int(pin))
+        start, length = wanted.start, wanted.length or 0
         try:
-            for _ in range(_BODY_TRIES):
-                data = self._download(blob, start, end)
-                if blob.generation is not None and str(blob.generation) != pin:
-                    # A service that ignores the generation.
-                    raise ObjectChangedError
-                # A proxy that passes on a part as if it were all is not noticed by the client.
-                if len(data) == end - start:
-                    return data
-        except (api.RequestRangeNotSatisfiable, storage_errors.DataCorruption):
-            raise ObjectChangedError from None
-        except api.NotFound:
+            data = self._download(blob, start, start + length)
+        except (api.RequestRangeNotSatisfiable, storage_errors.DataCorruption) as error:
+            raise ConditionFailedError from error
+        except api.NotFound as error:
             # Removed or overwritten since it was opened: that says nothing about the bucket.
             self._head(key, version)
-            raise ObjectChangedError from None
-        uri = self.uri(key)
-        raise ServiceUnavailableError(f"{uri}: Cloud Storage answered with fewer bytes than were asked for", uri=uri)
+            raise ConditionFailedError from error
+        # The answer does not say how long the whole is.
+        generation = str(blob.generation or pin)
+        return Fetched(data, start, ObjectInfo(start + length, None, generation, generation))
 
     @staticmethod
     def _download(blob: storage.Blob, start: int, end: int | None) -> bytes:
@@ -178,21 +163,19 @@ class GCSBackend(Backend):
             timeout=_TIMEOUT,
         )
 
-    def _head(self, key: str, version: str) -> ObjectInfo:
+    def _stat(self, key: str, version: str) -> ObjectInfo:
         if version and not version.isdigit():
             raise ArtifactNotFoundError(f"{self.uri(key)} has no version {version!r}", uri=self.uri(key))
         blob = self._blob(key, generation=int(version)) if version else self._blob(key)
         try:
             blob.reload(retry=_RETRY, timeout=_TIMEOUT)
         except api.NotFound as error:
-            self._check_bucket()
             raise ArtifactNotFoundError(f"there is no {self.uri(key)}", uri=self.uri(key)) from error
         return self._info(blob)
 
     def _info(self, blob: storage.Blob) -> ObjectInfo:
-        said = {"generation": blob.generation, "size": blob.size}
-        generation = str(self._said(said, "generation", blob.name))
-        size = self._said(said, "size", blob.name)
+        generation = str(self._said(blob.generation, "generation", blob.name))
+        size = self._said(blob.size, "size", blob.name)
         return ObjectInfo(size, blob.time_created, generation, generation, dict(blob.metadata or {}))
 
     def _list(self, prefix: str) -> Iterator[str]:
@@ -214,12 +197,15 @@ class GCSBackend(Backend):
         except api.NotFound:
             self._check_bucket()
 
-    def _copy(self, source: str, target: str) -> None:
-        self._head(source, "")
+    def _copy_whole(self, source: str, found: ObjectInfo, target: str) -> None:
         copy = self._blob(target, kms_key_name=self._kms_key_name)
+        options = {"if_source_generation_match": int(found.pin), "retry": _RETRY, "timeout": _TIMEOUT}
         token = None
         while True:
-            token, copied, size = copy.rewrite(self._blob(source), token=token, retry=_RETRY, timeout=_TIMEOUT)
+            try:
+                token, copied, size = copy.rewrite(self._blob(source), token=token, **options)
+            except api.PreconditionFailed as error:
+                raise ConditionFailedError from error
             if token is None:
                 if copied != size:
                     raise failures.missing(self.uri(target), SERVICE, "the token to go on copying with")

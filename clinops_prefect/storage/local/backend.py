@@ -18,8 +18,9 @@ from clinops_prefect.errors import (
     OperationNotSupportedError,
     ServiceUnavailableError,
 )
-from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectExistsError, ObjectInfo
+from clinops_prefect.storage.backend import Backend, Can, ObjectChangedError, ObjectExistsError, ObjectInfo, Writing
 from clinops_prefect.storage.local.atomic_file import TEMPORARY, AtomicFile, remove_empty
+from clinops_prefect.storage.ranges import ByteRange
 
 # An object's metadata lives in an extended attribute: it comes and goes with the file, in one rename.
 _ATTRIBUTE = "user.clinops"
@@ -40,6 +41,8 @@ class LocalBackend(Backend):
     """
 
     service = "file system"
+    # Of two writes at once exactly one succeeds, whatever their size.
+    can = frozenset({Can.READ_SUFFIXES, Can.UPLOAD_IN_PARTS, Can.COMPLETE_CONDITIONALLY})
 
     key_bytes = 3_500
     # A file name may have 255 bytes on every file system in use.
@@ -52,21 +55,19 @@ class LocalBackend(Backend):
     def uri(self, key: str) -> str:
         return (self.root / key).as_uri()
 
-    def _write(
-        self, key: str, chunks: Iterator[bytes], _content_type: str, metadata: dict[str, str], overwrite: bool
-    ) -> None:
+    def _write(self, key: str, chunks: Iterator[bytes], writing: Writing) -> None:
         path, is_new = self.root / key, not self.root.exists()
         try:
             with AtomicFile(path) as file:
                 for chunk in chunks:
                     file.write(chunk)
-                self._set_metadata(file.fileno(), metadata)
+                self._set_metadata(file.fileno(), writing.metadata)
                 try:
-                    file.place(overwrite)
+                    file.place(writing.overwrite)
                 except FileExistsError:
                     raise ObjectExistsError from None
                 except OSError as error:
-                    if overwrite or error.errno not in _NO_LINKS:
+                    if writing.overwrite or error.errno not in _NO_LINKS:
                         raise
                     raise OperationNotSupportedError(
                         f"{self.uri(key)}: this file system has no hard links, which overwrite=False needs: nothing "
@@ -82,19 +83,20 @@ class LocalBackend(Backend):
         if is_new:
             self._made()
 
-    def _open(self, key: str, start: int, end: int | None, version: str) -> tuple[bytes, ObjectInfo]:
+    def _open(self, key: str, wanted: ByteRange, version: str) -> tuple[bytes, ObjectInfo]:
         self._check_version(key, version)
         with self._file(key) as file:
             info = self._info(file.fileno())
-            first = max(0, info.size + start) if start < 0 else start
-            last = info.size if end is None else min(end, info.size)
-            return os.pread(file.fileno(), max(0, last - first), first), info
+            first, end = wanted.within(info.size)
+            return os.pread(file.fileno(), end - first, first), info
 
-    def _read(self, key: str, start: int, end: int, _version: str, pin: str) -> bytes:
+    def _read(self, key: str, wanted: ByteRange, _version: str, pin: str) -> bytes:
         with self._file(key) as file:
-            if _pin(os.fstat(file.fileno())) != pin:
+            status = os.fstat(file.fileno())
+            if _pin(status) != pin:
                 raise ObjectChangedError
-            return os.pread(file.fileno(), end - start, start)
+            first, end = wanted.within(status.st_size)
+            return os.pread(file.fileno(), end - first, first)
 
     def _head(self, key: str, version: str) -> ObjectInfo:
         self._check_version(key, version)
@@ -144,7 +146,7 @@ class LocalBackend(Backend):
     def _copy(self, source: str, target: str) -> None:
         with self._file(source) as file:
             metadata = self._info(file.fileno()).metadata
-            self._write(target, iter(lambda: file.read(_PIECE_BYTES), b""), "", metadata, True)
+            self._write(target, iter(lambda: file.read(_PIECE_BYTES), b""), Writing("", metadata, overwrite=True))
 
     def _translate(self, error: Exception, uri: str) -> Exception | None:
         is_missing = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)

@@ -1,0 +1,81 @@
+"""Artifacts in a container of Azure Blob Storage."""
+
+import functools
+from typing import ClassVar
+
+from prefect_azure import AzureBlobStorageCredentials
+from pydantic import Field
+
+from clinops_prefect.blocks.cloud import CloudPipelineStore
+from clinops_prefect.storage.azure.backend import AzureBackend
+from clinops_prefect.storage.azure.client import azure_client
+from clinops_prefect.storage.backend import Backend
+
+
+class AzurePipelineStore(CloudPipelineStore):
+    """Hand DataFrames from step to step through a container of Azure Blob Storage.
+
+    Attributes:
+        container: The container.
+        prefix: The path below which the store keeps everything it writes.
+        format: Parquet, or CSV.
+        account_url: The account's endpoint; empty, as the credentials or `AZURE_STORAGE_ACCOUNT` say.
+        credentials: An `AzureBlobStorageCredentials` block; empty, `AZURE_STORAGE_KEY`, or else a managed identity, a
+            workload identity or the sign-in of `az login`, as Azure's `DefaultAzureCredential` finds them.
+        endpoint_url: Another endpoint than the account's own, such as an emulator's.
+        encryption_scope: An encryption scope to encrypt every blob with.
+        allow_http: Whether a plain http endpoint on a network is acceptable.
+        allow_pickle: Whether Prefect results may be read with a serializer that can run code.
+
+    Example:
+        Load a saved store and pass a frame on:
+        ```python
+        from clinops_prefect import AzurePipelineStore
+
+        store = AzurePipelineStore.load("BLOCK_NAME")
+        uri = store.upload(windows_df, "features/windows_2024_01")
+        windows_df = store.download("features/windows_2024_01")
+        ```
+    """
+
+    _block_type_name = "Azure Pipeline Store"
+    _block_type_slug = "azure-pipeline-store"
+    _first_field: ClassVar[str] = "container"
+
+    container: str = Field(
+        kw_only=False,  # for type checkers, which otherwise refuse it by position; pydantic ignores it
+        description="The name of the container, without az://. It must exist.",
+        json_schema_extra={"position": 0, "pattern": "^(\\$root|[a-z0-9](-?[a-z0-9]){2,62})$"},
+    )
+    account_url: str = Field(
+        default="",
+        title="Account URL",
+        description="Such as https://ACCOUNT.blob.core.windows.net. Empty: as the credentials or the environment says.",
+        json_schema_extra={"position": 3, "pattern": "^(https?://[^@/ ]+(/.*)?)?$"},
+    )
+    credentials: AzureBlobStorageCredentials | None = Field(
+        default=None,
+        repr=False,
+        description="An Azure Blob Storage credentials block. Empty: a managed identity, or what `az login` left.",
+        json_schema_extra={"position": 5},
+    )
+    encryption_scope: str = Field(
+        default="",
+        description="An encryption scope of the account to encrypt every blob with. Empty: the container's default.",
+        json_schema_extra={"position": 8, "pattern": "^([A-Za-z0-9-]+)?$"},
+    )
+
+    @classmethod
+    def _backend_type(cls) -> type[Backend]:
+        return AzureBackend
+
+    def _backend(self) -> AzureBackend:
+        client = functools.partial(
+            azure_client,
+            self.container,
+            account_url=self.account_url,
+            credentials=self.credentials,
+            endpoint_url=self.endpoint_url,
+            allow_http=self.allow_http,
+        )
+        return AzureBackend(self.container, client, encryption_scope=self.encryption_scope)

@@ -1,0 +1,225 @@
+"""Blobs of an Azure container."""
+
+import re
+import sys
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+from azure.core import MatchConditions
+from azure.core import exceptions as azure
+from azure.storage.blob import BlobBlock, BlobProperties, ContainerClient, ContentSettings
+
+from clinops_prefect.errors import (
+    AccessDeniedError,
+    ArtifactNotFoundError,
+    BucketNotFoundError,
+    ClinopsPrefectError,
+    InvalidArtifactNameError,
+    InvalidMetadataError,
+    InvalidStoreError,
+    ServiceUnavailableError,
+)
+from clinops_prefect.network import failures
+from clinops_prefect.storage.backend import Can, ObjectInfo, Writing
+from clinops_prefect.storage.ranges import ByteRange, span
+from clinops_prefect.storage.service import ConditionFailedError, Fetched, NothingThereError, ServiceBackend
+from clinops_prefect.storage.transfer import PART_BYTES
+
+_AUTHORITY = "for a private authority set REQUESTS_CA_BUNDLE to its certificate"
+_EXISTS = {"BlobAlreadyExists", "ConditionNotMet", "TargetConditionNotMet", "UnauthorizedBlobOverwrite"}
+# Another upload of the same name, which ended first, takes the blocks of this one along.
+_NOT_WRITTEN = {*_EXISTS, "InvalidBlockList", "InvalidBlobOrBlock"}
+_CHANGED = {"ConditionNotMet", "SourceConditionNotMet", "BlobNotFound"}
+_ARCHIVED = {"BlobArchived", "BlobBeingRehydrated"}
+# Code -> the error and what to do.
+_CODES: dict[str, tuple[type[ClinopsPrefectError], str]] = {
+    "MetadataTooLarge": (InvalidMetadataError, "the service takes less metadata; leave some out"),
+    "InvalidMetadata": (InvalidMetadataError, "the service does not take this metadata; leave some out"),
+    "InvalidResourceName": (InvalidArtifactNameError, "the service takes no blob of this name"),
+    "OutOfRangeInput": (InvalidArtifactNameError, "the service takes no blob of this name"),
+    "InvalidQueryParameterValue": (ArtifactNotFoundError, "there is no such version"),
+    "BlobImmutableDueToPolicy": (AccessDeniedError, "an immutability policy protects the blob"),
+    "EncryptionScopeNotFound": (InvalidStoreError, "there is no such encryption scope; check encryption_scope"),
+}
+_COPY_POLL_SECONDS = 0.5
+
+
+class AzureBackend(ServiceBackend[tuple[str, str]]):
+    """Blobs of one container.
+
+    Args:
+        container: The container.
+        client: Gives the container's client. Asked for each request, so that a backend can be pickled and kept.
+        encryption_scope: An encryption scope of the account; empty, the container's default.
+    """
+
+    service = "Blob Storage"
+    authority = _AUTHORITY
+    can = frozenset({Can.KEEP_VERSIONS, Can.UPLOAD_IN_PARTS, Can.COMPLETE_CONDITIONALLY})
+    # At most fifty thousand blocks.
+    double_every = 10_000
+    # The service itself copies in steps.
+    copy_bytes = sys.maxsize
+
+    def __init__(self, container: str, client: Callable[[], ContainerClient], *, encryption_scope: str = "") -> None:
+        self._container = container
+        self._client = client
+        self._encryption: dict[str, Any] = {"encryption_scope": encryption_scope} if encryption_scope else {}
+
+    def uri(self, key: str) -> str:
+        return f"az://{self._container}/{key}"
+
+    def _blob(self, key: str) -> Any:
+        return self._client().get_blob_client(key)
+
+    def _what(self, writing: Writing) -> dict[str, Any]:
+        condition = {} if writing.overwrite else {"match_condition": MatchConditions.IfMissing}
+        texts = {_encoded(name): value for name, value in writing.metadata.items()}
+        content = ContentSettings(content_type=writing.content_type)
+        return {"metadata": texts, "content_settings": content, **self._encryption, **condition}
+
+    def _put(self, key: str, data: bytes, writing: Writing) -> None:
+        with _conditional(_NOT_WRITTEN):
+            # The service compares a checksum of each request with what arrives.
+            answer = self._blob(key).upload_blob(
+                data, overwrite=writing.overwrite, validate_content=True, **self._what(writing)
+            )
+        # Whatever is not Blob Storage and says 201 has stored nothing, but it gives no ETag.
+        self._said(answer.get("etag"), "ETag", key)
+
+    def _begin(self, key: str, _writing: Writing) -> tuple[str, str]:
+        return key, uuid.uuid4().hex
+
+    def _put_part(self, upload: tuple[str, str], number: int, data: bytes) -> str:
+        block = f"{upload[1]}{number:05d}"
+        self._blob(upload[0]).stage_block(block, data, validate_content=True, **self._encryption)
+        return block
+
+    def _complete(self, upload: tuple[str, str], receipts: list[str], writing: Writing) -> None:
+        blocks = [BlobBlock(block) for block in receipts]
+        with _conditional(_NOT_WRITTEN):
+            answer = self._blob(upload[0]).commit_block_list(blocks, **self._what(writing))
+        self._said(answer.get("etag"), "ETag", upload[0])
+
+    def _abort(self, upload: tuple[str, str]) -> None:
+        """Azure has no request for it: it drops blocks that nobody has committed after a week."""
+
+    def _get(self, key: str, wanted: ByteRange, version: str, pin: str) -> Fetched:
+        options: dict[str, Any] = {"etag": pin, "match_condition": MatchConditions.IfNotModified} if pin else {}
+        with _conditional(_CHANGED if pin else (), nothing={"InvalidRange"}):
+            body = self._blob(key).download_blob(
+                offset=wanted.start, length=wanted.length, version_id=version or None, **options
+            )
+            data = body.readall()
+        where, info = body.properties.content_range, self._info(key, body.properties)
+        if where is None:
+            return Fetched(data, 0, replace(info, size=len(data)))
+        # The client says as the blob's size how many bytes it was asked for.
+        start, size = map(int, re.findall(r"bytes (\d+)-\d+/(\d+)", where)[0])
+        return Fetched(data, start, replace(info, size=size))
+
+    def _stat(self, key: str, version: str) -> ObjectInfo:
+        return self._info(key, self._blob(key).get_blob_properties(version_id=version or None))
+
+    def _info(self, key: str, found: BlobProperties) -> ObjectInfo:
+        size, pin = self._said(found.size, "Content-Length", key), self._said(found.etag, "ETag", key)
+        texts = {_decoded(name): value for name, value in (found.metadata or {}).items()}
+        content_type = found.content_settings.content_type or "application/octet-stream"
+        return ObjectInfo(size, found.last_modified, str(found.version_id or ""), pin, texts, content_type)
+
+    def _check_bucket(self) -> None:
+        """The answer says in a header which of the two is missing."""
+
+    def _list(self, prefix: str) -> Iterator[str]:
+        yield from self._client().list_blob_names(name_starts_with=prefix)
+
+    def _versions(self, key: str) -> Iterator[ObjectInfo]:
+        found = self._client().list_blobs(name_starts_with=key, include=["versions"])
+        # A version's id is the time of its write.
+        yield from sorted(
+            (self._info(key, blob) for blob in found if blob.name == key), key=lambda info: info.version, reverse=True
+        )
+
+    def _remove(self, key: str) -> None:
+        with suppress(NothingThereError), _conditional(nothing={"BlobNotFound"}):
+            self._blob(key).delete_blob(delete_snapshots="include")
+
+    def _copy_whole(self, source: str, found: ObjectInfo, target: str) -> None:
+        if self._encryption:
+            # The service copies within an account under the container's own key only.
+            starts = range(0, found.size, PART_BYTES)
+            chunks = (self._fetch(source, span(start, PART_BYTES), "", found.pin)[0] for start in starts)
+            return self._write(target, chunks, Writing(found.content_type, found.metadata, overwrite=True))
+        blob = self._blob(target)
+        with _conditional(_CHANGED):
+            options = {"source_etag": found.pin, "source_match_condition": MatchConditions.IfNotModified}
+            copy = blob.start_copy_from_url(self._blob(source).url, **options)
+        while copy.get("copy_status") == "pending":
+            time.sleep(_COPY_POLL_SECONDS)
+            copy = {"copy_status": blob.get_blob_properties().copy.status}
+        if copy.get("copy_status") != "success":
+            raise failures.missing(self.uri(target), self.service, "a finished copy")
+        return None
+
+    def _translate(self, error: Exception, uri: str) -> Exception | None:
+        if isinstance(error, azure.ClientAuthenticationError) and not error.response:
+            return failures.denied(uri, type(error).__name__, "set credentials, or see what `az login` says")
+        if isinstance(error, azure.HttpResponseError) and error.response:
+            return self._answered(_code(error), error.status_code or 0, uri)
+        if isinstance(error, azure.ServiceRequestError | azure.ServiceResponseError | azure.IncompleteReadError):
+            return failures.unreached(uri, self.service, error, _AUTHORITY)
+        if isinstance(error, azure.AzureError):
+            return ClinopsPrefectError(f"{uri}: the Azure client refused the request ({type(error).__name__})", uri=uri)
+        return None
+
+    def _answered(self, code: str, status: int, uri: str) -> ClinopsPrefectError:
+        if code in ("ContainerNotFound", "ContainerBeingDeleted", "AccountIsDisabled"):
+            container = f"az://{self._container}"
+            return BucketNotFoundError(f"there is no container {container}; check container and account_url", uri=uri)
+        if code in _CODES:
+            kind, why = _CODES[code]
+            return kind(f"{uri}: {why} ({code})", uri=uri)
+        if code in _ARCHIVED:
+            return failures.archived(uri, code)
+        if status == 404:
+            return ArtifactNotFoundError(f"there is no {uri}", uri=uri)
+        if status in (401, 403):
+            return failures.denied(uri, code, "check the credentials, and the role Storage Blob Data Contributor")
+        if status in (405, 501):
+            return failures.not_supported(uri, self.service, "this request", code, "use a service that does")
+        if status in (408, 429) or status >= 500:
+            said = f"{self.service} answered {code} after retries"
+            return ServiceUnavailableError(f"{uri}: {said}; try again later", uri=uri)
+        return ClinopsPrefectError(f"{uri}: {self.service} refused the request ({code})", uri=uri)
+
+
+def _code(error: azure.HttpResponseError) -> str:
+    # A word, whatever answered: it goes into a message.
+    said = getattr(error, "error_code", "")
+    code = str(getattr(said, "value", said) or "")
+    return code if code.isalnum() and len(code) < 60 else str(error.status_code)
+
+
+@contextmanager
+def _conditional(failed: Collection[str] = (), *, nothing: Collection[str] = ()) -> Iterator[None]:
+    try:
+        yield
+    except azure.HttpResponseError as error:
+        if _code(error) in failed:
+            raise ConditionFailedError from error
+        if _code(error) in nothing:
+            raise NothingThereError from error
+        raise
+
+
+def _encoded(name: str) -> str:
+    """The name of a metadatum as Azure takes it, which is a C# identifier: `write-id` becomes `write_2did`."""
+    return re.sub(r"[^a-z0-9]|^[0-9]", lambda found: f"_{ord(found[0]):02x}", name)
+
+
+def _decoded(name: str) -> str:
+    return re.sub(r"_([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), name.lower())

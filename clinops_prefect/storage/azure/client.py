@@ -1,0 +1,84 @@
+"""The client of Azure Blob Storage."""
+
+import os
+from typing import Any, Protocol
+
+from azure.core.exceptions import AzureError
+from azure.identity import ClientSecretCredential, DefaultAzureCredential
+from azure.storage.blob import BlobServiceClient, ContainerClient, ExponentialRetry
+
+from clinops_prefect.errors import InvalidStoreError
+from clinops_prefect.network.clients import cached_client, fingerprint
+from clinops_prefect.network.endpoints import check_endpoint
+
+_READ_FROM_ENVIRONMENT = ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY")
+# The client's own back-off begins with 15 seconds. A service that accepts and never answers costs five times twenty.
+_RETRY = ExponentialRetry(initial_backoff=0, increment_base=2, retry_total=4, random_jitter_range=1)  # type: ignore
+_OPTIONS: dict[str, Any] = {"connection_timeout": 5, "read_timeout": 20, "retry_policy": _RETRY}
+_URL = "https://{}.blob.core.windows.net"
+
+
+class AzureLogin(Protocol):
+    """What an `AzureBlobStorageCredentials` block of prefect-azure has."""
+
+    account_url: str | None
+    connection_string: Any
+    tenant_id: str | None
+    client_id: str | None
+    client_secret: Any
+
+
+def azure_client(
+    container: str, *, account_url: str, credentials: AzureLogin | None, endpoint_url: str, allow_http: bool
+) -> ContainerClient:
+    """The container's client, on the process's connections to its account.
+
+    Args:
+        container: The container.
+        account_url: The account's endpoint; empty, as the credentials or `AZURE_STORAGE_ACCOUNT` say.
+        credentials: A Prefect credentials block; None, `AZURE_STORAGE_KEY` or else what `DefaultAzureCredential` finds.
+        endpoint_url: Another endpoint than the account's own.
+        allow_http: Whether it may be one that anybody on the network could listen at.
+
+    Raises:
+        InvalidStoreError: No account is named, or the connection string is none.
+        InsecureEndpointError: The endpoint, whoever said it, is plain http on a network.
+    """
+    environment = tuple(os.environ.get(name) for name in _READ_FROM_ENVIRONMENT)
+    key = ("azure", account_url, fingerprint(credentials), endpoint_url, allow_http, environment)
+
+    def make() -> BlobServiceClient:
+        try:
+            url, login = _login(account_url, credentials)
+            client = BlobServiceClient(endpoint_url or url, credential=login, **_OPTIONS)
+        except (ValueError, AzureError) as error:
+            # Its message may quote the connection string, which has the key in it.
+            raise InvalidStoreError(
+                f"az://{container}: the settings of the Azure client are wrong ({type(error).__name__}); check "
+                "account_url, or the connection string in the credentials"
+            ) from None
+        check_endpoint(client.url, allow_http=allow_http)
+        return client
+
+    return cached_client(key, make).get_container_client(container)
+
+
+def _login(account_url: str, credentials: AzureLogin | None) -> tuple[str, Any]:
+    """The account's endpoint, and what signs requests."""
+    name, key = (os.environ.get(variable, "") for variable in _READ_FROM_ENVIRONMENT)
+    if credentials is not None and credentials.connection_string is not None:
+        client = BlobServiceClient.from_connection_string(credentials.connection_string.get_secret_value())
+        return account_url or client.url, client.credential
+    url = (
+        account_url
+        or (credentials and credentials.account_url)
+        or (f"https://{name}.blob.core.windows.net" * bool(name))
+    )
+    if not url:
+        raise InvalidStoreError("the store names no Azure account: set account_url, or AZURE_STORAGE_ACCOUNT")
+    if credentials is not None and credentials.client_id:
+        secret = credentials.client_secret.get_secret_value()
+        return url, ClientSecretCredential(credentials.tenant_id or "", credentials.client_id, secret)
+    if credentials is None and key:
+        return url, {"account_name": name, "account_key": key}
+    return url, DefaultAzureCredential()
