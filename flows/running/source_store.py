@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from clinops_prefect import LocalPipelineStore, PipelineStore, locations
-from clinops_prefect.storage.backend import ObjectChangedError
+from clinops_prefect.storage.backend import Backend, ObjectChangedError
+from clinops_prefect.storage.ranges import span
 from clinops_prefect.tasks import open_store
 from flows.sources.files import TableError
 from flows.sources.objects import ObjectPath, SourcePath
@@ -78,7 +79,7 @@ class StoreObjects:
 class _ObjectFile(io.RawIOBase):
     """An object as a file: each read is a request for that range of the version that was opened."""
 
-    def __init__(self, backend: Any, key: str, uri: str) -> None:
+    def __init__(self, backend: Backend, key: str, uri: str) -> None:
         self._backend, self._key, self._uri, self._at = backend, key, uri, 0
         self._info = backend.head(key)
 
@@ -100,7 +101,7 @@ class _ObjectFile(io.RawIOBase):
         if end <= self._at:
             return 0
         try:
-            data = self._backend.read(self._key, self._at, end, version="", pin=self._info.pin)
+            data = self._backend.read(self._key, span(self._at, end - self._at), version="", pin=self._info.pin)
         except ObjectChangedError:
             raise TableError(f"{self._uri}: replaced while it was read; run again") from None
         buffer[: len(data)] = data

@@ -31,7 +31,7 @@ MISTYPED = [
     ("GS://b/x", "'gs://b/x'"), ("gs//b", "'gs://b'"), ("file:/srv/x", "'file:///srv/x'"),
     ("file:srv/x", "'file:///srv/x'"), ("file://srv/x", "'file:///srv/x'"), ("fil:///srv/x", "'file:///srv/x'"),
     ("FILE:///srv", "'file:///srv'"), ("file://LOCALHOST.example/srv", "did you mean"),
-    ("az://container/x", "did you mean"), ("abfs://c/x", "did you mean"), ("https://b.example.org/x", "did you mean"),
+    ("wasbs://container/x", "did you mean"), ("abfs://c/x", "did you mean"), ("https://b.example.org/x", "did you mean"),
     ("s3://", "did you mean"), ("gs:///", "did you mean"), ("s3://b/x?region=eu", "'s3://b/x'"),
     ("s3://b/x#part", "'s3://b/x'"), ("s3://b:9000/x", "'s3://b/x'"), (" s3://b/x", "'s3://b/x'"),
     ("s3://b/x\n", "'s3://b/x'"), ("s3://b/x\u200b", "'s3://b/x'"), ("\ts3:/b", "'s3://b'"), ("://x", "s3://"),

@@ -117,7 +117,7 @@ def test_no_other_distribution_takes_the_place_of_a_store_of_this_one(site: Path
 from clinops_prefect import PipelineStore, registry
 print(type(PipelineStore.from_uri("s3://b/x")).__name__, [store.scheme for store in registry.stores()])
 """
-    assert run(site, code) == "S3PipelineStore ['file', 'gs', 's3']"
+    assert run(site, code) == "S3PipelineStore ['az', 'file', 'gs', 's3']"
 
 
 ABSENT = """

@@ -13,7 +13,7 @@ from clinops_prefect.network.endpoints import check_endpoint
 
 _READ_FROM_ENVIRONMENT = ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY")
 # The client's own back-off begins with 15 seconds. A service that accepts and never answers costs five times twenty.
-_RETRY = ExponentialRetry(initial_backoff=0, increment_base=2, retry_total=4, random_jitter_range=1)  # type: ignore
+_RETRY = ExponentialRetry(initial_backoff=0, increment_base=2, retry_total=4, random_jitter_range=1)
 _OPTIONS: dict[str, Any] = {"connection_timeout": 5, "read_timeout": 20, "retry_policy": _RETRY}
 _URL = "https://{}.blob.core.windows.net"
 
