@@ -17,7 +17,8 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from pydantic import SecretStr
 
-from clinops_prefect import AzurePipelineStore, GCSPipelineStore, LocalPipelineStore, PipelineStore, S3PipelineStore
+import clinops_prefect
+from clinops_prefect import GCSPipelineStore, LocalPipelineStore, PipelineStore, S3PipelineStore
 from tests.emulators import ADMIN, AZURE_ACCOUNT, AZURE_KEY
 
 
@@ -273,10 +274,10 @@ class AzureDoor:
     def store(self, **fields: Any) -> PipelineStore:
         if fields.get("endpoint_url"):
             fields["endpoint_url"] = f"{fields['endpoint_url']}/{AZURE_ACCOUNT}"
-        return AzurePipelineStore(self.bucket, **{"credentials": self.credentials} | fields)
+        return clinops_prefect.AzurePipelineStore(self.bucket, **{"credentials": self.credentials} | fields)
 
     def store_without_bucket(self, **fields: Any) -> PipelineStore:
-        return AzurePipelineStore(f"{self.bucket}-missing", credentials=self.credentials, **fields)
+        return clinops_prefect.AzurePipelineStore(f"{self.bucket}-missing", credentials=self.credentials, **fields)
 
     def uri(self) -> str:
         return f"az://{self.bucket}"
