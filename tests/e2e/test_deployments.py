@@ -91,7 +91,7 @@ def api(environment: dict[str, str], method: str, path: str, body: Any = None) -
 
 
 def deployment(environment: dict[str, str], flow: str, name: str) -> dict[str, Any]:
-    return api(environment, "GET", f"deployments/name/{flow}/{name}")
+    return api(environment, "GET", f"deployments/name/{flow}/{flow}-{name}")
 
 
 def test_every_deployment_is_made_and_only_local_ones_start_by_themselves(environment: dict[str, str]) -> None:
