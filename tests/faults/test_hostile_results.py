@@ -26,8 +26,8 @@ from clinops_prefect import (
     ServiceUnavailableError,
     StepFunctionsPipeline,
     UntrustedResultError,
-    trust,
 )
+from clinops_prefect.results import guard
 from clinops_prefect.results.guard import OURS, check_result, result_block
 from clinops_prefect.step_functions.service import executions, polling
 from tests.faults.canaries import CELL
@@ -156,10 +156,10 @@ def test_a_pickle_is_told_however_far_in_it_imports(front: str, before: int, cut
         opcodes = [code.name for code, _, _ in pickletools.genops(base64.decodebytes(content))]
     except ValueError:
         opcodes = []
-    assert trust._is_pickle_too(content) == bool(trust._IMPORTING_OPCODES & {*opcodes})
+    assert guard._is_pickle_too(content) == bool(guard._IMPORTING_OPCODES & {*opcodes})
     if not (front or cut or end):
         assert opcodes
-        assert trust._is_pickle_too(content) == imports
+        assert guard._is_pickle_too(content) == imports
 
 
 def test_deep_and_broken_results_are_refused() -> None:
