@@ -43,7 +43,7 @@ def run(site: Path, code: str) -> str:
 
 
 def test_each_entry_is_what_its_class_says() -> None:
-    assert [store.scheme for store in registry.STORES] == ["file", "gs", "s3"]
+    assert [store.scheme for store in registry.STORES] == ["az", "file", "gs", "s3"]
     for store in registry.STORES:
         kind = store.load()
         assert kind is getattr(clinops_prefect, store.name)
