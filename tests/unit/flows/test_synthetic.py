@@ -140,5 +140,5 @@ def test_the_command_line(tmp_path):
     subprocess.run(command, check=True, cwd=root)
     assert len(read(tmp_path / "out", "icu/chartevents")) == 20
     again = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert again.returncode == 2
+    assert again.returncode == 3
     assert "is not empty" in again.stderr
