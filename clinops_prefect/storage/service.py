@@ -138,9 +138,10 @@ class ServiceBackend(Backend, Generic[U]):
                 self._put_parts(key, body, writing)
         except ConditionFailedError as failed:
             # A retry may have found what the first try had written before its answer was lost.
-            if self._is_written(key, write_id):
+            found = self._found(key)
+            if found is not None and found.metadata.get(_WRITE_ID) == write_id:
                 return
-            if writing.overwrite or not self._is_there(key):
+            if writing.overwrite or found is None:
                 # It was no condition that failed: another write has ended this upload.
                 raise ServiceUnavailableError(
                     f"{self.uri(key)}: {self.service} has dropped the upload, which another one of this name may have "
@@ -149,15 +150,10 @@ class ServiceBackend(Backend, Generic[U]):
                 ) from failed.__cause__
             raise ObjectExistsError from None
 
-    def _is_written(self, key: str, write_id: str) -> bool:
+    def _found(self, key: str) -> ObjectInfo | None:
         with suppress(ArtifactNotFoundError):
-            return self._head(key, "").metadata.get(_WRITE_ID) == write_id
-        return False
-
-    def _is_there(self, key: str) -> bool:
-        with suppress(ArtifactNotFoundError):
-            return bool(self._head(key, ""))
-        return False
+            return self._head(key, "")
+        return None
 
     def _put_parts(self, key: str, parts: Iterator[bytes], writing: Writing) -> None:
         upload = self._begin(key, writing)
