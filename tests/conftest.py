@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.emulators import AZURE_ACCOUNT, AZURE_KEY
+
 # Before anything imports boto3, Prefect or Google's client: no test may reach a real account or a real server.
 for _name in [name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_", "PREFECT_"))]:
     del os.environ[_name]
@@ -15,6 +17,9 @@ os.environ |= {
     "AWS_SECRET_ACCESS_KEY": "testing",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
+    # The account of every Azurite, as its documentation gives it.
+    "AZURE_STORAGE_ACCOUNT": AZURE_ACCOUNT,
+    "AZURE_STORAGE_KEY": AZURE_KEY,
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }

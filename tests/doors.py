@@ -257,8 +257,8 @@ class AzureDoor:
     endpoint: str
     bucket: str
     scheme = "az"
-    # Azurite keeps no versions, and ignores which one is asked for.
-    can = EVERYTHING - {Can.TELL_UNKNOWN_VERSIONS}
+    # Azurite keeps no versions, and ignores which one is asked for. Azure makes a slash of a backslash.
+    can = EVERYTHING - {Can.TELL_UNKNOWN_VERSIONS, Can.KEEP_BACKSLASHES}
 
     def __post_init__(self) -> None:
         # `make test` runs without Azure's SDK.
@@ -283,11 +283,7 @@ class AzureDoor:
         return f"az://{self.bucket}"
 
     def environment(self) -> dict[str, str]:
-        return {
-            "AZURE_STORAGE_ACCOUNT": AZURE_ACCOUNT,
-            "AZURE_STORAGE_KEY": AZURE_KEY,
-            "AZURE_STORAGE_ENDPOINT": self.endpoint,
-        }
+        return {"AZURE_STORAGE_CONNECTION_STRING": self.credentials.connection_string.get_secret_value()}
 
     def keep_versions(self) -> bool:
         return False  # of an account, and of none in Azurite

@@ -73,7 +73,16 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
     def uri(self, key: str) -> str:
         return f"az://{self._container}/{key}"
 
+    def browser_url(self, key: str) -> str:
+        # Without the query, which may be a signature.
+        return str(self._blob(key).url).partition("?")[0]
+
     def _blob(self, key: str) -> Any:
+        if "\\" in key:
+            # Two names would be one object.
+            raise InvalidArtifactNameError(
+                f"{self.uri(key)}: Azure takes the backslash in a name for a slash; use a slash", uri=self.uri(key)
+            )
         return self._client().get_blob_client(key)
 
     def _what(self, writing: Writing) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from azure.core.exceptions import AzureError
 from azure.identity import ClientSecretCredential, DefaultAzureCredential
 from azure.storage.blob import BlobServiceClient, ContainerClient, ExponentialRetry
 
-from clinops_prefect.errors import InvalidStoreError
+from clinops_prefect.errors import ClinopsPrefectError, InvalidStoreError
 from clinops_prefect.network.clients import cached_client, fingerprint
 from clinops_prefect.network.endpoints import check_endpoint
 
-_READ_FROM_ENVIRONMENT = ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY")
+_READ_FROM_ENVIRONMENT = ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY", "AZURE_STORAGE_CONNECTION_STRING")
 # The client's own back-off begins with 15 seconds. A service that accepts and never answers costs five times twenty.
 _RETRY = ExponentialRetry(initial_backoff=0, increment_base=2, retry_total=4, random_jitter_range=1)
 _OPTIONS: dict[str, Any] = {"connection_timeout": 5, "read_timeout": 20, "retry_policy": _RETRY}
@@ -49,8 +49,10 @@ def azure_client(
 
     def make() -> BlobServiceClient:
         try:
-            url, login = _login(account_url, credentials)
-            client = BlobServiceClient(endpoint_url or url, credential=login, **_OPTIONS)
+            url, login = _login(endpoint_url or account_url, credentials)
+            client = BlobServiceClient(url, credential=login, **_OPTIONS)
+        except ClinopsPrefectError:
+            raise
         except (ValueError, AzureError) as error:
             # Its message may quote the connection string, which has the key in it.
             raise InvalidStoreError(
@@ -65,15 +67,14 @@ def azure_client(
 
 def _login(account_url: str, credentials: AzureLogin | None) -> tuple[str, Any]:
     """The account's endpoint, and what signs requests."""
-    name, key = (os.environ.get(variable, "") for variable in _READ_FROM_ENVIRONMENT)
-    if credentials is not None and credentials.connection_string is not None:
-        client = BlobServiceClient.from_connection_string(credentials.connection_string.get_secret_value())
+    name, key, connection = (os.environ.get(variable, "") for variable in _READ_FROM_ENVIRONMENT)
+    if credentials is not None:
+        connection = credentials.connection_string.get_secret_value() if credentials.connection_string else ""
+    if connection and (credentials is not None or not account_url):
+        client = BlobServiceClient.from_connection_string(connection)
         return account_url or client.url, client.credential
-    url = (
-        account_url
-        or (credentials and credentials.account_url)
-        or (f"https://{name}.blob.core.windows.net" * bool(name))
-    )
+    of_environment = _URL.format(name) if name else ""
+    url = account_url or (credentials.account_url if credentials else "") or of_environment
     if not url:
         raise InvalidStoreError("the store names no Azure account: set account_url, or AZURE_STORAGE_ACCOUNT")
     if credentials is not None and credentials.client_id:
