@@ -144,6 +144,9 @@ def icu_features(
                         accept(objections(totals, before.get("summary"), known.limits), accept_empty=accept_empty)
                         partition.withdraw(target, before)
                         published = chain.publish(runner, target, made, progress)
+                        # Futures of Ray learn how they ended only while it runs.
+                        for future in (*made.values(), *published.values()):
+                            future.wait()
                         break
                 except BrokenExecutor:
                     if not pools_left:

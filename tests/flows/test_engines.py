@@ -68,10 +68,16 @@ def test_what_is_not_complete_or_not_the_same_is_computed(change: str, source: P
         hours = 12
     again = icu_features(str(source), str(tmp_path), DATE, 2, hours, refresh=change == "refresh")
     assert again["flow_run"] != first["flow_run"]
-    same = {k: v for k, v in snapshot(tmp_path).items() if "manifest" not in k} == {
-        k: v for k, v in before.items() if "manifest" not in k
-    }
+    after = snapshot(tmp_path)
+    assert set(after) == set(before)
+    # The manifest and the report say which run made them, and when.
+    told = [name for name in after if "manifest" in name or "quality." in name]
+    same = all(after[name] == before[name] for name in after if name not in told)
     assert same == (change != "parameter")
+    quality = f"icu/{DATE}/quality.json"
+    documents = [json.loads(files[quality]) for files in (before, after)]
+    assert documents[0].pop("provenance") != documents[1].pop("provenance")
+    assert (documents[0] == documents[1]) == (change != "parameter")
 
 
 def test_of_shards_of_which_one_fails_the_others_are_kept(

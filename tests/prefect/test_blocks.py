@@ -33,6 +33,8 @@ from tests.prefect.server import PrefectServer
 
 ROOT = Path(__file__).parents[2]
 ON_AWS, ON_GCP = {"S3 Pipeline Store", "Step Functions Pipeline"}, {"GCS Pipeline Store"}
+ON_AZURE = {"Azure Pipeline Store"}
+ALL = {"Local Pipeline Store", *ON_AWS, *ON_GCP, *ON_AZURE}
 STORES = [S3PipelineStore, GCSPipelineStore, LocalPipelineStore]
 
 
@@ -208,16 +210,17 @@ def registered(printed: str) -> set[str]:
 
 
 def test_all_register_from_the_command_line(server: PrefectServer) -> None:
-    assert registered(run(REGISTER, server)) == {"Local Pipeline Store", *ON_AWS, *ON_GCP}
+    assert registered(run(REGISTER, server)) == ALL
 
 
-@pytest.fixture(params=["aws", "gcp", "both"])
+@pytest.fixture(params=["aws", "gcp", "azure", "all"])
 def without(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
     """A folder with every installed package but those of a cloud."""
     (site,) = {Path(module.__file__).parents[1] for module in map(__import__, ["pandas", "prefect_aws", "prefect_gcp"])}
     aws = "prefect_aws*", "boto*"
     gcp = "prefect_gcp*", "google*"
-    hidden = {"aws": aws, "gcp": gcp, "both": (*aws, *gcp)}[request.param]
+    azure = "prefect_azure*", "azure*"
+    hidden = {"aws": aws, "gcp": gcp, "azure": azure, "all": (*aws, *gcp, *azure)}[request.param]
     for entry in site.iterdir():
         if entry.suffix != ".pth" and not any(entry.match(pattern) for pattern in hidden):
             (tmp_path / entry.name).symlink_to(entry)
@@ -228,7 +231,7 @@ def test_the_absence_of_a_cloud_costs_its_store_and_nothing_else(
     server: PrefectServer, without: tuple[str, Path]
 ) -> None:
     missing, path = without
-    left = {"Local Pipeline Store", *ON_AWS, *ON_GCP} - {"aws": ON_AWS, "gcp": ON_GCP, "both": ON_AWS | ON_GCP}[missing]
+    left = ALL - {"aws": ON_AWS, "gcp": ON_GCP, "azure": ON_AZURE, "all": ON_AWS | ON_GCP | ON_AZURE}[missing]
     assert registered(run(REGISTER, server, path=str(path))) == left
     code = """if True:
         import json
