@@ -144,9 +144,6 @@ def icu_features(
                         accept(objections(totals, before.get("summary"), known.limits), accept_empty=accept_empty)
                         partition.withdraw(target, before)
                         published = chain.publish(runner, target, made, progress)
-                        # Futures of Ray learn how they ended only while it runs.
-                        for future in (*made.values(), *published.values()):
-                            future.wait()
                         break
                 except BrokenExecutor:
                     if not pools_left:
@@ -155,7 +152,8 @@ def icu_features(
             written = sorted(
                 (each.result().artifact for each in published.values()), key=lambda each: str(each["name"])
             )
-            waiting = [future for name, future in made.items() if name.startswith("features/")]
+            # Their states, for a future of Ray that is waited for once more would start another instance.
+            waiting = [future.state for name, future in made.items() if name.startswith("features/")]
             made_by = {
                 "run": partition.run,
                 "flow_run": owner,
@@ -174,7 +172,7 @@ def icu_features(
                 "summary": totals,
                 "artifacts": written,
             }
-            finish(store, partition, manifest, wait_for=[report, *published.values()])
+            finish(store, partition, manifest, wait_for=[report, *(each.state for each in published.values())])
             progress.end()
     artifacts.written_artifact(written, target, partition.date)
     logger.info("done: %d artifacts of %s; the report is %s", len(written), partition.date, page)

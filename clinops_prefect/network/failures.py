@@ -85,7 +85,7 @@ def unreached(uri: str, service: str, error: Exception, authority: str) -> Clino
         return InvalidStoreError(
             f"{uri}: the certificate of the endpoint is not accepted ({problem}); renew it, or {authority}", uri=uri
         )
-    if any(isinstance(found, FileNotFoundError) for found in _within(error)):
+    if _is_without_a_file(error):
         return InvalidStoreError(
             f"{uri}: the client has no file of certificates where its settings say; check the path that they name",
             uri=uri,
@@ -149,8 +149,14 @@ def _handshake_refused(error: BaseException) -> str:
 
 def is_settled(error: BaseException) -> bool:
     """Whether asking again is in vain: the certificate or the handshake was refused, or a file is missing."""
-    is_missing = any(isinstance(found, FileNotFoundError) for found in _within(error))
-    return is_missing or bool(certificate_problem(error) or _handshake_refused(error))
+    return _is_without_a_file(error) or bool(certificate_problem(error) or _handshake_refused(error))
+
+
+def _is_without_a_file(error: BaseException) -> bool:
+    # Ours too is a FileNotFoundError, and around a request that was made because an object was not found.
+    return any(
+        isinstance(found, FileNotFoundError) and not isinstance(found, ClinopsPrefectError) for found in _within(error)
+    )
 
 
 def _within(error: BaseException) -> list[BaseException]:

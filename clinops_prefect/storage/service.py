@@ -143,9 +143,10 @@ class ServiceBackend(Backend, Generic[U]):
                 return
             if writing.overwrite or found is None:
                 # It was no condition that failed: another write has ended this upload.
+                code = f" ({failed})" if failed.args else ""
                 raise ServiceUnavailableError(
-                    f"{self.uri(key)}: {self.service} has dropped the upload, which another one of this name may have "
-                    "ended; try again",
+                    f"{self.uri(key)}: {self.service} has dropped the upload{code}, which another one of this name may "
+                    "have ended; try again",
                     uri=self.uri(key),
                 ) from failed.__cause__
             raise ObjectExistsError from None

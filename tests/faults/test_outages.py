@@ -80,6 +80,14 @@ def test_one_answer_that_never_comes_costs_a_time_out_and_no_more(door: Door, pr
 
 
 @clouds
+def test_a_connection_that_breaks_after_an_object_was_not_found_is_asked_again(door: Door, proxy: Proxy) -> None:
+    """What was not found is around the broken connection, and is no missing file of this machine."""
+    proxy.answers = Strike(1, Outcome.LOSE)
+    door.store(endpoint_url=proxy.url).upload(SMALL, "x", overwrite=False)
+    assert_same(door.store().download("x"), SMALL)
+
+
+@clouds
 def test_a_service_that_stays_broken_is_unavailable_and_leaves_no_parts(door: Door) -> None:
     """Only what carries data is refused: an upload in parts can begin, fails, and must be aborted."""
     calls = [*WRITES.values(), lambda s: s.download("x"), lambda s: s.download("x", columns=["v"])]

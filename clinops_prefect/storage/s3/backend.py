@@ -249,4 +249,4 @@ def _conditional(codes: Collection[str]) -> Iterator[None]:
     except boto.ClientError as error:
         if code_of(error) not in codes:
             raise
-        raise ConditionFailedError from error
+        raise ConditionFailedError(code_of(error)) from error
