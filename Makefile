@@ -75,8 +75,8 @@ seaweedfs: $(VENV)/.dev  ## Run the contract on SeaweedFS, which checks signatur
 	@$(BIN)/python -m pytest tests/contract tests/seaweedfs -k s3 -n 2 --timeout 600
 
 azure: export CLINOPS_STORES = azure
-azure: $(VENV)/.dev .node/.ready  ## Run the contract on Azurite, the emulator of Azure Blob Storage (needs npm).
-	@$(BIN)/python -m pytest tests/contract -k azure -n 2 --timeout 600
+azure: $(VENV)/.dev .node/.ready  ## Run the contract, and sources in a container, on Azurite, the emulator of Azure Blob Storage (needs npm).
+	@$(BIN)/python -m pytest tests/contract tests/flows/test_cloud_sources.py -k azure -n 2 --timeout 600
 
 browser: $(VENV)/.dev  ## Make a store in the Prefect UI's form, in a real browser (needs chromium).
 	@$(BIN)/python -m pytest tests/browser --timeout 600

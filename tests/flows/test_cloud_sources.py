@@ -20,16 +20,18 @@ from flows.running.source_store import open_source
 from flows.sources.fhir_table import load_fhir_table
 from flows.sources.files import TableError, TableNotFoundError
 from flows.sources.folder import find_source, ingest_events, read_stays
-from tests.doors import Door, GCSDoor, S3Door
+from tests.conftest import STORES
+from tests.doors import AzureDoor, Door, GCSDoor, S3Door
 from tests.fhir_source import to_fhir
 from tests.flows.expected import DATE, expected_features, stored_features
 
+DOORS = {"s3": S3Door, "gcs": GCSDoor, "azure": AzureDoor}
 
-@pytest.fixture(params=["s3", "gcs"])
+
+@pytest.fixture(params=[name for name in DOORS if name in STORES])
 def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Door:
     """An empty bucket at an endpoint that the environment names."""
-    kind = S3Door if request.param == "s3" else GCSDoor
-    door = kind(request.getfixturevalue(f"{request.param}_endpoint"), f"raw-{uuid.uuid4().hex[:12]}")
+    door = DOORS[request.param](request.getfixturevalue(f"{request.param}_endpoint"), f"raw-{uuid.uuid4().hex[:12]}")
     for name, value in door.environment().items():
         monkeypatch.setenv(name, value)
     return door
