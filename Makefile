@@ -130,7 +130,7 @@ lowest: $(VENV)/.dev  ## Run the core on the lowest versions that pyproject.toml
 
 latest: $(VENV)/.dev  ## The same on the newest versions that pip finds, past constraints.txt.
 	@$(PYTHON) -m venv .latest
-	@.latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade '.[aws,gcp,flows]' \
+	@.latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade '.[aws,azure,gcp,flows]' \
 		pytest pytest-timeout hypothesis polars packaging
 	@.latest/bin/python -m pytest $(LOWEST_TESTS) -k 'not s3 and not gcs'
 
