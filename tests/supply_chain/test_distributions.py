@@ -53,7 +53,13 @@ def test_what_is_installed_works_without_the_source(built: Path, tmp_path: Path)
     run(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)
     python = tmp_path / "env" / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    run(*pip, "--constraint", ROOT / "constraints.txt", f"clinops-prefect[aws,azure,gcp] @ {wheel.as_uri()}", cwd=tmp_path)
+    run(
+        *pip,
+        "--constraint",
+        ROOT / "constraints.txt",
+        f"clinops-prefect[aws,azure,gcp] @ {wheel.as_uri()}",
+        cwd=tmp_path,
+    )
     script = tmp_path / "installed.py"
     script.write_text((ROOT / "tests" / "supply_chain" / "installed.py").read_text())
     # -I: neither the working directory nor PYTHONPATH nor the user's packages.
