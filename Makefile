@@ -20,7 +20,7 @@ CLINOPS_PYTHON ?=
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-step-functions test flows lint node prefect seaweedfs azure browser e2e e2e-full faults faults-full bench real-data \
+.PHONY: help demo demo-step-functions test flows lint node docs prefect seaweedfs azure browser e2e e2e-full faults faults-full bench real-data \
 	supply-chain lowest latest clean
 
 help:  ## Show this help.
@@ -59,6 +59,10 @@ lint: $(VENV)/.dev  ## Check style, types and the direction of imports.
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/.dev  ## Build the documentation site into site/; open site/index.html, no server is needed.
+	@$(BIN)/mkdocs build --quiet --strict
 
 .node/.ready: Makefile
 	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .node asl-validator@4 azurite@3 jsonata@2
@@ -102,7 +106,7 @@ e2e-full: e2e  ## The same, with a thousand executions at once, and a hundred ro
 	@.bench/peers/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-bench: $(VENV)/.dev .bench/peers/.ready  ## Compare with what one would use instead: docs/benchmarks.md (CASES=… ROUNDS=5 NULL_S3=…).
+bench: $(VENV)/.dev .bench/peers/.ready  ## Compare with what one would use instead: docs/explanation/benchmarks.md (CASES=… ROUNDS=5 NULL_S3=…).
 	@$(BIN)/python -m tests.benchmarks --cases "$(CASES)" --rounds $(ROUNDS) --null-s3 "$(NULL_S3)" \
 		--peers-python "$(abspath .bench/peers/bin/python)" --clinops-python "$(CLINOPS_PYTHON)"
 
@@ -135,4 +139,4 @@ latest: $(VENV)/.dev  ## The same on the newest versions that pip finds, past co
 	@.latest/bin/python -m pytest $(LOWEST_TESTS) -k 'not s3 and not gcs'
 
 clean:  ## Remove the environment, the demo's results and the caches.
-	rm -rf $(VENV) .lowest .latest .node .bench demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .lowest .latest .node .bench demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache site

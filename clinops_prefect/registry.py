@@ -26,8 +26,8 @@ _EXTRAS = {"aws": "prefect_aws", "azure": "prefect_azure", "gcp": "prefect_gcp"}
 # Where the block types' pages in the Prefect UI point to. To be set here when the documentation has a home of its own;
 # nothing else in the package names an address of it.
 REPOSITORY = "https://github.com/chaitanyakasaraneni/clinops-prefect"
-UI_GUIDE = f"{REPOSITORY}/blob/main/docs/guide-ui.md"
-STEP_FUNCTIONS_GUIDE = f"{REPOSITORY}/blob/main/docs/step-functions.md"
+UI_GUIDE = f"{REPOSITORY}/blob/main/docs/how-to/ui.md"
+STEP_FUNCTIONS_GUIDE = f"{REPOSITORY}/blob/main/docs/how-to/step-functions.md"
 
 
 class MissingPackageError(ImportError):

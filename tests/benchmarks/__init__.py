@@ -1,1 +1,1 @@
-"""Benchmarks against what one would use instead: `make bench`, written to docs/benchmarks.md."""
+"""Benchmarks against what one would use instead: `make bench`, written to docs/explanation/benchmarks.md."""

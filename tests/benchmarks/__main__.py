@@ -1,4 +1,4 @@
-"""Runs the cases and writes docs/benchmarks.md: `make bench`."""
+"""Runs the cases and writes docs/explanation/benchmarks.md: `make bench`."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--peers-python", default="", help="a Python with peers.txt; empty: awswrangler is left out")
     parser.add_argument("--clinops-python", default="", help="a Python with clinops 0.6.1 (3.12 or later)")
     parser.add_argument("--scratch", default=".bench", help="frames, data and measurements are kept here")
-    parser.add_argument("--out", default="docs/benchmarks.md")
+    parser.add_argument("--out", default="docs/explanation/benchmarks.md")
     options = parser.parse_args()
     names = [name for name in options.cases.split(",") if name] or list(CASES)
     if unknown := [name for name in names if name not in CASES]:

@@ -17,7 +17,7 @@ from flows.synthetic.tables import generate
 from tests.fhir_source import to_fhir
 
 ROOT = Path(__file__).parents[2]
-TUTORIAL = ROOT / "docs/tutorial-your-own-data.md"
+TUTORIAL = ROOT / "docs/how-to/your-own-data.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -13,7 +13,7 @@ from tests.doors import GCSDoor, S3Door
 from tests.prefect.server import PrefectServer
 
 DOCS = Path(__file__).parents[2] / "docs"
-GUIDES = sorted(DOCS.glob("guide-*.md"))
+GUIDES = [DOCS / f"how-to/{name}.md" for name in ("flows", "plain-python", "ui")]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

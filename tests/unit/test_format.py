@@ -1,4 +1,4 @@
-"""docs/format.md is enough to write an artifact, and to take one apart: with pyarrow and the standard library alone.
+"""docs/explanation/format.md is enough to write an artifact and to take one apart, with pyarrow and no code of ours.
 
 What is written here knows nothing of the package; only the reading of it does.
 """

@@ -168,7 +168,7 @@ def test_the_command_prints_the_policies_of_a_saved_pipeline(
 def test_the_page_of_the_documentation_runs_as_it_is_written(
     environment: dict[str, str], aws: Emulator, tmp_path: Path
 ) -> None:
-    page = (ROOT / "docs/step-functions.md").read_text()
+    page = (ROOT / "docs/how-to/step-functions.md").read_text()
     aws.function("clinops-ingest", "def handler(event, context):\n    return event\n")
     program = tmp_path / "page.py"
     program.write_text("\n".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)))
