@@ -30,9 +30,8 @@ log = get_plugin_logger("repository_pages")
 
 
 def on_config(config: MkDocsConfig) -> None:
-    config.repo_url = REPOSITORY
-    config.repo_name = "Source"
-    config.edit_uri = ""
+    # Not as repo_url, for which the theme asks GitHub about stars at every visit.
+    config.extra["social"] = [{"icon": "fontawesome/brands/github", "link": REPOSITORY, "name": "The repository"}]
     config.watch = [*(config.watch or []), *(str(ROOT / path) for path in PAGES)]
 
 

@@ -1,6 +1,7 @@
 // Browsers start no worker from a file: address, and the search runs in one. From a folder, a hidden frame stands in.
 if (location.protocol === "file:") {
-  window.Worker = class extends EventTarget {
+  // The theme's worker looks for this name to know where it runs.
+  window.IFrameWorker = window.Worker = class extends EventTarget {
     constructor(url) {
       super();
       this.frame = document.createElement("iframe");
