@@ -1,1 +1,36 @@
-"""For tests and for a first try: what stands in for a cloud on your own machine. Each module says what it needs."""
+"""For tests and for a first try: the contract suites of stores, and AWS Step Functions on your own machine.
+
+`BackendContract` and `StoreContract` are the tests that every store must pass. docs/write-a-store.md shows how your own
+store inherits them. They need pytest: `pip install 'clinops-prefect[testing]'`.
+"""
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from clinops_prefect import registry
+
+if TYPE_CHECKING:
+    from clinops_prefect.testing.contracts.access import DirectAccess as DirectAccess
+    from clinops_prefect.testing.contracts.backend import BackendContract as BackendContract
+    from clinops_prefect.testing.contracts.store import StoreContract as StoreContract
+
+__all__ = ["BackendContract", "DirectAccess", "StoreContract"]
+
+_CONTRACTS = f"{__name__}.contracts"
+_MODULES = {"BackendContract": "backend", "DirectAccess": "access", "StoreContract": "store"}
+
+
+def __getattr__(name: str) -> Any:
+    # On demand: the emulator of Step Functions, which lives below, does not need pytest.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if importlib.util.find_spec("pytest"):
+        import pytest
+
+        # Without it, a law that fails shows an AssertionError without the two values that differ.
+        pytest.register_assert_rewrite(_CONTRACTS)
+    return registry.load(f"{_CONTRACTS}.{_MODULES[name]}:{name}", "testing")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -125,17 +125,13 @@ def test_another_program_overwrites_a_csv_and_is_believed(door: Door) -> None:
     assert_same(store.download("x"), pd.DataFrame({"other": [5]}, dtype="Int64"))
 
 
-def test_plain_objects_come_back_with_their_content_type(door: Door) -> None:
+def test_plain_objects_have_a_content_type(door: Door) -> None:
     store = door.store(prefix="p")
-    for data in (b"", b"\x00\xff" * 10, bytes(9 << 20)):
-        assert store.write_bytes("day/report.html", data) == store._backend().uri("p/day/report.html")
-        assert store.read_bytes("day/report.html") == data == door.get("p/day/report.html")
+    store.write_bytes("day/report.html", b"1")
     store.write_bytes("x.bin", b"", content_type="application/x-own")
     if door.scheme != "file":
         assert door.content_type("p/day/report.html") == "text/html"
         assert door.content_type("p/x.bin") == "application/x-own"
-    with pytest.raises(TypeError):
-        store.write_bytes("x", "text")  # type: ignore[arg-type]
 
 
 def test_a_content_type_says_the_format(door: Door, format: str) -> None:

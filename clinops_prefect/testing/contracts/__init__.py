@@ -1,0 +1,1 @@
+"""The laws of backends and stores, as classes of tests to inherit."""

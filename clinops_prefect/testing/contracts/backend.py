@@ -1,0 +1,276 @@
+"""The contract of a backend: bytes under keys. No frame is involved, so a failure names the operation that is wrong."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from clinops_prefect.errors import ArtifactNotFoundError
+from clinops_prefect.storage.backend import Backend, Can, ObjectChangedError, ObjectExistsError, ObjectInfo
+from clinops_prefect.storage.ranges import span, suffix, whole
+from clinops_prefect.testing.contracts.access import DirectAccess
+from clinops_prefect.testing.contracts.object_versions import ObjectVersionLaws
+from clinops_prefect.testing.contracts.objects import large_size, needs, race, sample, write
+
+# More than two pages of a listing, which has a thousand keys in most services.
+_MANY = 2_001
+_RIVALS = 8
+# Characters that have a meaning in URLs, in shells, in XML or to a file system, and two spellings of one letter.
+_KEYS = [
+    "a", "a/b/c", "date=2024-01-01/shard=3", "v1.2/x.y", "ä/漢字/😀", "with space", ".hidden", "a%2Fb", "a+b", "a?b#c",
+    "a:b", "a&b='\"<>", "~", "-", "e\u0301", "\u00e9",
+]  # fmt: skip
+
+
+class BackendContract(ObjectVersionLaws):
+    """The laws of a backend.
+
+    A subclass, whose name begins with `Test`, overrides the fixtures `backend` and `direct`. A law about something that
+    the backend does not say it can (`Backend.can`) is skipped.
+    """
+
+    @pytest.fixture
+    def backend(self) -> Backend:
+        """The backend, with an empty bucket. To be overridden."""
+        raise NotImplementedError(f"{type(self).__name__} must override the fixture `backend`")
+
+    @pytest.fixture
+    def direct(self) -> DirectAccess:
+        """The same bucket, past the backend. To be overridden."""
+        raise NotImplementedError(f"{type(self).__name__} must override the fixture `direct`")
+
+    @pytest.fixture
+    def can(self, backend: Backend) -> frozenset[Can]:
+        """What is asked of the backend. Override it where a test server can do less than the service."""
+        return backend.can
+
+    # --- whole objects ---
+
+    @pytest.mark.parametrize("size", [0, 1, 70_000, -1])
+    def test_bytes_come_back_as_they_were_written(self, backend: Backend, direct: DirectAccess, size: int) -> None:
+        data = sample(large_size(backend) if size < 0 else size)
+        write(backend, "a/x", data)
+        assert direct.get("a/x") == data
+        found, info = backend.open("a/x", whole())
+        assert found == data
+        assert (info.size, bool(info.pin)) == (len(data), True)
+        assert direct.unfinished() == []
+
+    def test_an_object_of_another_program_is_read(self, backend: Backend, direct: DirectAccess) -> None:
+        direct.put("a/x", b"theirs")
+        assert backend.open("a/x", whole())[0] == b"theirs"
+        assert backend.head("a/x").size == 6
+
+    def test_a_write_replaces_all_of_the_object(self, backend: Backend, direct: DirectAccess) -> None:
+        write(backend, "x", b"a longer text", metadata={"old": "1"})
+        write(backend, "x", b"short", metadata={"new": "2"})
+        assert (direct.get("x"), direct.keys()) == (b"short", ["x"])
+        assert backend.open("x", whole())[0] == b"short"
+        metadata = backend.head("x").metadata
+        assert ("old" in metadata, metadata.get("new")) == (False, "2")
+
+    def test_metadata_comes_back(self, backend: Backend) -> None:
+        metadata = {"flow-run": "0b0e-42", "source_table": "icu/events", "n.rows": "1, 2 & 3 = 'six'"}
+        write(backend, "x", b"1", metadata=metadata)
+        for info in (backend.head("x"), backend.open("x", whole())[1]):
+            if isinstance(info, ObjectInfo):
+                assert {name: info.metadata.get(name) for name in metadata} == metadata
+
+    def test_the_time_of_a_write_is_aware_and_true(self, backend: Backend) -> None:
+        before = datetime.now(UTC) - timedelta(seconds=2)
+        write(backend, "x", b"1")
+        created = backend.head("x").created
+        if created is not None:
+            assert created.tzinfo is not None
+            assert before <= created <= datetime.now(UTC) + timedelta(seconds=2)
+
+    @pytest.mark.parametrize("is_large", [False, True])
+    def test_a_write_whose_chunks_fail_changes_nothing(
+        self, backend: Backend, direct: DirectAccess, is_large: bool
+    ) -> None:
+        """The error is the one that the caller's own iterator raised, and the iterator is closed."""
+        write(backend, "old", b"old")
+        closed = []
+
+        def chunks(failure: Exception) -> Iterator[bytes]:
+            try:
+                yield sample(large_size(backend)) if is_large else b"1"
+                raise failure
+            finally:
+                closed.append(True)
+
+        # Of kinds that the backend translates where they are the service's.
+        for key, failure in (("old", FileNotFoundError("the caller's")), ("new", ConnectionError("the caller's"))):
+            with pytest.raises(type(failure)) as caught:
+                backend.write(key, chunks(failure), content_type="text/plain", metadata={}, overwrite=True)
+            assert caught.value is failure
+        assert closed == [True, True]
+        assert (direct.keys(), direct.get("old")) == (["old"], b"old")
+        assert direct.unfinished() == []
+
+    def test_a_reader_beside_a_writer_sees_one_whole_object(self, backend: Backend) -> None:
+        bodies = [b"a" * 30_000, b"b" * 50_000]
+        write(backend, "x", bodies[0])
+        done = threading.Event()
+
+        def overwrite() -> None:
+            try:
+                for number in range(20):
+                    write(backend, "x", bodies[number % 2])
+            finally:
+                done.set()
+
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(overwrite)
+            is_last = False
+            while not is_last:
+                is_last = done.is_set()
+                try:
+                    data, info = backend.open("x", whole())
+                except ObjectChangedError:
+                    continue
+                assert data in bodies
+                assert info.size == len(data)
+            writing.result()
+
+    # --- conditional writes ---
+
+    @pytest.mark.parametrize("is_large", [False, True])
+    def test_overwrite_false_writes_once_and_then_refuses(
+        self, backend: Backend, direct: DirectAccess, is_large: bool
+    ) -> None:
+        data = sample(large_size(backend) if is_large else 10)
+        write(backend, "x", data, overwrite=False)
+        assert direct.get("x") == data
+        for other in (b"other", data[::-1]):
+            with pytest.raises(ObjectExistsError):
+                write(backend, "x", other, overwrite=False)
+        assert direct.get("x") == data
+        assert direct.unfinished() == []
+
+    def test_of_simultaneous_conditional_writes_exactly_one_succeeds(
+        self, backend: Backend, direct: DirectAccess
+    ) -> None:
+        for number in range(3):
+            race(backend, direct, f"x{number}", 5_000, _RIVALS)
+
+    def test_of_simultaneous_conditional_writes_in_parts_exactly_one_succeeds(
+        self, backend: Backend, direct: DirectAccess, can: frozenset[Can]
+    ) -> None:
+        needs(can, Can.UPLOAD_IN_PARTS, Can.COMPLETE_CONDITIONALLY)
+        race(backend, direct, "x", large_size(backend), 3)
+        assert direct.unfinished() == []
+
+    # --- ranges ---
+
+    @pytest.mark.parametrize("size", [0, 10, 5_000])
+    def test_a_range_is_those_bytes_of_the_object(self, backend: Backend, direct: DirectAccess, size: int) -> None:
+        data = sample(size)
+        direct.put("x", data)
+        for start, length in ((0, 1), (0, 10), (3, 4), (9, 1), (9, 20), (10, 5), (4_990, 100), (0, 10**6)):
+            found, info = backend.open("x", span(start, length))
+            assert (found, info.size) == (data[start : start + length], size), (start, length)
+        for length in (1, 8, 10, 64, 10**6):
+            found, info = backend.open("x", suffix(length))
+            assert (found, info.size) == (data[-length:], size), length
+
+    def test_more_bytes_of_an_opened_object_can_be_read_in_threads(self, backend: Backend) -> None:
+        data = sample(100_000)
+        write(backend, "x", data)
+        info = backend.open("x", span(0, 10))[1]
+        starts = range(0, 100_000, 10_000)
+        with ThreadPoolExecutor(8) as pool:
+            found = pool.map(
+                lambda start: backend.read("x", span(start, 10_000), version=info.version, pin=info.pin), starts
+            )
+        assert b"".join(found) == data
+
+    @pytest.mark.parametrize("change", ["overwritten", "removed"])
+    def test_an_opened_object_never_gives_bytes_of_another(self, backend: Backend, change: str) -> None:
+        old, new = b"a" * 1_000, b"b" * 1_000
+        write(backend, "x", old)
+        info = backend.open("x", span(0, 10))[1]
+        backend.remove("x")
+        if change == "overwritten":
+            write(backend, "x", new)
+        told = [ObjectChangedError, ArtifactNotFoundError] if change == "removed" else [ObjectChangedError]
+        with suppress(*told):
+            # A bucket that keeps versions may still have the old object.
+            assert backend.read("x", span(500, 100), version="", pin=info.pin) == old[500:600]
+
+    # --- what is not there ---
+
+    def test_a_missing_object_is_not_found(self, backend: Backend, direct: DirectAccess) -> None:
+        write(backend, "p/other", b"1")
+        calls: list[Callable[[], object]] = [
+            lambda: backend.head("p/x"), lambda: backend.open("p/x", whole()),
+            lambda: backend.open("p/x", span(0, 10)), lambda: backend.open("p/x", suffix(10)),
+            lambda: backend.copy("p/x", "p/y"),
+        ]  # fmt: skip
+        for call in calls:
+            with pytest.raises(ArtifactNotFoundError) as caught:
+                call()
+            assert caught.value.uri == backend.uri("p/x")
+        assert list(backend.versions("p/x")) == []
+        assert list(backend.list("p/x")) == []
+        assert direct.keys() == ["p/other"]
+
+    def test_an_object_is_removed_alone_and_may_be_removed_twice(self, backend: Backend, direct: DirectAccess) -> None:
+        for key in ("a/x", "a/x2", "a/y/x"):
+            write(backend, key, b"1")
+        backend.remove("a/x")
+        backend.remove("a/x")
+        assert direct.keys() == ["a/x2", "a/y/x"]
+        with pytest.raises(ArtifactNotFoundError):
+            backend.head("a/x")
+
+    # --- keys ---
+
+    def test_a_key_is_taken_as_it_is(self, backend: Backend, direct: DirectAccess) -> None:
+        for number, key in enumerate(_KEYS):
+            write(backend, f"k/{key}.bin", str(number).encode())
+        keys = sorted(f"k/{key}.bin" for key in _KEYS)
+        assert direct.keys() == keys
+        assert sorted(backend.list("k/")) == keys
+        assert len({backend.uri(key) for key in keys}) == len(keys)
+        for number, key in enumerate(_KEYS):
+            assert backend.open(f"k/{key}.bin", whole())[0] == str(number).encode()
+
+    def test_a_key_may_be_as_long_as_the_backend_says(self, backend: Backend, direct: DirectAccess) -> None:
+        segment = "s" * (backend.segment_bytes - 1) + "/"
+        key = (segment * (backend.key_bytes // len(segment) + 1))[: backend.key_bytes - 1].rstrip("/") + "x"
+        write(backend, key, b"1")
+        assert direct.keys() == [key]
+        assert backend.open(key, whole())[0] == b"1"
+
+    def test_a_listing_has_the_keys_that_begin_so(self, backend: Backend, direct: DirectAccess) -> None:
+        for key in ("a/b/x", "a/b/y", "a/bc", "a/c", "ab/x"):
+            direct.put(key, b"1")
+        assert sorted(backend.list("")) == ["a/b/x", "a/b/y", "a/bc", "a/c", "ab/x"]
+        assert sorted(backend.list("a/")) == ["a/b/x", "a/b/y", "a/bc", "a/c"]
+        assert sorted(backend.list("a/b")) == ["a/b/x", "a/b/y", "a/bc"]
+        assert sorted(backend.list("a/b/")) == ["a/b/x", "a/b/y"]
+        assert list(backend.list("none/")) == []
+
+    def test_a_listing_has_all_pages(self, backend: Backend, direct: DirectAccess) -> None:
+        keys = [f"many/d{number % 7}/{number:05d}" for number in range(_MANY)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda key: direct.put(key, b"1"), keys))
+        assert sorted(backend.list("many/")) == sorted(keys)
+        assert sorted(backend.list("many/d3/")) == sorted(key for key in keys if key.startswith("many/d3/"))
+
+    # --- copies ---
+
+    def test_a_copy_is_equal_and_independent_and_replaces(self, backend: Backend, direct: DirectAccess) -> None:
+        data = sample(70_000)
+        write(backend, "a/x", data, metadata={"k": "v"})
+        write(backend, "b/y", b"old", metadata={"old": "1"})
+        backend.copy("a/x", "b/y")
+        assert direct.get("a/x") == direct.get("b/y") == data
+        metadata = backend.head("b/y").metadata
+        assert (metadata.get("k"), "old" in metadata) == ("v", False)
+        backend.remove("a/x")
+        assert backend.open("b/y", whole())[0] == data

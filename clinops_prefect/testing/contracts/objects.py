@@ -1,0 +1,56 @@
+"""What the laws of a backend are made of: objects with bytes that show which of them was written."""
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from clinops_prefect.storage.backend import Backend, Can, ObjectExistsError
+from clinops_prefect.storage.service import ServiceBackend
+from clinops_prefect.storage.transfer import PART_BYTES
+from clinops_prefect.testing.contracts.access import DirectAccess
+
+
+def write(
+    backend: Backend, key: str, data: bytes, *, metadata: dict[str, str] | None = None, overwrite: bool = True
+) -> None:
+    """Write an object."""
+    # In chunks whose borders are not those of the parts.
+    chunks = (data[start : start + 777_777] for start in range(0, len(data), 777_777))
+    backend.write(key, chunks, content_type="application/x-own", metadata=metadata or {}, overwrite=overwrite)
+
+
+def race(backend: Backend, direct: DirectAccess, key: str, size: int, rivals: int) -> None:
+    """Check that of so many conditional writes at once exactly one succeeds, and is what is stored."""
+    together = threading.Barrier(rivals)
+
+    def attempt(number: int) -> bool:
+        data = sample(size, number)
+        together.wait(60)
+        try:
+            write(backend, key, data, overwrite=False)
+        except ObjectExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(rivals) as pool:
+        winners = [number for number, won in enumerate(pool.map(attempt, range(rivals))) if won]
+    assert len(winners) == 1, f"{len(winners)} of {rivals} conditional writes at once succeeded"
+    assert direct.get(key) == sample(size, winners[0])
+
+
+def needs(can: frozenset[Can], *wanted: Can) -> None:
+    """Skip the law where the backend does not say that it can."""
+    if missing := [one.name for one in wanted if one not in can]:
+        pytest.skip(f"the backend does not say that it can {', '.join(missing)}")
+
+
+def large_size(backend: Backend) -> int:
+    """A size in bytes that a backend writes in parts."""
+    return (backend.part_bytes if isinstance(backend, ServiceBackend) else PART_BYTES) + 100_001
+
+
+def sample(size: int, seed: int = 0) -> bytes:
+    """Bytes that do not repeat, others for each seed."""
+    return random.Random(seed).randbytes(size)

@@ -1,0 +1,40 @@
+"""The contract of a store: frames under names, in every format."""
+
+import pytest
+
+from clinops_prefect.storage.backend import Can
+from clinops_prefect.storage_format import StorageFormat
+from clinops_prefect.testing.contracts.access import DirectAccess
+from clinops_prefect.testing.contracts.damage import DamageLaws
+from clinops_prefect.testing.contracts.frames import FrameLaws, MakeStore
+from clinops_prefect.testing.contracts.naming import NamingLaws
+from clinops_prefect.testing.contracts.prefect import PrefectLaws
+from clinops_prefect.testing.contracts.writing import WritingLaws
+
+
+class StoreContract(WritingLaws, FrameLaws, NamingLaws, DamageLaws, PrefectLaws):
+    """The laws of a store.
+
+    A subclass, whose name begins with `Test`, overrides the fixtures `make_store` and `direct`. A law about something
+    that the backend does not say it can (`Backend.can`) is skipped.
+    """
+
+    @pytest.fixture
+    def make_store(self) -> MakeStore:
+        """Makes stores of one empty bucket, with whatever fields a test gives, such as `prefix`. To be overridden."""
+        raise NotImplementedError(f"{type(self).__name__} must override the fixture `make_store`")
+
+    @pytest.fixture
+    def direct(self) -> DirectAccess:
+        """The same bucket, past the store. To be overridden."""
+        raise NotImplementedError(f"{type(self).__name__} must override the fixture `direct`")
+
+    @pytest.fixture
+    def can(self, make_store: MakeStore) -> frozenset[Can]:
+        """What is asked of the store. Override it where a test server can do less than the service."""
+        return make_store()._backend_type().can
+
+    @pytest.fixture(params=[StorageFormat.PARQUET.value, StorageFormat.CSV.value])
+    def format(self, request: pytest.FixtureRequest) -> str:
+        """Each format in turn."""
+        return str(request.param)
