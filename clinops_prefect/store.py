@@ -3,22 +3,28 @@
 import abc
 import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, overload
 
 from clinops_prefect import locations
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.asynchronous import asynchronous, asynchronous_iterator
 from clinops_prefect.errors import ArtifactExistsError, InvalidStoreError, ServiceUnavailableError
+from clinops_prefect.frames.kinds import check_kind
 from clinops_prefect.names import check_metadata
 from clinops_prefect.storage.backend import ObjectChangedError, ObjectExistsError
 from clinops_prefect.store_catalog import ArtifactCatalog
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+    from typing_extensions import Unpack
 
     from clinops_prefect.frames.csv.options import CsvOptions
     from clinops_prefect.frames.encoding import Encoded
+    from clinops_prefect.frames.kinds import FrameKind
     from clinops_prefect.frames.selection.selection import Filters
+    from clinops_prefect.signatures import ADownload, AIterBatches, AskedBatches, AskedWhole
 
 
 # ABC among the bases themselves is what keeps Prefect from registering a class as a block.
@@ -116,6 +122,22 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
 
     aupload_batches = asynchronous(upload_batches)
 
+    @overload
+    def download(
+        self, name: str, *, as_: Literal["pandas"] = "pandas", **asked: "Unpack[AskedWhole]"
+    ) -> "pd.DataFrame": ...
+
+    @overload
+    def download(self, name: str, *, as_: Literal["polars"], **asked: "Unpack[AskedWhole]") -> "pl.DataFrame": ...
+
+    @overload
+    def download(self, name: str, *, as_: Literal["arrow"], **asked: "Unpack[AskedWhole]") -> "pa.Table": ...
+
+    @overload
+    def download(
+        self, name: str, *, as_: "FrameKind", **asked: "Unpack[AskedWhole]"
+    ) -> "pd.DataFrame | pl.DataFrame | pa.Table": ...
+
     def download(
         self,
         name: str,
@@ -124,7 +146,8 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
         filters: "Filters | None" = None,
         version: str = "",
         csv_options: "CsvOptions | None" = None,
-    ) -> "pd.DataFrame":
+        as_: "FrameKind" = "pandas",
+    ) -> Any:
         """The frame that was uploaded, or a part of it.
 
         Args:
@@ -140,6 +163,8 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
                 `delimiter`, `decimal`, `thousands`, `encoding`, `quote_char`, `escape_char`, `comment`, `header`,
                 `names`, `missing`, `dtype` and `skip_blank_lines`. Without them, only plain decimals are numbers, an
                 empty cell is missing, and a file whose reading is not certain is refused.
+            as_: "pandas", "polars" or "arrow" (a `pyarrow.Table`), whoever wrote it. In the latter two the levels of
+                an index are columns like any other, and columns are chosen by the names that they have there.
 
         Returns:
             The frame, shape (rows, columns).
@@ -152,12 +177,35 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
             AccessDeniedError: The credentials do not permit it.
             ServiceUnavailableError: The service cannot be reached.
             TypeError: `csv_options` has a key that there is not, or the store is one of Parquet.
+            ValueError: There is no such kind as `as_`.
         """
-        key = self._key(name)
+        key, kind = self._key(name), check_kind(as_)
         asked = self._codec.asked(filters, csv_options)
-        return self._again(lambda: self._codec.download(ObjectReader(self._backend(), key, version), columns, *asked))
+        return self._again(
+            lambda: self._codec.download(ObjectReader(self._backend(), key, version), columns, *asked, kind)
+        )
 
-    adownload = asynchronous(download)
+    adownload: "ClassVar[ADownload]" = cast("ADownload", asynchronous(download))
+
+    @overload
+    def iter_batches(
+        self, name: str, *, as_: Literal["pandas"] = "pandas", **asked: "Unpack[AskedBatches]"
+    ) -> "Iterator[pd.DataFrame]": ...
+
+    @overload
+    def iter_batches(
+        self, name: str, *, as_: Literal["polars"], **asked: "Unpack[AskedBatches]"
+    ) -> "Iterator[pl.DataFrame]": ...
+
+    @overload
+    def iter_batches(
+        self, name: str, *, as_: Literal["arrow"], **asked: "Unpack[AskedBatches]"
+    ) -> "Iterator[pa.Table]": ...
+
+    @overload
+    def iter_batches(
+        self, name: str, *, as_: "FrameKind", **asked: "Unpack[AskedBatches]"
+    ) -> "Iterator[pd.DataFrame | pl.DataFrame | pa.Table]": ...
 
     def iter_batches(
         self,
@@ -167,7 +215,8 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
         filters: "Filters | None" = None,
         rows: int = 100_000,
         csv_options: "CsvOptions | None" = None,
-    ) -> "Iterator[pd.DataFrame]":
+        as_: "FrameKind" = "pandas",
+    ) -> "Iterator[Any]":
         """The artifact in frames of `rows` rows (the last may be shorter), in memory bounded by a few row groups.
 
         Args:
@@ -176,6 +225,7 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
             filters: As in `download`.
             rows: Rows of a frame.
             csv_options: As in `download`. A CSV that another program wrote is read whole before the first frame.
+            as_: As in `download`.
 
         Yields:
             Frames whose concatenation is what `download` returns; one empty frame where there are no rows.
@@ -186,13 +236,12 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
         """
         if rows < 1:
             raise ValueError(f"rows must be at least 1, not {rows}")
-        key = self._key(name)
-
+        key, kind = self._key(name), check_kind(as_)
         asked = self._codec.asked(filters, csv_options)
 
-        def begun() -> "tuple[pd.DataFrame, Iterator[pd.DataFrame]]":
+        def begun() -> "tuple[Any, Iterator[Any]]":
             reader = ObjectReader(self._backend(), key)
-            frames = self._codec.iter_frames(reader, columns, *asked, rows)
+            frames = self._codec.iter_frames(reader, columns, *asked, rows, kind)
             return next(frames), frames
 
         # What was given out cannot be taken back; before that, another try costs nobody anything.
@@ -205,7 +254,7 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
             uri = self._backend().uri(key)
             raise ServiceUnavailableError(f"{uri} was overwritten while it was read; begin again", uri=uri) from None
 
-    aiter_batches = asynchronous_iterator(iter_batches)
+    aiter_batches: "ClassVar[AIterBatches]" = cast("AIterBatches", asynchronous_iterator(iter_batches))
 
     # --- inner ---
 

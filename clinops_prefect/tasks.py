@@ -15,7 +15,7 @@ import inspect
 import os
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import pandas as pd
 from prefect import Task, task
@@ -28,11 +28,13 @@ from clinops_prefect import assets, locations, registry
 from clinops_prefect.artifacts.codec import content_hash
 from clinops_prefect.errors import ArtifactExistsError, ArtifactNotFoundError, ServiceUnavailableError
 from clinops_prefect.frames.csv.options import CsvOptions
+from clinops_prefect.frames.kinds import FrameKind
 from clinops_prefect.frames.selection.selection import Filters
 from clinops_prefect.names import RESERVED, check_metadata
 from clinops_prefect.store import PipelineStore
 
 if TYPE_CHECKING:
+    from clinops_prefect.signatures import DownloadTask
     from clinops_prefect.step_functions.runs.cancellation import stop_executions_on_cancellation
     from clinops_prefect.step_functions.runs.tasks import (
         arun_step_functions_pipeline,
@@ -153,6 +155,11 @@ def _store_task(description: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     return make
 
 
+def _typed(made: Task[..., Any]) -> "DownloadTask":
+    """For type checkers: what the task gives depends on `as_`."""
+    return cast("DownloadTask", made)
+
+
 @_store_task("Store a DataFrame as an artifact of a pipeline store.")
 def upload_artifact(
     store: StoreReference,
@@ -188,6 +195,7 @@ def upload_artifact(
     return uri
 
 
+@_typed
 @_store_task("Read a DataFrame, or some of its columns and rows, from a pipeline store.")
 def download_artifact(
     store: StoreReference,
@@ -197,7 +205,8 @@ def download_artifact(
     filters: Filters | None = None,
     version: str = "",
     csv_options: CsvOptions | None = None,
-) -> pd.DataFrame:
+    as_: FrameKind = "pandas",
+) -> Any:
     """Read a frame and record the artifact as upstream of what the run makes.
 
     Args:
@@ -207,6 +216,7 @@ def download_artifact(
         filters: Only these rows, as `PipelineStore.download` takes them.
         version: A version of it.
         csv_options: How to read a CSV of another program, as `PipelineStore.download` takes it.
+        as_: "pandas", "polars" or "arrow".
 
     Returns:
         The frame, shape (rows, columns).
@@ -215,7 +225,7 @@ def download_artifact(
         ClinopsPrefectError: As `PipelineStore.download`.
     """
     opened = open_store(store)
-    frame = opened.download(name, columns=columns, filters=filters, version=version, csv_options=csv_options)
+    frame = opened.download(name, columns=columns, filters=filters, version=version, csv_options=csv_options, as_=as_)
     assets.read(opened.uri(name))
     return frame
 

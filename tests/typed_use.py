@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from typing import Any, assert_type
 
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 from prefect import flow, task
 
 from clinops_prefect import (
@@ -49,6 +51,9 @@ def frames(store: PipelineStore, df: pd.DataFrame) -> None:
     assert_type(store.upload(df, "a", overwrite=False, metadata={"run": "1"}), str)
     assert_type(store.download("a", columns=["x"], filters=[("stay_id", "==", 7)]), pd.DataFrame)
     assert_type(store.iter_batches("a", rows=1_000), Iterator[pd.DataFrame])
+    assert_type(store.download("a", as_="polars", version="1"), pl.DataFrame)
+    assert_type(store.download("a", as_="arrow"), pa.Table)
+    assert_type(store.iter_batches("a", as_="polars"), Iterator[pl.DataFrame])
     assert_type(store.upload_batches(store.iter_batches("a"), "b"), str)
     assert_type(store.list_artifacts("features/"), list[str])
     assert_type(store.stat("a"), ArtifactInfo)
@@ -59,6 +64,9 @@ async def twins(store: PipelineStore, df: pd.DataFrame) -> None:
     """And so does its twin."""
     assert_type(await store.aupload(df, "a"), str)
     assert_type(await store.adownload("a"), pd.DataFrame)
+    assert_type(await store.adownload("a", as_="polars"), pl.DataFrame)
+    async for other in store.aiter_batches("a", as_="polars"):
+        assert_type(other, pl.DataFrame)
     async for batch in store.aiter_batches("a"):
         assert_type(batch, pd.DataFrame)
 
@@ -80,6 +88,13 @@ def pipelines() -> str:
 def features(name: str) -> pd.DataFrame:
     """A task whose result is a frame."""
     return download_artifact("s3-pipeline-store/prod", name)
+
+
+def kinds(store: PipelineStore) -> None:
+    """What the task gives for each kind of frame."""
+    assert_type(download_artifact(store, "a", columns=["x"]), pd.DataFrame)
+    assert_type(download_artifact(store, "a", as_="polars"), pl.DataFrame)
+    assert_type(download_artifact(store, "a", as_="arrow"), pa.Table)
 
 
 @flow

@@ -10,10 +10,12 @@ import pyarrow as pa
 
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
+from clinops_prefect.frames.conversion import arrow_frames
 from clinops_prefect.frames.conversion.frame_builder import to_frame
 from clinops_prefect.frames.conversion.layout import to_arrow
 from clinops_prefect.frames.csv.options import CsvOptions, Options
 from clinops_prefect.frames.encoding import Encoded, encode_batches, encode_frame
+from clinops_prefect.frames.kinds import FrameKind
 from clinops_prefect.frames.selection.filters import Filters, is_none
 from clinops_prefect.storage.backend import Backend
 from clinops_prefect.storage_format import StorageFormat
@@ -68,8 +70,9 @@ class Codec(Protocol):
         columns: Sequence[Hashable] | None,
         filters: Filters | None,
         csv_options: CsvOptions | None,
-    ) -> pd.DataFrame:
-        """The frame, or the part of it that is asked for."""
+        kind: FrameKind = "pandas",
+    ) -> Any:
+        """The frame, or the part of it that is asked for, as pandas, polars or Arrow have it."""
         ...
 
     def iter_tables(
@@ -78,8 +81,12 @@ class Codec(Protocol):
         columns: Sequence[Hashable] | None,
         filters: Filters | None,
         csv_options: CsvOptions | None,
+        kind: FrameKind = "pandas",
     ) -> Iterator[tuple[pa.Table, bool]]:
-        """The same as tables of any number of rows, each with whether it has all the stored rows."""
+        """The same as tables of any number of rows, each with whether it has all the stored rows.
+
+        For pandas they have the schema as which the artifact is read, for the other kinds the one that is stored.
+        """
         ...
 
     def iter_frames(
@@ -89,25 +96,28 @@ class Codec(Protocol):
         filters: Filters | None,
         csv_options: CsvOptions | None,
         rows: int,
-    ) -> Iterator[pd.DataFrame]:
+        kind: FrameKind = "pandas",
+    ) -> Iterator[Any]:
         """The same in frames of so many rows; one empty frame where there are none."""
+
         held: pa.Table | None = None
         whole, offset, bare = True, 0, 0
-        for table, whole in self.iter_tables(reader, columns, filters, csv_options):
+
+        for table, whole in self.iter_tables(reader, columns, filters, csv_options, kind):
             if not table.num_columns:
                 # Arrow loses count of the rows when it slices or joins tables without columns.
                 held, bare = table, bare + table.num_rows
                 continue
             held = table if held is None else pa.concat_tables([held, table])
             while held.num_rows > rows:
-                yield to_frame(held.slice(0, rows), whole=whole, offset=offset)
+                yield _frame(held.slice(0, rows), kind, reader.uri, whole, offset)
                 held, offset = held.slice(rows), offset + rows
         while held is not None and bare > offset:
             counted = pa.table({"": pa.nulls(min(rows, bare - offset))}).replace_schema_metadata(held.schema.metadata)
-            yield to_frame(counted.select([]), whole=whole, offset=offset)
+            yield _frame(counted.select([]), kind, reader.uri, whole, offset)
             offset += counted.num_rows
         if held is not None and not bare and (held.num_rows or not offset):
-            yield to_frame(held, whole=whole, offset=offset)
+            yield _frame(held, kind, reader.uri, whole, offset)
 
     def info(self, reader: ObjectReader) -> ArtifactInfo:
         """What is known about the artifact without its rows."""
@@ -120,6 +130,12 @@ class Codec(Protocol):
     def remove(self, backend: Backend, key: str) -> None:
         """Remove the artifact."""
         backend.remove(key)
+
+
+def _frame(table: pa.Table, kind: FrameKind, where: str, whole: bool, offset: int) -> Any:
+    if kind == "pandas":
+        return to_frame(table, whole=whole, offset=offset)
+    return arrow_frames.made(table, kind, where)
 
 
 def content_hash(df: pd.DataFrame) -> str:

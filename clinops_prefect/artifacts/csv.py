@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 
 from clinops_prefect.artifacts import plain, sidecars
@@ -16,11 +16,13 @@ from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.plain import CHECKSUM
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.errors import ArtifactDecodeError, ArtifactNotFoundError
+from clinops_prefect.frames.conversion import arrow_frames
 from clinops_prefect.frames.conversion.frame_builder import to_frame
 from clinops_prefect.frames.csv import foreign as foreign_csv
 from clinops_prefect.frames.csv import text as csv_text
 from clinops_prefect.frames.csv.options import CsvOptions, Options
 from clinops_prefect.frames.encoding import Encoded, dtypes_of
+from clinops_prefect.frames.kinds import FrameKind
 from clinops_prefect.frames.selection.selection import Filters, Selection
 from clinops_prefect.names import without_reserved
 from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectExistsError
@@ -68,7 +70,8 @@ class CsvCodec(Codec):
         columns: Sequence[Hashable] | None,
         filters: Filters | None,
         csv_options: CsvOptions | None,
-    ) -> pd.DataFrame:
+        kind: FrameKind = "pandas",
+    ) -> Any:
         """The frame, or the part of it that is asked for; the whole text is fetched either way."""
         data = reader.whole()
         sidecar = sidecars.awaited(reader, _checked(reader, hashlib.sha256(data).hexdigest()))
@@ -78,10 +81,12 @@ class CsvCodec(Codec):
             _check_no_options(reader, csv_options)
             table = csv_text.decode(data, sidecar.schema, reader.uri)
             _check_rows(reader, sidecar, table.num_rows)
-        chosen = Selection(table.schema, columns, filters, reader.uri)
+        chosen = Selection(table.schema, columns, filters, reader.uri, by_field=kind != "pandas")
         # Release the text, and keep the table only in a list: it is freed column by column as the frame is filled.
         held = [chosen.apply(table)]
         del data, table
+        if kind != "pandas":
+            return arrow_frames.made(held.pop(), kind, reader.uri)
         return to_frame(held.pop(), whole=chosen.whole)
 
     def iter_tables(
@@ -90,6 +95,7 @@ class CsvCodec(Codec):
         columns: Sequence[Hashable] | None,
         filters: Filters | None,
         csv_options: CsvOptions | None,
+        kind: FrameKind = "pandas",
     ) -> Iterator[tuple[pa.Table, bool]]:
         """The text in bounded pieces, by way of a temporary file: it is checked before the first piece is given out."""
         file, checksum = _spooled(reader)
@@ -105,12 +111,12 @@ class CsvCodec(Codec):
             for table in tables:
                 rows += table.num_rows
                 none = False
-                chosen = Selection(table.schema, columns, filters, reader.uri)
+                chosen = Selection(table.schema, columns, filters, reader.uri, by_field=kind != "pandas")
                 yield chosen.apply(table), chosen.whole
             if sidecar is not None:
                 _check_rows(reader, sidecar, rows)
                 if none:
-                    chosen = Selection(sidecar.schema, columns, filters, reader.uri)
+                    chosen = Selection(sidecar.schema, columns, filters, reader.uri, by_field=kind != "pandas")
                     yield chosen.apply(sidecar.schema.empty_table()), chosen.whole
 
     def info(self, reader: ObjectReader) -> ArtifactInfo:

@@ -1,17 +1,19 @@
 """Parquet artifacts: one object, which says everything about itself."""
 
 from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 
 from clinops_prefect.artifacts.codec import Codec
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
+from clinops_prefect.frames.conversion import arrow_frames
 from clinops_prefect.frames.conversion.frame_builder import to_frame
 from clinops_prefect.frames.conversion.layout import row_count
 from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.encoding import Encoded, dtypes_of, metadata_of
+from clinops_prefect.frames.kinds import FrameKind
 from clinops_prefect.frames.parquet import reader as parquet_reader
 from clinops_prefect.frames.selection.selection import Filters, Selection
 from clinops_prefect.names import without_reserved
@@ -36,11 +38,17 @@ class ParquetCodec(Codec):
         columns: Sequence[Hashable] | None,
         filters: Filters | None,
         csv_options: CsvOptions | None,  # noqa: ARG002
-    ) -> pd.DataFrame:
+        kind: FrameKind = "pandas",
+    ) -> Any:
         """The frame, or the part of it that is asked for, fetching only the bytes of that part."""
         if columns is None and filters is None:
-            return _open(reader, parquet_reader.WHOLE_BYTES).frame()
+            whole = _open(reader, parquet_reader.WHOLE_BYTES)
+            return whole.frame() if kind == "pandas" else arrow_frames.made(whole.stored_table(), kind, reader.uri)
         stored = _open(reader)
+        if kind != "pandas":
+            chosen = Selection(stored.stored_schema, columns, filters, reader.uri, by_field=True)
+            table = stored.read_stored(stored.groups(chosen.of_groups), chosen.read)
+            return arrow_frames.made(chosen.apply(table), kind, reader.uri)
         chosen = Selection(stored.schema, columns, filters, reader.uri)
         if chosen.expression is None:
             return stored.some(chosen.read)
@@ -53,14 +61,17 @@ class ParquetCodec(Codec):
         columns: Sequence[Hashable] | None,
         filters: Filters | None,
         csv_options: CsvOptions | None,  # noqa: ARG002
+        kind: FrameKind = "pandas",
     ) -> Iterator[tuple[pa.Table, bool]]:
         """The row groups, each as soon as it is there, and whether they are all the stored rows."""
         stored = _open(reader)
-        chosen = Selection(stored.schema, columns, filters, reader.uri)
+        is_pandas = kind == "pandas"
+        schema, read = (stored.schema, stored.read) if is_pandas else (stored.stored_schema, stored.read_stored)
+        chosen = Selection(schema, columns, filters, reader.uri, by_field=not is_pandas)
         groups = stored.groups(chosen.of_groups)
         # Without rows there is still a table: its columns are part of the answer.
         for wanted in [[group] for group in groups] or [[]]:
-            yield chosen.apply(stored.read(wanted, chosen.read)), chosen.whole
+            yield chosen.apply(read(wanted, chosen.read)), chosen.whole
 
     def info(self, reader: ObjectReader) -> ArtifactInfo:
         """What the footer and the object's head say."""

@@ -51,7 +51,7 @@ class ParquetReader:
         self._is_foreign = LAYOUT_KEY not in (self._file.schema.metadata or {})
         if self._is_foreign:
             self._file.int96 = int96.fields_of(self._file.metadata)
-        self._is_unique = True
+        self._is_unique = len(set(self._file.schema.names)) == len(self._file.schema.names)
         self._categories: dict[str, pa.Array] = {}
 
     @functools.cached_property
@@ -61,18 +61,22 @@ class ParquetReader:
         Raises:
             ArtifactDecodeError: Another program's file cannot be read as a frame.
         """
+        stored = self.stored_schema
         if not self._is_foreign:
-            return self._file.schema
-        if self._file.int96:
-            self._file.set_fine(self._units().fine())
+            return stored
         with self._file.decoding():
             complete, intervals = (
                 foreign_schema.without_missing(self._file.metadata),
                 foreign_schema.intervals(self._file.metadata),
             )
-        schema = foreign_schema.described(self._file.schema, complete, intervals, self.rows, self._where)
-        self._is_unique = schema.names == self._file.schema.names
-        return schema
+        return foreign_schema.described(stored, complete, intervals, self.rows, self._where)
+
+    @functools.cached_property
+    def stored_schema(self) -> pa.Schema:
+        """The schema that the file has."""
+        if self._file.int96:
+            self._file.set_fine(self._units().fine())
+        return self._file.schema
 
     @classmethod
     def of(cls, data: bytes, where: str) -> "ParquetReader":
@@ -92,7 +96,7 @@ class ParquetReader:
             if layout is not None and self._is_unique and self._decoded_bytes() >= _LARGE_BYTES:
                 with self._file.decoding(), suppress(text_sizes.TooManyTextsError):
                     return self._filled(layout, data, arriving, found)
-            return to_frame(self._table(data, arriving, found))
+            return to_frame(self._as_described(self._table(data, arriving, found)))
         finally:
             for future in arriving:
                 future.cancel()
@@ -103,8 +107,17 @@ class ParquetReader:
         Raises:
             ArtifactDecodeError: The file is damaged.
         """
+        return self._as_described(self.stored_table())
+
+    def stored_table(self) -> pa.Table:
+        """The whole table in the types of `stored_schema`; every byte of a file with block checksums is checked.
+
+        Raises:
+            ArtifactDecodeError: The file is damaged.
+        """
+        schema = self.stored_schema
         found = self._file.chunks_of(range(self._file.metadata.num_row_groups), None)
-        return self._table(*self._file.arriving(), found)
+        return _with_schema(self._table(*self._file.arriving(), found), schema)
 
     def groups(self, expression: pc.Expression | None) -> list[int]:
         """The row groups that may hold rows of `expression`, judged by the statistics in the footer."""
@@ -115,7 +128,7 @@ class ParquetReader:
             footer = arrow_owned(self._file.footer)
             fragment = ds.ParquetFileFormat().make_fragment(pa.BufferReader(footer))
             try:
-                return [info.id for info in fragment.subset(expression, schema=self.schema).row_groups]
+                return [info.id for info in fragment.subset(expression, schema=self._file.schema).row_groups]
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
                 # The statistics do not fit the expression. Whether the rows do is for `Selection.apply` to say.
                 return list(range(self._file.metadata.num_row_groups))
@@ -136,12 +149,23 @@ class ParquetReader:
             table = table.replace_schema_metadata(foreign_schema.with_categories(table.schema, known).metadata)
         return table
 
+    def read_stored(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:
+        """These fields of these row groups, in the types of `stored_schema`.
+
+        Raises:
+            ArtifactDecodeError: What was read is damaged.
+        """
+        schema = self.stored_schema
+        wanted = pa.schema([schema.field(name) for name in fields], schema.metadata) if self._is_unique else schema
+        table = self._read(groups, list(fields))
+        return _with_schema(table.select(list(fields)) if self._is_unique else table, wanted)
+
     def _read(self, groups: Sequence[int], fields: list[str]) -> pa.Table:
         # Fields of one name can only be read together.
         names = fields if self._is_unique else None
         found = self._file.chunks_of(groups, names)
         with self._file.fetched(found):
-            doubtful = text_sizes.doubtful_texts(self.schema, found, self._file.window, self._where)
+            doubtful = text_sizes.doubtful_texts(self._file.schema, found, self._file.window, self._where)
             return self._fetched(found, groups, names, doubtful)
 
     def _fetched(
@@ -204,13 +228,14 @@ class ParquetReader:
         wait(arriving)
         view = memoryview(data)
         with self._file.decoding():
-            doubtful = text_sizes.doubtful_texts(self.schema, found, lambda start, end: view[start:end], self._where)
+            doubtful = text_sizes.doubtful_texts(
+                self._file.schema, found, lambda start, end: view[start:end], self._where
+            )
             buffer, groups = pa.py_buffer(data), range(self._file.metadata.num_row_groups)
             wanted = parallel_decode.units_of(self._file.schema, self._file.metadata, found, groups, None)
-            table = parallel_decode.table(
+            return parallel_decode.table(
                 wanted, lambda: self._file.opened(buffer, doubtful), self._file.schema, None, self._where
             )
-            return self._as_described(table)
 
     def _filled(
         self, layout: dict[str, Any], data: Any, arriving: "list[Future[None]]", found: list[column_chunks.ColumnChunk]
@@ -242,3 +267,8 @@ class ParquetReader:
         return sum(
             self._file.metadata.row_group(group).total_byte_size for group in range(self._file.metadata.num_row_groups)
         )
+
+
+def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with the metadata of a schema and of its fields."""
+    return pa.Table.from_arrays(table.columns, schema=schema) if schema.names else table

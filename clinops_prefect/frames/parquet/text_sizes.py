@@ -23,7 +23,10 @@ _DETAILS = {_DATA: 5, _DATA_V2: 8}
 _VALUES = 1
 _DEEPEST = 8
 
-_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+_TEXTS = (
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+    *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+)
 
 
 class TooManyTextsError(Exception):

@@ -68,8 +68,8 @@ def expression_of(
         return filters
     if type(filters).__module__.partition(".")[0] == "polars":
         raise ArtifactColumnError(
-            "filters takes no polars expression: write it in pyarrow's, as pyarrow.compute.field('stay_id') == 7, "
-            "or as [('stay_id', '==', 7)]",
+            "filters takes no polars expression: use store.dataset(…).scan().filter(…), or write it in pyarrow's, as "
+            "pyarrow.compute.field('stay_id') == 7",
             uri=where,
         )
     groups = _groups(filters, where)

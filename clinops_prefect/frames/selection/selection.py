@@ -17,6 +17,13 @@ __all__ = ["Filters", "Selection"]
 class Selection:
     """What a caller asked of an artifact with this schema.
 
+    Args:
+        schema: The schema.
+        columns: As `PipelineStore.download` takes them.
+        filters: As `PipelineStore.download` takes them.
+        where: The URI, for errors.
+        by_field: Whether columns go by the names of fields, index levels included, as in Arrow and polars.
+
     Attributes:
         fields: The fields of the answer: the index, then the columns in the order asked.
         read: Those, and the ones that only the filters need.
@@ -29,11 +36,18 @@ class Selection:
     """
 
     def __init__(
-        self, schema: pa.Schema, columns: Sequence[Hashable] | None, filters: Filters | None, where: str
+        self,
+        schema: pa.Schema,
+        columns: Sequence[Hashable] | None,
+        filters: Filters | None,
+        where: str,
+        *,
+        by_field: bool = False,
     ) -> None:
         self._where = where
-        by_label = fields_by_label(schema)
-        index = index_fields(schema)
+        # Arrow and polars have no index: its levels are columns, and the names of columns are the fields'.
+        index = [] if by_field else index_fields(schema)
+        by_label: dict[Hashable, str] = {name: name for name in schema.names} if by_field else fields_by_label(schema)
         fields = [name for name in schema.names if name not in index]
         if len(by_label) < len(fields) and not (columns is None and filters is None):
             raise ArtifactDecodeError(

@@ -1,0 +1,83 @@
+"""`as_=`: pandas, polars and Arrow read one artifact, whoever wrote it."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from polars.testing import assert_frame_equal
+
+from clinops_prefect import ArtifactColumnError, LocalPipelineStore, StorageFormat
+
+ROWS = 5
+
+
+@pytest.fixture(params=list(StorageFormat))
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> LocalPipelineStore:
+    return LocalPipelineStore(str(tmp_path), format=request.param)
+
+
+def stays() -> pd.DataFrame:
+    index = pd.Index([11, 12, 13, 14, 15], name="stay_id")
+    times = pd.to_datetime([datetime(2024, 1, day, tzinfo=UTC) for day in range(1, ROWS + 1)])
+    return pd.DataFrame({"lactate": [1.5, None, 2.5, 0.5, 9.0], "unit": list("ababa"), "at": times}, index=index)
+
+
+def of_polars() -> pl.DataFrame:
+    frame = pl.from_pandas(stays().reset_index())
+    return frame.select("lactate", "unit", "at", "stay_id")
+
+
+def test_a_pandas_frame_is_read_as_polars_and_arrow_with_its_index_as_a_column(store: LocalPipelineStore) -> None:
+    store.upload(stays(), "stays")
+    found = store.download("stays", as_="polars")
+    assert isinstance(found, pl.DataFrame)
+    assert_frame_equal(found, of_polars(), check_dtypes=False)
+    table = store.download("stays", as_="arrow")
+    assert table.column_names == ["lactate", "unit", "at", "stay_id"]
+    assert table.column("lactate").null_count == 1
+    # What describes the stored file stays in it; what pandas left is pandas' own.
+    assert not any(key.startswith(b"clinops.") for key in table.schema.metadata)
+    pd.testing.assert_frame_equal(table.to_pandas(), stays(), check_dtype=False)
+    assert isinstance(store.download("stays", as_="pandas"), pd.DataFrame)
+
+
+def test_columns_and_filters_choose_an_index_level_by_its_name(store: LocalPipelineStore) -> None:
+    store.upload(stays(), "stays")
+    asked = {"columns": ["unit", "stay_id"], "filters": [("stay_id", ">", 13)]}
+    expected = pl.DataFrame({"unit": ["b", "a"], "stay_id": [14, 15]})
+    assert_frame_equal(store.download("stays", as_="polars", **asked), expected)
+    assert store.download("stays", as_="arrow", columns=["unit"]).column_names == ["unit"]
+    found = store.download("stays", as_="arrow", filters=pc.field("lactate") > 2)
+    assert found.column("stay_id").to_pylist() == [13, 15]
+    with pytest.raises(ArtifactColumnError, match=r"'stays_id'.*stay_id"):
+        store.download("stays", as_="polars", columns=["stays_id"])
+
+
+def test_batches_of_a_kind_make_the_whole(store: LocalPipelineStore) -> None:
+    store.upload(stays(), "stays")
+    frames = list(store.iter_batches("stays", rows=2, as_="polars"))
+    assert [frame.height for frame in frames] == [2, 2, 1]
+    assert_frame_equal(pl.concat(frames), store.download("stays", as_="polars"))
+    tables = list(store.iter_batches("stays", rows=2, as_="arrow"))
+    assert pa.concat_tables(tables).equals(store.download("stays", as_="arrow"))
+
+    async def batches() -> list[pl.DataFrame]:
+        return [frame async for frame in store.aiter_batches("stays", rows=2, as_="polars")]
+
+    assert_frame_equal(pl.concat(asyncio.run(batches())), pl.concat(frames))
+    assert_frame_equal(asyncio.run(store.adownload("stays", as_="polars")), pl.concat(frames))
+
+
+def test_no_row_and_no_such_kind(store: LocalPipelineStore) -> None:
+    store.upload(stays().iloc[:0], "stays")
+    (empty,) = store.iter_batches("stays", as_="polars")
+    assert empty.columns == ["lactate", "unit", "at", "stay_id"]
+    assert not len(empty)
+    for call in (store.download, lambda name, as_: next(store.iter_batches(name, as_=as_))):
+        with pytest.raises(ValueError, match=r"as_='spark'.*'pandas', 'polars', 'arrow'"):
+            call("stays", as_="spark")
