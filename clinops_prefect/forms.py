@@ -26,17 +26,20 @@ def form_schema(schema: dict[str, Any], declared: Mapping[str, FieldInfo]) -> di
         declared: The class's fields. Whatever their `json_schema_extra` says wins.
     """
     for name, field in declared.items():
-        shown = schema["properties"][name]
+        # Prefect asks for the schema with aliases, and once without.
+        shown = schema["properties"].get(field.alias or name) or schema["properties"][name]
         if isinstance(field.json_schema_extra, dict):
             shown |= field.json_schema_extra
         _without_null(shown)
     return schema
 
 
-def without_nulls(definition: dict[str, Any]) -> None:
-    """Take the tabs for None out of an object within the form."""
-    for field in definition["properties"].values():
+def part_schema(definition: dict[str, Any]) -> None:
+    """Make the schema of an object within the form one for a form: no tabs for None, and titles as elsewhere in it."""
+    for name, field in definition["properties"].items():
         _without_null(field)
+        # pydantic's is "Assume Role Arn".
+        field["title"] = name.replace("_", " ").capitalize().replace(" arn", " ARN")
 
 
 def unwrapped(text: str | None) -> str:

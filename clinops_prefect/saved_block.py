@@ -56,7 +56,8 @@ class SavedBlock:
         data.pop(_SLUG, None)
         if saved:
             with reading_saved():
-                super().__init__(**without_unknown(kind.__name__, data, kind.model_fields))
+                aliases = [field.alias for field in kind.model_fields.values() if field.alias]
+                super().__init__(**without_unknown(kind.__name__, data, [*kind.model_fields, *aliases]))
         else:
             self._refuse_unknown(data)
             try:

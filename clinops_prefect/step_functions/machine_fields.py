@@ -5,10 +5,10 @@ from typing import Any, ClassVar, Literal
 
 from prefect.blocks.abstract import JobBlock
 from prefect_aws import AwsCredentials
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from clinops_prefect.errors import InvalidPipelineError
-from clinops_prefect.forms import REGION_PATTERN, URL_PATTERN, form_schema, unwrapped, without_nulls
+from clinops_prefect.forms import REGION_PATTERN, URL_PATTERN, form_schema, part_schema, unwrapped
 from clinops_prefect.saved_block import SavedBlock
 from clinops_prefect.step_functions.language.machine_settings import ALIAS, KMS_KEY
 from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep
@@ -95,6 +95,9 @@ class MachineFields(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
     )
     type: Literal["STANDARD", "EXPRESS"] = Field(
         default="STANDARD",
+        # In forms and saved blocks. Prefect's newer form has the server read the values as if they were a schema
+        # (Prefect 3.9.1), in which `type` is a keyword: no block with a field of that name could be saved.
+        alias="machine_type",
         title="Type",
         description="What kind of state machine it is. An EXPRESS one can be started, but not waited for.",
         json_schema_extra={"position": 10},
@@ -155,6 +158,8 @@ class MachineFields(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         json_schema_extra={"position": 19},
     )
 
+    # In code, and in blocks that were saved before, `type` is `type`.
+    model_config = ConfigDict(populate_by_name=True, loc_by_alias=False)
     _invalid: ClassVar[Any] = InvalidPipelineError
 
     @classmethod
@@ -163,6 +168,6 @@ class MachineFields(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         schema = form_schema(super().model_json_schema(*args, **kwargs), cls.model_fields)
         for part in _PARTS:
             if definition := schema.get("definitions", {}).get(part):
-                without_nulls(definition)
+                part_schema(definition)
                 definition["description"] = unwrapped(definition.get("description")).partition("\n\n")[0]
         return schema

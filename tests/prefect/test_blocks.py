@@ -165,6 +165,33 @@ def test_the_form_refuses_what_cannot_work(server: PrefectServer) -> None:
         assert found, f"{block.__name__}.{field} = {value!r}"
 
 
+@pytest.mark.parametrize("block", [*STORES, StepFunctionsPipeline])
+def test_the_newer_form_can_save_the_block(server: PrefectServer, block: type[Block]) -> None:
+    """Prefect 3.9.1 has the server read the values as if they were the schema: no field may be named as a keyword."""
+    fields = json.loads(json.dumps(block.model_json_schema()))["properties"]
+    values = {name: field["default"] if "default" in field else field.get("example") for name, field in fields.items()}
+    values = {name: value for name, value in values.items() if value is not None}
+    body = {"schema": values, "values": values}
+    answer = httpx.post(f"{server.api_url}/ui/schemas/validate", json=body, timeout=60)
+    assert (answer.status_code, answer.json().get("valid")) == (200, True), answer.text
+
+
+def test_the_type_of_a_machine_has_another_name_in_saved_blocks(server: PrefectServer) -> None:
+    pipeline = StepFunctionsPipeline("p", "arn:aws:iam::123456789012:role/R", type="EXPRESS")
+    pipeline.save("express", overwrite=True, _sync=True)
+    (document,) = server.post("block_documents/filter", block_documents={"name": {"any_": ["express"]}})
+    assert document["data"]["machine_type"] == "EXPRESS"
+    assert StepFunctionsPipeline.load("express", _sync=True).type == "EXPRESS"
+    # As it was saved before, and as it travels to another process.
+    data = {name: value for name, value in document["data"].items() if name != "machine_type"} | {"type": "EXPRESS"}
+    answer = httpx.patch(
+        f"{server.api_url}/block_documents/{document['id']}", json={"data": data, "merge_existing_data": False}
+    )
+    answer.raise_for_status()
+    assert StepFunctionsPipeline.load("express", _sync=True).type == "EXPRESS"
+    assert StepFunctionsPipeline(**document["data"], block_type_slug="step-functions-pipeline").type == "EXPRESS"
+
+
 def test_the_code_example_runs_when_it_is_pasted(saved: Saved) -> None:
     example = str(type(saved.store).get_code_example())
     code = example.partition("```python\n")[2].partition("```")[0]

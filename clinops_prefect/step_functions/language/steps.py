@@ -28,6 +28,8 @@ def refuse_unknown(cls: type[BaseModel], given: Sequence[str]) -> None:
         UnknownKeywordError: Prefect's blocks would otherwise keep it, silently.
     """
     fields = [field.alias or name for name, field in cls.model_fields.items()]
+    if cls.model_config.get("populate_by_name"):
+        fields = list(cls.model_fields)
     for name in given:
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
