@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from clinops_prefect.errors import ArtifactDecodeError
-from clinops_prefect.frames.conversion import columns, pandas_blocks
+from clinops_prefect.frames.conversion import columns, missing_floats, pandas_blocks
 from clinops_prefect.frames.conversion.layout import index_of, labels_of, layout_of
 from clinops_prefect.frames.decoding import decoding
 
@@ -104,7 +104,10 @@ class FrameBuilder:
             place = self._places[name]
             if column.null_count and place.dtype.kind in "biu":
                 raise ArtifactDecodeError("the stored layout does not fit the stored table (missing integers)")
-            place[at : at + len(column)] = column.to_numpy()
+            if column.null_count and place.dtype.kind == "f":
+                missing_floats.fill(place[at : at + len(column)], column)
+            else:
+                place[at : at + len(column)] = column.to_numpy()
 
     def frame(self, *, whole: bool = True, offset: int = 0) -> pd.DataFrame:
         """The frame, once every field of every row was put.
