@@ -22,7 +22,8 @@ from clinops_prefect.errors import (
     ServiceUnavailableError,
 )
 from clinops_prefect.forms import form_schema
-from clinops_prefect.names import PREFIX_PATTERN, check_name, check_prefix, join
+from clinops_prefect.locations import shown
+from clinops_prefect.names import PREFIX_PATTERN, check_name, check_prefix, join, name_of
 from clinops_prefect.registry import UI_GUIDE
 from clinops_prefect.results.guard import check_result, noted_result, result_block
 from clinops_prefect.saved_block import SavedBlock
@@ -99,7 +100,7 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
         """Store a plain object (a report, a manifest) beside the artifacts, as atomic and as checked as they are.
 
         Args:
-            path: As an artifact's name, with the extension: `icu/2024-01-01/quality.html`.
+            path: As an artifact's name, with the extension: `icu/2024-01-01/quality.html`; or a URI that was returned.
             data: The bytes.
             content_type: A media type; empty, guessed from the extension.
 
@@ -107,7 +108,7 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
             The object's URI.
         """
         self.refuse_without_protection()
-        key = self._checked_key(join(self.prefix, check_name(path, what="path")))
+        key = self._path_key(path)
         backend = self._backend()
         plain.write(backend, key, data, content_type)
         return backend.uri(key)
@@ -121,7 +122,7 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
             ArtifactNotFoundError: There is none.
             ArtifactDecodeError: They are damaged.
         """
-        key = self._checked_key(join(self.prefix, check_name(path, what="path")))
+        key = self._path_key(path)
         return self._again(lambda: plain.read(ObjectReader(self._backend(), key)))
 
     aread_bytes = asynchronous(read_bytes)
@@ -135,7 +136,7 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
         Args:
             path: As for `write_bytes`.
         """
-        return self._backend().browser_url(self._checked_key(join(self.prefix, check_name(path, what="path"))))
+        return self._backend().browser_url(self._path_key(path))
 
     # --- Prefect results ---
 
@@ -200,8 +201,27 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
 
     # --- inner ---
 
+    def _path_key(self, path: str) -> str:
+        return self._checked_key(join(self.prefix, check_name(self._own(path), what="path")))
+
+    def _own(self, name: str, extension: str = "") -> str:
+        """The name of which this is the URI in this store; a name as it is."""
+        if not isinstance(name, str) or "://" not in name:  # no name has two slashes
+            return name
+        backend = self._backend()
+        key = backend.key_of(name)
+        own = None if key is None else name_of(key, self.prefix, extension)
+        if own is None:
+            there = shown(name)
+            is_below = key is not None and name_of(key, self.prefix) is not None
+            why = f"does not end in {extension}, as the artifacts of" if is_below else "is not in"
+            raise InvalidArtifactNameError(
+                f"{there} {why} this store, {shown(backend.uri(self.prefix))}: use the store that it was uploaded with"
+            )
+        return own
+
     def _head(self, path: str) -> None:
-        self._backend().head(self._checked_key(join(self.prefix, check_name(path, what="path"))))
+        self._backend().head(self._path_key(path))
 
     def _checked_key(self, key: str, reserve: int = 0) -> str:
         limits = self._backend_type()

@@ -1,13 +1,21 @@
 """ArtifactCatalog: the artifacts of a store by name, to find, describe, copy and remove them. No frame is read."""
 
 import abc
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
+from clinops_prefect.artifacts.removal import remove_all
 from clinops_prefect.asynchronous import asynchronous
-from clinops_prefect.errors import ArtifactNotFoundError
+from clinops_prefect.errors import (
+    ArtifactNotFoundError,
+    InvalidArtifactNameError,
+    InvalidStoreError,
+    ServiceUnavailableError,
+)
 from clinops_prefect.names import check_artifact_name, check_prefix, has_extension, join, name_of
+from clinops_prefect.storage.backend import Backend, ObjectChangedError
 from clinops_prefect.store_block import StoreBlock
 
 if TYPE_CHECKING:
@@ -34,11 +42,7 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
         """
         below = check_prefix(prefix)
         root = join(self.prefix, below) if below else self.prefix
-        extension = self.format.extension
-        keys = self._backend().list(f"{root}/" if root else "")
-        names = (name_of(key, self.prefix, extension) for key in keys)
-        # Another program may have written `labs.parquet.parquet`; no method takes `labs.parquet` as a name.
-        return sorted(name for name in names if name is not None and not has_extension(name, extension))
+        return self._names(self._backend().list(f"{root}/" if root else ""))
 
     alist_artifacts = asynchronous(list_artifacts)
 
@@ -84,19 +88,44 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
         """The URI of an artifact, there or not."""
         return self._backend().uri(self._key(name))
 
-    def copy_artifact(self, source: str, target: str) -> str:
-        """Copy an artifact to another name, within the backend: no byte passes through this machine.
+    def copy_artifact(self, source: str, target: str, *, store: "ArtifactCatalog | None" = None) -> str:
+        """Copy an artifact to another name, or to another store.
+
+        Within a bucket no byte passes through this machine. To another bucket or service, the bytes pass through it in
+        bounded memory. The copy is exact: the file, its metadata and, of a CSV, its sidecar.
+
+        Args:
+            source: The artifact's name in this store, or its URI.
+            target: The copy's name.
+            store: The copy's store, of the same format; without it, this one.
 
         Returns:
             The copy's URI. An artifact of that name is replaced.
+
+        Raises:
+            ArtifactNotFoundError: There is no such artifact.
+            InvalidStoreError: The other store has another format.
+            InvalidMetadataError: Another program gave the artifact metadata that not every store can carry.
+            ServiceUnavailableError: Also when the artifact was overwritten while it was copied to another store.
         """
-        self.refuse_without_protection()
-        backend, origin, key = self._backend(), self._key(source), self._key(target)
-        if origin == key:
+        other = self if store is None else store
+        if not isinstance(other, ArtifactCatalog):
+            raise TypeError(f"store must be a PipelineStore, not {type(other).__name__}; open_store(…) makes one")
+        other.refuse_without_protection()
+        backend, origin, key = self._backend(), self._key(source), other._key(target)
+        there = other._backend()
+        if other.format is not self.format:
+            raise InvalidStoreError(
+                f"{backend.uri(origin)} is {self.format.value} and the store of the copy keeps {other.format.value}; a "
+                "copy has the same bytes: upload what you download, or give the store the same format"
+            )
+        if not self._is_same_place(other):
+            self._copy_to(ObjectReader(backend, origin), there, key)
+        elif origin == key:
             backend.head(key)  # S3 refuses to copy an object to itself
         else:
             self._again(lambda: self._codec.copy(backend, origin, key))
-        return backend.uri(key)
+        return there.uri(key)
 
     acopy_artifact = asynchronous(copy_artifact)
 
@@ -113,6 +142,36 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
 
     adelete_artifact = asynchronous(delete_artifact)
 
+    def delete_artifacts(self, prefix: str, *, dry_run: bool = False) -> list[str]:
+        """Remove all artifacts of the store's format below a path; plain objects stay.
+
+        Args:
+            prefix: A path as in `list_artifacts`, but not an empty one, which would mean the whole store.
+            dry_run: Whether to remove nothing, and only say what would be removed.
+
+        Returns:
+            The names of the artifacts, sorted.
+
+        Raises:
+            InvalidArtifactNameError: The prefix is empty.
+            ClinopsPrefectError: An artifact could not be removed. All others were tried (unless the service cannot be
+                reached), and the message says how many were removed. Call it again for the rest.
+        """
+        if not (below := check_prefix(prefix)):
+            raise InvalidArtifactNameError(
+                f"the prefix is empty, which means every artifact below {self._backend().uri(self.prefix)}: give the "
+                "path of what is to be deleted"
+            )
+        backend, codec = self._backend(), self._codec
+        keys = list(backend.list(f"{join(self.prefix, below)}/"))
+        names = self._names(keys)
+        if not dry_run:
+            mine = [self._key(name) for name in names]
+            remove_all(backend, codec, mine, codec.leftovers(keys) - {*mine})
+        return names
+
+    adelete_artifacts = asynchronous(delete_artifacts)
+
     # --- inner ---
 
     @property
@@ -122,6 +181,28 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
 
         return codec_of(self.format)
 
+    def _names(self, keys: Iterable[str]) -> list[str]:
+        extension = self.format.extension
+        names = (name_of(key, self.prefix, extension) for key in keys)
+        # Another program may have written `labs.parquet.parquet`; no method takes `labs.parquet` as a name.
+        return sorted(name for name in names if name is not None and not has_extension(name, extension))
+
+    def _copy_to(self, reader: ObjectReader, backend: Backend, key: str) -> None:
+        try:
+            self._codec.copy_to(reader, backend, key)
+        except ObjectChangedError:
+            raise ServiceUnavailableError(
+                f"{reader.uri} was overwritten while it was copied; nothing was written. Begin again", uri=reader.uri
+            ) from None
+
+    def _is_same_place(self, other: "ArtifactCatalog") -> bool:
+        """Whether both stores write to one place in one way, so that the service can copy by itself."""
+        if type(self) is not type(other):
+            return False
+        fields = type(self).model_fields.keys() - {"prefix", "format", "allow_pickle"}
+        return all(getattr(self, field) == getattr(other, field) for field in fields)
+
     def _key(self, name: str) -> str:
-        key = join(self.prefix, check_artifact_name(name, self.format.extension), self.format.extension)
+        extension = self.format.extension
+        key = join(self.prefix, check_artifact_name(self._own(name, extension), extension), extension)
         return self._checked_key(key, self.format.sidecar_bytes)

@@ -17,7 +17,9 @@ from clinops_prefect.frames.csv.options import CsvOptions, Options
 from clinops_prefect.frames.encoding import Encoded, encode_batches, encode_frame
 from clinops_prefect.frames.kinds import FrameKind
 from clinops_prefect.frames.selection.filters import Filters, is_none
+from clinops_prefect.names import check_metadata, without_reserved
 from clinops_prefect.storage.backend import Backend
+from clinops_prefect.storage.transfer import chained
 from clinops_prefect.storage_format import StorageFormat
 
 if TYPE_CHECKING:
@@ -127,9 +129,39 @@ class Codec(Protocol):
         """Copy the artifact within the backend."""
         backend.copy(source, target)
 
+    def copy_to(self, reader: ObjectReader, backend: Backend, key: str) -> None:
+        """Copy the artifact to another backend, in bounded memory.
+
+        Raises:
+            InvalidMetadataError: Another program gave it metadata that not every store can carry.
+            ObjectChangedError: It was overwritten meanwhile; nothing was written.
+        """
+        text, metadata = opened(reader)
+        backend.write(key, text, content_type=self.format.content_type, metadata=metadata, overwrite=True)
+
     def remove(self, backend: Backend, key: str) -> None:
         """Remove the artifact."""
         backend.remove(key)
+        self.tidy(backend, key)
+
+    def tidy(self, backend: Backend, key: str) -> None:  # noqa: ARG002
+        """Remove what belongs to an artifact whose own object is gone."""
+        return
+
+    def leftovers(self, keys: Iterable[str]) -> set[str]:  # noqa: ARG002
+        """The artifacts that objects with these keys belong to, beside the artifacts' own objects."""
+        return set()
+
+
+def opened(reader: ObjectReader) -> tuple[Iterator[bytes], dict[str, str]]:
+    """The bytes of an artifact to copy, a bounded piece at a time, and the caller's metadata of the same version.
+
+    Raises:
+        InvalidMetadataError: Another program gave it metadata that not every store can carry.
+    """
+    pieces = reader.pieces()
+    first = [next(pieces)]
+    return chained(first, pieces), check_metadata(without_reserved(reader.info.metadata))
 
 
 def _frame(table: pa.Table, kind: FrameKind, where: str, whole: bool, offset: int) -> Any:

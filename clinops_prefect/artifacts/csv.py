@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from clinops_prefect.artifacts import plain, sidecars
-from clinops_prefect.artifacts.codec import Codec
+from clinops_prefect.artifacts.codec import Codec, opened
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.plain import CHECKSUM
 from clinops_prefect.artifacts.reader import ObjectReader
@@ -132,10 +132,13 @@ class CsvCodec(Codec):
             version=reader.info.version,
         )
 
-    def remove(self, backend: Backend, key: str) -> None:
-        """Remove the text, then its sidecars."""
-        backend.remove(key)
+    def tidy(self, backend: Backend, key: str) -> None:
+        """Remove the sidecars of a text that is gone."""
         sidecars.tidy(backend, key, {})
+
+    def leftovers(self, keys: Iterable[str]) -> set[str]:
+        """The texts that sidecars among these keys belong to, there or not."""
+        return {text for key in keys if (text := sidecars.text_of(key))}
 
     def copy(self, backend: Backend, source: str, target: str) -> None:
         """Copy the sidecar, then the text.
@@ -145,19 +148,51 @@ class CsvCodec(Codec):
         """
         checksum = sidecars.checksum_now(backend, source)
         mine = {}
-        if checksum:
-            try:
-                sidecar = bytes(ObjectReader(backend, sidecars.key_of(source, checksum)).whole())
-            except ArtifactNotFoundError:
-                if sidecars.checksum_now(backend, source) != checksum:
-                    raise ObjectChangedError from None
-            else:
-                mine = {sidecars.key_of(target, checksum): sidecar}
-                sidecars.put(backend, sidecars.key_of(target, checksum), sidecar)
+        if checksum and (sidecar := _sidecar_to_copy(backend, source, checksum)):
+            mine = {sidecars.key_of(target, checksum): sidecar}
+            sidecars.put(backend, sidecars.key_of(target, checksum), sidecar)
         backend.copy(source, target)
         sidecars.tidy(backend, target, mine)
         if sidecars.checksum_now(backend, target) != checksum:
             raise ObjectChangedError
+
+    def copy_to(self, reader: ObjectReader, backend: Backend, key: str) -> None:
+        """Copy the text and its sidecar to another backend; see `Codec.copy_to`.
+
+        Raises:
+            ArtifactDecodeError: The text is damaged; nothing was written.
+        """
+        text, metadata = opened(reader)
+        checksum = reader.info.metadata.get(CHECKSUM, "")
+        sidecar = _sidecar_to_copy(reader.backend, reader.key, checksum) if checksum else b""
+        text = _checked_text(reader, text)
+        if sidecar:
+            self.write(backend, key, Encoded(text, sidecar, checksum), metadata, overwrite=True)
+            return
+        backend.write(key, text, content_type=StorageFormat.CSV.content_type, metadata=metadata, overwrite=True)
+        sidecars.tidy(backend, key, {})
+
+
+def _sidecar_to_copy(backend: Backend, key: str, checksum: str) -> bytes:
+    """The sidecar of the text with this checksum; empty where there is none.
+
+    Raises:
+        ObjectChangedError: The text was replaced meanwhile, and its sidecar removed.
+    """
+    try:
+        return bytes(ObjectReader(backend, sidecars.key_of(key, checksum)).whole())
+    except ArtifactNotFoundError:
+        if sidecars.checksum_now(backend, key) != checksum:
+            raise ObjectChangedError from None
+        return b""
+
+
+def _checked_text(reader: ObjectReader, text: Iterator[bytes]) -> Iterator[bytes]:
+    checksum = hashlib.sha256()
+    for piece in text:
+        checksum.update(piece)
+        yield piece
+    plain.check(reader, checksum.hexdigest())
 
 
 def _spooled(reader: ObjectReader) -> tuple[pa.NativeFile, str]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from clinops_prefect.network import failures
 from clinops_prefect.storage import ranges
 from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectInfo, PinnedObject
-from clinops_prefect.storage.transfer import PART_BYTES, begin, together
+from clinops_prefect.storage.transfer import PART_BYTES, begin, in_order, together
 
 # Below this size, latency dominates the transfer.
 _SMALL_BYTES = 1 << 20
@@ -94,11 +94,12 @@ class ObjectReader:
         return file.getvalue()
 
     def pieces(self) -> Iterator[bytes]:
-        """All bytes, a bounded piece at a time."""
+        """All bytes, a bounded piece at a time, with a few pieces fetched ahead."""
         first, self._seen = self.backend.open(self.key, ranges.span(0, PART_BYTES), version=self.version)
+        size = len(first)
         yield first
-        for span in self._spans(len(first)):
-            yield self._range(span)
+        del first
+        yield from in_order(self._range, self._spans(size))
 
     def fetch(self, ranges: Sequence[tuple[int, int]], use: Callable[[int, bytes], None]) -> "list[Future[None]]":
         """Begin to get these ranges, all at once; each is handed to `use`, in the thread that got it."""

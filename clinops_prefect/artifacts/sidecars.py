@@ -71,6 +71,12 @@ def key_of(key: str, checksum: str) -> str:
     return f"{key}.{checksum[:16]}.schema.json"
 
 
+def text_of(key: str) -> str:
+    """The key of the text that the sidecar with this key belongs to; empty where the key is of no sidecar."""
+    found = _SIDECAR.search(key)
+    return key[: found.start()] if found and found.end() == len(key) else ""
+
+
 def put(backend: Backend, key: str, sidecar: bytes) -> None:
     """Write a sidecar."""
     backend.write(key, iter([sidecar]), content_type="application/json", metadata={}, overwrite=True)

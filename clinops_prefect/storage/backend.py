@@ -5,14 +5,19 @@ the plain ones, which translate: this is the one boundary that vendor errors cro
 """
 
 import abc
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
 from typing import ClassVar, TypeVar
 
-from clinops_prefect.errors import ArtifactNotFoundError, ClinopsPrefectError, OperationNotSupportedError
+from clinops_prefect.errors import (
+    ArtifactNotFoundError,
+    ClinopsPrefectError,
+    OperationNotSupportedError,
+    ServiceUnavailableError,
+)
 from clinops_prefect.network import failures
 from clinops_prefect.storage.ranges import ByteRange
 
@@ -103,6 +108,8 @@ class Backend(abc.ABC):
     authority = ""
     # The name of the version of an object that has none.
     unversioned = ""
+    # How many objects one request can remove.
+    removed_at_once = 1
     # How many bytes a key, and each of its segments, may have.
     key_bytes = 1024
     segment_bytes = 1024
@@ -179,6 +186,34 @@ class Backend(abc.ABC):
         with self._translated(key):
             self._remove(key)
 
+    def remove_many(self, keys: Sequence[str]) -> dict[str, ClinopsPrefectError]:
+        """Remove objects, in one request where the service has such a request.
+
+        Args:
+            keys: At most `removed_at_once`. Removing what is not there is no error.
+
+        Returns:
+            Key -> error, of each object that may still be there.
+        """
+        rest, failed = [*keys], dict[str, ClinopsPrefectError]()
+        if len(keys) > 1:
+            try:
+                with self._translated(keys[0]):
+                    rest = [*self._remove_together(keys)]
+            except ServiceUnavailableError as error:
+                return dict.fromkeys(keys, error)
+            except ClinopsPrefectError:
+                pass  # The service may lack the request. Whatever else is wrong, a request for one object says it too.
+        for position, key in enumerate(rest):
+            try:
+                self.remove(key)
+            except ServiceUnavailableError as error:
+                # Each further request would be retried as long as this one.
+                return failed | dict.fromkeys(rest[position:], error)
+            except ClinopsPrefectError as error:
+                failed[key] = error
+        return failed
+
     def copy(self, source: str, target: str) -> None:
         """Copy an object within the backend, metadata included, whole or not at all, encrypted as configured."""
         with self._translated(source):
@@ -187,6 +222,11 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def uri(self, key: str) -> str:
         """The URI of a key."""
+
+    def key_of(self, uri: str) -> str | None:
+        """The key whose URI this is; None for the URI of another place."""
+        root = self.uri("")
+        return uri[len(root) :] if uri.startswith(root) else None
 
     def browser_url(self, key: str) -> str:
         """Where a browser shows an object; asks the service nothing."""
@@ -234,6 +274,10 @@ class Backend(abc.ABC):
         # A service that ignores the version would give the current one, silently.
         if asked and asked != answered and (asked != self.unversioned or answered):
             raise failures.other_version(self.uri(key), self.service, asked, answered)
+
+    def _remove_together(self, keys: Sequence[str]) -> Sequence[str]:
+        """Remove objects in one request; returns the keys of those that it did not remove."""
+        return keys
 
     def _refuse_existing(self, key: str) -> None:
         try:

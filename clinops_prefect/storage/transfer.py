@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -46,6 +47,21 @@ def together(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
             future.cancel()
 
 
+def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`work(item)` for each, in order, a few of them ahead of the one that is asked for."""
+    futures: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            futures.append(_executor(_THREADS).submit(work, item))
+            if len(futures) > _IN_FLIGHT:
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
 def in_parts(chunks: Iterable[bytes], size: int, *, double_every: int = 0) -> Iterator[bytes]:
     """The same bytes in parts of `size` bytes; the last may be shorter, but is not empty.
 
@@ -76,10 +92,11 @@ def whole_or_parts(chunks: Iterable[bytes], size: int, *, double_every: int = 0)
     parts = in_parts(chunks, size, double_every=double_every)
     # A list, to be emptied: nobody may keep the first part for as long as the upload lasts.
     first = [next(parts, b"")]
-    return first.pop() if len(first[0]) < size else _chained(first, parts)
+    return first.pop() if len(first[0]) < size else chained(first, parts)
 
 
-def _chained(first: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
+def chained(first: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
+    """The only item of `first`, which is emptied so that nobody keeps the bytes, and then the rest."""
     yield first.pop()
     yield from rest
 

@@ -161,6 +161,7 @@ def test_the_twins_do_what_their_methods_do(door: Door, format: str) -> None:
         assert (await store.astat("x")).metadata == {"a": "b"}
         assert len(await store.alist_versions("x")) == 1
         await store.acopy_artifact("x", "z")
+        assert await store.adelete_artifacts("z") == []
         await store.adelete_artifact("z")
         assert await store.awrite_bytes("r.txt", b"1")
         assert await store.aread_bytes("r.txt") == b"1"
@@ -175,7 +176,7 @@ def test_every_method_that_does_io_has_a_twin_of_the_same_signature(door: Door) 
     store = type(door.store())
     methods = [
         "upload", "upload_batches", "download", "iter_batches", "list_artifacts", "exists", "stat", "list_versions",
-        "copy_artifact", "delete_artifact", "write_bytes", "read_bytes",
+        "copy_artifact", "delete_artifact", "delete_artifacts", "write_bytes", "read_bytes",
     ]  # fmt: skip
     for name in methods:
         twin = getattr(store, f"a{name}")

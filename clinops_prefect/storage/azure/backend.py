@@ -4,7 +4,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -60,6 +60,7 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
     service = "Blob Storage"
     authority = _AUTHORITY
     can = frozenset({Can.KEEP_VERSIONS, Can.UPLOAD_IN_PARTS, Can.COMPLETE_CONDITIONALLY})
+    removed_at_once = 256
     # At most fifty thousand blocks.
     double_every = 10_000
     # The service itself copies in steps.
@@ -156,6 +157,11 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
     def _remove(self, key: str) -> None:
         with suppress(NothingThereError), _conditional(nothing={"BlobNotFound"}):
             self._blob(key).delete_blob(delete_snapshots="include")
+
+    def _remove_together(self, keys: Sequence[str]) -> Sequence[str]:
+        options: dict[str, Any] = {"delete_snapshots": "include", "raise_on_any_failure": False}
+        answers = self._client().delete_blobs(*keys, **options)
+        return [key for key, answer in zip(keys, answers, strict=True) if answer.status_code != 202]
 
     def _copy_whole(self, source: str, found: ObjectInfo, target: str) -> None:
         if self._encryption:

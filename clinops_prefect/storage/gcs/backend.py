@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -42,6 +42,7 @@ class GCSBackend(ServiceBackend[None]):
     service = SERVICE
     authority = AUTHORITY
     can = frozenset(Can)
+    removed_at_once = 100
     # A resumable upload waits for the server's answer after each part: few and large ones wait less.
     part_bytes = 16 << 20
     # The service itself copies in steps.
@@ -196,6 +197,16 @@ class GCSBackend(ServiceBackend[None]):
             self._blob(key).delete(retry=_RETRY, timeout=_TIMEOUT)
         except api.NotFound:
             self._check_bucket()
+
+    def _remove_together(self, keys: Sequence[str]) -> Sequence[str]:
+        try:
+            with self.client.batch():
+                for key in keys:
+                    self._blob(key).delete(retry=None, timeout=_TIMEOUT)
+        except (api.GoogleAPICallError, ValueError):
+            # The client does not say which of them it was, nor does it retry.
+            return keys
+        return ()
 
     def _copy_whole(self, source: str, found: ObjectInfo, target: str) -> None:
         copy = self._blob(target, kms_key_name=self._kms_key_name)

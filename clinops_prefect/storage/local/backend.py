@@ -4,12 +4,14 @@ import errno
 import json
 import logging
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import unquote_to_bytes
 
 from clinops_prefect.errors import (
     AccessDeniedError,
@@ -54,6 +56,10 @@ class LocalBackend(Backend):
 
     def uri(self, key: str) -> str:
         return (self.root / key).as_uri()
+
+    def key_of(self, uri: str) -> str | None:
+        path = Path(os.fsdecode(unquote_to_bytes(re.sub("^file://(localhost(?=/))?", "", uri))))
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else None
 
     def _write(self, key: str, chunks: Iterator[bytes], writing: Writing) -> None:
         path, is_new = self.root / key, not self.root.exists()

@@ -1,7 +1,7 @@
 """Objects of an S3 bucket: AWS, MinIO, and whatever speaks S3."""
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
@@ -61,6 +61,7 @@ class S3Backend(ServiceBackend[Upload]):
     authority = AUTHORITY
     unversioned = "null"
     can = frozenset(Can)
+    removed_at_once = 1000
     # At most ten thousand parts, which would end at 80 GB if they did not grow.
     double_every = 1000
 
@@ -205,6 +206,11 @@ class S3Backend(ServiceBackend[Upload]):
 
     def _remove(self, key: str) -> None:
         self.client.delete_object(**self._to, Key=key)
+
+    def _remove_together(self, keys: Sequence[str]) -> Sequence[str]:
+        answer = self.client.delete_objects(**self._to, Delete={"Objects": [{"Key": key} for key in keys]})
+        removed = {entry.get("Key") for entry in answer.get("Deleted", ())}
+        return [key for key in keys if key not in removed]
 
     def _copy_whole(self, source: str, found: ObjectInfo, target: str) -> None:
         with _conditional({"PreconditionFailed"}):

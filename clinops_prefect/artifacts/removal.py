@@ -1,0 +1,59 @@
+"""Many artifacts removed at once: as many in a request as the service takes, and a bounded number of requests."""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import wait
+from typing import TYPE_CHECKING, TypeVar
+
+from clinops_prefect.errors import ClinopsPrefectError, ServiceUnavailableError
+from clinops_prefect.storage.backend import Backend
+from clinops_prefect.storage.transfer import begin
+
+if TYPE_CHECKING:
+    from clinops_prefect.artifacts.codec import Codec
+
+T = TypeVar("T")
+
+
+def remove_all(backend: Backend, codec: "Codec", keys: Sequence[str], leftovers: Iterable[str]) -> None:
+    """Remove artifacts, and then what earlier removals have left of others.
+
+    Args:
+        backend: Where they are.
+        codec: Of their format.
+        keys: Their keys.
+        leftovers: The keys of artifacts that are gone, of which something may still be there.
+
+    Raises:
+        ClinopsPrefectError: The first error, with the number of artifacts that were removed.
+    """
+    failed: dict[str, ClinopsPrefectError] = {}
+
+    def remove(batch: Sequence[str]) -> None:
+        if any(isinstance(error, ServiceUnavailableError) for error in failed.values()):
+            failed.update(dict.fromkeys(batch, next(iter(failed.values()))))
+        else:
+            failed.update(backend.remove_many(batch))
+
+    def tidy(key: str) -> None:
+        try:
+            codec.tidy(backend, key)
+        except ClinopsPrefectError as error:
+            failed.setdefault(key, error)
+
+    size = backend.removed_at_once
+    _each(remove, [keys[start : start + size] for start in range(0, len(keys), size)])
+    _each(tidy, [key for key in (*keys, *leftovers) if key not in failed])
+    if failed:
+        error = next(iter(failed.values()))
+        removed = sum(key not in failed for key in keys)
+        raise type(error)(
+            f"{error.message}; {removed} of {len(keys)} artifacts were deleted: call it again for the rest",
+            uri=error.uri,
+        ) from error
+
+
+def _each(work: Callable[[T], None], items: Sequence[T]) -> None:
+    futures = begin(work, items, small=True)
+    wait(futures)
+    for future in futures:
+        future.result()
