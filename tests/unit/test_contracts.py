@@ -1,0 +1,111 @@
+"""The published contract suites: a store of somebody else passes them, and each law fails where it is broken."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from clinops_prefect.testing import BackendContract, StoreContract
+
+ROOT = Path(__file__).parents[2]
+FILE = re.compile(r'^```\w+ title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+BROKEN = "broken_stores.py"
+# The backend and the store that the broken ones are made of.
+WHOLE = ("TestBackendThatWhole", "TestStoreThatWholeStore")
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of docs/how-to/write-a-store.md, installed as far as anybody can see."""
+    folder = tmp_path_factory.mktemp("memory-store")
+    page = (ROOT / "docs/how-to/write-a-store.md").read_text()
+    for name, code in FILE.findall(page):
+        (folder / name).write_text(code)
+    (entry,) = re.findall(r"^memory = .*$", (folder / "pyproject.toml").read_text(), re.MULTILINE)
+    # Its settings would make the folder pytest's root.
+    (folder / "pyproject.toml").unlink()
+    info = folder / "memory_store-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: memory-store\nVersion: 1.0\n")
+    entry = entry.replace('"', "")
+    (info / "entry_points.txt").write_text(f"[clinops_prefect.stores]\n{entry}\n")
+    (folder / BROKEN).write_text((Path(__file__).parent / BROKEN).read_text())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def broken(package: Path) -> dict[str, list[str]]:
+    """Suite -> the laws that it is to break. Not imported here: blocks are registered in the whole process."""
+    code = "import json, broken_stores; print(json.dumps(broken_stores.BROKEN))"
+    command, environment = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": str(package)}
+    done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
+@pytest.fixture(scope="module")
+def found(package: Path, broken: dict[str, list[str]]) -> dict[str, dict[str, set[str]]]:
+    """Suite -> law -> how its tests ended, all in one run."""
+    report, environment = package / "report.xml", os.environ | {"PYTHONPATH": str(package)}
+    tests = ["test_memory_store.py", *(f"{BROKEN}::{suite}" for suite in WHOLE)]
+    tests += [f"{BROKEN}::{suite}::{law}" for suite, laws in broken.items() if suite not in WHOLE for law in laws]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", f"--junitxml={report}", *tests]
+    done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, timeout=290)
+    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for case in ET.parse(report).iter("testcase"):
+        ended = next((child.tag for child in case if child.tag in ("failure", "error", "skipped")), "passed")
+        found[case.attrib["classname"].rpartition(".")[2]][case.attrib["name"].partition("[")[0]].add(ended)
+    return found
+
+
+def laws(contract: type) -> set[str]:
+    return {name for name in dir(contract) if name.startswith("test_")}
+
+
+def test_the_store_of_another_package_passes_both_suites(found: dict[str, dict[str, set[str]]]) -> None:
+    backend, store = found["TestMemoryBackend"], found["TestMemoryPipelineStore"]
+    assert (set(backend), set(store)) == (laws(BackendContract), laws(StoreContract))
+    ended = {law: how for suite in (backend, store) for law, how in suite.items() if how != {"passed"}}
+    # It does not say that it keeps versions.
+    assert ended == {
+        "test_every_version_is_listed_newest_first_and_can_be_read": {"skipped"},
+        "test_the_versions_of_a_removed_object_can_still_be_read": {"skipped"},
+    }
+
+
+def test_each_law_fails_for_a_store_that_breaks_it(
+    found: dict[str, dict[str, set[str]]], broken: dict[str, list[str]]
+) -> None:
+    pairs = [(suite, law) for suite, expected in broken.items() for law in expected]
+    assert [f"{suite}: {law}" for suite, law in pairs if "failure" not in found[suite][law]] == []
+    # And no law is without a store that breaks it.
+    for contract, kind in ((BackendContract, "TestBackendThat"), (StoreContract, "TestStoreThat")):
+        assert {law for suite, law in pairs if suite.startswith(kind)} == laws(contract)
+
+
+def test_what_the_broken_ones_are_made_of_is_whole(found: dict[str, dict[str, set[str]]]) -> None:
+    """Otherwise a law could fail for another reason than the one that its store is named after."""
+    failed = {law for suite in WHOLE for law, ended in found[suite].items() if ended != {"passed"}}
+    assert failed == {"test_the_store_is_registered_under_the_scheme_of_its_uris"}
+
+
+def test_without_pytest_the_extra_is_named(tmp_path: Path) -> None:
+    code = """
+import sys
+sys.modules["pytest"] = None
+import clinops_prefect.testing.step_functions_emulator
+from clinops_prefect import testing
+for name in ("BackendContract", "StoreContract"):
+    try:
+        getattr(testing, name)
+    except ImportError as error:
+        print("pip install 'clinops-prefect[testing]'" in str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "True"], done.stderr[-1000:]
