@@ -20,7 +20,7 @@ CLINOPS_PYTHON ?=
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-step-functions test flows lint node docs prefect seaweedfs azure browser e2e e2e-full faults faults-full bench real-data \
+.PHONY: help demo demo-step-functions test flows lint node docs samples prefect seaweedfs azure browser e2e e2e-full faults faults-full bench real-data \
 	supply-chain lowest latest clean
 
 help:  ## Show this help.
@@ -71,7 +71,10 @@ docs: $(VENV)/.dev  ## Build the documentation site into site/; open site/index.
 node: $(VENV)/.dev .node/.ready  ## Check state machine definitions with asl-validator and the JavaScript JSONata (needs npm).
 	@$(BIN)/python -m pytest tests/node
 
-prefect: $(VENV)/.dev  ## Run blocks, results, tasks, lineage and the guides on a real Prefect server.
+samples: $(VENV)/.dev .node/.ready  ## Run every code sample of the pages and docstrings, against the emulators (needs npm).
+	@$(BIN)/python -m pytest tests/samples -n 2 --timeout 600
+
+prefect: $(VENV)/.dev  ## Run blocks, results, tasks and lineage on a real Prefect server.
 	@$(BIN)/python -m pytest tests/prefect --timeout 600
 
 seaweedfs: export CLINOPS_S3_SERVER = seaweedfs

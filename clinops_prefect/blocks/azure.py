@@ -30,11 +30,14 @@ class AzurePipelineStore(CloudPipelineStore):
     Example:
         Load a saved store and pass a frame on:
         ```python
+        import pandas as pd
+
         from clinops_prefect import AzurePipelineStore
 
-        store = AzurePipelineStore.load("BLOCK_NAME")
-        uri = store.upload(windows_df, "features/windows_2024_01")
-        windows_df = store.download("features/windows_2024_01")
+        store = AzurePipelineStore.load("prod")
+        windows = pd.DataFrame({"stay_id": [1, 2], "heart_rate": [84.0, 91.5]})
+        uri = store.upload(windows, "features/windows_2024_01")
+        windows = store.download("features/windows_2024_01")
         ```
     """
 

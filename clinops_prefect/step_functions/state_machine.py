@@ -73,7 +73,11 @@ class StateMachine(MachineFields, ABC):
 
         Example:
             ```python
-            StepFunctionsPipeline.from_definition("machine.asl.json", name="clinops", role_arn=role)
+            from clinops_prefect import StepFunctionsPipeline
+
+            machine = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 60, "End": True}}}
+            role = "arn:aws:iam::123456789012:role/StepFunctionsRole"
+            pipeline = StepFunctionsPipeline.from_definition(machine, name="clinops", role_arn=role)
             ```
         """
         made = read_definition(definition) if isinstance(definition, str | Path) else definition

@@ -22,7 +22,8 @@ A downloaded frame is writable, in the blocks that it had: nothing of it is Arro
 Before and after, on a local disk (medians of three, 2026-11-26): 240 MB of floats, peak 1.19× and 1.17× the frame,
 1.12 and 1.02 s of CPU; 261 MB of a narrow frame, 1.55× and 1.58×, 1.47 and 1.58 s.
 
-```
+<!-- check-only: it measures for an hour -->
+```bash
 make bench NULL_S3=path/to/null_s3.cpp                      # all cases; without NULL_S3 on moto's server
 make bench CASES=upload-wide,download-wide ROUNDS=5         # some
 ```

@@ -79,6 +79,9 @@ class Retry(_Part):
 
     Example:
         ```python
+        from clinops_prefect import PipelineStep, Retry
+
+        resource = "arn:aws:lambda:us-east-1:123456789012:function:load"
         PipelineStep("Load", resource, retry=[Retry(["Database.Locked"], attempts=10, max_delay=60)])
         ```
     """
@@ -124,6 +127,8 @@ class PipelineStep(_Part):
 
     Example:
         ```python
+        from clinops_prefect import PipelineStep
+
         PipelineStep("Preprocess", "arn:aws:lambda:us-east-1:123456789012:function:preprocess", retry_attempts=2)
         ```
     """

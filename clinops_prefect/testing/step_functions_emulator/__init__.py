@@ -7,9 +7,14 @@ Lambda code really runs, and JSONata, redrives, versions and Distributed Maps wo
 From a test:
 
 ```python
+from clinops_prefect import PipelineStep, StepFunctionsPipeline
+from clinops_prefect.testing.step_functions_emulator import emulator
+
 with emulator() as aws:
     arn = aws.function("double", "def handler(event, context): return {'n': 2 * event['n']}")
     pipeline = StepFunctionsPipeline(name="p", role_arn=aws.role_arn, region=aws.region, endpoint_url=aws.url)
+    pipeline.add_step(PipelineStep("Double", arn))
+    assert pipeline.run({"n": 21}) == {"n": 42}
 ```
 """
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import subprocess
 import sys
 import threading
@@ -28,8 +27,7 @@ from clinops_prefect.tasks import (
     start_step_functions_pipeline,
     wait_for_step_functions_execution,
 )
-from clinops_prefect.testing.step_functions_emulator import Emulator
-from tests.e2e.step_functions.conftest import ROOT, eventually
+from tests.e2e.step_functions.conftest import eventually
 from tests.e2e.step_functions.test_task import function, pipeline, this_run
 
 __all__ = ["pipeline"]
@@ -163,16 +161,3 @@ def test_the_command_prints_the_policies_of_a_saved_pipeline(
     done = subprocess.run(given, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["Statement"][0]["Resource"] == [function("count")]
-
-
-def test_the_page_of_the_documentation_runs_as_it_is_written(
-    environment: dict[str, str], aws: Emulator, tmp_path: Path
-) -> None:
-    page = (ROOT / "docs/how-to/step-functions.md").read_text()
-    aws.function("clinops-ingest", "def handler(event, context):\n    return event\n")
-    program = tmp_path / "page.py"
-    program.write_text("\n".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)))
-    done = subprocess.run(
-        [sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr

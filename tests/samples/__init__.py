@@ -1,0 +1,1 @@
+"""Every code sample of the documentation, found and executed: `make samples`."""
