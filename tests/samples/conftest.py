@@ -20,6 +20,8 @@ from tests.samples.pages import ROOT, pages
 BUCKET = "my-clinical-bucket"  # on Azure the container of this name
 ECHO = "def handler(event, context):\n    return event\n"
 PROFILE = "clinical-prod"
+# Beside those that a page names by their whole ARN.
+FUNCTIONS = {"clinops-ingest", "clinops-preprocess", "clinops-features"}
 
 
 @dataclass
@@ -45,7 +47,7 @@ def aws() -> Iterator[Emulator]:
     with emulator() as running:
         sources = [*pages(), *(ROOT / "clinops_prefect").rglob("*.py")]
         named = {name for path in sources for name in re.findall(r"function:([\w-]+)", path.read_text())}
-        for name in sorted(named):
+        for name in sorted(named | FUNCTIONS):
             running.function(name, ECHO)
         yield running
 

@@ -87,3 +87,7 @@ def test_few_blocks_are_not_run_and_each_says_why() -> None:
     marked = [sample for sample in EVERY if sample.mark]
     assert [str(sample) for sample in marked if len(sample.reason.split()) < 3] == []
     assert len([sample for sample in marked if sample.mark == "no-run"]) <= MAY_NOT_RUN
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
