@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cached_property
+from functools import cached_property, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -83,7 +83,9 @@ class Reply:
 
 Headers = list[tuple[str, str]]
 Answer = Callable[[Seen], Outcome | Reply]
-Edit = Callable[[Seen, int, Headers, bytes], tuple[int, Headers, bytes]]
+Answered = tuple[int, Headers, bytes]
+Forward = Callable[[], Answered]
+Edit = Callable[[Seen, int, Headers, bytes], Answered]
 
 
 def forward(_: Seen) -> Outcome:
@@ -164,6 +166,8 @@ class Proxy:
         self.rewrite: Callable[[str], str] = lambda path: path
         self.host = ""  # what the emulator is told, if not what the client says
         self.edit: Edit = lambda _seen, status, headers, body: (status, headers, body)
+        # Asks the emulator, or answers in its place; see tests/strict.py.
+        self.around: Callable[[Seen, Forward], Answered] = lambda _seen, ask: ask()
         self.seen: list[Seen] = []
         self.chance = random.Random(0)  # for the bits
         self.checks_bodies = checks_bodies  # in the place of an emulator that does not
@@ -258,7 +262,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                     if proxy.checks_bodies and not _is_intact(seen, sent):
                         self._answer(seen, 400, [], _BAD_DIGEST)
                         return
-                status, answered, data = proxy.edit(seen, *self._forward(seen, sent))
+                status, answered, data = proxy.edit(seen, *proxy.around(seen, partial(self._forward, seen, sent)))
                 if outcome is Outcome.LOSE:
                     self._reset()
                     return

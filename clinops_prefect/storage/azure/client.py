@@ -50,7 +50,8 @@ def azure_client(
     def make() -> BlobServiceClient:
         try:
             url, login = _login(endpoint_url or account_url, credentials)
-            client = BlobServiceClient(url, credential=login, **_OPTIONS)
+            check_endpoint(url, allow_http=allow_http)
+            return BlobServiceClient(url, credential=login, **_OPTIONS)
         except ClinopsPrefectError:
             raise
         except (ValueError, AzureError) as error:
@@ -59,8 +60,6 @@ def azure_client(
                 f"az://{container}: the settings of the Azure client are wrong ({type(error).__name__}); check "
                 "account_url, or the connection string in the credentials"
             ) from None
-        check_endpoint(client.url, allow_http=allow_http)
-        return client
 
     return cached_client(key, make).get_container_client(container)
 

@@ -1,0 +1,254 @@
+"""Large uploads that race, and copies whose source changes: each at the request where it matters, in every store.
+
+The requests pass a proxy that lets another writer act between two of them, and checks what an emulator does not.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from clinops_prefect import ArtifactExistsError, PipelineStore, ServiceUnavailableError
+from clinops_prefect.storage.backend import ObjectChangedError
+from clinops_prefect.storage.local.atomic_file import AtomicFile
+from clinops_prefect.storage.s3.backend import S3Backend
+from clinops_prefect.storage.service import ServiceBackend
+from tests.conftest import STORES
+from tests.doors import Door
+from tests.gallery import assert_same
+from tests.proxy import Outcome, Proxy, Seen
+from tests.strict import Strict, begins_in_parts, completes, copies
+
+# A part is as small as S3 allows; with the real sizes, the same requests would carry more bytes.
+_PART_BYTES = 5 << 20
+# More than a part, in either format. A cell is one long text, so that CSV costs no time.
+_CELL_BYTES, _ROWS = 9_000, 800
+
+
+def large(seed: int) -> pd.DataFrame:
+    """Text that does not compress below one part."""
+    letters = np.random.default_rng(seed).integers(33, 127, (_ROWS, _CELL_BYTES), dtype=np.uint8)
+    letters[letters == ord('"')] = ord("a")
+    return pd.DataFrame({"text": [row.tobytes().decode() for row in letters], "writer": seed})
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[pd.DataFrame]:
+    return [large(0), large(1)]
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for backend in (ServiceBackend, *ServiceBackend.__subclasses__()):
+        monkeypatch.setattr(backend, "part_bytes", _PART_BYTES)
+    monkeypatch.setattr(S3Backend, "copy_part_bytes", _PART_BYTES)
+
+
+@pytest.fixture
+def proxy(door: Door) -> Iterator[Proxy | None]:
+    """In front of a cloud; a folder has none."""
+    endpoint = getattr(door, "endpoint", "")
+    if not endpoint:
+        yield None
+        return
+    with Proxy(endpoint) as proxy:
+        proxy.around = Strict(door)
+        yield proxy
+
+
+# Which request, and in a folder which step of making a file.
+FIRST, LAST = (begins_in_parts, "__enter__"), (completes, "place")
+
+
+@pytest.mark.parametrize(("format", "moment"), [("parquet", FIRST), ("parquet", LAST), ("csv", LAST)])
+def test_an_upload_in_parts_loses_to_one_that_came_in_between(
+    door: Door,
+    format: str,
+    proxy: Proxy | None,
+    moment: tuple[Callable[[Seen], bool], str],
+    frames: list[pd.DataFrame],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both have looked and found nothing: only the condition on the last request keeps the winner's artifact."""
+    others = door.store(format=format)
+    acted: list[str] = []
+    # The other parts wait too: the winner's last request drops blocks that are there already.
+    turn = threading.RLock()
+
+    def act() -> None:
+        with turn:
+            if not acted:
+                acted.append("")
+                acted[0] = others.upload(frames[1], "x", overwrite=False)
+
+    store = _held(door, proxy, *moment, act, monkeypatch, format=format)
+    with pytest.raises(ArtifactExistsError):
+        store.upload(frames[0], "x", overwrite=False)
+    assert acted == [store.uri("x")]
+    assert_same(others.download("x"), frames[1])
+    assert len(door.keys()) == {"parquet": 1, "csv": 2}[format]
+    assert door.unfinished() == []
+
+
+def test_of_two_uploads_in_parts_that_end_together_one_wins(
+    door: Door, proxy: Proxy | None, frames: list[pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever it is: both wait with their last request for each other, and then take turns, as a cloud has them."""
+    both = threading.Barrier(2)
+    store = _held(door, proxy, *LAST, partial(both.wait, 120), monkeypatch)
+
+    def race(frame: pd.DataFrame) -> bool:
+        try:
+            store.upload(frame, "x", overwrite=False)
+        except ArtifactExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        won = list(pool.map(race, frames))
+    assert won.count(True) == 1
+    assert_same(store.download("x"), frames[won.index(True)])
+    assert len(door.keys()) == 1
+    assert door.unfinished() == []
+
+
+def _held(
+    door: Door,
+    proxy: Proxy | None,
+    is_request: Callable[[Seen], bool],
+    step: str,
+    act: Callable[[], object],
+    monkeypatch: pytest.MonkeyPatch,
+    **fields: Any,
+) -> PipelineStore:
+    """A store that acts before such a request; in a folder, before such a step of making a file."""
+    if proxy:
+
+        def answers(seen: Seen) -> Outcome:
+            if is_request(seen):
+                act()
+            return Outcome.FORWARD
+
+        proxy.answers = answers
+        return door.store(endpoint_url=proxy.url, **fields)
+    done = getattr(AtomicFile, step)
+
+    def acting(file: AtomicFile, *arguments: Any) -> Any:
+        if not file._path.name.endswith(".schema.json"):
+            act()
+        return done(file, *arguments)
+
+    monkeypatch.setattr(AtomicFile, step, acting)
+    return door.store(**fields)
+
+
+OLD, NEW = pd.DataFrame({"code": ["007"], "v": [1]}), pd.DataFrame({"code": ["008", "009"], "v": [2, 3]})
+IN_ONE, IN_PARTS, THROUGH_HERE = "in one request", "in parts", "through this machine"
+COPIES = [("s3", IN_ONE), ("s3", IN_PARTS), ("gcs", IN_ONE), ("azure", IN_ONE), ("azure", THROUGH_HERE)]
+
+
+@pytest.fixture
+def copying(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, str]]:
+    """How the store copies, and the fields that make it do so."""
+    if request.param == IN_PARTS:
+        monkeypatch.setattr(S3Backend, "copy_bytes", 1 << 20)
+    return request.param, {"encryption_scope": "hospital"} if request.param == THROUGH_HERE else {}
+
+
+ways_to_copy = pytest.mark.parametrize(
+    ("door", "copying"), [pytest.param(*way, id="-".join(way)) for way in COPIES if way[0] in STORES], indirect=True
+)
+
+
+@ways_to_copy
+def test_nothing_is_copied_of_an_object_that_was_replaced_meanwhile(
+    door: Door, copying: tuple[str, dict[str, str]], proxy: Proxy, frames: list[pd.DataFrame]
+) -> None:
+    """In parts, it would be an object that nobody ever wrote; in one request, one that was never looked at."""
+    store, (way, fields) = door.store(), copying
+    old, new = frames if way == IN_PARTS else (OLD, NEW)
+    store.upload(old, "source")
+    changed = _change_before(proxy, store, new, copies if way != THROUGH_HERE else _reads, times=1)
+    with pytest.raises(ObjectChangedError):
+        door.store(endpoint_url=proxy.url, **fields)._backend().copy("source.parquet", "target.parquet")
+    assert changed == [1]
+    assert door.keys() == ["source.parquet"]
+    assert door.unfinished() == []
+    assert_same(store.download("source"), new)
+
+
+@ways_to_copy
+def test_a_copy_whose_source_changes_is_one_of_the_new_artifact(
+    door: Door, copying: tuple[str, dict[str, str]], proxy: Proxy, format: str
+) -> None:
+    store, (way, fields) = door.store(format=format), copying
+    store.upload(OLD, "source", metadata={"state": "old"})
+    store.upload(OLD, "target", metadata={"state": "target"})
+    changed = _change_before(proxy, store, NEW, copies if way != THROUGH_HERE else _reads, times=1)
+    door.store(endpoint_url=proxy.url, format=format, **fields).copy_artifact("source", "target")
+    assert changed == [1]
+    assert_same(store.download("target"), NEW)
+    assert store.stat("target").metadata == {"state": "new 1"}
+    assert len(door.keys()) == {"parquet": 2, "csv": 4}[format]
+
+
+@ways_to_copy
+def test_a_source_that_changes_all_the_time_is_given_up_and_the_target_stays(
+    door: Door, copying: tuple[str, dict[str, str]], proxy: Proxy
+) -> None:
+    store, (way, fields) = door.store(), copying
+    store.upload(OLD, "source")
+    store.upload(OLD, "target")
+    changed = _change_before(proxy, store, NEW, copies if way != THROUGH_HERE else _reads)
+    with pytest.raises(ServiceUnavailableError, match="faster than it can be"):
+        door.store(endpoint_url=proxy.url, **fields).copy_artifact("source", "target")
+    assert len(changed) > 1
+    assert_same(store.download("target"), OLD)
+
+
+@pytest.mark.parametrize("door", ["local"], indirect=True)
+def test_a_file_that_is_replaced_while_it_is_copied_is_copied_as_it_was(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = door.store()
+    store.upload(large := pd.DataFrame({"v": np.random.default_rng(0).random(2_000_000)}), "source")
+    write, changed = AtomicFile.write, []
+
+    def replacing(file: AtomicFile, data: bytes) -> None:
+        write(file, data)
+        if file._path.name == "target.parquet" and not changed:
+            changed.append(1)
+            store.upload(NEW, "source")
+
+    monkeypatch.setattr(AtomicFile, "write", replacing)
+    store.copy_artifact("source", "target")
+    assert changed
+    assert_same(store.download("target"), large)
+    assert_same(store.download("source"), NEW)
+
+
+def _reads(seen: Seen) -> bool:
+    return seen.method == "GET" and "source" in seen.path
+
+
+def _change_before(
+    proxy: Proxy, store: PipelineStore, frame: pd.DataFrame, is_request: Callable[[Seen], bool], times: int = 100
+) -> list[int]:
+    """Replace the source before such a request is carried out, so many times; the list grows with each."""
+    changed: list[int] = []
+    turn = threading.Lock()
+
+    def answers(seen: Seen) -> Outcome:
+        with turn:
+            if is_request(seen) and len(changed) < times:
+                changed.append(len(changed) + 1)
+                store.upload(frame, "source", metadata={"state": f"new {len(changed)}"})
+        return Outcome.FORWARD
+
+    proxy.answers = answers
+    return changed

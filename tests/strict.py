@@ -1,0 +1,78 @@
+"""What the clouds check and their emulators do not, for a proxy in front of an emulator.
+
+    proxy.around = Strict(door)
+
+Cloud Storage checks the condition of a resumable upload when the upload ends, and S3 and Cloud Storage check which
+version of its source a copy is to be of; moto and fake-gcs-server do not. Each cloud checks and writes in one step,
+and moto in two: here one request is carried out after the other.
+"""
+
+import json
+import threading
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from tests.proxy import Answered, Forward, Seen
+
+_S3 = b'<?xml version="1.0"?><Error><Code>PreconditionFailed</Code><Message>A condition did not hold.</Message></Error>'
+_GCS = {"error": {"code": 412, "message": "no", "errors": [{"reason": "conditionNotMet"}]}}
+
+
+class Strict:
+    """Carries out conditional requests one at a time, and refuses those whose condition does not hold.
+
+    Args:
+        door: The emulator's objects; asked past the proxy.
+    """
+
+    def __init__(self, door: Any) -> None:
+        self._door = door
+        self._turn = threading.Lock()
+        # Of resumable uploads that must not replace anything: where the parts go -> the name.
+        self._sessions: dict[str, str] = {}
+
+    def __call__(self, seen: Seen, forward: Forward) -> Answered:
+        """The answer of the cloud."""
+        if not (completes(seen) or copies(seen) or begins_in_parts(seen)):
+            return forward()
+        with self._turn:
+            if "x-amz-copy-source-if-match" in seen.headers and not self._is_source(seen):
+                return 412, [("Content-Type", "application/xml")], _S3
+            generation = seen.query.get("ifSourceGenerationMatch")
+            if generation and generation != [self._generation(seen)]:
+                return 412, [("Content-Type", "application/json")], json.dumps(_GCS).encode()
+            if completes(seen) and self._sessions.get(seen.path) in self._door.keys():
+                return 412, [("Content-Type", "application/json")], json.dumps(_GCS).encode()
+            answer = forward()
+            if seen.query.get("uploadType") == ["resumable"] and seen.query.get("ifGenerationMatch") == ["0"]:
+                where = urlsplit(dict(answer[1])["Location"])
+                self._sessions[f"{where.path}?{where.query}"] = json.loads(seen.body)["name"]
+            return answer
+
+    def _is_source(self, seen: Seen) -> bool:
+        bucket, _, key = unquote(seen.headers["x-amz-copy-source"]).lstrip("/").partition("/")
+        found = self._door.client.head_object(Bucket=bucket, Key=key)
+        return found["ETag"].strip('"') == seen.headers["x-amz-copy-source-if-match"].strip('"')
+
+    def _generation(self, seen: Seen) -> str:
+        key = unquote(seen.path.partition("/o/")[2].partition("/rewriteTo/")[0])
+        return str(self._door.client.bucket(self._door.bucket).get_blob(key).generation)
+
+
+def begins_in_parts(seen: Seen) -> bool:
+    """Whether the request is the first of an upload in parts; of Azure's, which have none, one that sends a part."""
+    is_s3 = seen.method == "POST" and "uploads" in seen.path.partition("?")[2]
+    is_azure = seen.method == "PUT" and seen.query.get("comp") == ["block"]
+    return is_s3 or is_azure or (seen.method == "POST" and seen.query.get("uploadType") == ["resumable"])
+
+
+def completes(seen: Seen) -> bool:
+    """Whether the request makes an object of the parts."""
+    is_s3 = seen.method == "POST" and "uploadId" in seen.query
+    is_azure = seen.method == "PUT" and seen.query.get("comp") == ["blocklist"]
+    return is_s3 or is_azure or (seen.method == "PUT" and not seen.headers.get("content-range", "*").endswith("*"))
+
+
+def copies(seen: Seen) -> bool:
+    """Whether the service is to copy an object, or a part of one."""
+    return not {"x-amz-copy-source", "x-ms-copy-source"}.isdisjoint(seen.headers) or "/rewriteTo/" in seen.path
