@@ -3,12 +3,13 @@
 The file asks nothing of the network: styles and plots are inside.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from flows.icu.wording import label
 
@@ -39,7 +40,7 @@ def render_page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(count=count, label=_heading, css=_CSS.get, cell=_cell, hours=_hours)
+    environment.filters.update(count=count, label=_heading, css=_CSS.get, cell=_cell, hours=_hours, unbroken=_unbroken)
     return environment.get_template(template).render(**values).lstrip()
 
 
@@ -94,6 +95,11 @@ def _cell(cell: Any) -> Markup:
     if isinstance(cell, Words):
         return Markup('<td class="text">{}</td>').format(cell.text)
     return Markup("<td>{}</td>").format(cell)
+
+
+def _unbroken(text: str) -> Markup:
+    """The text with dates that no line ends in."""
+    return Markup(re.sub(r"\d{4}-\d\d-\d\d", r'<span class="date">\g<0></span>', str(escape(text))))  # noqa: S704
 
 
 def _hours(hours: list[int]) -> list[str]:

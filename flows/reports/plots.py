@@ -76,7 +76,7 @@ def bar_plot(bars: Sequence[Bar], title: str, *, top: float | None = None, lines
             axes.barh(row, bar.number, height=0.66, color=_SECOND if bar.inner is not None else color)
         if bar.inner is not None:
             axes.barh(row, bar.inner, height=0.3, color=color)
-        end = _HIDDEN_LENGTH * longest if bar.number is None else bar.number
+        end = max(_HIDDEN_LENGTH * longest if bar.number is None else bar.number, bar.inner or 0)
         axes.annotate(
             bar.text, (end, row), xytext=(4, 0), textcoords="offset points", va="center",
             color=color if bar.level else _INK, annotation_clip=False,
@@ -233,7 +233,8 @@ def _svg(figure: Figure, title: str, height: float) -> str:
     svg = re.sub(r"url\(#h\w+\)", "url(#hatch)", svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
-    svg = re.sub(r"(\.\d)\d+", r"\1", svg)
+    # Coordinates need one decimal; the text of a label stays as it is.
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d)\d+", r"\1", tag[0]), svg)
     svg = re.sub(r"\s*\n\s*", " ", svg)
     svg = re.sub(r"<g>\s*(<(?:text|path|use)[^<]*(?:</text>|/>))\s*</g>", r"\1", svg)
     for color, variable in _VARIABLES.items():

@@ -14,6 +14,7 @@ from flows.icu.cohort import COHORT_DTYPES, OUTCOME_DTYPES
 from flows.icu.counts import add_counts
 from flows.icu.description import count_course, course_document, describe_cohort, lost_document
 from flows.icu.verdict import drift_verdict, one_line, quality_verdict
+from flows.reports.plots import Bar, bar_plot
 from flows.reports.summary import quality_markdown
 from tests.unit.flows.test_drift import document as drift_of
 from tests.unit.flows.test_drift import features as drifting
@@ -236,3 +237,12 @@ def test_rows_lost_of_a_variable_do_not_tell_what_the_table_hides() -> None:
         "dbp": {"no_number": None, "after_stay": None},
         "map": {"no_number": 50},
     }
+
+
+def test_a_label_of_a_plot_is_written_as_it_is_and_beside_its_bars() -> None:
+    plot = bar_plot([Bar("Lactate", 0.827, "0.199"), Bar("pH", 0.2, "0.25 → 0.75", inner=0.75)], "title", top=1)
+    assert {"0.199", "0.25 → 0.75"} <= set(re.findall(r">\s*([^<>]+?)\s*</text>", plot))
+    (drawn,) = re.findall(r'x="([\d.]+)"[^>]*>0.25 → 0.75<', plot)
+    (under,) = re.findall(r'x="([\d.]+)"[^>]*>0.199<', plot)
+    # Beside the longer one of its two bars, not in it.
+    assert float(drawn) > float(under) - 30
