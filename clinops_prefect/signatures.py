@@ -90,22 +90,22 @@ if TYPE_CHECKING:
 
         @overload  # type: ignore[override]
         def __call__(
-            self, store: Any, name: str, *, as_: Literal["pandas"] = "pandas", **asked: Unpack[AskedWhole]
+            self, store: Any, name: str = "", *, as_: Literal["pandas"] = "pandas", **asked: Unpack[AskedWhole]
         ) -> pd.DataFrame: ...
 
         @overload
         def __call__(
-            self, store: Any, name: str, *, as_: Literal["polars"], **asked: Unpack[AskedWhole]
+            self, store: Any, name: str = "", *, as_: Literal["polars"], **asked: Unpack[AskedWhole]
         ) -> pl.DataFrame: ...
 
         @overload
         def __call__(
-            self, store: Any, name: str, *, as_: Literal["arrow"], **asked: Unpack[AskedWhole]
+            self, store: Any, name: str = "", *, as_: Literal["arrow"], **asked: Unpack[AskedWhole]
         ) -> pa.Table: ...
 
         @overload
         def __call__(
-            self, store: Any, name: str, *, as_: "FrameKind", **asked: Unpack[AskedWhole]
+            self, store: Any, name: str = "", *, as_: "FrameKind", **asked: Unpack[AskedWhole]
         ) -> pd.DataFrame | pl.DataFrame | pa.Table: ...
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from clinops_prefect.artifacts.info import ArtifactInfo
-from clinops_prefect.artifacts.reader import ObjectReader
+from clinops_prefect.artifacts.reader import PIN, ObjectReader
 from clinops_prefect.artifacts.removal import remove_all
 from clinops_prefect.asynchronous import asynchronous
 from clinops_prefect.errors import (
@@ -15,6 +15,7 @@ from clinops_prefect.errors import (
     ServiceUnavailableError,
 )
 from clinops_prefect.names import check_artifact_name, check_prefix, has_extension, join, name_of
+from clinops_prefect.references import ArtifactRef, place_of
 from clinops_prefect.storage.backend import Backend, ObjectChangedError
 from clinops_prefect.store_block import StoreBlock
 
@@ -56,15 +57,19 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
 
     aexists = asynchronous(exists)
 
-    def stat(self, name: str) -> ArtifactInfo:
+    def stat(self, name: str, *, version: str = "") -> ArtifactInfo:
         """Size, rows, schema, time, metadata and version of an artifact, without its rows.
 
+        Args:
+            name: The artifact's name.
+            version: A version from `list_versions`; empty, the current one.
+
         Raises:
-            ArtifactNotFoundError: There is no such artifact.
+            ArtifactNotFoundError: There is no such artifact, or version.
             ArtifactDecodeError: What is stored is damaged, or not of the store's format.
         """
         key = self._key(name)
-        return self._again(lambda: self._codec.info(ObjectReader(self._backend(), key)))
+        return self._again(lambda: self._codec.info(ObjectReader(self._backend(), key, version)))
 
     astat = asynchronous(stat)
 
@@ -83,6 +88,17 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
         return found
 
     alist_versions = asynchronous(list_versions)
+
+    def ref(self, name: str) -> ArtifactRef:
+        """A reference to the current version of an artifact, for tasks to return instead of the frame.
+
+        Raises:
+            ArtifactNotFoundError: There is no such artifact.
+            InvalidStoreError: The store is no saved block, and has credentials or an address in its fields.
+        """
+        return self._ref(name, {})
+
+    aref = asynchronous(ref)
 
     def uri(self, name: str) -> str:
         """The URI of an artifact, there or not."""
@@ -194,6 +210,24 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
             raise ServiceUnavailableError(
                 f"{reader.uri} was overwritten while it was copied; nothing was written. Begin again", uri=reader.uri
             ) from None
+
+    def _ref(self, name: str, mark: dict[str, str]) -> ArtifactRef:
+        """A reference to the version whose metadata has this mark."""
+        backend, key, (place, settings) = self._backend(), self._key(name), place_of(self)
+        found = backend.head(key)
+        if not mark.items() <= found.metadata.items() and backend.keeps_metadata(key):
+            # Somebody else was faster. Where the bucket keeps versions, ours is still there.
+            kept = (backend.head(key, version=info.version) for info in backend.versions(key) if info.version)
+            ours = next((info for info in kept if mark.items() <= info.metadata.items()), None)
+            if ours is None:
+                raise ArtifactNotFoundError(
+                    f"{backend.uri(key)} was overwritten by another writer before a reference to it could be made: "
+                    "give each writer a name of its own",
+                    uri=backend.uri(key),
+                )
+            found = ours
+        own = name_of(key, self.prefix, self.format.extension) or name
+        return ArtifactRef(backend.uri(key), own, found.version or f"{PIN}{found.pin}", place, settings)
 
     def _is_same_place(self, other: "ArtifactCatalog") -> bool:
         """Whether both stores write to one place in one way, so that the service can copy by itself."""

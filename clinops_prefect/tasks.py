@@ -15,7 +15,8 @@ import inspect
 import os
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar, cast, overload
+from uuid import uuid4
 
 import pandas as pd
 from prefect import Task, task
@@ -31,9 +32,12 @@ from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.kinds import FrameKind
 from clinops_prefect.frames.selection.selection import Filters
 from clinops_prefect.names import RESERVED, check_metadata
+from clinops_prefect.references import ArtifactRef, place_of
 from clinops_prefect.store import PipelineStore
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from clinops_prefect.signatures import DownloadTask
     from clinops_prefect.step_functions.runs.cancellation import stop_executions_on_cancellation
     from clinops_prefect.step_functions.runs.tasks import (
@@ -44,6 +48,35 @@ if TYPE_CHECKING:
         start_step_functions_pipeline,
         wait_for_step_functions_execution,
     )
+
+    class Kept(TypedDict, total=False):
+        """What `upload_artifact` takes."""
+
+        overwrite: bool
+        metadata: dict[str, str] | None
+
+    class UploadTask(Task[..., Any]):
+        """`tasks.upload_artifact`."""
+
+        @overload  # type: ignore[override]
+        def __call__(
+            self, store: Any, df: Any, name: str, *, as_ref: Literal[False] = False, **kept: Unpack[Kept]
+        ) -> str: ...
+
+        @overload
+        def __call__(
+            self, store: Any, df: Any, name: str, *, as_ref: Literal[True], **kept: Unpack[Kept]
+        ) -> ArtifactRef: ...
+
+        @overload
+        def __call__(
+            self, store: Any, df: Any, name: str, *, as_ref: bool, **kept: Unpack[Kept]
+        ) -> str | ArtifactRef: ...
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            """The URI, or the reference."""
+            ...
+
 
 __all__ = [
     "adownload_artifact",
@@ -123,17 +156,21 @@ def _run_id() -> str:
     return str(context.task_run.flow_run_id or context.task_run.id) if context else ""
 
 
-def _upload_once(store: PipelineStore, df: pd.DataFrame, name: str, metadata: dict[str, str] | None, run: str) -> str:
-    """Upload with `overwrite=False`, where the run may have written it already and failed before it could say so."""
-    texts = check_metadata(metadata)
+def _upload_once(store: PipelineStore, df: pd.DataFrame, name: str, texts: dict[str, str], run: str) -> str:
+    """Upload with `overwrite=False`, where the run may have written it already and failed before it could say so.
+
+    Returns:
+        The owner that the artifact is marked with.
+    """
     mine = hashlib.sha256(f"{run} {store.uri(name)} {content_hash(df)}".encode()).hexdigest()
     try:
-        return store._upload(df, name, texts, overwrite=False, mark={_OWNER: mine})
-    except ArtifactExistsError as error:
+        store._upload(df, name, texts, overwrite=False, mark={_OWNER: mine})
+    except ArtifactExistsError:
         with suppress(ArtifactNotFoundError):
             if store._backend().head(store._key(name)).metadata.get(_OWNER) == mine:
-                return error.uri
+                return mine
         raise
+    return mine
 
 
 def _store_task(description: str) -> Callable[[Callable[P, R]], Task[P, R]]:
@@ -155,11 +192,17 @@ def _store_task(description: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     return make
 
 
+def _typed_upload(made: Task[..., Any]) -> "UploadTask":
+    """For type checkers: what the task gives depends on `as_ref`."""
+    return cast("UploadTask", made)
+
+
 def _typed(made: Task[..., Any]) -> "DownloadTask":
     """For type checkers: what the task gives depends on `as_`."""
     return cast("DownloadTask", made)
 
 
+@_typed_upload
 @_store_task("Store a DataFrame as an artifact of a pipeline store.")
 def upload_artifact(
     store: StoreReference,
@@ -168,7 +211,8 @@ def upload_artifact(
     *,
     overwrite: bool = True,
     metadata: dict[str, str] | None = None,
-) -> str:
+    as_ref: bool = False,
+) -> Any:
     """Store a frame and record it as an asset.
 
     Args:
@@ -178,28 +222,35 @@ def upload_artifact(
         overwrite: Whether to replace an artifact of that name. If not, the task still succeeds where the same flow run
             has stored the same frame under this name: a retry finds its own write.
         metadata: A few short texts to keep with it.
+        as_ref: Whether to return an `ArtifactRef`, which means this version and has `download()`, and not the URI.
 
     Returns:
-        The artifact's URI.
+        The artifact's URI, or a reference to what was stored.
 
     Raises:
         ClinopsPrefectError: As `PipelineStore.upload`.
+        InvalidStoreError: `as_ref` is true, and the store has credentials or an address in its fields: save it as a
+            block. Nothing was written.
     """
-    opened = open_store(store)
-    run = _run_id()
-    if overwrite or not run:
-        uri = opened.upload(df, name, overwrite=overwrite, metadata=metadata)
+    opened, run = open_store(store), _run_id()
+    texts = check_metadata(metadata)
+    if as_ref:
+        place_of(opened)  # refused before anything is written
+    if run and not overwrite:
+        mark = {_OWNER: _upload_once(opened, df, name, texts, run)}
     else:
-        uri = _upload_once(opened, df, name, metadata, run)
-    assets.wrote(opened.stat(name))
-    return uri
+        mark = {_OWNER: uuid4().hex} if as_ref else {}
+        opened._upload(df, name, texts, overwrite, mark)
+    ref = opened._ref(name, mark) if as_ref else None
+    assets.wrote(opened.stat(name, version=ref.version if ref else ""))
+    return ref or opened.uri(name)
 
 
 @_typed
 @_store_task("Read a DataFrame, or some of its columns and rows, from a pipeline store.")
 def download_artifact(
-    store: StoreReference,
-    name: str,
+    store: StoreReference | ArtifactRef,
+    name: str = "",
     *,
     columns: Sequence[Hashable] | None = None,
     filters: Filters | None = None,
@@ -210,7 +261,7 @@ def download_artifact(
     """Read a frame and record the artifact as upstream of what the run makes.
 
     Args:
-        store: A store, a URI, or a block's reference.
+        store: A store, a URI, or a block's reference; or an `ArtifactRef`, which says name and version itself.
         name: The artifact's name.
         columns: Only these columns.
         filters: Only these rows, as `PipelineStore.download` takes them.
@@ -224,6 +275,12 @@ def download_artifact(
     Raises:
         ClinopsPrefectError: As `PipelineStore.download`.
     """
+    if isinstance(store, ArtifactRef):
+        if name or version:
+            raise TypeError(
+                "an ArtifactRef says itself which artifact and version it means: leave name and version out"
+            )
+        return store.download(columns=columns, filters=filters, csv_options=csv_options, as_=as_)
     opened = open_store(store)
     frame = opened.download(name, columns=columns, filters=filters, version=version, csv_options=csv_options, as_=as_)
     assets.read(opened.uri(name))

@@ -10,6 +10,7 @@ from prefect import flow, task
 
 from clinops_prefect import (
     ArtifactInfo,
+    ArtifactRef,
     ClinopsPrefectError,
     DataFrameSerializer,
     GCSPipelineStore,
@@ -108,3 +109,15 @@ def daily(store: PipelineStore) -> None:
         wait_for_step_functions_execution("step-functions-pipeline/daily", started)
     except ClinopsPrefectError as error:
         print(error)
+
+
+@flow
+def references(df: pd.DataFrame) -> None:
+    """A task that returns a reference, and the frame of it."""
+    ref = upload_artifact("s3-pipeline-store/prod", df, "a", as_ref=True)
+    assert_type(ref, ArtifactRef)
+    assert_type(upload_artifact("s3-pipeline-store/prod", df, "a", metadata={"a": "b"}), str)
+    assert_type(ref.download(columns=["x"]), pd.DataFrame)
+    assert_type(ref.stat(), ArtifactInfo)
+    assert_type(download_artifact(ref), pd.DataFrame)
+    assert_type(LocalPipelineStore("artifacts").ref("a"), ArtifactRef)

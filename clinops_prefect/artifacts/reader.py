@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 
+from clinops_prefect.errors import ArtifactNotFoundError
 from clinops_prefect.network import failures
 from clinops_prefect.storage import ranges
 from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectInfo, PinnedObject
@@ -12,6 +13,8 @@ from clinops_prefect.storage.transfer import PART_BYTES, begin, in_order, togeth
 
 # Below this size, latency dominates the transfer.
 _SMALL_BYTES = 1 << 20
+# Begins the name of a version in a store that keeps none.
+PIN = "pin:"
 
 
 class ObjectReader:
@@ -20,13 +23,14 @@ class ObjectReader:
     Args:
         backend: Where the object is.
         key: Its key.
-        version: A version of it; empty, the current one.
+        version: A version of it; empty, the current one. `pin:` and a pin: the current one, if it has this pin.
     """
 
     def __init__(self, backend: Backend, key: str, version: str = "") -> None:
         self.backend = backend
         self.key = key
-        self.version = version
+        self._expected = version.removeprefix(PIN) if version.startswith(PIN) else ""
+        self.version = "" if self._expected else version
         self._seen: ObjectInfo | PinnedObject | None = None
 
     @property
@@ -42,7 +46,7 @@ class ObjectReader:
         found = self.backend.head(self.key, version=self.version)
         if self._seen is not None and self._seen.pin != found.pin:
             raise ObjectChangedError
-        self._seen = found
+        self._saw(found)
         return found
 
     @property
@@ -67,13 +71,12 @@ class ObjectReader:
 
     def tail(self, size: int) -> bytes:
         """The last bytes, or all where there are fewer."""
-        data, self._seen = self.backend.open(self.key, ranges.suffix(size), version=self.version)
-        return data
+        return self._open(ranges.suffix(size))
 
     def whole(self) -> bytearray | bytes:
         """All bytes: a small object in one request, a large one in parallel ranges."""
-        first, self._seen = self.backend.open(self.key, ranges.span(0, PART_BYTES), version=self.version)
-        size = self._seen.size
+        first = self._open(ranges.span(0, PART_BYTES))
+        size = self.size
         if len(first) == size:
             return first
         data = bytearray(size)
@@ -82,11 +85,11 @@ class ObjectReader:
 
     def whole_bytes(self) -> bytes:
         """All bytes, as `whole` fetches them, for whoever needs them immutable: without a second copy of them."""
-        first, self._seen = self.backend.open(self.key, ranges.span(0, PART_BYTES), version=self.version)
-        if len(first) == self._seen.size:
+        first = self._open(ranges.span(0, PART_BYTES))
+        if len(first) == self.size:
             return bytes(first)
         file = io.BytesIO()
-        file.seek(self._seen.size - 1)
+        file.seek(self.size - 1)
         file.write(b"\0")
         with file.getbuffer() as data:
             self._fill(data, first)
@@ -95,7 +98,7 @@ class ObjectReader:
 
     def pieces(self) -> Iterator[bytes]:
         """All bytes, a bounded piece at a time, with a few pieces fetched ahead."""
-        first, self._seen = self.backend.open(self.key, ranges.span(0, PART_BYTES), version=self.version)
+        first = self._open(ranges.span(0, PART_BYTES))
         size = len(first)
         yield first
         del first
@@ -105,6 +108,16 @@ class ObjectReader:
         """Begin to get these ranges, all at once; each is handed to `use`, in the thread that got it."""
         small = all(end - start < _SMALL_BYTES for start, end in ranges)
         return begin(lambda span: use(span[0], self._range(span)), ranges, small=small)
+
+    def _open(self, wanted: ranges.ByteRange) -> bytes:
+        data, found = self.backend.open(self.key, wanted, version=self.version)
+        self._saw(found)
+        return data
+
+    def _saw(self, found: ObjectInfo | PinnedObject) -> None:
+        if self._expected and found.pin != self._expected:
+            raise ArtifactNotFoundError(f"{self.uri} was overwritten: that version of it is gone", uri=self.uri)
+        self._seen = found
 
     def _fill(self, data: memoryview, first: bytes) -> None:
         data[: len(first)] = first

@@ -23,6 +23,8 @@ _PARQUET = b"PAR1"
 # Prefect's own decoder is no custom one, but for objects with these keys it imports what they name and calls it.
 _DECODER = "prefect.serializers.prefect_json_object_decoder"
 IMPORTING_KEYS = {"__class__", "__exc_type__"}
+# What it makes of an ArtifactRef: texts, whose class checks them and opens nothing.
+_REF, _REF_KEYS = "clinops_prefect.references.ArtifactRef", {"__class__", "data"}
 # All that a pickle can name something to import with; what it then calls, it has by these.
 _IMPORTING_OPCODES = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
 _BEGINNING = 4096
@@ -52,7 +54,7 @@ def check_result(content: bytes, uri: str) -> None:
         return
     if _is_pickle_too(content):
         raise _refused(uri, "its JSON is also what Prefect's pickle serializer reads")
-    if isinstance(document, dict) and _ENVELOPE_KEYS & document.keys():
+    if isinstance(document, dict) and _ENVELOPE_KEYS & document.keys() and not _is_reference(document):
         _check_envelope(document, uri)
 
 
@@ -157,12 +159,17 @@ def _imports(document: Any) -> bool:
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict):
-            if IMPORTING_KEYS & part.keys():
+            if IMPORTING_KEYS & part.keys() and not _is_reference(part):
                 return True
             waiting.extend(part.values())
         elif isinstance(part, list):
             waiting.extend(part)
     return False
+
+
+def _is_reference(part: dict[str, Any]) -> bool:
+    # With a text as its data, Prefect would take it for an envelope of its old format.
+    return part.keys() == _REF_KEYS and part["__class__"] == _REF and isinstance(part["data"], dict)
 
 
 def _refused(uri: str, why: str) -> UntrustedResultError:

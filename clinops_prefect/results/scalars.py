@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from clinops_prefect.frames.conversion import zones
+from clinops_prefect.references import ArtifactRef
 from clinops_prefect.results.refusals import Refused, name_of
 
 # From here on, Python may refuse to write an integer as decimal digits, or to read it (sys.set_int_max_str_digits).
@@ -195,8 +196,18 @@ def _path_from(stored: Any) -> PurePath:
 
 # --- all of them ---
 
+
 # Tag -> (types, to JSON, from JSON). A value's type must be one of these, and no subclass of it: an enumeration, for
 # instance, would come back as something else. NumPy's scalars are the exception: each of them has a type of its own.
+def _ref_to(ref: ArtifactRef) -> Any:
+    return [ref.uri, ref.name, ref.version, ref.store, dict(ref.settings)]
+
+
+def _ref_from(stored: Any) -> ArtifactRef:
+    uri, name, version, store, settings = stored
+    return ArtifactRef(uri, name, version, store, tuple(settings.items()))
+
+
 SCALARS: dict[str, tuple[tuple[type, ...], Callable[[Any], Any], Callable[[Any], Any]]] = {
     "timestamp": ((pd.Timestamp,), _timestamp_to, _timestamp_from),
     "timedelta64": (
@@ -210,6 +221,7 @@ SCALARS: dict[str, tuple[tuple[type, ...], Callable[[Any], Any], Callable[[Any],
     "timedelta": ((dt.timedelta,), _timedelta_to, lambda v: dt.timedelta(*v)),
     "decimal": ((decimal.Decimal,), str, decimal.Decimal),
     "uuid": ((uuid.UUID,), str, uuid.UUID),
+    "artifact": ((ArtifactRef,), _ref_to, _ref_from),
     "bytes": ((bytes,), to_base64, base64.b64decode),
     "path": (tuple(_PATHS.values()), _path_to, _path_from),
     "text": ((str,), surrogates_to, surrogates_from),

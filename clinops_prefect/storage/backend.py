@@ -181,6 +181,10 @@ class Backend(abc.ABC):
         with self._translated(key):
             yield from self._versions(key)
 
+    def keeps_metadata(self, key: str) -> bool:  # noqa: ARG002
+        """Whether the place of an object that is there can keep metadata with it; not every file system can."""
+        return True
+
     def remove(self, key: str) -> None:
         """Remove the object; removing what is not there is no error."""
         with self._translated(key):

@@ -27,6 +27,7 @@ from clinops_prefect.storage.ranges import ByteRange
 # An object's metadata lives in an extended attribute: it comes and goes with the file, in one rename.
 _ATTRIBUTE = "user.clinops"
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENOSYS)
 # What FAT, and some network file systems, say of a hard link.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _PIECE_BYTES = 8 << 20
@@ -88,6 +89,13 @@ class LocalBackend(Backend):
             raise InvalidArtifactNameError(f"{self.uri(key)} is a directory", uri=self.uri(key)) from None
         if is_new:
             self._made()
+
+    def keeps_metadata(self, key: str) -> bool:
+        try:
+            os.getxattr(self.root / key, _ATTRIBUTE)
+        except (OSError, AttributeError) as error:
+            return isinstance(error, OSError) and error.errno not in _NO_ATTRIBUTES
+        return True
 
     def _open(self, key: str, wanted: ByteRange, version: str) -> tuple[bytes, ObjectInfo]:
         self._check_version(key, version)
@@ -194,7 +202,7 @@ class LocalBackend(Backend):
         try:
             os.setxattr(descriptor, _ATTRIBUTE, json.dumps(metadata).encode())
         except (OSError, AttributeError) as error:
-            if isinstance(error, OSError) and error.errno not in (errno.ENOTSUP, errno.ENOSYS):
+            if isinstance(error, OSError) and error.errno not in _NO_ATTRIBUTES:
                 raise
             # macOS and a few file systems have none. Parquet carries its own checksum and metadata; the rest does not.
             _logger.warning(

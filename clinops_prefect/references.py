@@ -1,0 +1,169 @@
+"""ArtifactRef: a small value that stands for one version of an artifact, for tasks to return instead of the frame."""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+
+from clinops_prefect import registry
+from clinops_prefect.asynchronous import asynchronous
+from clinops_prefect.errors import ArtifactNotFoundError, InvalidStoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+    from typing_extensions import Unpack
+
+    from clinops_prefect.artifacts.info import ArtifactInfo
+    from clinops_prefect.frames.csv.options import CsvOptions
+    from clinops_prefect.frames.kinds import FrameKind
+    from clinops_prefect.frames.selection.selection import Filters
+    from clinops_prefect.signatures import Asked
+
+# The fields of a store that a reference may carry. No address is among them: who can write to the place where results
+# are kept could otherwise have a worker send its credentials to a server of their own.
+_CARRIED = frozenset(
+    {
+        *("prefix", "format", "region", "profile", "project", "user_project", "request_payer", "checksums"),
+        *("kms_key_id", "kms_key_name", "encryption_scope"),
+    }
+)
+# Not needed to read a frame.
+_LEFT_OUT = frozenset({"allow_pickle"})
+
+
+@dataclass(frozen=True)
+class ArtifactRef:
+    """One version of an artifact, without its frame: a few hundred bytes, whatever the size of the artifact.
+
+    `upload_artifact(…, as_ref=True)` and `store.ref(name)` make it. It pickles, is stored by `DataFrameSerializer` and
+    by Prefect's `json` serializer, and has no secret in it.
+
+    Attributes:
+        uri: Where the artifact is.
+        name: Its name in the store.
+        version: Which version is meant: one of the store's or, where the store keeps none, `pin:` and what changes when
+            the artifact is overwritten.
+        store: The reference of the saved block, such as `s3-pipeline-store/prod`, or the URI of the bucket or folder.
+        settings: Further fields of a store that is no saved block.
+    """
+
+    uri: str
+    name: str
+    version: str
+    store: str
+    settings: tuple[tuple[str, str | bool], ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        _check(self.settings)
+
+    @overload
+    def download(self, *, as_: Literal["pandas"] = "pandas", **asked: "Unpack[Asked]") -> "pd.DataFrame": ...
+
+    @overload
+    def download(self, *, as_: Literal["polars"], **asked: "Unpack[Asked]") -> "pl.DataFrame": ...
+
+    @overload
+    def download(self, *, as_: Literal["arrow"], **asked: "Unpack[Asked]") -> "pa.Table": ...
+
+    @overload
+    def download(self, *, as_: "FrameKind", **asked: "Unpack[Asked]") -> "pd.DataFrame | pl.DataFrame | pa.Table": ...
+
+    def download(
+        self,
+        *,
+        columns: Sequence[Hashable] | None = None,
+        filters: "Filters | None" = None,
+        csv_options: "CsvOptions | None" = None,
+        as_: "FrameKind" = "pandas",
+    ) -> Any:
+        """The frame, or a part of it, as `PipelineStore.download` gives it.
+
+        In a task run, what the run makes depends on the artifact (Prefect's Assets page).
+
+        Raises:
+            ArtifactNotFoundError: The version is gone: it was overwritten or deleted.
+            InvalidStoreError: The block is gone, or means another place now.
+            ClinopsPrefectError: As `PipelineStore.download`.
+        """
+        asked: dict[str, Any] = {"columns": columns, "filters": filters, "csv_options": csv_options, "as_": as_}
+        frame = self._read(lambda store: store.download(self.name, version=self.version, **asked))
+        registry.load("clinops_prefect.assets:read")(self.uri)
+        return frame
+
+    # For type checkers, `as_` decides what `download` gives; here it is whatever was asked for.
+    adownload: ClassVar[Any] = asynchronous(download)
+
+    def stat(self) -> "ArtifactInfo":
+        """Size, rows, schema, time and metadata of this version.
+
+        Raises:
+            ArtifactNotFoundError: The version is gone: it was overwritten or deleted.
+            ClinopsPrefectError: As `PipelineStore.stat`.
+        """
+        info: ArtifactInfo = self._read(lambda store: store.stat(self.name, version=self.version))
+        return info
+
+    astat: ClassVar[Any] = asynchronous(stat)
+
+    def _read(self, read: Callable[[Any], Any]) -> Any:
+        store = self._opened()
+        try:
+            return read(store)
+        except ArtifactNotFoundError as error:
+            raise ArtifactNotFoundError(
+                f"{self.uri}: the version that this reference means is gone, overwritten or deleted since: run again "
+                "what made the reference, or give each run a name of its own",
+                uri=self.uri,
+            ) from error
+
+    def _opened(self) -> Any:
+        if "://" in self.store:
+            store = registry.load("clinops_prefect.store:PipelineStore").from_uri(self.store, **dict(self.settings))
+        else:
+            store = registry.load("clinops_prefect.tasks:open_store")(self.store)
+        if (there := store.uri(self.name)) != self.uri:
+            raise InvalidStoreError(
+                f"{self.store} means {there} now, and the reference was made for {self.uri}: point the block there "
+                "again, or run again what made the reference"
+            )
+        return store
+
+
+def place_of(store: Any) -> tuple[str, tuple[tuple[str, str | bool], ...]]:
+    """What an `ArtifactRef` says of its store.
+
+    Args:
+        store: A store.
+
+    Returns:
+        The block's reference, or else a URI and other fields that are not as usual.
+
+    Raises:
+        InvalidStoreError: The store is no saved block, and has a field that a reference does not carry.
+    """
+    kind = type(store)
+    # Private to Prefect: without them, the reference to a saved store could not name its block (test_private_names.py).
+    if store._block_document_name and not store._is_anonymous:
+        return f"{kind.get_block_type_slug()}/{store._block_document_name}", ()
+    uri = str(store._backend().uri("")).rstrip("/")
+    registered = registry.by_scheme(uri.partition("://")[0])
+    if registered is None or registered.load() is not kind:
+        raise InvalidStoreError(
+            f"a {kind.__name__} cannot be found again by its URI: save it as a block, with store.save('NAME')"
+        )
+    settings = {}
+    for name, about in kind.model_fields.items():
+        value = getattr(store, name)
+        if value != about.get_default(call_default_factory=True) and name not in {kind._first_field} | _LEFT_OUT:
+            settings[name] = getattr(value, "value", value)
+    _check(settings.items())
+    return uri, tuple(settings.items())
+
+
+def _check(settings: Iterable[tuple[str, Any]]) -> None:
+    if strange := sorted(name for name, _ in settings if name not in _CARRIED):
+        raise InvalidStoreError(
+            f"a reference carries no {', '.join(strange)} of a store: save the store as a block, with "
+            "store.save('NAME'), and use the block"
+        )
