@@ -58,6 +58,11 @@ def test_prefect_says_which_block_document_a_block_is() -> None:
     assert "_block_document_id" in Block.__private_attributes__
 
 
+def test_prefect_says_under_which_name_a_block_is_saved() -> None:
+    """references.py: the reference to an artifact names the block of its store."""
+    assert {"_block_document_name", "_is_anonymous"} <= Block.__private_attributes__.keys()
+
+
 def test_prefects_sum_of_cache_policies_has_its_policies() -> None:
     """caching.py: `FrameInputs() + TASK_SOURCE - "x"`."""
     policies = [FrameInputs(), TASK_SOURCE]
