@@ -54,11 +54,13 @@ test: $(VENV)/.dev  ## Run the tests, against real emulators (about ten minutes 
 flows: $(VENV)/.dev  ## Run the example flows on a temporary Prefect server, through every store and on every engine.
 	@$(BIN)/python -m pytest tests/flows -n 2 --dist loadfile --timeout 600
 
-lint: $(VENV)/.dev  ## Check style, types and the direction of imports.
+lint: $(VENV)/.dev  ## Check style, types, the direction of imports, and spelling.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/codespell --dictionary .codespell-terms.txt --dictionary - clinops_prefect flows deployments docs *.md Makefile *.toml *.yml
+	@$(BIN)/codespell --ignore-words tests/misspelt.txt tests
 
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/.dev  ## Build the documentation site into site/; open site/index.html, no server is needed.

@@ -140,7 +140,7 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
 
     # --- Prefect results ---
 
-    # `_sync` is what Prefect's sync engine passes; its async engine calls the twins.
+    # `_sync` is what Prefect's sync engine passes; its async engine calls the async wrappers.
     def read_path(self, path: str, *, _sync: bool = True) -> bytes:  # type: ignore[override]
         """The bytes of a Prefect result, for Prefect itself.
 

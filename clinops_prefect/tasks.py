@@ -3,7 +3,7 @@
     frame = download_artifact("s3-pipeline-store/prod", "raw/events")
     uri = upload_artifact("s3-pipeline-store/prod", features, "features/windows_2024_01")
 
-Each takes a store, a URI, or the reference of a saved block, and has an `a…` twin for async flows. They retry what is
+Each takes a store, a URI, or the reference of a saved block, and has an `a…` form for async flows. They retry what is
 worth retrying (`ServiceUnavailableError`), and tell Prefect's Assets page what was read and written. They are never
 answered from Prefect's cache.
 """
