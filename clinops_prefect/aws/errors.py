@@ -1,8 +1,58 @@
-"""What AWS's client itself finds wrong, before any service answers: the same for S3 and for Step Functions."""
+"""AWS's errors, the same for S3 and for Step Functions: what its services call a problem, and what its client finds.
+
+What a problem is about (an object, a state machine) and what to do then, `storage.s3` and `step_functions.service` say.
+"""
 
 from botocore import exceptions as boto
 
 from clinops_prefect.errors import AccessDeniedError, ClinopsPrefectError, InvalidStoreError, ServiceUnavailableError
+from clinops_prefect.network import failures
+from clinops_prefect.network.failures import Problem
+
+AUTHORITY = (
+    "for a private authority set AWS_CA_BUNDLE, or verify_cert_path and verify=True in the credentials block (without "
+    "verify=True prefect-aws does not save the path)"
+)
+# The codes of S3 (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html), of Step Functions
+# (https://docs.aws.amazon.com/step-functions/latest/apireference/CommonErrors.html), of STS and KMS, which both pass
+# on, and those that MinIO and Ceph have of their own. A number is the status of an answer without a body, as to HEAD.
+_CODES = {
+    Problem.ABSENT: ["NoSuchKey", "NoSuchVersion", "404", "NotFound"],
+    Problem.ARCHIVED: ["InvalidObjectState", "ObjectNotInActiveTierError", "RestoreAlreadyInProgress"],
+    Problem.BUSY: [
+        "BadDigest", "BandwidthLimitExceeded", "ConditionalRequestConflict", "ConflictException",
+        "ConnectionClosedByRequester", "ExecutionLimitExceeded", "IncompleteBody", "InternalError", "InternalFailure",
+        "InternalServerError", "KMS.DependencyTimeoutException", "KMS.KMSInternalException", "KMS.ThrottlingException",
+        "KmsThrottlingException", "OperationAborted", "PriorRequestNotComplete", "Redirect", "RequestExpired",
+        "RequestLimitExceeded", "RequestThrottled", "RequestThrottledException", "RequestTimeout",
+        "RequestTimeoutException", "ResponseInterrupted", "ServiceUnavailable", "ServiceUnavailableException",
+        "SlowDown", "StateMachineDeleting", "TemporaryRedirect", "ThrottledException", "Throttling",
+        "ThrottlingException", "TooManyRequests", "TooManyRequestsException", "XAmzContentChecksumMismatch",
+        "XAmzContentSHA256Mismatch",
+    ],
+    Problem.DENIED: [
+        "401", "403", "AccessDenied", "AccessDeniedException", "AccountProblem", "AllAccessDisabled",
+        "AuthorizationQueryParametersError", "CredentialsNotSupported", "ExpiredToken", "ExpiredTokenException",
+        "Forbidden", "IncompleteSignature", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidPayer",
+        "InvalidSecurity", "InvalidSessionException", "InvalidSignature", "InvalidSignatureException",
+        "KMS.AccessDeniedException", "KMS.DisabledException", "KMS.KMSInvalidStateException", "KMS.NotFoundException",
+        "KmsAccessDeniedException", "KmsInvalidStateException", "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException", "MissingSecurityElement", "MissingSecurityHeader", "NotAuthorized",
+        "NotDeviceOwnerError", "NotSignedUp", "OptInRequired", "RequestTimeTooSkewed", "SignatureDoesNotMatch",
+        "TokenCodeInvalidError", "TokenRefreshRequired", "UnauthorizedAccess", "UnauthorizedAccessError",
+        "UnexpectedIPError", "UnrecognizedClientException",
+    ],
+    Problem.FULL: ["QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull"],
+    Problem.METADATA: ["MetadataTooLarge", "RequestHeaderSectionTooLarge"],
+    Problem.NAME: [
+        "InvalidObjectName", "InvalidURI", "KeyTooLongError", "XMinioInvalidObjectName", "XMinioParentIsObject",
+    ],
+    Problem.UNSUPPORTED: [
+        "405", "501", "InvalidAction", "MethodNotAllowed", "NotImplemented", "UnknownOperationException",
+        "UnsupportedArgument", "UnsupportedOperation",
+    ],
+}  # fmt: skip
+_PROBLEMS = {code: problem for problem, codes in _CODES.items() for code in codes}
 
 _SIGNED_OUT = (boto.SSOError, boto.TokenRetrievalError, boto.LoginError, boto.NoAuthTokenError)
 _CREDENTIALS = (
@@ -17,17 +67,51 @@ _CREDENTIALS = (
     boto.RefreshWithMFAUnsupportedError,
     boto.UnknownCredentialError,
 )
-CREDENTIAL_ERRORS = (*_SIGNED_OUT, *_CREDENTIALS)
-# An answer of AWS's token service, while credentials are made.
-_BUSY_STATUSES = {408, 429}
+# Their messages quote a setting. No other message of the client is passed on: that of a failed credential process may
+# be a key, and the URL of a proxy may have a password in it.
+_SETTINGS = (
+    boto.BaseEndpointResolverError,
+    boto.EndpointProviderError,
+    boto.InvalidChecksumConfigError,
+    boto.InvalidDNSNameError,
+    boto.InvalidDefaultsMode,
+    boto.InvalidEndpointConfigurationError,
+    boto.InvalidHostLabelError,
+    boto.InvalidIMDSEndpointError,
+    boto.InvalidIMDSEndpointModeError,
+    boto.InvalidRetryConfigurationError,
+    boto.InvalidS3AddressingStyleError,
+    boto.MissingDependencyException,
+    boto.UnknownSignatureVersionError,
+    boto.UnsupportedOutpostResourceError,
+    boto.UnsupportedS3AccesspointConfigurationError,
+    boto.UnsupportedS3ArnError,
+    boto.UnsupportedS3ConfigurationError,
+    boto.UnsupportedSignatureVersionError,
+)
+
+
+def code_of(error: boto.ClientError) -> str:
+    """What the service calls the error, such as `ExecutionAlreadyExists`."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def status_of(error: boto.ClientError) -> int:
+    """The HTTP status of the answer; 0 where it is not known."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+
+
+def problem_of(error: boto.ClientError) -> Problem:
+    """What the answer of a service means: by its code, or else by its status."""
+    by_status = failures.problem_of(status_of(error))
+    # Some emulators call what they lack an internal failure.
+    return by_status if by_status is Problem.UNSUPPORTED else _PROBLEMS.get(code_of(error), by_status)
 
 
 def client_failure(
     error: Exception, about: str, *, uri: str = "", invalid: type[ClinopsPrefectError] = InvalidStoreError
 ) -> ClinopsPrefectError | None:
     """Our error for one that the client raises itself, with what to do; None for what is not the client's.
-
-    No message of the client's is passed on: that of a failed credential process may be a key.
 
     Args:
         error: The error.
@@ -65,14 +149,18 @@ def client_failure(
             uri=uri,
         )
     if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
-        return ServiceUnavailableError(
-            f"{about}: AWS cannot be reached ({name}); check the network and endpoint_url", uri=uri
-        )
+        ours = failures.unreached(about, "AWS", error, AUTHORITY, invalid)
+        ours.uri = uri
+        return ours
     if isinstance(error, boto.ConfigParseError):
-        return invalid(f"{about}: the AWS configuration file {details.get('path')} cannot be read; mend it", uri=uri)
-    if type(error).__module__.startswith("botocore."):
         return invalid(
-            f"{about}: the AWS client refuses its settings ({name}); check the fields and the AWS configuration",
+            f"{about}: the AWS configuration file {details.get('path')} cannot be read ({name}); correct it", uri=uri
+        )
+    # A few of botocore's errors have no base in common.
+    if type(error).__module__.startswith("botocore."):
+        why = f": {error}" if isinstance(error, _SETTINGS) else ""
+        return invalid(
+            f"{about}: the AWS client refuses its settings ({name}{why}); check the fields and the AWS configuration",
             uri=uri,
         )
     return None
@@ -94,13 +182,13 @@ def setup_failure(error: Exception, about: str, invalid: type[ClinopsPrefectErro
 
 
 def _answered(error: boto.ClientError, about: str, uri: str) -> ClinopsPrefectError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if status >= 500 or status in _BUSY_STATUSES:
+    """Our error for an answer of AWS's token service, while credentials are made."""
+    if problem_of(error) is Problem.BUSY:
         return ServiceUnavailableError(
-            f"{about}: AWS answered {code} to {error.operation_name}; try again later", uri=uri
+            f"{about}: AWS answered {code_of(error)} to {error.operation_name}; try again later", uri=uri
         )
     return AccessDeniedError(
-        f"{about}: AWS refused {error.operation_name} ({code}); check the credentials, and who may assume the role",
+        f"{about}: AWS refused {error.operation_name} ({code_of(error)}); check the credentials, and who may assume "
+        "the role",
         uri=uri,
     )

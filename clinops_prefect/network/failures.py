@@ -5,11 +5,15 @@ A backend decides which of these a vendor's error is; this module knows no vendo
 
 import http.client
 import ssl
+from enum import Enum, auto
 
 from clinops_prefect.errors import (
     AccessDeniedError,
     ArtifactArchivedError,
+    ArtifactNotFoundError,
     ClinopsPrefectError,
+    InvalidArtifactNameError,
+    InvalidMetadataError,
     InvalidStoreError,
     OperationNotSupportedError,
     ServiceUnavailableError,
@@ -22,6 +26,69 @@ _REFUSED_HANDSHAKES = {
     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE", "TLSV13_ALERT_CERTIFICATE_REQUIRED", "TLSV1_ALERT_ACCESS_DENIED",
     "TLSV1_ALERT_PROTOCOL_VERSION", "TLSV1_ALERT_UNKNOWN_CA", "UNSUPPORTED_PROTOCOL", "WRONG_VERSION_NUMBER",
 }  # fmt: skip
+
+
+class Problem(Enum):
+    """What the answer of a service means, however the service calls it."""
+
+    ABSENT = auto()
+    ARCHIVED = auto()
+    BUSY = auto()
+    DENIED = auto()
+    FULL = auto()
+    METADATA = auto()
+    NAME = auto()
+    REFUSED = auto()  # and no other request like it would be taken
+    SETTING = auto()
+    UNSUPPORTED = auto()
+
+
+# The statuses of HTTP that say it by themselves; others from 500 on are a service that is busy or out of order.
+_PROBLEMS = {
+    401: Problem.DENIED, 403: Problem.DENIED, 404: Problem.ABSENT, 405: Problem.UNSUPPORTED, 408: Problem.BUSY,
+    429: Problem.BUSY, 431: Problem.METADATA, 501: Problem.UNSUPPORTED, 507: Problem.FULL,
+}  # fmt: skip
+
+
+def problem_of(status: int) -> Problem:
+    """What a status means where the service's own code does not say it."""
+    return _PROBLEMS.get(status, Problem.BUSY if status >= 500 else Problem.REFUSED)
+
+
+def answered(
+    problem: Problem, uri: str, service: str, code: object, *, operation: str = "this request", hint: str = ""
+) -> ClinopsPrefectError:
+    """Our error for an answer of the service.
+
+    Args:
+        problem: What the answer means.
+        uri: What was asked for.
+        service: What the service is called.
+        code: What the service calls the problem.
+        operation: What the request was.
+        hint: What to do where that depends on the service: of `SETTING`, the fields to check.
+    """
+    match problem:
+        case Problem.ABSENT:
+            return ArtifactNotFoundError(f"there is no {uri}", uri=uri)
+        case Problem.ARCHIVED:
+            return archived(uri, code)
+        case Problem.BUSY:
+            return ServiceUnavailableError(f"{uri}: {service} answered {code} after retries; try again later", uri=uri)
+        case Problem.DENIED:
+            return denied(uri, code, hint or "check the credentials and what they may do")
+        case Problem.FULL:
+            return ServiceUnavailableError(f"{uri}: the service has no room left ({code}); free some space", uri=uri)
+        case Problem.METADATA:
+            return InvalidMetadataError(f"{uri}: the service takes less metadata ({code}); leave some out", uri=uri)
+        case Problem.NAME:
+            return InvalidArtifactNameError(f"{uri}: the service takes no object of this name ({code})", uri=uri)
+        case Problem.SETTING:
+            return InvalidStoreError(f"{uri}: {service} refused {operation} ({code}); check {hint}", uri=uri)
+        case Problem.UNSUPPORTED:
+            return not_supported(uri, service, operation, code, hint or "use a service that does")
+        case Problem.REFUSED:
+            return ClinopsPrefectError(f"{uri}: {service} refused {operation} ({code})", uri=uri)
 
 
 def denied(uri: str, code: object, hint: str) -> AccessDeniedError:
@@ -72,7 +139,13 @@ def missing(uri: str, service: str, what: str) -> OperationNotSupportedError:
     )
 
 
-def unreached(uri: str, service: str, error: Exception, authority: str) -> ClinopsPrefectError:
+def unreached(
+    uri: str,
+    service: str,
+    error: Exception,
+    authority: str,
+    invalid: type[ClinopsPrefectError] = InvalidStoreError,
+) -> ClinopsPrefectError:
     """Nothing answered, or what answered could not be trusted.
 
     Args:
@@ -80,18 +153,19 @@ def unreached(uri: str, service: str, error: Exception, authority: str) -> Clino
         service: What the service is called.
         error: The client's error.
         authority: How to make a certificate authority known to the client.
+        invalid: The error of a setting that cannot work.
     """
     if problem := certificate_problem(error):
-        return InvalidStoreError(
+        return invalid(
             f"{uri}: the certificate of the endpoint is not accepted ({problem}); renew it, or {authority}", uri=uri
         )
     if _is_without_a_file(error):
-        return InvalidStoreError(
+        return invalid(
             f"{uri}: the client has no file of certificates where its settings say; check the path that they name",
             uri=uri,
         )
     if reason := _handshake_refused(error):
-        return InvalidStoreError(
+        return invalid(
             f"{uri}: the endpoint and this client agree on no TLS connection ({reason}); check endpoint_url, its port "
             "and whether it asks for a client certificate",
             uri=uri,

@@ -1,5 +1,6 @@
-"""Every error that AWS documents for a call made here is one of ours, or is handled where the call is made."""
+"""Every error that AWS documents for a call made here, and any other answer, is one of ours."""
 
+import ssl
 from itertools import chain
 
 import botocore.exceptions
@@ -9,6 +10,7 @@ import pytest
 from clinops_prefect.errors import (
     AccessDeniedError,
     ClinopsPrefectError,
+    InvalidPipelineError,
     OperationNotSupportedError,
     ServiceUnavailableError,
     StateMachineNotFoundError,
@@ -23,9 +25,6 @@ CALLS = (
     *("CreateStateMachineAlias", "DeleteStateMachine", "DescribeStateMachineAlias", "TestState"),
     *("UpdateStateMachineAlias", "ValidateStateMachineDefinition"),
 )
-HANDLED = {"ExecutionAlreadyExists", "ExecutionNotRedrivable", "StateMachineAlreadyExists"}
-# Of a token that is made anew for each redrive.
-NEVER = {"InvalidToken"}
 # Quotas that only somebody who makes room gives back; and those that time does.
 USED_UP = {"ServiceQuotaExceededException", "StateMachineLimitExceeded"}
 PASSES = {"ExecutionLimitExceeded", "KmsThrottlingException"}
@@ -41,14 +40,38 @@ documented = [
 @pytest.mark.parametrize(("call", "code"), documented)
 def test_every_documented_error_is_ours(call: str, code: str) -> None:
     error = botocore.exceptions.ClientError({"Error": {"Code": code, "Message": "Jane"}}, call)
-    expected = botocore.exceptions.ClientError if code in HANDLED | NEVER else ClinopsPrefectError
-    with pytest.raises(expected) as caught, translated("arn:x"):
+    with pytest.raises(ClinopsPrefectError) as caught, translated("arn:x"):
         raise error
-    if expected is ClinopsPrefectError:
-        assert isinstance(caught.value, OperationNotSupportedError) == (code in USED_UP)
-        assert isinstance(caught.value, ServiceUnavailableError) or code not in PASSES
-        assert caught.value.uri == "arn:x"  # type: ignore[attr-defined]
-        assert caught.value.__cause__ is error
+    assert isinstance(caught.value, OperationNotSupportedError) == (code in USED_UP)
+    assert isinstance(caught.value, ServiceUnavailableError) or code not in PASSES
+    assert caught.value.uri == "arn:x"
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "ours"),
+    [
+        ("SomethingNew", 400, ClinopsPrefectError), ("SomethingNew", 403, AccessDeniedError),
+        ("RequestTimeTooSkewed", 403, AccessDeniedError), ("InvalidAccessKeyId", 403, AccessDeniedError),
+        ("SlowDown", 503, ServiceUnavailableError), ("SomethingNew", 408, ServiceUnavailableError),
+        ("InvalidToken", 400, ClinopsPrefectError), ("", 0, ClinopsPrefectError),
+    ],
+)  # fmt: skip
+def test_what_no_call_documents_means_what_it_means_in_s3(
+    code: str, status: int, ours: type[ClinopsPrefectError]
+) -> None:
+    answer = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    with pytest.raises(ClinopsPrefectError) as caught, translated("arn:x"):
+        raise botocore.exceptions.ClientError(answer, "StartExecution")  # type: ignore[arg-type]
+    assert type(caught.value) is ours
+
+
+def test_a_certificate_that_is_not_accepted_is_not_worth_asking_for_again() -> None:
+    refused = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    refused.verify_message = "self-signed certificate"
+    with pytest.raises(InvalidPipelineError, match="AWS_CA_BUNDLE") as caught, translated("arn:x"):
+        raise botocore.exceptions.SSLError(endpoint_url="https://h", error=refused)
+    assert caught.value.uri == "arn:x"
 
 
 def test_every_error_of_the_connection_is_ours() -> None:

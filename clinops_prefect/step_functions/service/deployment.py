@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
+from clinops_prefect.aws.errors import code_of
 from clinops_prefect.errors import (
     AccessDeniedError,
     InvalidExecutionError,
@@ -18,7 +19,7 @@ from clinops_prefect.errors import (
     ServiceUnavailableError,
     StateMachineNotFoundError,
 )
-from clinops_prefect.step_functions.service.errors import code_of, translated
+from clinops_prefect.step_functions.service.errors import translated
 from clinops_prefect.step_functions.service.versions import VersionQuotaError, remove_old_versions, within_quota
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
-from clinops_prefect.aws.errors import client_failure
+from clinops_prefect.aws.errors import client_failure, code_of, problem_of
 from clinops_prefect.errors import (
     AccessDeniedError,
     ClinopsPrefectError,
@@ -18,24 +18,11 @@ from clinops_prefect.errors import (
     ServiceUnavailableError,
     StateMachineNotFoundError,
 )
+from clinops_prefect.network.failures import Problem
 
-# https://docs.aws.amazon.com/step-functions/latest/apireference/CommonErrors.html
-_DENIED = {
-    *("AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException", "IncompleteSignature"),
-    *("InvalidClientTokenId", "InvalidSignatureException", "KmsAccessDeniedException", "KmsInvalidStateException"),
-    *("MissingAuthenticationToken", "MissingAuthenticationTokenException", "NotAuthorized", "OptInRequired"),
-    *("SignatureDoesNotMatch", "UnrecognizedClientException"),
-}
-_BUSY = {
-    *("ExecutionLimitExceeded", "InternalFailure", "InternalServerError", "KmsThrottlingException", "RequestExpired"),
-    *("RequestLimitExceeded", "RequestTimeout", "ServiceUnavailable", "ServiceUnavailableException"),
-    *("StateMachineDeleting", "Throttling", "ThrottlingException", "TooManyRequestsException", "ConflictException"),
-}
-# Quotas that stay used up until somebody makes room: asking again is in vain. Those that pass by themselves, of
-# requests and of running executions, are in `_BUSY`.
+# Quotas that stay used up until somebody makes room. Those of requests and of running executions pass by themselves:
+# for `aws.errors`, they are a service that is busy.
 _USED_UP = {"ServiceQuotaExceededException", "StateMachineLimitExceeded"}
-# Of services that speak Step Functions' language and lack an operation.
-_UNKNOWN_OPERATION = {"InvalidAction", "NotImplemented", "UnknownOperationException", "UnsupportedOperation"}
 _REFUSED = {
     *("InvalidArn", "InvalidDefinition", "InvalidEncryptionConfiguration", "InvalidExecutionInput"),
     *("InvalidLoggingConfiguration", "InvalidName", "InvalidTracingConfiguration", "MissingRequiredParameter"),
@@ -56,21 +43,13 @@ _OF_ONE_MACHINE = {
 }
 
 
-def code_of(error: ClientError) -> str:
-    """The error's name, such as `ExecutionAlreadyExists`."""
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 @contextmanager
 def translated(arn: str) -> Iterator[None]:
-    """Raise our error, about `arn`, for one of AWS's; what has no counterpart is raised as it is."""
+    """Raise our error, about `arn`, for one of AWS's."""
     try:
         yield
     except ClientError as error:
-        ours = _translate(error, arn)
-        if ours is None:
-            raise
-        raise ours from error
+        raise _translate(error, arn) from error
     except ParamValidationError as error:
         # botocore's own check; it may quote the input, so its words stay out of ours.
         fields = ", ".join(sorted({first or second for first, second in _FIELD.findall(str(error))}))
@@ -90,10 +69,9 @@ def translated(arn: str) -> Iterator[None]:
         ) from None
 
 
-def _translate(error: ClientError, arn: str) -> ClinopsPrefectError | None:
-    code = code_of(error)
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code in _DENIED:
+def _translate(error: ClientError, arn: str) -> ClinopsPrefectError:
+    code, problem = code_of(error), problem_of(error)
+    if problem is Problem.DENIED:
         # It names users, roles and log groups, never what flows through the machine.
         said = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())[:_SAID_AT_MOST]
         words = f": {said}" if said else ""
@@ -116,10 +94,10 @@ def _translate(error: ClientError, arn: str) -> ClinopsPrefectError | None:
             "that nobody needs, or ask AWS for more",
             uri=arn,
         )
-    if code in _UNKNOWN_OPERATION or status == 501:
+    if problem is Problem.UNSUPPORTED:
         return OperationNotSupportedError(
             f"what answers for {arn} has no {error.operation_name} ({code}): use AWS itself, or do without", uri=arn
         )
-    if code in _BUSY or status >= 500 or status == 429:
+    if problem in (Problem.BUSY, Problem.FULL):
         return ServiceUnavailableError(f"Step Functions answers {code} to {error.operation_name} on {arn}", uri=arn)
-    return None
+    return ClinopsPrefectError(f"Step Functions refused {error.operation_name} on {arn} ({code})", uri=arn)

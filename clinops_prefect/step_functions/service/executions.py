@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
+from clinops_prefect.aws.errors import code_of
 from clinops_prefect.errors import (
     ArtifactDecodeError,
     ClinopsPrefectError,
@@ -22,7 +23,7 @@ from clinops_prefect.errors import (
     StateMachineNotFoundError,
 )
 from clinops_prefect.step_functions.language.data import NAME_LENGTH, data_problems, default_name, name_problems
-from clinops_prefect.step_functions.service.errors import code_of, translated
+from clinops_prefect.step_functions.service.errors import translated
 from clinops_prefect.step_functions.service.history import ends_in_fail_state, failed_state
 from clinops_prefect.step_functions.service.map_runs import ITEMS_AT_MOST, failed_items
 from clinops_prefect.step_functions.service.polling import describe

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from clinops_prefect.aws.errors import code_of
 from clinops_prefect.errors import ClinopsPrefectError, StateMachineNotFoundError
-from clinops_prefect.step_functions.service.errors import code_of, translated
+from clinops_prefect.step_functions.service.errors import translated
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient

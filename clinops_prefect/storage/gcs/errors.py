@@ -12,11 +12,11 @@ from clinops_prefect.errors import (
     AccessDeniedError,
     BucketNotFoundError,
     ClinopsPrefectError,
-    InvalidMetadataError,
     InvalidStoreError,
     ServiceUnavailableError,
 )
 from clinops_prefect.network import failures
+from clinops_prefect.network.failures import Problem
 
 SERVICE = "Cloud Storage"
 AUTHORITY = "for a private authority set REQUESTS_CA_BUNDLE to its certificate"
@@ -36,7 +36,6 @@ _REASON_HINTS = {
 }
 # The resumable upload has expired on the service's side, so that the whole upload must begin again.
 _EXPIRED_UPLOAD = 410
-_BUSY_STATUSES = {408, 429, _EXPIRED_UPLOAD}
 _BAD_SETTINGS = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
@@ -94,25 +93,17 @@ def no_bucket(bucket: str) -> BucketNotFoundError:
 
 
 def _answered(status: int, reason: str, uri: str, bucket: str) -> ClinopsPrefectError:
-    code = f"{status} {reason}".strip()
     if status == 404:
         # What was read is told apart in `_head`; a write or a listing misses only the bucket.
         return no_bucket(bucket)
-    if status in (405, 501):
-        return failures.not_supported(uri, SERVICE, "this request", code, "use a service that does")
-    if reason in _BUSY_REASONS or status in _BUSY_STATUSES or status >= 500:
-        return ServiceUnavailableError(
-            f"{uri}: Cloud Storage is overloaded or out of order ({code}), after retries; try again later", uri=uri
-        )
+    code, problem = f"{status} {reason}".strip(), failures.problem_of(status)
+    if reason in _BUSY_REASONS or status == _EXPIRED_UPLOAD:
+        problem = Problem.BUSY
     if reason in _PROJECT_REASONS:
         return InvalidStoreError(
             f"{uri}: the bucket needs a project to bill that you may use ({code}); set user_project", uri=uri
         )
-    if status in (401, 403):
-        return failures.denied(uri, code, _REASON_HINTS.get(reason, "check the credentials and their roles"))
-    if status == 431:
-        return InvalidMetadataError(f"{uri}: the service takes less metadata ({code}); leave some out", uri=uri)
-    return ClinopsPrefectError(f"{uri}: Cloud Storage refused the request ({code})", uri=uri)
+    return failures.answered(problem, uri, SERVICE, code, hint=_REASON_HINTS.get(reason, ""))
 
 
 def _status(error: Any) -> int:

@@ -8,21 +8,13 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from botocore import exceptions as boto
 
+from clinops_prefect.aws.errors import AUTHORITY, code_of, problem_of, status_of
 from clinops_prefect.errors import ArtifactNotFoundError
 from clinops_prefect.network import failures
+from clinops_prefect.network.failures import Problem
 from clinops_prefect.storage.backend import Can, ObjectInfo, Writing
 from clinops_prefect.storage.ranges import ByteRange
-from clinops_prefect.storage.s3.errors import (
-    AUTHORITY,
-    NO_BUCKET,
-    NOT_FOUND,
-    SERVICE,
-    UNSUPPORTED,
-    code_of,
-    no_bucket,
-    status_of,
-    translated,
-)
+from clinops_prefect.storage.s3.errors import NO_BUCKET, SERVICE, no_bucket, translated
 from clinops_prefect.storage.service import (
     ConditionFailedError,
     Fetched,
@@ -166,7 +158,7 @@ class S3Backend(ServiceBackend[Upload]):
 
     def _check_version(self, error: boto.ClientError, key: str, version: str) -> None:
         # S3 answers 405 where the version is the mark of a removal, and 400 where it is malformed.
-        is_mark = code_of(error) in UNSUPPORTED and status_of(error) == 405
+        is_mark = problem_of(error) is Problem.UNSUPPORTED and status_of(error) == 405
         if version and (is_mark or code_of(error) == "400"):
             raise ArtifactNotFoundError(f"{self.uri(key)} has no version {version!r}", uri=self.uri(key)) from error
 
@@ -236,7 +228,7 @@ class S3Backend(ServiceBackend[Upload]):
         try:
             self.client.head_bucket(Bucket=self._bucket)
         except boto.ClientError as error:
-            if code_of(error) in NOT_FOUND | NO_BUCKET:
+            if code_of(error) in NO_BUCKET or problem_of(error) is Problem.ABSENT:
                 raise no_bucket(self._bucket) from error
             # Not permitted to look: the bucket is there, then.
 
