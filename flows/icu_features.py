@@ -23,7 +23,7 @@ from flows.running import artifacts, scheduling
 from flows.running.chain import Chain
 from flows.running.claim import claimed
 from flows.running.command_line import features_main
-from flows.running.engines import DEFAULT_ENGINE, task_runner
+from flows.running.engines import DEFAULT_ENGINE, running, task_runner
 from flows.running.partition import Partition, check_unchanged, fingerprint, input_files
 from flows.running.progress import following
 from flows.running.source_store import open_source
@@ -134,7 +134,7 @@ def icu_features(
         with following(key, title, chain.steps(), rows_read) as progress:
             for pools_left in reversed(range(_POOLS)):
                 try:
-                    with task_runner(engine) as runner:
+                    with running(engine) as runner:
                         made = chain.compute(runner, progress)
                         # Before anything is put in place: it raises when a row is unaccounted for.
                         counts = chain.counted(target)

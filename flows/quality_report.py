@@ -21,7 +21,7 @@ from flows.icu.verdict import one_line
 from flows.reports.drift_page import drift_page
 from flows.running import artifacts, scheduling
 from flows.running.command_line import quality_report_main
-from flows.running.engines import DEFAULT_ENGINE, task_runner
+from flows.running.engines import DEFAULT_ENGINE, running
 from flows.running.tasks import RETRIES
 from flows.running.trend import read_trend, trend_row
 
@@ -88,7 +88,7 @@ def quality_report(
             raise NotComparableError(f"{reference} has {key} {hours[0]}, and {date} has {hours[-1]}")
     # Added up as they come: a shard's counts are a few megabytes.
     counts: dict[dt.date, Counts] = {day: {} for day in manifests}
-    with task_runner(engine) as runner:
+    with running(engine) as runner:
         futures = {
             runner.submit(count_shard, {"store": store, "name": artifact["name"], "catalogue": catalogue}): day
             for day, manifest in manifests.items()

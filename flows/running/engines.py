@@ -6,16 +6,41 @@ Tasks hand each other the store's reference and names, so the same tasks run on 
 of Dask and Ray import the flows: these have to be installed, or on `PYTHONPATH`, wherever a worker runs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from prefect.context import FlowRunContext
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 DEFAULT_ENGINE = "threads"
 _THREADS = 4
 
 
+@contextmanager
+def running(engine: str) -> Iterator[TaskRunner[Any]]:
+    """A flow's task runner, entered.
+
+    Without a Prefect server, a flow starts a temporary one. Each worker process on this machine would start another,
+    which costs it many seconds, and its task runs would be written where nobody looks; so it is told of the flow's.
+
+    Args:
+        engine: As in `task_runner`, which says what it raises too.
+    """
+    kind, _, address = engine.partition("=")
+    flow_run = FlowRunContext.get()
+    settings = {}
+    # Workers on another machine could not reach it.
+    is_near = kind == "processes" or (kind in ("dask", "ray") and not address)
+    if is_near and flow_run is not None and not PREFECT_API_URL.value():
+        settings[PREFECT_API_URL] = str(flow_run.client.api_url)
+    with temporary_settings(settings), task_runner(engine) as runner:
+        yield runner
+
+
 def task_runner(engine: str) -> TaskRunner[Any]:
-    """The task runner that an engine means, to be entered as a context.
+    """The task runner that an engine means, not entered yet.
 
     Args:
         engine: `threads` (4 by default): for short runs, and where the network is what is waited for. `processes` (one

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -93,3 +95,32 @@ def assert_equal(source: Path, store: Path) -> None:
     found = stored_features(PipelineStore.from_uri(store))
     pd.testing.assert_frame_equal(found, expected_features(source), check_exact=True)
     assert not (store / "icu/_staging").exists()
+
+
+def test_worker_processes_share_the_flows_temporary_server(source: Path, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    environment |= {"PREFECT_HOME": str(tmp_path / "home"), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
+    command = [sys.executable, "-m", "flows.icu_features", "--source", str(source), "--store", str(tmp_path / "store")]
+    command += ["--date", DATE, "--shards", "3", "--engine", "processes=2"]
+    servers: set[int] = set()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as flow:
+        while flow.poll() is None:
+            servers |= {process.pid for process in descendants(flow.pid) if is_server(process)}
+            time.sleep(0.1)
+    assert flow.returncode == 0
+    assert len(servers) == 1
+    assert_equal(source, tmp_path / "store")
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def is_server(process: psutil.Process) -> bool:
+    try:
+        return "uvicorn" in process.cmdline()
+    except psutil.Error:
+        return False
