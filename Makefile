@@ -20,7 +20,7 @@ CLINOPS_PYTHON ?=
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-step-functions test flows lint node docs samples prefect seaweedfs azure browser e2e e2e-full faults faults-full bench real-data \
+.PHONY: help demo demo-step-functions test flows lint node docs samples prefect seaweedfs azure browser pictures e2e e2e-full faults faults-full bench real-data \
 	supply-chain lowest latest clean
 
 help:  ## Show this help.
@@ -89,6 +89,9 @@ azure: $(VENV)/.dev .node/.ready  ## Run the contract, and sources in a containe
 
 browser: $(VENV)/.dev  ## Make a store in the Prefect UI's form, in a real browser (needs chromium).
 	@$(BIN)/python -m pytest tests/browser --timeout 600
+
+pictures: browser  ## Make the documentation's pictures of what the browser's tests saw: docs/pictures.
+	@$(BIN)/python -m tests.browser.pictures
 
 faults: $(VENV)/.dev  ## Run faults on the wire, killed processes, full disks and load, against the emulators (minutes).
 	@$(BIN)/python -m pytest tests/faults -n 4

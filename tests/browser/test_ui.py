@@ -116,6 +116,55 @@ def test_the_run_its_artifacts_and_its_assets_can_be_read(icu_run: str, server: 
         shoot(page, "12-asset-as-the-server-keeps-it")
 
 
+@pytest.mark.parametrize("interface", ["", "/v2"])
+def test_the_verdict_is_on_the_artifact_s_page_with_a_link_that_a_browser_can_follow(
+    icu_run: str, server: PrefectServer, bucket: S3Door, store: S3PipelineStore, interface: str
+) -> None:
+    verdict = json.loads(store.read_bytes("icu/2024-01-01/quality.json"))["verdict"]
+    artifacts = server.post("artifacts/filter", artifacts={"flow_run_id": {"any_": [icu_run]}})
+    (quality,) = (artifact["id"] for artifact in artifacts if artifact["key"].startswith("icu-quality-"))
+    with opened_page() as page:
+        page.goto(f"{server.ui_url}{interface}/artifacts/artifact/{quality}")
+        # By their texts: the newer interface hides the artifact's roles.
+        expect(page.get_by_text(verdict["level"].capitalize()).first).to_be_visible()
+        assert verdict["findings"]
+        for finding in verdict["findings"][:3]:
+            expect(page.get_by_text(finding["text"], exact=True).first).to_be_visible()
+        link = page.locator("a", has_text="Open the whole report, with plots")
+        address = link.get_attribute("href")
+        assert address == store.browser_url("icu/2024-01-01/quality.html")
+        shoot(page, f"15-verdict{interface.replace('/', '-')}")
+        # As someone who has signed in: the emulator has no page to sign in on.
+        key = "clinops/prod/icu/2024-01-01/quality.html"
+        bucket.client.put_object_acl(Bucket=bucket.bucket, Key=key, ACL="public-read")
+        opened = page.request.get(address)
+        assert opened.ok
+        assert 'aria-label="Verdict"' in opened.text()
+
+
+@pytest.mark.parametrize("interface", ["", "/v2"])
+def test_the_graph_on_a_run_s_page_is_whole(icu_run: str, server: PrefectServer, interface: str) -> None:
+    with opened_page() as page:
+        with page.expect_response(re.compile(f"/flow_runs/{icu_run}/graph-v2")) as asked:
+            page.goto(f"{server.ui_url}{interface}/runs/flow-run/{icu_run}")
+        nodes = dict(asked.value.json()["nodes"])
+        expect(page.locator("canvas").first).to_be_visible()
+        page.wait_for_timeout(2000)  # it is drawn step by step
+        shoot(page, f"16-run{interface.replace('/', '-')}")
+    named = {node["label"]: node for node in nodes.values()}
+    assert not [name for name, node in named.items() if node["encapsulating"]], "a task is drawn within another"
+    before = {name: {nodes[one["id"]]["label"] for one in node["parents"]} for name, node in named.items()}
+    for shard in ("000", "001"):
+        assert before[f"publish-features/shard-{shard}"] == {f"features-shard-{shard}"}
+    assert before["write-quality"] == {"features-shard-000", "features-shard-001"}
+    assert {name for name, parents in before.items() if not parents} == {
+        "make-cohort",
+        "ingest-chartevents",
+        "ingest-labevents",
+    }
+    assert before["finish"] == {"write-quality", *(name for name in named if name.startswith("publish-"))}
+
+
 def test_the_reports_can_be_read(icu_run: str, server: PrefectServer, store: S3PipelineStore) -> None:
     compared = ["--store", "s3-pipeline-store/prod", "--date", "2024-01-01", "--reference", "2024-01-01"]
     run(server, "flows.quality_report", *compared, "--max-psi", "0.25")
