@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from clinops_prefect.artifacts.info import ArtifactInfo
     from clinops_prefect.frames.csv.options import CsvOptions
     from clinops_prefect.frames.kinds import FrameKind
-    from clinops_prefect.frames.selection.selection import Filters
+    from clinops_prefect.frames.selection.filters import Filters
     from clinops_prefect.signatures import Asked
 
 # The fields of a store that a reference may carry. No address is among them: who can write to the place where results

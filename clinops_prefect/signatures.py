@@ -1,7 +1,7 @@
 """The signatures of calls whose answer depends on `as_=`, for type checkers; nothing here does anything."""
 
 from collections.abc import AsyncIterator, Coroutine, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, overload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -12,7 +12,18 @@ if TYPE_CHECKING:
 
     from clinops_prefect.frames.csv.options import CsvOptions
     from clinops_prefect.frames.kinds import FrameKind
-    from clinops_prefect.frames.selection.selection import Filters
+    from clinops_prefect.frames.selection.filters import Filters
+
+
+class ArrowStream(Protocol):
+    """What exports Arrow's C stream: tables and readers of PyArrow, DuckDB's relations, narwhals' frames."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """The stream, in a capsule."""
+
+
+# What can be uploaded. PyArrow's tables have no types of their own for type checkers.
+Frame: TypeAlias = "pd.DataFrame | pl.DataFrame | pl.LazyFrame | ArrowStream"
 
 
 class Asked(TypedDict, total=False):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from clinops_prefect.frames.csv.options import CsvOptions
     from clinops_prefect.frames.encoding import Encoded
     from clinops_prefect.frames.kinds import FrameKind
-    from clinops_prefect.frames.selection.selection import Filters
-    from clinops_prefect.signatures import ADownload, AIterBatches, AskedBatches, AskedWhole
+    from clinops_prefect.frames.selection.filters import Filters
+    from clinops_prefect.signatures import ADownload, AIterBatches, AskedBatches, AskedWhole, Frame
 
 
 # ABC among the bases themselves is what keeps Prefect from registering a class as a block.
@@ -66,13 +66,13 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
 
     # --- frames ---
 
-    def upload(
-        self, df: "pd.DataFrame", name: str, *, overwrite: bool = True, metadata: dict[str, str] | None = None
-    ) -> str:
+    def upload(self, df: "Frame", name: str, *, overwrite: bool = True, metadata: dict[str, str] | None = None) -> str:
         """Store a frame so that `download` gives an equal one: values, dtypes, index and column order.
 
         Args:
-            df: The frame, shape (rows, columns). Any dtype, index and column labels that come back equal.
+            df: The frame, shape (rows, columns): pandas', polars' (a lazy one is collected in batches), a
+                `pyarrow.Table`, or whatever has `__arrow_c_stream__`, such as a relation of DuckDB. Any types, index
+                and column labels that come back equal.
             name: The artifact's name, such as `features/windows_2024_01`; the extension is added.
             overwrite: Whether to replace an artifact of that name. If not, the write is conditional: of two
                 simultaneous uploads one wins and the other is told.
@@ -96,7 +96,7 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
 
     def upload_batches(
         self,
-        batches: "Iterable[pd.DataFrame]",
+        batches: "Iterable[Frame] | Frame",
         name: str,
         *,
         overwrite: bool = True,
@@ -105,7 +105,8 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
         """Store frames as one artifact, in memory bounded by a batch and a few parts, whatever the sum.
 
         Args:
-            batches: Frames with the same columns, dtypes and index levels; default indexes are numbered through.
+            batches: Frames of one kind with the same columns, types and index levels; default indexes are numbered
+                through. Or one frame that comes in batches: a `polars.LazyFrame`, a `pyarrow.RecordBatchReader`.
             name: As in `upload`.
             overwrite: As in `upload`.
             metadata: As in `upload`.
@@ -260,7 +261,7 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
 
     def _upload(
         self,
-        df: "pd.DataFrame",
+        df: "Frame",
         name: str,
         metadata: dict[str, str],
         overwrite: bool,

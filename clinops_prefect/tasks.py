@@ -18,7 +18,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar, cast, overload
 from uuid import uuid4
 
-import pandas as pd
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
@@ -30,7 +29,7 @@ from clinops_prefect.artifacts.codec import content_hash
 from clinops_prefect.errors import ArtifactExistsError, ArtifactNotFoundError, ServiceUnavailableError
 from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.kinds import FrameKind
-from clinops_prefect.frames.selection.selection import Filters
+from clinops_prefect.frames.streams import is_repeatable
 from clinops_prefect.names import RESERVED, check_metadata
 from clinops_prefect.references import ArtifactRef, place_of
 from clinops_prefect.store import PipelineStore
@@ -38,7 +37,8 @@ from clinops_prefect.store import PipelineStore
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from clinops_prefect.signatures import DownloadTask
+    from clinops_prefect.frames.selection.filters import Filters
+    from clinops_prefect.signatures import DownloadTask, Frame
     from clinops_prefect.step_functions.runs.cancellation import stop_executions_on_cancellation
     from clinops_prefect.step_functions.runs.tasks import (
         arun_step_functions_pipeline,
@@ -156,7 +156,7 @@ def _run_id() -> str:
     return str(context.task_run.flow_run_id or context.task_run.id) if context else ""
 
 
-def _upload_once(store: PipelineStore, df: pd.DataFrame, name: str, texts: dict[str, str], run: str) -> str:
+def _upload_once(store: PipelineStore, df: "Frame", name: str, texts: dict[str, str], run: str) -> str:
     """Upload with `overwrite=False`, where the run may have written it already and failed before it could say so.
 
     Returns:
@@ -206,7 +206,7 @@ def _typed(made: Task[..., Any]) -> "DownloadTask":
 @_store_task("Store a DataFrame as an artifact of a pipeline store.")
 def upload_artifact(
     store: StoreReference,
-    df: pd.DataFrame,
+    df: "Frame",
     name: str,
     *,
     overwrite: bool = True,
@@ -236,7 +236,8 @@ def upload_artifact(
     texts = check_metadata(metadata)
     if as_ref:
         place_of(opened)  # refused before anything is written
-    if run and not overwrite:
+    # Rows that are read once, or computed each time: no hash of them says that an artifact is this run's.
+    if run and not overwrite and is_repeatable(df):
         mark = {_OWNER: _upload_once(opened, df, name, texts, run)}
     else:
         mark = {_OWNER: uuid4().hex} if as_ref else {}
@@ -253,7 +254,7 @@ def download_artifact(
     name: str = "",
     *,
     columns: Sequence[Hashable] | None = None,
-    filters: Filters | None = None,
+    filters: "Filters | None" = None,
     version: str = "",
     csv_options: CsvOptions | None = None,
     as_: FrameKind = "pandas",

@@ -296,9 +296,13 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "a subclass": (lambda: _FrameOfAnotherKind({"a": [1]}), "_FrameOfAnotherKind"),
     "a dictionary": (lambda: {"a": [1]}, "dict"),
     "nothing": (lambda: None, "NoneType"),
-    "a polars frame": (lambda: pl.DataFrame({"lactate": [SECRET]}), "a polars.DataFrame; pass its .to_pandas"),
-    "a lazy polars frame": (lambda: pl.LazyFrame({"lactate": [SECRET]}), "pass its .collect"),
-    "an Arrow table": (lambda: pa.table({"lactate": [SECRET]}), "a pyarrow.Table; pass its .to_pandas"),
+    "a polars series": (lambda: pl.Series("lactate", [SECRET]), "a polars.Series, .* pass its .to_frame"),
+    "objects in polars": (lambda: pl.DataFrame({"lactate": pl.Series([{SECRET}], dtype=pl.Object)}), "'lactate'"),
+    "an Arrow array": (lambda: pa.chunked_array([[SECRET]]), "a pyarrow.ChunkedArray, which has no columns"),
+    "an Arrow union": (
+        lambda: pa.table({"lactate": pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([SECRET])])}),
+        "'lactate'",
+    ),
     "a list": (lambda: [{"lactate": SECRET}], "pass pd.DataFrame"),
     "NaN of a Decimal": (
         lambda: _each(lactate=pd.Series([decimal.Decimal("NaN"), None], dtype=object)),

@@ -5,18 +5,14 @@ import io
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import pandas as pd
 import pyarrow as pa
 
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.frames.conversion import arrow_frames
-from clinops_prefect.frames.conversion.frame_builder import to_frame
-from clinops_prefect.frames.conversion.layout import to_arrow
 from clinops_prefect.frames.csv.options import CsvOptions, Options
-from clinops_prefect.frames.encoding import Encoded, encode_batches, encode_frame
+from clinops_prefect.frames.encoding import Encoded, as_tables, encode_batches, encode_frame
 from clinops_prefect.frames.kinds import FrameKind
-from clinops_prefect.frames.selection.filters import Filters, is_none
 from clinops_prefect.names import check_metadata, without_reserved
 from clinops_prefect.storage.backend import Backend
 from clinops_prefect.storage.transfer import chained
@@ -24,6 +20,8 @@ from clinops_prefect.storage_format import StorageFormat
 
 if TYPE_CHECKING:
     from hashlib import _Hash
+
+    from clinops_prefect.frames.selection.filters import Filters
 
 
 class Codec(Protocol):
@@ -37,11 +35,11 @@ class Codec(Protocol):
 
     format: ClassVar[StorageFormat]
 
-    def encode_frame(self, df: pd.DataFrame, metadata: dict[str, str]) -> Encoded:
+    def encode_frame(self, df: Any, metadata: dict[str, str]) -> Encoded:
         """One frame, encoded; see `frames.encoding.encode_frame`."""
         return encode_frame(df, self.format, metadata)
 
-    def encode_batches(self, batches: Iterable[pd.DataFrame], metadata: dict[str, str]) -> Encoded:
+    def encode_batches(self, batches: Any, metadata: dict[str, str]) -> Encoded:
         """Frames that make one artifact, encoded; see `frames.encoding.encode_batches`."""
         return encode_batches(batches, self.format, metadata)
 
@@ -54,8 +52,8 @@ class Codec(Protocol):
         ...
 
     def asked(
-        self, filters: Filters | None, csv_options: CsvOptions | None
-    ) -> tuple[Filters | None, CsvOptions | None]:
+        self, filters: "Filters | None", csv_options: CsvOptions | None
+    ) -> "tuple[Filters | None, CsvOptions | None]":
         """Filters and options, checked before anything is fetched; None where they ask for nothing.
 
         Raises:
@@ -64,13 +62,14 @@ class Codec(Protocol):
         Options.of(csv_options)
         if csv_options and self.format is not StorageFormat.CSV:
             raise TypeError(f"csv_options is for stores of CSV, and this one is of {self.format.value}")
-        return None if is_none(filters) else filters, csv_options or None
+        is_none = filters is None or (isinstance(filters, list | tuple) and not filters)
+        return None if is_none else filters, csv_options or None
 
     def download(
         self,
         reader: ObjectReader,
         columns: Sequence[Hashable] | None,
-        filters: Filters | None,
+        filters: "Filters | None",
         csv_options: CsvOptions | None,
         kind: FrameKind = "pandas",
     ) -> Any:
@@ -81,7 +80,7 @@ class Codec(Protocol):
         self,
         reader: ObjectReader,
         columns: Sequence[Hashable] | None,
-        filters: Filters | None,
+        filters: "Filters | None",
         csv_options: CsvOptions | None,
         kind: FrameKind = "pandas",
     ) -> Iterator[tuple[pa.Table, bool]]:
@@ -95,7 +94,7 @@ class Codec(Protocol):
         self,
         reader: ObjectReader,
         columns: Sequence[Hashable] | None,
-        filters: Filters | None,
+        filters: "Filters | None",
         csv_options: CsvOptions | None,
         rows: int,
         kind: FrameKind = "pandas",
@@ -166,18 +165,22 @@ def opened(reader: ObjectReader) -> tuple[Iterator[bytes], dict[str, str]]:
 
 def _frame(table: pa.Table, kind: FrameKind, where: str, whole: bool, offset: int) -> Any:
     if kind == "pandas":
+        from clinops_prefect.frames.conversion.frame_builder import to_frame
+
         return to_frame(table, whole=whole, offset=offset)
     return arrow_frames.made(table, kind, where)
 
 
-def content_hash(df: pd.DataFrame) -> str:
-    """A hash of the frame: values, dtypes, index and labels.
+def content_hash(frame: Any) -> str:
+    """A hash of the frame: values, types, index and labels.
 
     The same frame has the same hash. Equal frames may have two, for example where their missing values hide other bits.
     """
-    table, total = to_arrow(df), hashlib.sha256()
-    with pa.PythonFile(_Sink(total), mode="w") as file, pa.ipc.new_stream(file, table.schema) as stream:
-        stream.write_table(table)
+    schema, tables = as_tables(frame)
+    total = hashlib.sha256()
+    with pa.PythonFile(_Sink(total), mode="w") as file, pa.ipc.new_stream(file, schema) as stream:
+        for table in tables:
+            stream.write_table(table)
     return total.hexdigest()
 
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -17,16 +17,18 @@ from clinops_prefect.artifacts.plain import CHECKSUM
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.errors import ArtifactDecodeError, ArtifactNotFoundError
 from clinops_prefect.frames.conversion import arrow_frames
-from clinops_prefect.frames.conversion.frame_builder import to_frame
-from clinops_prefect.frames.csv import foreign as foreign_csv
+from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, null_table
 from clinops_prefect.frames.csv import text as csv_text
 from clinops_prefect.frames.csv.options import CsvOptions, Options
-from clinops_prefect.frames.encoding import Encoded, dtypes_of
+from clinops_prefect.frames.encoding import Encoded
 from clinops_prefect.frames.kinds import FrameKind
-from clinops_prefect.frames.selection.selection import Filters, Selection
+from clinops_prefect.frames.selection.selection import Selection
 from clinops_prefect.names import without_reserved
 from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectExistsError
 from clinops_prefect.storage_format import StorageFormat
+
+if TYPE_CHECKING:
+    from clinops_prefect.frames.selection.filters import Filters
 
 _SPOOL_BYTES = 64 << 20
 
@@ -68,7 +70,7 @@ class CsvCodec(Codec):
         self,
         reader: ObjectReader,
         columns: Sequence[Hashable] | None,
-        filters: Filters | None,
+        filters: "Filters | None",
         csv_options: CsvOptions | None,
         kind: FrameKind = "pandas",
     ) -> Any:
@@ -76,24 +78,29 @@ class CsvCodec(Codec):
         data = reader.whole()
         sidecar = sidecars.awaited(reader, _checked(reader, hashlib.sha256(data).hexdigest()))
         if sidecar is None:
+            from clinops_prefect.frames.csv import foreign as foreign_csv
+
             table = foreign_csv.table(data, Options.of(csv_options), reader.uri)
         else:
             _check_no_options(reader, csv_options)
             table = csv_text.decode(data, sidecar.schema, reader.uri)
             _check_rows(reader, sidecar, table.num_rows)
+            table = _as_read(table, sidecar.rows, kind, reader.uri)
         chosen = Selection(table.schema, columns, filters, reader.uri, by_field=kind != "pandas")
         # Release the text, and keep the table only in a list: it is freed column by column as the frame is filled.
         held = [chosen.apply(table)]
         del data, table
         if kind != "pandas":
             return arrow_frames.made(held.pop(), kind, reader.uri)
+        from clinops_prefect.frames.conversion.frame_builder import to_frame
+
         return to_frame(held.pop(), whole=chosen.whole)
 
     def iter_tables(
         self,
         reader: ObjectReader,
         columns: Sequence[Hashable] | None,
-        filters: Filters | None,
+        filters: "Filters | None",
         csv_options: CsvOptions | None,
         kind: FrameKind = "pandas",
     ) -> Iterator[tuple[pa.Table, bool]]:
@@ -102,11 +109,15 @@ class CsvCodec(Codec):
         with file:
             sidecar = sidecars.awaited(reader, _checked(reader, checksum))
             if sidecar is None:
+                from clinops_prefect.frames.csv import foreign as foreign_csv
+
                 # Types inferred from a part may not fit the rest: without a sidecar it takes the whole.
                 tables = iter([foreign_csv.table(file.read(), Options.of(csv_options), reader.uri)])
             else:
                 _check_no_options(reader, csv_options)
-                tables = csv_text.decode_batches(file, sidecar.schema, reader.uri)
+                pieces = csv_text.decode_batches(file, sidecar.schema, reader.uri)
+                whole = sidecar.rows
+                tables = (_as_read(piece, whole, kind, reader.uri) for piece in pieces)
             rows, none = 0, True
             for table in tables:
                 rows += table.num_rows
@@ -116,8 +127,9 @@ class CsvCodec(Codec):
             if sidecar is not None:
                 _check_rows(reader, sidecar, rows)
                 if none:
-                    chosen = Selection(sidecar.schema, columns, filters, reader.uri, by_field=kind != "pandas")
-                    yield chosen.apply(sidecar.schema.empty_table()), chosen.whole
+                    empty = _as_read(null_table(sidecar.schema), 0, kind, reader.uri)
+                    chosen = Selection(empty.schema, columns, filters, reader.uri, by_field=kind != "pandas")
+                    yield chosen.apply(empty), chosen.whole
 
     def info(self, reader: ObjectReader) -> ArtifactInfo:
         """What the sidecar and the object's head say."""
@@ -126,7 +138,7 @@ class CsvCodec(Codec):
             uri=reader.uri,
             bytes=reader.info.size,
             rows=sidecar.rows if sidecar else None,
-            schema=dtypes_of(sidecar.schema) if sidecar else {},
+            schema=_dtypes_of(sidecar, reader.uri) if sidecar else {},
             created=reader.created,
             metadata=sidecar.metadata if sidecar else without_reserved(reader.info.metadata),
             version=reader.info.version,
@@ -220,6 +232,21 @@ def _spooled(reader: ObjectReader) -> tuple[pa.NativeFile, str]:
             Path(path).unlink()
         disk.writelines(text())
     return file, checksum.hexdigest()
+
+
+def _as_read(table: pa.Table, rows: int, kind: FrameKind, where: str) -> pa.Table:
+    """The table with a layout, where a pandas frame is asked for and none was written."""
+    if kind != "pandas" or LAYOUT_KEY in (table.schema.metadata or {}):
+        return table
+    from clinops_prefect.frames.conversion import foreign_schema
+
+    return foreign_schema.converted(table, foreign_schema.of_text(table.schema, rows, where), where)
+
+
+def _dtypes_of(sidecar: sidecars.Sidecar, where: str) -> dict[str, str]:
+    from clinops_prefect.frames.pandas_encoding import dtypes_of
+
+    return dtypes_of(_as_read(null_table(sidecar.schema), 0, "pandas", where).schema)
 
 
 def _checked(reader: ObjectReader, checksum: str) -> str:

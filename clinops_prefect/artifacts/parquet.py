@@ -1,7 +1,7 @@
 """Parquet artifacts: one object, which says everything about itself."""
 
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -9,16 +9,18 @@ from clinops_prefect.artifacts.codec import Codec
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.frames.conversion import arrow_frames
-from clinops_prefect.frames.conversion.frame_builder import to_frame
-from clinops_prefect.frames.conversion.layout import row_count
+from clinops_prefect.frames.conversion.schemas import row_count
 from clinops_prefect.frames.csv.options import CsvOptions
-from clinops_prefect.frames.encoding import Encoded, dtypes_of, metadata_of
+from clinops_prefect.frames.encoding import Encoded, metadata_of
 from clinops_prefect.frames.kinds import FrameKind
 from clinops_prefect.frames.parquet import reader as parquet_reader
-from clinops_prefect.frames.selection.selection import Filters, Selection
+from clinops_prefect.frames.selection.selection import Selection
 from clinops_prefect.names import without_reserved
 from clinops_prefect.storage.backend import Backend
 from clinops_prefect.storage_format import StorageFormat
+
+if TYPE_CHECKING:
+    from clinops_prefect.frames.selection.filters import Filters
 
 
 class ParquetCodec(Codec):
@@ -36,7 +38,7 @@ class ParquetCodec(Codec):
         self,
         reader: ObjectReader,
         columns: Sequence[Hashable] | None,
-        filters: Filters | None,
+        filters: "Filters | None",
         csv_options: CsvOptions | None,  # noqa: ARG002
         kind: FrameKind = "pandas",
     ) -> Any:
@@ -52,6 +54,8 @@ class ParquetCodec(Codec):
         chosen = Selection(stored.schema, columns, filters, reader.uri)
         if chosen.expression is None:
             return stored.some(chosen.read)
+        from clinops_prefect.frames.conversion.frame_builder import to_frame
+
         # No variable keeps the table, so it is freed column by column as the frame is filled.
         return to_frame(chosen.apply(stored.read(stored.groups(chosen.of_groups), chosen.read)), whole=chosen.whole)
 
@@ -59,7 +63,7 @@ class ParquetCodec(Codec):
         self,
         reader: ObjectReader,
         columns: Sequence[Hashable] | None,
-        filters: Filters | None,
+        filters: "Filters | None",
         csv_options: CsvOptions | None,  # noqa: ARG002
         kind: FrameKind = "pandas",
     ) -> Iterator[tuple[pa.Table, bool]]:
@@ -75,6 +79,8 @@ class ParquetCodec(Codec):
 
     def info(self, reader: ObjectReader) -> ArtifactInfo:
         """What the footer and the object's head say."""
+        from clinops_prefect.frames.pandas_encoding import dtypes_of
+
         stored = _open(reader, parquet_reader.STAT_BYTES, footer_only=True)
         return ArtifactInfo(
             uri=reader.uri,

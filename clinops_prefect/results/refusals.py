@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pydantic import BaseModel
 
 _SHOWN_KEY = 40
@@ -65,6 +66,16 @@ def _remedy(value: Any) -> str:
         return "return value._asdict() or tuple(value)"
     if isinstance(value, pd.Index | pd.api.extensions.ExtensionArray):
         return "return pd.Series(value)"
+    if isinstance(value, pa.RecordBatch):
+        return "return pa.Table.from_batches([value])"
+    if isinstance(value, pa.RecordBatchReader):
+        return "return value.read_all(), or store it with upload_artifact"
+    if name_of(value).startswith("polars.") and hasattr(value, "collect"):
+        return "return value.collect(), or store it with upload_artifact"
+    if hasattr(value, "to_frame"):
+        return "return value.to_frame()"
+    if hasattr(value, "__arrow_c_stream__"):
+        return "return pa.table(value), or store it with upload_artifact"
     if hasattr(value, "to_pandas"):
         return "return value.to_pandas()"
     if isinstance(value, np.ndarray):

@@ -2,15 +2,18 @@
 
 import base64
 import json
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, PrefectFutureList
 from prefect.states import get_state_exception, is_state_iterable
 
 from clinops_prefect.errors import UnsupportedFrameError, UnsupportedResultError
+from clinops_prefect.frames.conversion import arrow_frames
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.encoding import encode_frame
 from clinops_prefect.frames.parquet.reader import ParquetReader
@@ -40,7 +43,7 @@ def encode(value: Any) -> tuple[bytes | None, bytes]:
     """
     try:
         value = _settled(value)
-        if type(value) is pd.DataFrame:
+        if _is_frame(value):
             return _to_parquet(value), b""
         # The tag tells a document of ours from an envelope of Prefect's, whatever keys the value has.
         return None, json.dumps({OURS: 1, "value": _to_json(value, [])}, allow_nan=False).encode()
@@ -66,15 +69,26 @@ def decode(blob: bytes) -> Any:
 # --- frames ---
 
 
-def _to_parquet(frame: pd.DataFrame) -> bytes:
+def _is_frame(value: Any) -> bool:
+    """Whether it is a frame that comes back as what it is: no subclass, no query, and no reader."""
+    polars = sys.modules.get("polars")
+    return type(value) in (pd.DataFrame, pa.Table) or (polars is not None and type(value) is polars.DataFrame)
+
+
+def _to_parquet(frame: Any) -> bytes:
     try:
         return b"".join(encode_frame(frame, StorageFormat.PARQUET, {}).chunks)
     except UnsupportedFrameError as error:
         raise Refused(error.message, is_frame=True) from error
 
 
-def _from_parquet(blob: bytes) -> pd.DataFrame:
-    return ParquetReader.of(blob, "the stored result").frame()
+def _from_parquet(blob: bytes) -> Any:
+    where = "the stored result"
+    reader = ParquetReader.of(blob, where)
+    note = arrow_frames.note_of(reader.stored_schema)
+    if note is None:
+        return reader.frame()
+    return arrow_frames.made(reader.stored_table(), "polars" if note["kind"] == "polars" else "arrow", where)
 
 
 def _series_to(series: "pd.Series[Any]", above: list[int]) -> dict[str, Any]:
@@ -87,7 +101,7 @@ def _series_to(series: "pd.Series[Any]", above: list[int]) -> dict[str, Any]:
     }
 
 
-def _series_from(stored: Any) -> "pd.Series[Any]":
+def _series_from(stored: Any) -> Any:
     if isinstance(stored, str):  # of version 0.1
         frame = _from_parquet(base64.b64decode(stored))
         nameless = bool(frame.attrs.pop("nameless", False))
@@ -150,7 +164,7 @@ def _to_json(value: Any, above: list[int]) -> Any:
         return _to_json(_value_of(value), above)
     if isinstance(value, BaseException):
         return {_TAG: "exception", "value": failures.encode(value)}
-    if kind is pd.DataFrame:
+    if _is_frame(value):
         return {_TAG: "frame", "value": to_base64(_to_parquet(value))}
     if isinstance(value, PrefectFutureList):
         kind, value = list, list(value)

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
-from clinops_prefect.frames.conversion.foreign_values import packed
-from clinops_prefect.frames.conversion.layout import LAYOUT_KEY, index_fields, index_note, labels_note, layout_of
+from clinops_prefect.frames.conversion.arrow_frames import dictionaries_of, packed
+from clinops_prefect.frames.conversion.layout import index_note, labels_note
+from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, index_fields, layout_of
 from clinops_prefect.frames.decoding import decoding
 
 # What pandas makes of lists of these is exact; other nested values come as Python's lists and dictionaries.
@@ -104,13 +105,17 @@ def described(
         return schema.with_metadata({**(stored.metadata or {}), LAYOUT_KEY: json.dumps(layout).encode()})
 
 
-def nanoseconds_of(stored: pa.Schema) -> list[str]:
-    """The fields that pandas' metadata says were times in nanoseconds."""
-    try:
-        described = (stored.pandas_metadata or {}).get("columns", [])
-        return [c["field_name"] for c in described if str(c.get("numpy_type")).startswith("datetime64[ns")]
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
-        return []  # `described` says what is wrong with it
+def is_categorical(schema: pa.Schema, name: str) -> bool:
+    """Whether a field of a described schema is read as a category."""
+    note = (layout_of(schema) or {"columns": {}})["columns"].get(name, {})
+    return bool(note.get("foreign", {}).get("as") == "category")
+
+
+def of_text(stored: pa.Schema, rows: int, where: str) -> pa.Schema:
+    """The schema as which a table is read that came from text: no footer says which columns are complete."""
+    schema = described(stored, (), (), rows, where)
+    known = {name: values for name, values in dictionaries_of(stored).items() if is_categorical(schema, name)}
+    return with_categories(schema, known)
 
 
 def converted(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:

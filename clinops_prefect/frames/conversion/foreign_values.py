@@ -1,7 +1,5 @@
 """The values of a column of another program's file that NumPy and pandas' dtypes do not have as they are."""
 
-import base64
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clinops_prefect.errors import ArtifactDecodeError
+from clinops_prefect.frames.conversion.arrow_frames import categories_of, leaves, unpacked
 
 
 def restore(column: pa.ChunkedArray, note: dict[str, Any]) -> Any:
@@ -43,40 +42,9 @@ def restore(column: pa.ChunkedArray, note: dict[str, Any]) -> Any:
     )
 
 
-def leaves(array: pa.Array) -> list[pa.Array]:
-    """The arrays of what is inside, at any depth; of an array that is not nested, itself."""
-    kind = array.type
-    if pa.types.is_struct(kind):
-        return [leaf for child in array.flatten() for leaf in leaves(child)]
-    if pa.types.is_map(kind):
-        return leaves(array.keys) + leaves(array.items)
-    return leaves(array.flatten()) if pa.types.is_nested(kind) else [array]
-
-
-def categories_of(columns: Iterable[pa.ChunkedArray], kind: pa.DataType) -> pa.Array:
-    """The categories of dictionary columns of one type, in the order in which they come up."""
-    # Without their rows, so that no column is kept while the next one is made.
-    parts = [chunk.slice(0, 0) for column in columns for chunk in column.chunks]
-    if not parts:
-        return pa.array([], kind.value_type)
-    return pa.chunked_array(parts, kind).unify_dictionaries().chunk(0).dictionary
-
-
-def packed(categories: pa.Array) -> str:
-    """Categories as text, for the note of a column of which not every row is read."""
-    sink = pa.BufferOutputStream()
-    table = pa.table({"categories": categories})
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_table(table)
-    return base64.b64encode(sink.getvalue()).decode()
-
-
 def _categorical(column: pa.ChunkedArray, note: dict[str, Any]) -> pd.Categorical:
-    if "categories" in note:
-        table = pa.ipc.open_stream(base64.b64decode(note["categories"])).read_all()
-        known = table.column(0).combine_chunks()
-    else:
-        known = categories_of([column], column.type)
+    packed = note.get("categories")
+    known = unpacked(packed) if packed else categories_of([column], column.type.value_type)
     dtype = pd.CategoricalDtype(pd.Index(known.to_pandas()), ordered=bool(note["ordered"]))
     codes = [np.array([], dtype="int8")]
     for chunk in column.chunks:

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from clinops_prefect.errors import ArtifactDecodeError
 from clinops_prefect.frames.conversion import columns, missing_floats, pandas_blocks
-from clinops_prefect.frames.conversion.layout import index_of, labels_of, layout_of
+from clinops_prefect.frames.conversion.layout import index_of, labels_of
+from clinops_prefect.frames.conversion.schemas import layout_of
 from clinops_prefect.frames.decoding import decoding
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from clinops_prefect.errors import ArtifactDecodeError
-from clinops_prefect.frames.conversion import foreign_schema, foreign_values
+from clinops_prefect.frames.conversion import arrow_frames, foreign_schema
 from clinops_prefect.frames.csv import cells as csv_cells
 from clinops_prefect.frames.csv.options import Options
 from clinops_prefect.frames.decoding import decoding
@@ -62,7 +62,8 @@ def table(data: Any, options: Options, where: str) -> pa.Table:
         schema = foreign_schema.described(found.schema, complete, (), found.num_rows, where)
         names = [field.name for field in schema if pa.types.is_dictionary(field.type)]
         known = {
-            name: foreign_values.categories_of([found.column(name)], found.schema.field(name).type) for name in names
+            name: arrow_frames.categories_of([found.column(name)], found.schema.field(name).type.value_type)
+            for name in names
         }
         return found.replace_schema_metadata(foreign_schema.with_categories(schema, known).metadata)
 

@@ -52,21 +52,29 @@ def _pieces(array: pa.Array, other: Callable[[Any], bytes]) -> Iterator[Any]:
     yield array.null_count.to_bytes(8, "little")
     valid = None
     if array.null_count and not pa.types.is_null(kind):
-        valid = array.is_valid().to_numpy(zero_copy_only=False)
+        valid = _numbers(array.is_valid().cast(pa.uint8())).astype(bool)
         yield np.packbits(valid)
     if isinstance(kind, pa.BaseExtensionType):
         yield from _pieces(array.storage, other)
     elif pa.types.is_dictionary(kind):
         yield from _pieces(array.dictionary_decode(), other)
+    elif pa.types.is_run_end_encoded(kind):
+        yield from _pieces(pc.run_end_decode(array), other)
     elif pa.types.is_null(kind):
         return
     elif pa.types.is_boolean(kind):
-        yield np.packbits(array.fill_null(False).to_numpy(zero_copy_only=False))
+        yield np.packbits(_zeroed(array.cast(pa.uint8())).astype(bool))
     elif _is_text(kind):
         yield from _texts(array)
+    elif pa.types.is_map(kind):
+        yield from _pieces(array.cast(pa.list_(pa.struct([kind.key_field, kind.item_field]))), other)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        yield array.value_lengths().fill_null(0).cast(pa.int64()).to_numpy()
+        yield _zeroed(array.value_lengths().cast(pa.int64()))
         yield from _pieces(array.flatten(), other)
+    elif pa.types.is_fixed_size_list(kind):
+        # Also under a missing value there are values, which may be anything.
+        present = array.drop_null() if array.null_count else array
+        yield from _pieces(present.flatten(), other)
     elif pa.types.is_struct(kind):
         for field in array.flatten():
             yield from _pieces(field, other)
@@ -74,6 +82,23 @@ def _pieces(array: pa.Array, other: Callable[[Any], bytes]) -> Iterator[Any]:
         yield from _fixed(array, valid)
     else:
         yield other(array.to_pylist())
+
+
+def _numbers(array: pa.Array) -> "np.ndarray[Any, Any]":
+    """Numbers as NumPy has them, whatever is under a missing one. `Array.to_numpy` imports pandas."""
+    width = array.type.bit_width // 8
+    kind = "u" if pa.types.is_unsigned_integer(array.type) else "i"
+    if not len(array):
+        return np.array([], dtype=f"{kind}{width}")
+    return np.frombuffer(array.buffers()[1], dtype=f"{kind}{width}")[array.offset :][: len(array)]
+
+
+def _zeroed(array: pa.Array) -> "np.ndarray[Any, Any]":
+    """Numbers with 0 for a missing one."""
+    values = _numbers(array)
+    if not array.null_count:
+        return values
+    return np.where(_numbers(array.is_valid().cast(pa.uint8())).astype(bool), values, values.dtype.type(0))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -87,7 +112,7 @@ def _texts(array: pa.Array) -> Iterator[Any]:
     lengths = pc.binary_length(array)
     # Leave out the bytes under missing values, which may be anything.
     present = array.drop_null() if array.null_count else array
-    yield lengths.fill_null(0).cast(pa.int64()).to_numpy()
+    yield _zeroed(lengths.cast(pa.int64()))
     _, offsets, data = present.buffers()
     if not len(present) or data is None:
         return

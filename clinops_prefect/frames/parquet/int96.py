@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clinops_prefect.errors import ArtifactDecodeError
-from clinops_prefect.frames.conversion.foreign_values import leaves
+from clinops_prefect.frames.conversion.arrow_frames import leaves
 
 _NANOSECONDS = np.iinfo(np.int64).max // 1000  # microseconds that nanoseconds reach
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clinops_prefect.frames import memory
-from clinops_prefect.frames.conversion.layout import null_table
+from clinops_prefect.frames.conversion.schemas import null_table
 from clinops_prefect.frames.parquet.column_chunks import ColumnChunk
 
 # What is decoded at once, and then copied into its place in the frame: as much, and of a small file some for each core.

@@ -4,21 +4,22 @@ import functools
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from clinops_prefect.frames.conversion import foreign_schema
-from clinops_prefect.frames.conversion.foreign_values import categories_of
-from clinops_prefect.frames.conversion.frame_builder import FrameBuilder, to_frame
-from clinops_prefect.frames.conversion.layout import LAYOUT_KEY, layout_of
+from clinops_prefect.frames.conversion.arrow_frames import NOTE_KEY, categories_of, dictionaries_of
+from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, layout_of, nanoseconds_of
 from clinops_prefect.frames.memory import arrow_owned
 from clinops_prefect.frames.parquet import column_chunks, int96, parallel_decode, text_sizes
 from clinops_prefect.frames.parquet.stored_file import PART_BYTES, Fetch, StoredFile, nothing_to_fetch, wait
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What imports pandas (PyArrow's datasets do, too) is imported where a pandas frame, or a filter, is asked for.
 
 # The last bytes are fetched first, before the size of the footer is known: enough for nearly every artifact.
 TAIL_BYTES = 128 << 10
@@ -53,6 +54,7 @@ class ParquetReader:
             self._file.int96 = int96.fields_of(self._file.metadata)
         self._is_unique = len(set(self._file.schema.names)) == len(self._file.schema.names)
         self._categories: dict[str, pa.Array] = {}
+        self._noted: set[str] = set()
 
     @functools.cached_property
     def schema(self) -> pa.Schema:
@@ -64,12 +66,20 @@ class ParquetReader:
         stored = self.stored_schema
         if not self._is_foreign:
             return stored
+        from clinops_prefect.frames.conversion import foreign_schema
+
         with self._file.decoding():
             complete, intervals = (
                 foreign_schema.without_missing(self._file.metadata),
                 foreign_schema.intervals(self._file.metadata),
             )
-        return foreign_schema.described(stored, complete, intervals, self.rows, self._where)
+        schema = foreign_schema.described(stored, complete, intervals, self.rows, self._where)
+        if NOTE_KEY not in (stored.metadata or {}):
+            return schema
+        noted = dictionaries_of(stored).items()
+        known = {name: values for name, values in noted if foreign_schema.is_categorical(schema, name)}
+        self._noted = set(known)
+        return foreign_schema.with_categories(schema, known)
 
     @functools.cached_property
     def stored_schema(self) -> pa.Schema:
@@ -83,12 +93,14 @@ class ParquetReader:
         """A file that is all there."""
         return cls(nothing_to_fetch, data, len(data), where)
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """The whole frame; every byte of a file with block checksums is checked.
 
         Raises:
             ArtifactDecodeError: The file is damaged.
         """
+        from clinops_prefect.frames.conversion.frame_builder import to_frame
+
         layout = layout_of(self.schema)
         found = self._file.chunks_of(range(self._file.metadata.num_row_groups), None)
         data, arriving = self._file.arriving()
@@ -124,6 +136,8 @@ class ParquetReader:
         if expression is None:
             return list(range(self._file.metadata.num_row_groups))
         with self._file.decoding():
+            import pyarrow.dataset as ds
+
             # A dataset reads in threads of pyarrow's: see parallel_decode.py.
             footer = arrow_owned(self._file.footer)
             fragment = ds.ParquetFileFormat().make_fragment(pa.BufferReader(footer))
@@ -143,7 +157,9 @@ class ParquetReader:
         if not self._is_foreign:
             return table
         names = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
-        if names:
+        if names := [name for name in names if name not in self._noted]:
+            from clinops_prefect.frames.conversion import foreign_schema
+
             # A filter may leave no row, and still each part of the file has the same categories.
             known = {name: self._categories_of(name, groups, table) for name in names}
             table = table.replace_schema_metadata(foreign_schema.with_categories(table.schema, known).metadata)
@@ -178,12 +194,14 @@ class ParquetReader:
         wanted = parallel_decode.units_of(self._file.schema, self._file.metadata, found, groups, names)
         return parallel_decode.table(wanted, lambda: self._file.again(doubtful), self._file.schema, names, self._where)
 
-    def some(self, fields: Sequence[str]) -> pd.DataFrame:
+    def some(self, fields: Sequence[str]) -> "pd.DataFrame":
         """The frame of these fields, index included: filled unit by unit, without a table of them all.
 
         Raises:
             ArtifactDecodeError: What was read is damaged.
         """
+        from clinops_prefect.frames.conversion.frame_builder import FrameBuilder, to_frame
+
         layout, groups = layout_of(self.schema), range(self._file.metadata.num_row_groups)
         if layout is None or not fields or self._is_foreign:
             return to_frame(self.read(groups, fields))
@@ -202,12 +220,14 @@ class ParquetReader:
     def _as_described(self, table: pa.Table) -> pa.Table:
         if not self._is_foreign:
             return table
+        from clinops_prefect.frames.conversion import foreign_schema
+
         names = table.column_names if self._is_unique else self.schema.names
         part = pa.schema([self.schema.field(name) for name in names], self.schema.metadata)
         return foreign_schema.converted(table, part, self._where)
 
     def _units(self) -> int96.Units:
-        units = int96.Units(self._file.int96, foreign_schema.nanoseconds_of(self._file.schema), self._where)
+        units = int96.Units(self._file.int96, nanoseconds_of(self._file.schema), self._where)
         for group in range(self._file.metadata.num_row_groups):
             with self._file.fetched(self._file.chunks_of([group], self._file.int96)):
                 units.look(self._file.in_unit, group)
@@ -219,7 +239,7 @@ class ParquetReader:
             every = range(self._file.metadata.num_row_groups)
             each = (self._as_described(self._read([group], [name])).column(name) for group in every)
             columns = [table.column(name)] if len(groups) == len(every) else each
-            self._categories[name] = categories_of(columns, table.schema.field(name).type)
+            self._categories[name] = categories_of(columns, table.schema.field(name).type.value_type)
         return self._categories[name]
 
     # --- the whole ---
@@ -239,7 +259,9 @@ class ParquetReader:
 
     def _filled(
         self, layout: dict[str, Any], data: Any, arriving: "list[Future[None]]", found: list[column_chunks.ColumnChunk]
-    ) -> pd.DataFrame:
+    ) -> "pd.DataFrame":
+        from clinops_prefect.frames.conversion.frame_builder import FrameBuilder
+
         builder = FrameBuilder(self.schema, layout, self.rows)
         buffer = pa.py_buffer(data)
         budget = text_sizes.TextBudget(self.schema, memoryview(data))

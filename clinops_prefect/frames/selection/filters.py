@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clinops_prefect.errors import ArtifactColumnError
-from clinops_prefect.frames.conversion.layout import layout_of
+from clinops_prefect.frames.conversion.schemas import layout_of
 from clinops_prefect.frames.selection import literals
 
 # A condition is `(column, operator, value)`; JSON has lists where Python has tuples.
@@ -96,11 +96,6 @@ def expression_of(
         return _ALWAYS if of_groups and _asks_for_nan(condition, kind) else found
 
     return reduce(operator.or_, [reduce(operator.and_, map(one, group)) for group in groups])
-
-
-def is_none(filters: Any) -> bool:
-    """Whether these are no filters: None, or an empty list."""
-    return filters is None or (isinstance(filters, list | tuple) and not filters)
 
 
 def _groups(filters: Any, where: str) -> list[list[Condition]]:

@@ -1,17 +1,19 @@
 """`columns=` and `filters=`: which fields they ask for, and their answer from a table that has at least those."""
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from clinops_prefect.errors import ArtifactColumnError, ArtifactDecodeError
-from clinops_prefect.frames.conversion.layout import fields_by_label, index_fields, may_hold_nan, null_table
-from clinops_prefect.frames.selection.filters import Filters, expression_of
+from clinops_prefect.frames.conversion.schemas import index_fields, may_hold_nan, null_table
 from clinops_prefect.names import nearest
 
-__all__ = ["Filters", "Selection"]
+if TYPE_CHECKING:
+    from clinops_prefect.frames.selection.filters import Filters
+
+# Labels, and values to compare with, are pandas' business: it is imported where there are any.
 
 
 class Selection:
@@ -39,7 +41,7 @@ class Selection:
         self,
         schema: pa.Schema,
         columns: Sequence[Hashable] | None,
-        filters: Filters | None,
+        filters: "Filters | None",
         where: str,
         *,
         by_field: bool = False,
@@ -47,7 +49,7 @@ class Selection:
         self._where = where
         # Arrow and polars have no index: its levels are columns, and the names of columns are the fields'.
         index = [] if by_field else index_fields(schema)
-        by_label: dict[Hashable, str] = {name: name for name in schema.names} if by_field else fields_by_label(schema)
+        by_label = _by_field(schema) if by_field else _by_label(schema)
         fields = [name for name in schema.names if name not in index]
         if len(by_label) < len(fields) and not (columns is None and filters is None):
             raise ArtifactDecodeError(
@@ -82,10 +84,14 @@ class Selection:
         return table.select(self.fields)
 
     def _expression(
-        self, filters: Filters | None, schema: pa.Schema, by_label: dict[Hashable, str]
+        self, filters: "Filters | None", schema: pa.Schema, by_label: dict[Hashable, str]
     ) -> pc.Expression | None:
         def check(label: Any) -> None:
             self._check([label], by_label, repeated=True)
+
+        if filters is None:
+            return None
+        from clinops_prefect.frames.selection.filters import expression_of
 
         expression = expression_of(filters, schema, by_label, check, self._where)
         if expression is None:
@@ -112,6 +118,8 @@ class Selection:
             # Arrow takes a row group's least and greatest number for all that it holds, and forgets NaN.
             asked = self._only_filtered(schema, [])
             return None if any(may_hold_nan(schema, name) for name in asked) else filters
+        from clinops_prefect.frames.selection.filters import expression_of
+
         return expression_of(filters, schema, names, lambda _: None, self._where, of_groups=True)
 
     def _only_filtered(self, schema: pa.Schema, fields: list[str]) -> list[str]:
@@ -138,6 +146,16 @@ class Selection:
                 raise ArtifactColumnError(f"{self._where} has no column {label!r}{hint}", uri=self._where)
         if not repeated and len(set(wanted)) < len(wanted):
             raise ArtifactColumnError("columns names a column twice", uri=self._where)
+
+
+def _by_field(schema: pa.Schema) -> dict[Hashable, str]:
+    return {name: name for name in schema.names}
+
+
+def _by_label(schema: pa.Schema) -> dict[Hashable, str]:
+    from clinops_prefect.frames.conversion.layout import fields_by_label
+
+    return fields_by_label(schema)
 
 
 def _is_of_zones(error: Exception) -> bool:

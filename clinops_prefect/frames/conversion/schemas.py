@@ -1,0 +1,74 @@
+"""What a stored schema says about the frame, read without pandas: those who read polars or Arrow do not import it."""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+
+from clinops_prefect.frames.decoding import decoding
+
+LAYOUT_KEY = b"clinops.layout"
+UNREADABLE = "the layout stored with the table cannot be read"
+
+
+def null_table(schema: pa.Schema, rows: int = 0) -> pa.Table:
+    """A table of missing values; `Schema.empty_table` has no lists of an extension type."""
+    return pa.Table.from_arrays([pa.nulls(rows, field.type) for field in schema], schema=schema)
+
+
+def layout_of(schema: pa.Schema) -> dict[str, Any] | None:
+    """The layout that `to_arrow` left in a schema; None in a schema that somebody else made.
+
+    Raises:
+        ArtifactDecodeError: There is one, and it cannot be read.
+    """
+    raw = (schema.metadata or {}).get(LAYOUT_KEY)
+    if raw is None:
+        return None
+    with decoding(UNREADABLE):
+        layout: dict[str, Any] = json.loads(raw)
+        parts = [layout[part] for part in ("columns", "labels", "index", "attrs")]
+        if not all(isinstance(part, dict) for part in parts) or not isinstance(layout["duplicates"], bool):
+            raise TypeError
+        # -1 are the rows of a stream of batches.
+        if int(layout["rows"]) < -1 or int(layout["width"]) < 0:
+            raise ValueError
+        return layout
+
+
+def index_fields(schema: pa.Schema) -> list[str]:
+    """The fields that hold the index, in level order."""
+    layout = layout_of(schema)
+    with decoding(UNREADABLE):
+        if layout is not None:
+            fields = list(layout["index"]["fields"])
+            if len(set(fields)) < len(fields) or not set(fields) <= set(schema.names):
+                raise ValueError
+            return fields
+        stored = schema.pandas_metadata or {}
+        names = set(schema.names)
+        return [field for field in stored.get("index_columns") or [] if isinstance(field, str) and field in names]
+
+
+def may_hold_nan(schema: pa.Schema, field: str) -> bool:
+    """Whether NaN may be among the stored values: where we wrote NumPy's floats, a NaN is stored as missing."""
+    kind = schema.field(field).type
+    layout = layout_of(schema)
+    if layout is not None and "foreign" not in layout and field not in layout["columns"]:
+        return False
+    return bool(pa.types.is_floating(kind) or pa.types.is_nested(kind) or pa.types.is_dictionary(kind))
+
+
+def row_count(schema: pa.Schema, stored: int) -> int:
+    """The rows of the frame: those of the stored table, unless it has no columns, and therefore none in Parquet."""
+    layout = layout_of(schema)
+    return stored if layout is None or schema.names else int(layout["rows"])
+
+
+def nanoseconds_of(stored: pa.Schema) -> list[str]:
+    """The fields that pandas' metadata says were times in nanoseconds."""
+    try:
+        described = (stored.pandas_metadata or {}).get("columns", [])
+        return [c["field_name"] for c in described if str(c.get("numpy_type")).startswith("datetime64[ns")]
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return []  # `described` says what is wrong with it

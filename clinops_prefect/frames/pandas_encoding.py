@@ -1,0 +1,183 @@
+"""Pandas frames as they are stored: Arrow tables with a layout, and known to come back equal."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import count
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
+from clinops_prefect.frames.conversion import columns, objects
+from clinops_prefect.frames.conversion.foreign_schema import refused_columns
+from clinops_prefect.frames.conversion.frame_builder import to_frame
+from clinops_prefect.frames.conversion.layout import fields_by_label, to_arrow
+from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, index_fields, layout_of, null_table
+from clinops_prefect.frames.csv import text as csv_text
+from clinops_prefect.frames.parquet import writer as parquet_writer
+from clinops_prefect.frames.parquet.reader import ParquetReader
+
+
+def stored_table(df: pd.DataFrame, *, as_text: bool) -> pa.Table:
+    """The frame as it is stored.
+
+    Args:
+        df: The frame.
+        as_text: Whether it becomes CSV.
+
+    Raises:
+        UnsupportedFrameError: The frame would not come back equal.
+    """
+    table = to_arrow(df)
+    _prove(df, table, _through_csv if as_text else _through_parquet)
+    return table
+
+
+def stored_batches(frames: Iterator[pd.DataFrame], *, as_text: bool) -> tuple[pa.Schema, Iterator[pa.Table], pa.Table]:
+    """Frames as one artifact stores them: the schema of the whole, the tables, and the first of them.
+
+    Raises:
+        UnsupportedFrameError: The first frame would not come back equal. A later one that does not fit it raises it
+            while the tables are consumed.
+    """
+    first = next(frames)
+    table = to_arrow(first, numbered=True)
+    if not table.num_columns:
+        raise UnsupportedFrameError("batches need at least one column")
+    schema = _streamed(table.schema)
+    checked = _same_layout(_converted([(first, table)], frames), schema)
+    return schema, _proven(checked, _through_csv if as_text else _through_parquet), table
+
+
+def dtypes_of(schema: pa.Schema) -> dict[str, str]:
+    """Column -> dtype, of the frame that an artifact with this schema reads as."""
+    # A column that cannot be read is shown with the type that the file has.
+    refused = refused_columns(schema)
+    readable = null_table(schema).select([name for name in schema.names if name not in refused])
+    dtypes = {str(label): str(dtype) for label, dtype in to_frame(readable).dtypes.items()}
+    if not refused:
+        return dtypes
+    names = {field: str(label) for label, field in fields_by_label(schema).items()}
+    return {label: refused.get(field) or dtypes[label] for field, label in names.items()}
+
+
+def _streamed(schema: pa.Schema) -> pa.Schema:
+    """The schema of a whole whose rows are not known when it begins."""
+    layout = layout_of(schema)
+    assert layout is not None  # to_arrow made the schema
+    layout["index"].pop("range", None)
+    layout["index"]["freqs"] = [None] * len(layout["index"]["freqs"])
+    layout["rows"] = -1
+    layout.pop("blocks", None)
+    pandas_metadata = schema.pandas_metadata
+    # pandas would take the first batch's range for the whole's.
+    pandas_metadata["index_columns"] = [c for c in pandas_metadata["index_columns"] if isinstance(c, str)]
+    return schema.with_metadata(
+        {**schema.metadata, LAYOUT_KEY: json.dumps(layout).encode(), b"pandas": json.dumps(pandas_metadata).encode()}
+    )
+
+
+# The functions below release each batch before the next one is made: memory may hold two of them and no more.
+
+
+def _converted(
+    converted: list[tuple[pd.DataFrame, pa.Table]], frames: Iterator[pd.DataFrame]
+) -> Iterator[tuple[pd.DataFrame, pa.Table]]:
+    yield converted.pop()
+    for df in frames:
+        yield df, to_arrow(df, numbered=True)
+        del df
+
+
+def _same_layout(
+    batches: Iterable[tuple[pd.DataFrame, pa.Table]], schema: pa.Schema
+) -> Iterator[tuple[pd.DataFrame, pa.Table]]:
+    expected = layout_of(schema)
+    assert expected is not None
+    numbers = count(1)
+    # Not `enumerate`: it keeps its last result until the next one is made.
+    for df, table in batches:
+        number = next(numbers)
+        found = layout_of(_streamed(table.schema))
+        assert found is not None
+        if table.schema.names != schema.names:
+            raise UnsupportedFrameError(f"batch {number} has other columns, or another order of them, than the first")
+        for name in schema.names:
+            same_type = table.schema.field(name).type == schema.field(name).type
+            if not same_type or expected["columns"].get(name) != found["columns"].get(name):
+                dtype = df.dtypes[name] if name in df.columns else "another dtype"
+                raise UnsupportedFrameError(
+                    f"batch {number}: column {name!r} ({dtype}) has another dtype, or other categories, than in "
+                    "the first batch; give every batch the same, with .astype(…)"
+                )
+        if any(expected[part] != found[part] for part in ("labels", "index", "attrs")):
+            raise UnsupportedFrameError(
+                f"batch {number} has another index, other column labels or attrs than the first"
+            )
+        yield df, table
+        del df, table
+
+
+def _proven(
+    batches: Iterable[tuple[pd.DataFrame, pa.Table]], again: Callable[[pa.Table], pa.Table]
+) -> Iterator[pa.Table]:
+    for df, table in batches:
+        _prove(df, table, again)
+        del df
+        yield table
+        del table
+
+
+def _prove(df: pd.DataFrame, table: pa.Table, again: Callable[[pa.Table], pa.Table]) -> None:
+    """Read back what cannot be known to survive from its dtype, and compare.
+
+    Raises:
+        UnsupportedFrameError: A column or the index is not the same, or cannot be written or read at all.
+    """
+    index = index_fields(table.schema)
+    names = table.column_names[: len(df.columns)]
+    unproven = [i for i, dtype in enumerate(df.dtypes) if not columns.is_plain(dtype)]
+    doubtful = [i for i in unproven if columns.needs_proof(df.iloc[:, i])]
+    levels = [columns.series_of(level) for level in columns.levels(df.index)] if index else []
+    index_doubtful = any(columns.needs_proof(level) for level in levels)
+    if not doubtful and not index_doubtful:
+        return
+    back: pd.DataFrame | None = None
+    with suppress(pa.ArrowException, ArtifactDecodeError):
+        back = to_frame(again(table.select([*(names[i] for i in doubtful), *index])))
+    if back is None:
+        # The reader does not say which column it was: one at a time then, and what is left is the index.
+        if len(doubtful) == 1 and not index:
+            raise _refused_column(df, doubtful[0])
+        for original in doubtful:
+            alone = df.iloc[:, [original]].reset_index(drop=True)
+            _prove(alone, to_arrow(alone), again)
+        raise UnsupportedFrameError(f"the index {objects.complaint(levels[0])}")
+    for position, original in enumerate(doubtful):
+        if not _equal(df.iloc[:, original], back.iloc[:, position]):
+            raise _refused_column(df, original)
+    for number, (level, found) in enumerate(zip(levels, columns.levels(back.index), strict=False)):
+        if not _equal(level, columns.series_of(found)):
+            raise UnsupportedFrameError(f"the index (level {number}) {objects.complaint(level)}")
+
+
+def _refused_column(df: pd.DataFrame, position: int) -> UnsupportedFrameError:
+    return UnsupportedFrameError(f"column {df.columns[position]!r} {objects.complaint(df.iloc[:, position])}")
+
+
+def _equal(before: "pd.Series", after: "pd.Series") -> bool:
+    if before.dtype != after.dtype or len(before) != len(after):
+        return False
+    if isinstance(before.dtype, np.dtype):
+        return objects.same(before.to_numpy(), after.to_numpy())
+    return bool(before.array.equals(after.array))
+
+
+def _through_parquet(table: pa.Table) -> pa.Table:
+    return ParquetReader.of(b"".join(parquet_writer.encode(table, table.schema)), "").table()
+
+
+def _through_csv(table: pa.Table) -> pa.Table:
+    return csv_text.decode(csv_text.encode(table), table.schema, "")

@@ -1,0 +1,167 @@
+"""Frames that are not pandas' as streams of Arrow tables of one schema, bounded in memory.
+
+Polars frames are converted a row group at a time, lazy frames are collected in batches, and whatever exports Arrow's
+C stream is read as it comes.
+"""
+
+import sys
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from clinops_prefect.errors import UnsupportedFrameError
+from clinops_prefect.frames.conversion import arrow_frames
+
+# Rows of a polars frame that are converted at once: few enough for a wide one, and a row group of a narrow one.
+SLICE_BYTES = 32 << 20
+_SLICE_ROWS = 98_304
+
+_read_already: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_lock = threading.Lock()
+
+
+@dataclass
+class TableStream:
+    """A frame as tables.
+
+    Attributes:
+        kind: Of which kind it is: "polars" or "arrow".
+        schema: Of each table.
+        tables: The tables, to be consumed once.
+        dtypes: Column -> description of a polars dtype that Arrow does not have.
+        dictionaries: Column -> its whole dictionary, where it is known before the rows are.
+        is_whole: Whether the tables are slices of one frame that is in memory.
+    """
+
+    kind: str
+    schema: pa.Schema
+    tables: Iterator[pa.Table]
+    dtypes: dict[str, Any] = field(default_factory=dict)
+    dictionaries: dict[str, pa.Array] = field(default_factory=dict)
+    is_whole: bool = False
+
+
+def is_pandas(value: Any) -> bool:
+    """Whether it is pandas' business: an object of pandas, of a subclass of its own, or no frame at all."""
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series | pandas.Index):
+        return True
+    return not (_is_polars(value, "DataFrame", "LazyFrame") or isinstance(value, pa.RecordBatch) or _is_stream(value))
+
+
+def is_frame(value: Any) -> bool:
+    """Whether it is one frame, rather than an iterable of frames."""
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(value, pandas.DataFrame):
+        return True
+    return not is_pandas(value)
+
+
+def is_repeatable(value: Any) -> bool:
+    """Whether the same rows can be read from it again: not of a reader, nor of a query that is computed."""
+    return is_pandas(value) or _is_polars(value, "DataFrame") or isinstance(value, pa.Table | pa.RecordBatch)
+
+
+def stream_of(value: Any) -> TableStream:
+    """The frame as a stream.
+
+    Raises:
+        UnsupportedFrameError: It is no frame, was read already, or has a column that Parquet cannot keep.
+    """
+    if _is_polars(value, "DataFrame"):
+        return _of_polars(value.schema, iter([value]), is_whole=True)
+    if _is_polars(value, "LazyFrame"):
+        return _of_polars(value.collect_schema(), _collected(value))
+    if isinstance(value, pa.RecordBatch):
+        value = pa.Table.from_batches([value])
+    if isinstance(value, pa.Table):
+        found = {
+            name: arrow_frames.categories_of([column], column.type.value_type)
+            for name, column in zip(value.column_names, value.columns, strict=True)
+            if pa.types.is_dictionary(column.type)
+        }
+        return TableStream("arrow", _checked(value.schema), iter([value]), dictionaries=found, is_whole=True)
+    reader = _reader(value)
+    batches = (pa.Table.from_batches([batch]) for batch in reader)
+    return TableStream("arrow", _checked(reader.schema), batches)
+
+
+def slices(table: pa.Table) -> Iterator[pa.Table]:
+    """The table in parts of a few megabytes."""
+    step = max(1, min(_SLICE_ROWS, SLICE_BYTES * table.num_rows // max(1, table.nbytes)))
+    for start in range(0, table.num_rows, step):
+        yield table.slice(start, step)
+    if not table.num_rows:
+        yield table
+
+
+def _reader(value: Any) -> pa.RecordBatchReader:
+    if isinstance(value, pa.RecordBatchReader):
+        # An exhausted reader looks like an empty frame: a second upload of it would store no row.
+        with _lock:
+            if value in _read_already:
+                raise UnsupportedFrameError(
+                    "this RecordBatchReader was read already, and its rows can be read only once; pass a new one, or "
+                    "its .read_all()"
+                )
+            _read_already.add(value)
+        return value
+    try:
+        return pa.RecordBatchReader.from_stream(value)
+    except (pa.ArrowException, TypeError, ValueError):
+        name = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
+        remedy = "; pass its .to_frame()" if hasattr(value, "to_frame") else ""
+        raise UnsupportedFrameError(f"a table is needed, not a {name}, which has no columns{remedy}") from None
+
+
+def _of_polars(schema: Any, frames: Iterable[Any], *, is_whole: bool = False) -> TableStream:
+    from clinops_prefect.frames.conversion import polars_frames
+
+    dtypes = polars_frames.noted(schema)
+    empty = polars_frames.empty(schema)
+    found = {
+        name: polars_frames.texts(description[1]).cast(empty.schema.field(name).type.value_type)
+        for name, description in dtypes.items()
+        if description[0] == "Enum"
+    }
+    # Frames of text take views of 16 bytes in polars; as Arrow's texts a slice of them is a copy, which is freed.
+    tables = (polars_frames.to_arrow(part) for frame in frames for part in _parts(frame))
+    return TableStream("polars", empty.schema, tables, dtypes, found, is_whole)
+
+
+def _parts(frame: Any) -> Iterator[Any]:
+    step = max(1, min(_SLICE_ROWS, SLICE_BYTES * frame.height // max(1, int(frame.estimated_size()))))
+    for start in range(0, frame.height, step):
+        yield frame.slice(start, step)
+    if not frame.height:
+        yield frame
+
+
+def _collected(lazy: Any) -> Iterator[Any]:
+    # Polars before 1.34 has no batches of a query: it is then computed by the engine that needs least memory.
+    if not hasattr(lazy, "collect_batches"):
+        yield lazy.collect(engine="streaming")
+        return
+    yield from lazy.collect_batches(chunk_size=_SLICE_ROWS)
+
+
+def _checked(schema: pa.Schema) -> pa.Schema:
+    if len(set(schema.names)) < len(schema.names):
+        names = schema.names
+        shown = ", ".join(sorted({repr(name) for name in names if names.count(name) > 1})[:5])
+        raise UnsupportedFrameError(f"duplicate names of columns: {shown}; rename all but one of each")
+    return schema
+
+
+def _is_polars(value: Any, *names: str) -> bool:
+    # By name, without importing polars for those who do not use it.
+    polars = sys.modules.get("polars")
+    return polars is not None and isinstance(value, tuple(getattr(polars, name) for name in names))
+
+
+def _is_stream(value: Any) -> bool:
+    return hasattr(value, "__arrow_c_stream__") and not isinstance(value, type)
