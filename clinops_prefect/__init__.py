@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from clinops_prefect.store import PipelineStore as PipelineStore
 from clinops_prefect.errors import *  # noqa: F403
 
+# The only place that has it: the wheel and the sdist take it from here.
 __version__ = "0.1.0"
 
 # Public name -> where it is, and the extra that brings what its module imports. A block named here is one in the UI.

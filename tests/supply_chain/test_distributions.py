@@ -1,5 +1,6 @@
 """The wheel and the sdist, built, installed into a new environment, and used where the source is not."""
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -7,6 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import clinops_prefect
 
 ROOT = Path(__file__).parents[2]
 # What a table, an export or a key might come as.
@@ -34,6 +37,18 @@ def test_the_wheel_has_the_package_and_nothing_else(built: Path) -> None:
     assert sources | {"clinops_prefect/py.typed"} == {name for name in names if ".dist-info/" not in name}
     assert {"METADATA", "entry_points.txt", "WHEEL", "RECORD"} <= {name.rpartition("/")[2] for name in names}
     assert any("LICENSE" in name for name in names)
+
+
+def test_pypi_would_take_both_and_show_the_readme_with_links_that_lead_somewhere(built: Path) -> None:
+    run(sys.executable, "-m", "twine", "check", "--strict", *built.iterdir(), cwd=built)
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("METADATA"))
+        metadata = archive.read(name).decode()
+    assert f"Version: {clinops_prefect.__version__}\n" in metadata
+    links = re.findall(r"\]\(([^)]+)\)", metadata)
+    assert len(links) > 10
+    assert [link for link in links if not link.startswith("https://")] == []
 
 
 def test_the_sdist_has_the_tests_and_no_data(built: Path) -> None:
