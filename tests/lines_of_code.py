@@ -1,6 +1,6 @@
 """Counts lines of code: without docstrings, comments and blank lines, as the house's measure of a store has it.
 
-    python -m tests.lines_of_code clinops_prefect/storage/azure clinops_prefect/blocks/azure.py
+python -m tests.lines_of_code clinops_prefect/storage/azure clinops_prefect/blocks/azure.py
 """
 
 import ast
