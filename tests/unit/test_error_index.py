@@ -35,10 +35,14 @@ CAUGHT = (
     "the footer of the Parquet file is longer than what was kept for it",
     "a column outside of the file",
     "a value that contains itself",
+    "a value that is not in the dictionary",
+    "no polars type that a note has",
 )
 # Texts that are no message: hints inside one, what other programs say, regular expressions, tags, and pages of a run.
 OTHER = (
     " (did you mean …?)",
+    "to pl.Int64, pl.Decimal(38, 0) or pl.String",
+    "to a type with values",
     "Like `…`, for async code.",
     "Unable to create hash",
     "No match for FieldRef.Name(",
