@@ -8,12 +8,11 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.benchmarks import flow, gcs, partial_reads, prefect_results, report, small, transfer
+from tests.benchmarks import flow, gcs, partial_reads, prefect_results, references, report, small, transfer
 from tests.benchmarks.case import Bench
 
-CASES = {
-    case.name: case for family in (transfer, partial_reads, small, prefect_results, gcs, flow) for case in family.CASES
-}
+_FAMILIES = (transfer, partial_reads, small, prefect_results, references, gcs, flow)
+CASES = {case.name: case for family in _FAMILIES for case in family.CASES}
 
 
 def main() -> None:
