@@ -26,11 +26,6 @@ def name_problems(name: str, what: str) -> list[str]:
     return problems
 
 
-def default_name(machine: str, unique: str) -> str:
-    """The name of an execution of a state machine: the machine's name, cut where AWS needs it, and what is unique."""
-    return f"{machine[: NAME_LENGTH - len(unique) - 1]}-{unique}"
-
-
 def data_problems(value: Any, what: str) -> list[str]:
     """Why `value` could not be the input of an execution or a state; values themselves are never named."""
     problems = list(_json_problems(value, what))

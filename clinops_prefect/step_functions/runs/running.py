@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from uuid import uuid4
 
 from clinops_prefect.errors import AccessDeniedError
-from clinops_prefect.step_functions.language.data import default_name
+from clinops_prefect.step_functions.language.execution_names import check_name, default_name
 from clinops_prefect.step_functions.runs.cancellation import announce
 from clinops_prefect.step_functions.runs.progress import Interrupted, observed
 from clinops_prefect.step_functions.runs.runnable import RunnablePipeline
@@ -40,7 +40,7 @@ def start(pipeline: RunnablePipeline, input_data: Any, execution_name: str, *, d
     pipeline.refuse_express()
     text = executions.encode_input(input_data)
     name = execution_name or default_name(pipeline.name, str(uuid4()))
-    executions.check_name(name)
+    check_name(name)
     machine = pipeline.deploy(publish=True) if deploy else pipeline.started_arn
     # Before it starts, so that a process that is killed in between leaves no execution that nobody knows of.
     announce(pipeline, executions.execution_arn(machine, name))

@@ -14,7 +14,7 @@ from prefect.futures import PrefectFutureList
 from prefect.utilities.callables import expand_mapping_parameters, get_call_parameters
 
 from clinops_prefect.errors import InvalidExecutionError, ServiceUnavailableError
-from clinops_prefect.step_functions.language.data import default_name
+from clinops_prefect.step_functions.language.execution_names import default_name
 from clinops_prefect.step_functions.runs import running
 from clinops_prefect.step_functions.runs.flow_runs import is_repeated, lasting_name, run_ids
 from clinops_prefect.step_functions.runs.runnable import SLUG, RunnablePipeline

@@ -1,6 +1,5 @@
 """Starting executions, and never a second one for the same purpose."""
 
-import hashlib
 import json
 import logging
 import re
@@ -22,7 +21,8 @@ from clinops_prefect.errors import (
     InvalidExecutionError,
     StateMachineNotFoundError,
 )
-from clinops_prefect.step_functions.language.data import NAME_LENGTH, data_problems, default_name, name_problems
+from clinops_prefect.step_functions.language.data import data_problems
+from clinops_prefect.step_functions.language.execution_names import attempt_name, check_name, default_name
 from clinops_prefect.step_functions.service.errors import translated
 from clinops_prefect.step_functions.service.history import ends_in_fail_state, failed_state
 from clinops_prefect.step_functions.service.map_runs import ITEMS_AT_MOST, failed_items
@@ -75,19 +75,6 @@ def check_arn(arn: str) -> None:
             f"{arn[:200]!r} is not the ARN of an execution: pass what execute() returned, such as "
             "arn:aws:states:us-east-1:123456789012:execution:machine:name"
         )
-
-
-def check_name(name: str) -> None:
-    """Raise unless `name` may be an execution's.
-
-    Raises:
-        InvalidExecutionError: It is empty, longer than 80 characters, or holds one that AWS refuses.
-        TypeError: It is no text.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"an execution's name is text, and no {type(name).__name__}")
-    if problems := name_problems(name, "the execution's name"):
-        raise InvalidExecutionError("; ".join(problems))
 
 
 def start(client: "SFNClient", machine_arn: str, name: str, text: str) -> str:
@@ -158,17 +145,6 @@ def ensure(client: "SFNClient", machine_arn: str, name: str, text: str) -> tuple
         if arn := _started(client, machine_arn, attempt_name(name, len(failed) + 1), text):
             return arn, None
         # Another process took that name between our look and our start; look again.
-
-
-def attempt_name(name: str, attempt: int) -> str:
-    """The name of the execution that tries again what `name` stands for: at most 80 characters, as AWS demands."""
-    if attempt == 1:
-        return name
-    suffix = f"-{attempt}"
-    if len(name) + len(suffix) > NAME_LENGTH:
-        # Two long names that begin alike stay two names.
-        suffix = f"-{hashlib.sha256(name.encode()).hexdigest()[:12]}{suffix}"
-    return name[: NAME_LENGTH - len(suffix)] + suffix
 
 
 def _started(client: "SFNClient", machine_arn: str, name: str, text: str) -> str:
