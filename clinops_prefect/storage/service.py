@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from clinops_prefect.errors import ArtifactNotFoundError, ServiceUnavailableError
 from clinops_prefect.names import RESERVED
@@ -76,8 +76,17 @@ class ServiceBackend(Backend, Generic[U]):
     # A larger object is copied in parts, of this size.
     copy_bytes = 5 << 30
     copy_part_bytes = 512 << 20
+    # Codes of the service: a write was refused for its condition, or its upload is gone; what was pinned has changed;
+    # the object ends before the wanted bytes.
+    not_written: ClassVar[frozenset[str]] = frozenset()
+    changed: ClassVar[frozenset[str]] = frozenset()
+    beyond_end: ClassVar[frozenset[str]] = frozenset()
 
     # --- what a service gives ---
+
+    def _code(self, error: Exception) -> str:  # noqa: ARG002 - for services whose errors have codes
+        """What the service calls the error; empty for an error that is not the service's."""
+        return ""
 
     @abc.abstractmethod
     def _put(self, key: str, data: bytes, writing: Writing) -> None:
@@ -97,9 +106,8 @@ class ServiceBackend(Backend, Generic[U]):
     def _stat(self, key: str, version: str) -> ObjectInfo:
         """What is known about the object."""
 
-    @abc.abstractmethod
     def _check_bucket(self) -> None:
-        """Raise BucketNotFoundError where it is the bucket that is missing."""
+        """Raise BucketNotFoundError where it is the bucket that is missing, and the answer to HEAD does not say it."""
 
     @abc.abstractmethod
     def _copy_whole(self, source: str, found: ObjectInfo, target: str) -> None:
@@ -132,10 +140,11 @@ class ServiceBackend(Backend, Generic[U]):
         writing = replace(writing, metadata={**writing.metadata, _WRITE_ID: write_id})
         body = whole_or_parts(chunks, self.part_bytes, double_every=self.double_every)
         try:
-            if isinstance(body, bytes):
-                self._put(key, body, writing)
-            else:
-                self._put_parts(key, body, writing)
+            with self._understood(self.not_written):
+                if isinstance(body, bytes):
+                    self._put(key, body, writing)
+                else:
+                    self._put_parts(key, body, writing)
         except ConditionFailedError as failed:
             # A retry may have found what the first try had written before its answer was lost.
             found = self._found(key)
@@ -151,6 +160,19 @@ class ServiceBackend(Backend, Generic[U]):
                 ) from failed.__cause__
             raise ObjectExistsError from None
 
+    @contextmanager
+    def _understood(self, failed: frozenset[str], nothing: frozenset[str] = frozenset()) -> Iterator[None]:
+        """Raise ConditionFailedError and NothingThereError for the service's errors with these codes."""
+        try:
+            yield
+        except Exception as error:
+            code = self._code(error)
+            if code in failed:
+                raise ConditionFailedError(code) from error
+            if code in nothing:
+                raise NothingThereError from error
+            raise
+
     def _found(self, key: str) -> ObjectInfo | None:
         with suppress(ArtifactNotFoundError):
             return self._head(key, "")
@@ -165,10 +187,11 @@ class ServiceBackend(Backend, Generic[U]):
     def _copy(self, source: str, target: str) -> None:
         found = self._head(source, "")
         try:
-            if found.size <= self.copy_bytes:
-                self._copy_whole(source, found, target)
-            else:
-                self._copy_parts(source, found, target)
+            with self._understood(self.changed | self.not_written):
+                if found.size <= self.copy_bytes:
+                    self._copy_whole(source, found, target)
+                else:
+                    self._copy_parts(source, found, target)
         except ConditionFailedError:
             raise ObjectChangedError from None
 
@@ -204,11 +227,15 @@ class ServiceBackend(Backend, Generic[U]):
     def _open(self, key: str, wanted: ByteRange, version: str) -> tuple[bytes, ObjectInfo | PinnedObject]:
         if not wanted.is_suffix or Can.READ_SUFFIXES in self.can:
             return self._fetch(key, wanted, version, "")
+        return self._open_by_head(key, wanted, version)
+
+    def _open_by_head(self, key: str, wanted: ByteRange, version: str) -> tuple[bytes, ObjectInfo]:
+        """Read in two requests: the first says where the wanted bytes are, the second asks for that object alone."""
         for _ in range(_OPEN_TRIES):
             info = self._head(key, version)
             first, end = wanted.within(info.size)
             try:
-                return self._fetch(key, span(first, end - first), version, info.pin) if end > first else (b"", info)
+                return self._read(key, span(first, end - first), version, info.pin) if end > first else b"", info
             except ObjectChangedError:
                 # Between the two requests; nothing has been handed out yet that this would have to agree with.
                 continue
@@ -220,7 +247,8 @@ class ServiceBackend(Backend, Generic[U]):
     def _fetch(self, key: str, wanted: ByteRange, version: str, pin: str) -> tuple[bytes, ObjectInfo]:
         for is_last_try in (*[False] * (_BODY_TRIES - 1), True):
             try:
-                got = self._get(key, wanted, version, pin)
+                with self._understood(self.changed if pin else frozenset(), self.beyond_end):
+                    got = self._get(key, wanted, version, pin)
             except ObjectCutError as cut:
                 if is_last_try:
                     raise (cut.__cause__ or cut) from None

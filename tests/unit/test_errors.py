@@ -8,6 +8,7 @@ import pickle
 import re
 from contextlib import suppress
 
+import azure.core.exceptions
 import botocore.exceptions
 import google.api_core.exceptions
 import google.auth.exceptions
@@ -15,7 +16,7 @@ import google.cloud.storage.exceptions
 import pytest
 import requests
 
-from clinops_prefect import GCSPipelineStore, S3PipelineStore, errors
+from clinops_prefect import AzurePipelineStore, GCSPipelineStore, S3PipelineStore, errors
 from clinops_prefect.errors import (
     AccessDeniedError,
     ArtifactArchivedError,
@@ -238,3 +239,52 @@ def test_cloud_storages_reasons_have_their_places(status: int, reason: object, o
 def test_what_is_no_vendors_error_is_left_alone(error: Exception) -> None:
     assert S3PipelineStore("b")._backend()._translate(error, "s3://b/x") is None
     assert GCSPipelineStore("b")._backend()._translate(error, "gs://b/x") is None
+
+
+def _azure(code: str, status: int) -> azure.core.exceptions.HttpResponseError:
+    response = requests.Response()
+    response.status_code = status
+    error = azure.core.exceptions.HttpResponseError("m", response=response)  # type: ignore[arg-type]
+    error.error_code = code  # type: ignore[attr-defined]
+    error.response, error.status_code = response, status  # type: ignore[assignment]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "ours"),
+    [
+        ("ContainerNotFound", 404, BucketNotFoundError), ("ContainerBeingDeleted", 409, BucketNotFoundError),
+        ("BlobNotFound", 404, ArtifactNotFoundError), ("InvalidQueryParameterValue", 400, ArtifactNotFoundError),
+        ("BlobArchived", 409, ArtifactArchivedError), ("MetadataTooLarge", 400, InvalidMetadataError),
+        ("OutOfRangeInput", 400, InvalidArtifactNameError), ("BlobImmutableDueToPolicy", 409, AccessDeniedError),
+        ("EncryptionScopeNotFound", 409, InvalidStoreError), ("AuthenticationFailed", 403, AccessDeniedError),
+        ("SomethingNew", 401, AccessDeniedError), ("ServerBusy", 503, ServiceUnavailableError),
+        ("SomethingNew", 429, ServiceUnavailableError), ("SomethingNew", 408, ServiceUnavailableError),
+        ("SomethingNew", 501, OperationNotSupportedError), ("SomethingNew", 405, OperationNotSupportedError),
+        ("<b>", 403, AccessDeniedError), ("SomethingNew", 400, ClinopsPrefectError),
+    ],
+)  # fmt: skip
+def test_azures_codes_have_their_places(code: str, status: int, ours: type[ClinopsPrefectError]) -> None:
+    translated = (
+        AzurePipelineStore("b-c", account_url="https://a")._backend()._translate(_azure(code, status), "az://b/x")
+    )
+    assert type(translated) is ours
+    assert "<b>" not in str(translated)
+
+
+@pytest.mark.parametrize(
+    # The one that is left out parses a body when it is made, and is an HttpResponseError otherwise.
+    "kind",
+    [kind for kind in _classes(azure.core.exceptions) if kind.__name__ != "ODataV4Error"],
+    ids=lambda kind: kind.__name__,
+)
+def test_every_error_of_azures_clients_is_translated(kind: type[Exception]) -> None:
+    try:
+        error = kind("x")
+    except (AttributeError, TypeError):
+        response = requests.Response()
+        response.request = requests.Request("GET", "https://a").prepare()
+        error = kind(response)
+    translated = AzurePipelineStore("b-c", account_url="https://a")._backend()._translate(error, "az://b-c/x")
+    assert isinstance(translated, ClinopsPrefectError)
+    assert translated.uri.startswith("az://b-c")

@@ -4,47 +4,22 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from azure.core import MatchConditions
-from azure.core import exceptions as azure
 from azure.storage.blob import BlobBlock, BlobProperties, ContainerClient, ContentSettings
 
-from clinops_prefect.errors import (
-    AccessDeniedError,
-    ArtifactNotFoundError,
-    BucketNotFoundError,
-    ClinopsPrefectError,
-    InvalidArtifactNameError,
-    InvalidMetadataError,
-    InvalidStoreError,
-    ServiceUnavailableError,
-)
+from clinops_prefect.errors import InvalidArtifactNameError
 from clinops_prefect.network import failures
+from clinops_prefect.storage.azure.errors import AUTHORITY, EXISTS, SERVICE, code_of, translated
 from clinops_prefect.storage.backend import Can, ObjectInfo, Writing
 from clinops_prefect.storage.ranges import ByteRange, span
-from clinops_prefect.storage.service import ConditionFailedError, Fetched, NothingThereError, ServiceBackend
+from clinops_prefect.storage.service import Fetched, NothingThereError, ServiceBackend
 from clinops_prefect.storage.transfer import PART_BYTES
 
-_AUTHORITY = "for a private authority set REQUESTS_CA_BUNDLE to its certificate"
-_EXISTS = {"BlobAlreadyExists", "ConditionNotMet", "TargetConditionNotMet", "UnauthorizedBlobOverwrite"}
-# Another upload of the same name, which ended first, takes the blocks of this one along.
-_NOT_WRITTEN = {*_EXISTS, "InvalidBlockList", "InvalidBlobOrBlock"}
-_CHANGED = {"ConditionNotMet", "SourceConditionNotMet", "BlobNotFound"}
-_ARCHIVED = {"BlobArchived", "BlobBeingRehydrated"}
-# Code -> the error and what to do.
-_CODES: dict[str, tuple[type[ClinopsPrefectError], str]] = {
-    "MetadataTooLarge": (InvalidMetadataError, "the service takes less metadata; leave some out"),
-    "InvalidMetadata": (InvalidMetadataError, "the service does not take this metadata; leave some out"),
-    "InvalidResourceName": (InvalidArtifactNameError, "the service takes no blob of this name"),
-    "OutOfRangeInput": (InvalidArtifactNameError, "the service takes no blob of this name"),
-    "InvalidQueryParameterValue": (ArtifactNotFoundError, "there is no such version"),
-    "BlobImmutableDueToPolicy": (AccessDeniedError, "an immutability policy protects the blob"),
-    "EncryptionScopeNotFound": (InvalidStoreError, "there is no such encryption scope; check encryption_scope"),
-}
 _COPY_POLL_SECONDS = 0.5
 
 
@@ -57,10 +32,14 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
         encryption_scope: An encryption scope of the account; empty, the container's default.
     """
 
-    service = "Blob Storage"
-    authority = _AUTHORITY
+    service = SERVICE
+    authority = AUTHORITY
     can = frozenset({Can.KEEP_VERSIONS, Can.UPLOAD_IN_PARTS, Can.COMPLETE_CONDITIONALLY})
     removed_at_once = 256
+    # Another upload of the same name, which ended first, takes the blocks of this one along.
+    not_written = frozenset({*EXISTS, "InvalidBlockList", "InvalidBlobOrBlock"})
+    changed = frozenset({"ConditionNotMet", "SourceConditionNotMet", "BlobNotFound"})
+    beyond_end = frozenset({"InvalidRange"})
     # At most fifty thousand blocks.
     double_every = 10_000
     # The service itself copies in steps.
@@ -93,11 +72,9 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
         return {"metadata": texts, "content_settings": content, **self._encryption, **condition}
 
     def _put(self, key: str, data: bytes, writing: Writing) -> None:
-        with _conditional(_NOT_WRITTEN):
-            # The service compares a checksum of each request with what arrives.
-            answer = self._blob(key).upload_blob(
-                data, overwrite=writing.overwrite, validate_content=True, **self._what(writing)
-            )
+        options = {"overwrite": writing.overwrite, **self._what(writing)}
+        # The service compares a checksum of each request with what arrives.
+        answer = self._blob(key).upload_blob(data, validate_content=True, **options)
         # Whatever is not Blob Storage and says 201 has stored nothing, but it gives no ETag.
         self._said(answer.get("etag"), "ETag", key)
 
@@ -111,8 +88,7 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
 
     def _complete(self, upload: tuple[str, str], receipts: list[str], writing: Writing) -> None:
         blocks = [BlobBlock(block) for block in receipts]
-        with _conditional(_NOT_WRITTEN):
-            answer = self._blob(upload[0]).commit_block_list(blocks, **self._what(writing))
+        answer = self._blob(upload[0]).commit_block_list(blocks, **self._what(writing))
         self._said(answer.get("etag"), "ETag", upload[0])
 
     def _abort(self, upload: tuple[str, str]) -> None:
@@ -120,11 +96,8 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
 
     def _get(self, key: str, wanted: ByteRange, version: str, pin: str) -> Fetched:
         options: dict[str, Any] = {"etag": pin, "match_condition": MatchConditions.IfNotModified} if pin else {}
-        with _conditional(_CHANGED if pin else (), nothing={"InvalidRange"}):
-            body = self._blob(key).download_blob(
-                offset=wanted.start, length=wanted.length, version_id=version or None, **options
-            )
-            data = body.readall()
+        body = self._blob(key).download_blob(wanted.start, wanted.length, version_id=version or None, **options)
+        data = body.readall()
         where, info = body.properties.content_range, self._info(key, body.properties)
         if where is None:
             return Fetched(data, 0, replace(info, size=len(data)))
@@ -136,26 +109,24 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
         return self._info(key, self._blob(key).get_blob_properties(version_id=version or None))
 
     def _info(self, key: str, found: BlobProperties) -> ObjectInfo:
-        size, pin = self._said(found.size, "Content-Length", key), self._said(found.etag, "ETag", key)
+        size, tag = self._said(found.size, "Content-Length", key), self._said(found.etag, "ETag", key)
         texts = {_decoded(name): value for name, value in (found.metadata or {}).items()}
         content_type = found.content_settings.content_type or "application/octet-stream"
-        return ObjectInfo(size, found.last_modified, str(found.version_id or ""), pin, texts, content_type)
-
-    def _check_bucket(self) -> None:
-        """The answer says in a header which of the two is missing."""
+        # A listing gives the ETag without the quotes that a condition needs.
+        pin, version = '"' + tag.strip('"') + '"', str(found.version_id or "")
+        return ObjectInfo(size, found.last_modified, version, pin, texts, content_type)
 
     def _list(self, prefix: str) -> Iterator[str]:
         yield from self._client().list_blob_names(name_starts_with=prefix)
 
     def _versions(self, key: str) -> Iterator[ObjectInfo]:
         found = self._client().list_blobs(name_starts_with=key, include=["versions"])
+        kept = [self._info(key, blob) for blob in found if blob.name == key]
         # A version's id is the time of its write.
-        yield from sorted(
-            (self._info(key, blob) for blob in found if blob.name == key), key=lambda info: info.version, reverse=True
-        )
+        yield from sorted(kept, key=lambda info: info.version, reverse=True)
 
     def _remove(self, key: str) -> None:
-        with suppress(NothingThereError), _conditional(nothing={"BlobNotFound"}):
+        with suppress(NothingThereError), self._understood(frozenset(), frozenset({"BlobNotFound"})):
             self._blob(key).delete_blob(delete_snapshots="include")
 
     def _remove_together(self, keys: Sequence[str]) -> Sequence[str]:
@@ -170,9 +141,8 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
             chunks = (self._fetch(source, span(start, PART_BYTES), "", found.pin)[0] for start in starts)
             return self._write(target, chunks, Writing(found.content_type, found.metadata, overwrite=True))
         blob = self._blob(target)
-        with _conditional(_CHANGED):
-            options = {"source_etag": found.pin, "source_match_condition": MatchConditions.IfNotModified}
-            copy = blob.start_copy_from_url(self._blob(source).url, **options)
+        options = {"source_etag": found.pin, "source_match_condition": MatchConditions.IfNotModified}
+        copy = blob.start_copy_from_url(self._blob(source).url, **options)
         while copy.get("copy_status") == "pending":
             time.sleep(_COPY_POLL_SECONDS)
             copy = {"copy_status": blob.get_blob_properties().copy.status}
@@ -180,55 +150,11 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
             raise failures.missing(self.uri(target), self.service, "a finished copy")
         return None
 
+    def _code(self, error: Exception) -> str:
+        return code_of(error)
+
     def _translate(self, error: Exception, uri: str) -> Exception | None:
-        if isinstance(error, azure.ClientAuthenticationError) and not error.response:
-            return failures.denied(uri, type(error).__name__, "set credentials, or see what `az login` says")
-        if isinstance(error, azure.HttpResponseError) and error.response:
-            return self._answered(_code(error), error.status_code or 0, uri)
-        if isinstance(error, azure.ServiceRequestError | azure.ServiceResponseError | azure.IncompleteReadError):
-            return failures.unreached(uri, self.service, error, _AUTHORITY)
-        if isinstance(error, azure.AzureError):
-            return ClinopsPrefectError(f"{uri}: the Azure client refused the request ({type(error).__name__})", uri=uri)
-        return None
-
-    def _answered(self, code: str, status: int, uri: str) -> ClinopsPrefectError:
-        if code in ("ContainerNotFound", "ContainerBeingDeleted", "AccountIsDisabled"):
-            container = f"az://{self._container}"
-            return BucketNotFoundError(f"there is no container {container}; check container and account_url", uri=uri)
-        if code in _CODES:
-            kind, why = _CODES[code]
-            return kind(f"{uri}: {why} ({code})", uri=uri)
-        if code in _ARCHIVED:
-            return failures.archived(uri, code)
-        if status == 404:
-            return ArtifactNotFoundError(f"there is no {uri}", uri=uri)
-        if status in (401, 403):
-            return failures.denied(uri, code, "check the credentials, and the role Storage Blob Data Contributor")
-        if status in (405, 501):
-            return failures.not_supported(uri, self.service, "this request", code, "use a service that does")
-        if status in (408, 429) or status >= 500:
-            said = f"{self.service} answered {code} after retries"
-            return ServiceUnavailableError(f"{uri}: {said}; try again later", uri=uri)
-        return ClinopsPrefectError(f"{uri}: {self.service} refused the request ({code})", uri=uri)
-
-
-def _code(error: azure.HttpResponseError) -> str:
-    # A word, whatever answered: it goes into a message.
-    said = getattr(error, "error_code", "")
-    code = str(getattr(said, "value", said) or "")
-    return code if code.isalnum() and len(code) < 60 else str(error.status_code)
-
-
-@contextmanager
-def _conditional(failed: Collection[str] = (), *, nothing: Collection[str] = ()) -> Iterator[None]:
-    try:
-        yield
-    except azure.HttpResponseError as error:
-        if _code(error) in failed:
-            raise ConditionFailedError from error
-        if _code(error) in nothing:
-            raise NothingThereError from error
-        raise
+        return translated(error, uri, self._container)
 
 
 def _encoded(name: str) -> str:

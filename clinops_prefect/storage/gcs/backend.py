@@ -13,10 +13,10 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from clinops_prefect.errors import ArtifactNotFoundError
 from clinops_prefect.network import failures
-from clinops_prefect.storage.backend import Can, ObjectChangedError, ObjectInfo, PinnedObject, Writing
+from clinops_prefect.storage.backend import Can, ObjectInfo, PinnedObject, Writing
 from clinops_prefect.storage.gcs.errors import AUTHORITY, SERVICE, may_pass, no_bucket, translated
 from clinops_prefect.storage.gcs.upload import upload_parts
-from clinops_prefect.storage.ranges import ByteRange, span
+from clinops_prefect.storage.ranges import ByteRange
 from clinops_prefect.storage.service import ConditionFailedError, Fetched, ServiceBackend
 
 _CONSOLE = "https://console.cloud.google.com/storage/browser/_details"
@@ -24,8 +24,6 @@ _CONSOLE = "https://console.cloud.google.com/storage/browser/_details"
 _RETRY = DEFAULT_RETRY.with_timeout(25.0).with_delay(initial=0.5, multiplier=2.0, maximum=8.0).with_predicate(may_pass)
 # Short enough that one answer that never comes leaves time for another try.
 _TIMEOUT = (5.0, 20.0)
-# A read takes two requests, between which the object may be overwritten.
-_OPEN_TRIES = 5
 
 
 class GCSBackend(ServiceBackend[None]):
@@ -106,15 +104,7 @@ class GCSBackend(ServiceBackend[None]):
         is_at_end = wanted.is_suffix or not wanted.start
         if wanted.length and is_at_end and (opened := self._open_small(key, wanted, wanted.length, version)):
             return opened
-        for _ in range(_OPEN_TRIES):
-            info = self._head(key, version)
-            first, end = wanted.within(info.size)
-            try:
-                return self._read(key, span(first, end - first), version, info.pin) if end > first else b"", info
-            except ObjectChangedError:
-                # Between the two requests; nothing has been handed out yet that this would have to agree with.
-                continue
-        raise ObjectChangedError
+        return self._open_by_head(key, wanted, version)
 
     def _open_small(
         self, key: str, wanted: ByteRange, size: int, version: str

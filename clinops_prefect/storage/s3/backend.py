@@ -1,8 +1,7 @@
 """Objects of an S3 bucket: AWS, MinIO, and whatever speaks S3."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -15,13 +14,7 @@ from clinops_prefect.network.failures import Problem
 from clinops_prefect.storage.backend import Can, ObjectInfo, Writing
 from clinops_prefect.storage.ranges import ByteRange
 from clinops_prefect.storage.s3.errors import NO_BUCKET, SERVICE, no_bucket, translated
-from clinops_prefect.storage.service import (
-    ConditionFailedError,
-    Fetched,
-    NothingThereError,
-    ObjectCutError,
-    ServiceBackend,
-)
+from clinops_prefect.storage.service import Fetched, ObjectCutError, ServiceBackend
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -35,7 +28,6 @@ _GOVERNMENT_CONSOLE = "console.amazonaws-us-gov.com"
 # The requests' arguments that say which upload it is.
 Upload = dict[str, Any]
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
-_FAILED_CONDITIONS = {"PreconditionFailed", "NoSuchUpload"}
 _CUT = (boto.HTTPClientError, boto.IncompleteReadError, boto.FlexibleChecksumError)
 
 
@@ -54,6 +46,9 @@ class S3Backend(ServiceBackend[Upload]):
     unversioned = "null"
     can = frozenset(Can)
     removed_at_once = 1000
+    not_written = frozenset({"PreconditionFailed", "NoSuchUpload"})
+    changed = frozenset({"PreconditionFailed"})
+    beyond_end = frozenset({"InvalidRange"})
     # At most ten thousand parts, which would end at 80 GB if they did not grow.
     double_every = 1000
 
@@ -90,10 +85,9 @@ class S3Backend(ServiceBackend[Upload]):
         return f"https://{console}/s3/object/{quote(self._bucket, safe=':')}?{query}"
 
     def _put(self, key: str, data: bytes, writing: Writing) -> None:
-        with _conditional(_FAILED_CONDITIONS):
-            answer = self.client.put_object(
-                Body=data, **self._to, Key=key, **self._what(writing), **self._condition(writing)
-            )
+        answer = self.client.put_object(
+            Body=data, **self._to, Key=key, **self._what(writing), **self._condition(writing)
+        )
         # Whatever is no S3 service and says 200 has stored nothing, but it gives no ETag.
         self._said(answer.get("ETag"), "ETag", key)
 
@@ -103,20 +97,20 @@ class S3Backend(ServiceBackend[Upload]):
         return {**where, "UploadId": self._said(answer.get("UploadId"), "UploadId", key)}
 
     def _put_part(self, upload: Upload, number: int, data: bytes) -> str:
-        with _conditional(_FAILED_CONDITIONS):
-            answer = self.client.upload_part(**upload, PartNumber=number, Body=data)
+        answer = self.client.upload_part(**upload, PartNumber=number, Body=data)
         return self._said(answer.get("ETag"), "ETag", upload["Key"])
 
     def _complete(self, upload: Upload, receipts: list[str], writing: Writing) -> None:
         parts: Any = {"Parts": [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(receipts, start=1)]}
-        with _conditional(_FAILED_CONDITIONS):
-            answer = self.client.complete_multipart_upload(**upload, MultipartUpload=parts, **self._condition(writing))
+        answer = self.client.complete_multipart_upload(**upload, MultipartUpload=parts, **self._condition(writing))
         self._said(answer.get("ETag"), "ETag", upload["Key"])
 
     def _abort(self, upload: Upload) -> None:
-        # Without it: completed or aborted before.
-        with suppress(ConditionFailedError), _conditional({"NoSuchUpload"}):
+        try:
             self.client.abort_multipart_upload(**upload)
+        except boto.ClientError as error:
+            if code_of(error) != "NoSuchUpload":  # which was completed or aborted before
+                raise
 
     @staticmethod
     def _condition(writing: Writing) -> dict[str, Any]:
@@ -128,15 +122,10 @@ class S3Backend(ServiceBackend[Upload]):
     def _get(self, key: str, wanted: ByteRange, version: str, pin: str) -> Fetched:
         options: dict[str, Any] = {"IfMatch": pin} if pin else {}
         try:
-            with _conditional({"PreconditionFailed"} if pin else ()):
-                answer = self.client.get_object(
-                    **self._to, Key=key, Range=wanted.header, **options, **_version(version)
-                )
+            answer = self.client.get_object(**self._to, Key=key, Range=wanted.header, **options, **_version(version))
         except boto.ClientError as error:
             self._check_version(error, key, version)
-            if code_of(error) != "InvalidRange" and status_of(error) != 416:
-                raise
-            raise NothingThereError from error
+            raise
         try:
             data = answer["Body"].read()
         except _CUT as error:
@@ -205,16 +194,12 @@ class S3Backend(ServiceBackend[Upload]):
         return [key for key in keys if key not in removed]
 
     def _copy_whole(self, source: str, found: ObjectInfo, target: str) -> None:
-        with _conditional({"PreconditionFailed"}):
-            answer = self.client.copy_object(
-                **self._to, Key=target, **self._origin(source, found), **self._encryption()
-            )
+        answer = self.client.copy_object(**self._to, Key=target, **self._origin(source, found), **self._encryption())
         self._said(answer.get("CopyObjectResult", {}).get("ETag"), "ETag", target)
 
     def _copy_part(self, upload: Upload, number: int, source: str, found: ObjectInfo, wanted: ByteRange) -> str:
         options = {**upload, **self._origin(source, found)}
-        with _conditional({"PreconditionFailed"}):
-            answer = self.client.upload_part_copy(**options, PartNumber=number, CopySourceRange=wanted.header)
+        answer = self.client.upload_part_copy(**options, PartNumber=number, CopySourceRange=wanted.header)
         return self._said(answer.get("CopyPartResult", {}).get("ETag"), "ETag", upload["Key"])
 
     def _origin(self, source: str, found: ObjectInfo) -> dict[str, Any]:
@@ -232,19 +217,14 @@ class S3Backend(ServiceBackend[Upload]):
                 raise no_bucket(self._bucket) from error
             # Not permitted to look: the bucket is there, then.
 
+    def _code(self, error: Exception) -> str:
+        if not isinstance(error, boto.ClientError):
+            return ""
+        return "InvalidRange" if status_of(error) == 416 else code_of(error)
+
     def _translate(self, error: Exception, uri: str) -> Exception | None:
         return translated(error, uri, self._bucket)
 
 
 def _version(version: str) -> dict[str, Any]:
     return {"VersionId": version} if version else {}
-
-
-@contextmanager
-def _conditional(codes: Collection[str]) -> Iterator[None]:
-    try:
-        yield
-    except boto.ClientError as error:
-        if code_of(error) not in codes:
-            raise
-        raise ConditionFailedError(code_of(error)) from error
