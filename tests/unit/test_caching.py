@@ -1,6 +1,7 @@
 """FrameInputs: equal inputs have one key, whatever their memory; other inputs have others."""
 
 import datetime as dt
+import decimal
 import os
 import pickle
 import subprocess
@@ -298,3 +299,53 @@ def test_a_gigabyte_takes_seconds_at_most() -> None:
     key(frame)
     # A quarter of one. It takes 0.35 s of CPU; what hashes value by value takes minutes.
     assert time.process_time() - began < 3
+
+
+def _pairs() -> dict[str, tuple[Any, Any]]:
+    """Equal values whose memory differs."""
+    grades, words = pl.Enum([f"grade {i}" for i in range(40)]), pa.array(["b", "a", "b", None])
+    fixed = pa.list_(pa.int8(), 2)
+    hidden = pa.FixedSizeListArray.from_arrays(
+        pa.array([1, 2, 9, 9], pa.int8()), type=fixed, mask=pa.array([False, True])
+    )
+    frame = pl.DataFrame({"x": [1, None, 3], "s": ["a", None, "c"], "l": [[1], None, []]})
+    table = pa.table(
+        {"x": [[("a", 1)], None, [("b", 2), ("c", 3)]]}, schema=pa.schema([("x", pa.map_(pa.string(), pa.int8()))])
+    )
+    return {
+        "chunks of polars": (frame, pl.concat([frame.head(1), frame.slice(1)], rechunk=False)),
+        "a slice of polars": (frame, pl.concat([frame, frame]).slice(3)),
+        "an enumeration": (pl.Series(["grade 1"], dtype=grades), pl.Series(["grade 1"] * 2, dtype=grades).head(1)),
+        "chunks of Arrow": (table, pa.concat_tables([table.slice(0, 1), table.slice(1)])),
+        "order of a dictionary": (
+            words.dictionary_encode(),
+            pa.DictionaryArray.from_arrays(pa.array([1, 0, 1, None], pa.int32()), ["a", "b"]),
+        ),
+        "under a missing list": (hidden, pa.array([[1, 2], None], fixed)),
+        "objects in polars": (
+            pl.Series([decimal.Decimal(1), (1,)], dtype=pl.Object),
+            pl.Series([decimal.Decimal(1), (1,)], dtype=pl.Object),
+        ),
+        "wide integers": (pl.Series([2**70], dtype=pl.Int128), pl.Series([2**70, 1], dtype=pl.Int128).head(1)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", _pairs())
+def test_polars_and_arrow_have_one_key_whatever_their_memory(pair: str) -> None:
+    one, other = _pairs()[pair]
+    assert key(one) == key(other)
+
+
+def test_what_polars_arrow_and_objects_tell_apart_has_two_keys() -> None:
+    many = [f"grade {i}" for i in range(40)]
+    other = [*many[:20], "another", *many[21:]]
+    one = pa.array([0, 1], pa.int8())
+    values: list[Any] = [
+        pl.Series(["grade 1"], dtype=pl.Enum(many)), pl.Series(["grade 1"], dtype=pl.Enum(other)),
+        pl.Series([["grade 1"]], dtype=pl.List(pl.Enum(many))), pl.Series([["grade 1"]], dtype=pl.List(pl.Enum(other))),
+        pa.DictionaryArray.from_arrays(one, ["a", "b"], ordered=True),
+        pa.DictionaryArray.from_arrays(one, ["a", "b", "c"], ordered=True),
+        pd.Series([1], dtype=object), pd.Series([np.int64(1)], dtype=object), pd.Series([np.int32(1)], dtype=object),
+        pl.Series([(1,)], dtype=pl.Object), pl.Series([(2,)], dtype=pl.Object), pl.Series([1], dtype=pl.Int128),
+    ]  # fmt: skip
+    assert len({key(value) for value in values}) == len(values)

@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pydantic
 
+from clinops_prefect.frames.conversion import arrow_frames
 from clinops_prefect.frames.hashing import arrow as arrow_hash
 from clinops_prefect.frames.hashing.arrow import STEP, Hash, floats
 
@@ -236,14 +237,16 @@ class Digest:
                 return _hash(b"texts", marks, *arrow_hash.column(column, self.of))
         total = Hash()
         for value in values:
-            # pandas makes NumPy scalars of rows of numbers; NumPy's and Python's scalars of one value have one hash.
-            total.update(self.of(value.item() if isinstance(value, np.generic) else value))
+            total.update(self.of(value))
         return total.digest()
 
     def _arrow(self, array: Any) -> Iterator[bytes]:
         # What a list's values are called is nothing: Parquet calls them `element`, Arrow `item`.
         yield str(array.type).replace("<item: ", "<element: ").encode()
         column = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+        if pa.types.is_dictionary(column.type) and column.type.ordered:
+            # The order of the categories, whatever order the chunks have them in; of others it says nothing.
+            yield self.of(arrow_frames.categories_of([column], column.type.value_type).to_pylist())
         yield from arrow_hash.column(column, self.of)
 
     def _arrow_table(self, table: Any) -> Iterator[bytes]:
@@ -259,8 +262,27 @@ class Digest:
             yield from self._polars_series(column)
 
     def _polars_series(self, series: Any) -> Iterator[bytes]:
-        yield self.of([series.name, str(series.dtype)])
+        # The whole type: its text leaves out categories in the middle of many.
+        yield self.of([series.name, repr(series.dtype), _categories(series.dtype)])
+        if _is_of_python(series.dtype):
+            # To Arrow these are pointers, or nothing at all.
+            yield self.of(series.to_list())
+            return
         yield from arrow_hash.column(pa.chunked_array([series.to_arrow()]), self.of)
+
+
+def _categories(dtype: Any) -> list[Any]:
+    """The categories of the enumerations in a polars dtype, at any depth."""
+    if type(dtype).__name__ == "Enum":
+        return [dtype.categories.to_list()]
+    inner = [field.dtype for field in getattr(dtype, "fields", ())]
+    inner += [dtype.inner] if type(dtype).__name__ in ("List", "Array") else []
+    return [categories for of in inner for categories in _categories(of)]
+
+
+def _is_of_python(dtype: Any) -> bool:
+    """Whether Arrow has no such values."""
+    return any(name in repr(dtype) for name in ("Object", "Int128"))
 
 
 def _hash(*parts: bytes) -> bytes:
