@@ -21,7 +21,7 @@ export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-step-functions test flows lint node docs samples prefect seaweedfs azure browser pictures e2e e2e-full faults faults-full bench real-data \
-	supply-chain dist lowest latest clean
+	mutants mutants-short supply-chain dist lowest latest clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -134,6 +134,20 @@ dist: $(VENV)/.dev  ## Build the wheel and the sdist into dist/, and check what 
 	@rm -rf dist
 	@$(BIN)/python -m build --outdir dist .
 	@$(BIN)/python -m twine check --strict dist/*
+
+# Of `make mutants`: which parts of tests/mutants/parts.py (all), how many mutants of each, which ones, and how many at once.
+PARTS ?=
+MUTANTS ?= 100
+SEED ?= 1
+WORKERS ?= 2
+
+mutants: $(VENV)/.dev .node/.ready  ## Change the code in a hundred places a part, and see whether a test fails (hours; PARTS=… MUTANTS=… SEED=…).
+	@$(INSTALL) --group mutants
+	@$(BIN)/python -m tests.mutants --parts "$(PARTS)" --count $(MUTANTS) --seed $(SEED) --workers $(WORKERS)
+
+mutants-short: $(VENV)/.dev .node/.ready  ## The same in twenty places in all, after the tests have passed (three minutes).
+	@$(INSTALL) --group mutants
+	@$(BIN)/python -m tests.mutants --total 20 --seed $(SEED) --workers $(WORKERS) --trust
 
 # What of the tests needs neither an emulator nor a server.
 LOWEST_TESTS := tests/unit/test_archive.py tests/unit/test_seal.py tests/unit/test_serializer.py tests/unit/test_errors.py \

@@ -306,3 +306,23 @@ def test_a_service_that_ignores_which_version_is_asked_for_gives_none(door: Door
                 store.download("x", version=version, columns=columns)
         if door.scheme == "s3":
             assert_same(store.download("x"), new)
+
+
+@pytest.mark.parametrize("door", ["s3"], indirect=True)
+@pytest.mark.parametrize(
+    ("header", "text", "named"),
+    [
+        ("content-range", "bytes ?", "a Content-Range that can be read, as no S3 service"),
+        ("etag", "", "ETag, as no S3"),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_named(door: Door, proxy: Proxy, header: str, text: str, named: str) -> None:
+    def edit(seen: Seen, status: int, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
+        return status, [(name, text if name.lower() == header else said) for name, said in headers], body
+
+    store = door.store(endpoint_url=proxy.url)
+    store.upload(FRAME, "x")
+    proxy.edit = edit
+    with pytest.raises(OperationNotSupportedError, match=named) as caught:
+        store.download("x")
+    assert caught.value.uri == store.uri("x")

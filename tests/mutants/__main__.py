@@ -1,0 +1,86 @@
+"""Mutation tests of the code that must not fail silently.
+
+    python -m tests.mutants                          # a hundred mutants of each part: hours
+    python -m tests.mutants --total 20               # twenty in all
+    python -m tests.mutants --parts s3 --count 10 --seed 7
+
+Each mutant is run in a process forked from this one, which has imported what the tests need and started the emulators,
+so that most mutants take the time of the tests that they fail. The processes work in a copy of the repository.
+A mutant that no test notices is printed, and has to be listed in survivors.md with a reason.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.mutants.mutations import Mutant, sample
+from tests.mutants.parts import PARTS, Part
+from tests.mutants.running import Outcome, Runner
+
+ROOT = Path(__file__).parents[2]
+SURVIVORS = Path(__file__).with_name("survivors.md")
+_LEAST_KILLED = 0.9
+
+
+def main() -> int:
+    """0 if enough mutants were killed, and every other one is listed."""
+    arguments = _arguments()
+    parts = [part for part in PARTS if not arguments.parts or part.name in arguments.parts.split(",")]
+    chosen = _chosen(parts, arguments.count, arguments.total, arguments.seed)
+    listed = SURVIVORS.read_text()
+    known = [(part, mutant) for part, mutant in chosen if _entry(mutant) in listed]
+    begun, killed, survived = time.monotonic(), Counter[Part](), []
+    with Runner(ROOT, arguments.workers, arguments.seconds) as runner:
+        tried = {part for part, _ in chosen}
+        runner.serve(tried)
+        if not arguments.trust:
+            runner.check_tests(tried)
+        todo = [pair for pair in chosen if pair not in known]
+        for part, mutant, outcome in runner.run(todo):
+            killed[part] += outcome is not Outcome.SURVIVED
+            if outcome is Outcome.SURVIVED:
+                survived.append(mutant)
+            print(f"{outcome.value:9} {part.name}: {mutant} (line {mutant.line})", flush=True)
+    for part in parts:
+        if of_part := [mutant for its, mutant in chosen if its is part]:
+            count = sum(its is part for its, _ in known)
+            print(f"{part.name}: {killed[part]} of {len(of_part)} killed, {count} listed as survivors")
+    print(f"{len(chosen)} mutants, seed {arguments.seed}, {time.monotonic() - begun:.0f} s")
+    if survived:
+        print(f"{len(survived)} survived. Add a test that notices, or list each in {SURVIVORS.relative_to(ROOT)}:")
+        print("\n".join(f"{_entry(mutant)} REASON" for mutant in survived))
+    share = sum(killed.values()) / max(1, len(chosen))
+    # Of twenty, three may be listed ones.
+    is_enough = arguments.total > 0 or share >= _LEAST_KILLED
+    print(f"{share:.0%} killed")
+    return 0 if is_enough and not survived else 1
+
+
+def _chosen(parts: list[Part], count: int, total: int, seed: str) -> list[tuple[Part, Mutant]]:
+    """Which mutants are tried: so many of each part, or so many in all, the parts in turn."""
+    each = -(-total // len(parts)) if total else count
+    by_part = [[(part, mutant) for mutant in sample(ROOT, part.modules, each, f"{seed} {part.name}")] for part in parts]
+    in_turn = [group[number] for number in range(each) for group in by_part if number < len(group)]
+    return in_turn[: total or None]
+
+
+def _entry(mutant: Mutant) -> str:
+    return f"- {mutant}:"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--parts", default="", help=f"some of {', '.join(part.name for part in PARTS)}")
+    parser.add_argument("--count", type=int, default=100, help="mutants of each part")
+    parser.add_argument("--total", type=int, default=0, help="mutants of all parts together, instead")
+    parser.add_argument("--seed", default="1", help="another seed, other mutants")
+    parser.add_argument("--trust", action="store_true", help="do not run the tests without a mutant before")
+    parser.add_argument("--seconds", type=float, default=30, help="how long a part's tests take, if trusted")
+    parser.add_argument("--workers", type=int, default=2, help="mutants at once")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What is changed: mutmut's mutations, one at a time, and which of them are tried."""
+
+import functools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import libcst as cst
+from libcst.metadata import MetadataWrapper, PositionProvider
+
+# mutmut has no public interface but its command, which keeps no servers from one mutant to the next.
+from mutmut.mutation.mutators import mutation_operators
+
+# The function or method, with its class; what is changed, and what it becomes.
+_Change = tuple[str, cst.CSTNode, cst.CSTNode]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of one module.
+
+    Attributes:
+        module: The file, from the root of the repository.
+        function: The function or method that is changed, with its class.
+        line: Where the change begins.
+        before: What is changed, in one line.
+        after: What becomes of it.
+        source: The text of the changed module.
+    """
+
+    module: str
+    function: str
+    line: int
+    before: str
+    after: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.module.removeprefix('clinops_prefect/')} {self.function}: `{self.before}` → `{self.after}`"
+
+
+def sample(root: Path, modules: Sequence[str], count: int, seed: str) -> list[Mutant]:
+    """So many mutants of these modules, the same ones for the same seed and the same code."""
+    found = [(module, number) for module in modules for number in range(len(_parsed(root, module)[1]))]
+    # The first ones of a larger sample are a smaller one.
+    random.Random(seed).shuffle(found)
+    return [_mutant(root, module, number) for module, number in found[:count]]
+
+
+@functools.cache
+def _parsed(root: Path, module: str) -> "tuple[MetadataWrapper, list[_Change]]":
+    wrapper = MetadataWrapper(cst.parse_module((root / module).read_text()))
+    found = _Visitor()
+    wrapper.visit(found)
+    return wrapper, found.changes
+
+
+def _mutant(root: Path, module: str, number: int) -> Mutant:
+    wrapper, changes = _parsed(root, module)
+    function, node, changed = changes[number]
+    text = wrapper.module.code
+    source = wrapper.module.deep_replace(node, changed).code  # type: ignore[arg-type]
+    before, after = _difference(text.splitlines(), source.splitlines())
+    return Mutant(module, function, wrapper.resolve(PositionProvider)[node].start.line, before, after, source)
+
+
+class _Visitor(cst.CSTVisitor):
+    def __init__(self) -> None:
+        self.changes: list[_Change] = []
+        self._names: list[str] = []
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, cst.ClassDef | cst.FunctionDef):
+            self._names.append(node.name.value)
+        if _is_of_no_effect(node):
+            return False
+        # Outside of functions are constants and declarations.
+        for kind, operator in mutation_operators if self._names else ():
+            if isinstance(node, kind) and not _is_message(node):
+                self.changes += [(".".join(self._names), node, changed) for changed in operator(node)]
+        return True
+
+    def on_leave(self, original_node: cst.CSTNode) -> None:
+        if isinstance(original_node, cst.ClassDef | cst.FunctionDef):
+            self._names.pop()
+
+
+def _is_of_no_effect(node: cst.CSTNode) -> bool:
+    """Type annotations, docstrings, and the calls that only speak to a type checker."""
+    if isinstance(node, cst.Annotation | cst.Decorator):
+        return True
+    if isinstance(node, cst.Expr) and isinstance(node.value, cst.SimpleString | cst.ConcatenatedString):
+        return True
+    return isinstance(node, cst.If) and isinstance(node.test, cst.Name) and node.test.value == "TYPE_CHECKING"
+
+
+def _is_message(node: cst.CSTNode) -> bool:
+    """Words for people, of which tests check only what matters in them."""
+    return isinstance(node, cst.SimpleString) and " " in node.value
+
+
+def _difference(old: list[str], new: list[str]) -> tuple[str, str]:
+    """The changed lines of either, as one line."""
+    shorter = min(len(old), len(new))
+    begin = next((at for at in range(shorter) if old[at] != new[at]), shorter)
+    end = next((at for at in range(shorter - begin) if old[-1 - at] != new[-1 - at]), shorter - begin)
+    was, now = (" ".join(line.strip() for line in lines[begin : len(lines) - end]) for lines in (old, new))
+    return was, now

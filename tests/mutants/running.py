@@ -1,0 +1,236 @@
+"""Runs tests on a mutant, in a process forked from one that has everything imported but the code under test."""
+
+import contextlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn, Self
+
+import psutil
+
+from tests.mutants.mutations import Mutant
+from tests.mutants.parts import Part
+
+# What takes the tests their time to import. Nothing of ours: it would be there before it is changed.
+_IMPORTED = (
+    "pytest", "_pytest.assertion.rewrite", "hypothesis", "numpy", "pandas",
+    "polars", "pyarrow.parquet", "pyarrow.csv", "pyarrow.dataset",
+    "boto3", "botocore.session", "prefect", "prefect.blocks.core", "prefect.results", "prefect.flows", "prefect.tasks",
+    "prefect_aws", "prefect_gcp", "prefect_azure", "google.cloud.storage", "azure.storage.blob", "azure.identity",
+)  # fmt: skip
+# A mutant that waits for ever is ended after so many times the time of the tests, and some more for a busy machine.
+_PATIENCE, _MORE_SECONDS = 4, 20
+_POLL_SECONDS = 0.02
+_PASSED, _FAILED, _NO_TESTS = 0, 1, 5
+
+
+class Outcome(Enum):
+    """What became of a mutant."""
+
+    KILLED = "killed"
+    TIMED_OUT = "timed out"
+    SURVIVED = "SURVIVED"
+
+
+@dataclass
+class _Running:
+    process: int
+    part: Part
+    mutant: Mutant | None
+    copy: Path
+    begun: float
+
+
+class Runner:
+    """Emulators, and copies of the repository for the processes to work in.
+
+    Args:
+        root: The repository.
+        workers: How many mutants at once.
+        seconds: How long the tests of a part take where `check_tests` has not measured it.
+    """
+
+    def __init__(self, root: Path, workers: int, seconds: float) -> None:
+        self._root = root
+        self._stack = contextlib.ExitStack()
+        self._workers, self._usual_seconds = workers, seconds
+        self._seconds: dict[Part, float] = {}
+        self._servers: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        for name in _IMPORTED:
+            importlib.import_module(name)
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="clinops-mutants-")))
+        self._copies = [self._copy(folder / str(number)) for number in range(self._workers)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _copy(self, target: Path) -> Path:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=self._root, capture_output=True, check=True, text=True)
+        for name in filter(None, listed.stdout.split("\0")):
+            if (self._root / name).is_file():
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(self._root / name, target / name)
+        if (self._root / ".node").is_dir():
+            (target / ".node").symlink_to(self._root / ".node")
+        (target / "tmp").mkdir(exist_ok=True)
+        return target
+
+    def serve(self, parts: set[Part]) -> None:
+        """Start the emulators that the tests of these parts need, once for all mutants."""
+        from tests import emulators
+
+        servers = {"s3": emulators.moto_server, "gcs": emulators.fake_gcs_server, "azure": emulators.azurite}
+        for store in {store for part in parts for store in part.stores.split()} & servers.keys():
+            server = servers[store]
+            self._servers[server.__name__] = self._stack.enter_context(server())
+
+    def check_tests(self, parts: set[Part]) -> None:
+        """Run the tests of each part on the code as it is.
+
+        Raises:
+            SystemExit: They fail, so that they could not tell a mutant from it.
+        """
+        for done, status, seconds in self._all((part, None) for part in parts):
+            if status != _PASSED:
+                print((done.copy / "output").read_text()[-4_000:])
+                raise SystemExit(f"the tests of {done.part.name} fail without a mutant (pytest's code {status})")
+            self._seconds[done.part] = seconds
+            print(f"{done.part.name}: its tests take {seconds:.0f} s", flush=True)
+
+    def run(self, chosen: Iterable[tuple[Part, Mutant]]) -> Iterator[tuple[Part, Mutant, Outcome]]:
+        """What becomes of each mutant."""
+        for done, status, _ in self._all(chosen):
+            assert done.mutant is not None
+            if status is None:
+                yield done.part, done.mutant, Outcome.TIMED_OUT
+            elif status == _NO_TESTS:
+                raise SystemExit(f"no tests were found for {done.part.name}")
+            else:
+                yield done.part, done.mutant, Outcome.SURVIVED if status == _PASSED else Outcome.KILLED
+
+    def _all(self, chosen: "Iterable[tuple[Part, Mutant | None]]") -> Iterator[tuple[_Running, int | None, float]]:
+        """Each one's process when it has ended, with pytest's code (None, it was ended) and how long it took."""
+        todo, running, free = list(chosen), [], list(self._copies)
+        try:
+            while todo or running:
+                while todo and free:
+                    running.append(self._start(*todo.pop(0), free.pop()))
+                time.sleep(_POLL_SECONDS)
+                for one in list(running):
+                    ended, status = os.waitpid(one.process, os.WNOHANG)
+                    seconds = time.monotonic() - one.begun
+                    if (
+                        not ended
+                        and one.mutant
+                        and seconds > _MORE_SECONDS + _PATIENCE * self._seconds.get(one.part, self._usual_seconds)
+                    ):
+                        _end(one.process)
+                        ended, status = os.waitpid(one.process, 0)[0], -1
+                    if ended:
+                        running.remove(one)
+                        yield one, None if status == -1 else os.waitstatus_to_exitcode(status), seconds
+                        free.append(one.copy)
+        finally:
+            for one in running:
+                _end(one.process)
+                os.waitpid(one.process, 0)
+
+    def _start(self, part: Part, mutant: Mutant | None, copy: Path) -> _Running:
+        sys.stdout.flush()
+        process = os.fork()
+        if not process:
+            try:
+                self._test(part, mutant, copy)
+            except BaseException as error:
+                print(repr(error), file=sys.stderr, flush=True)
+            finally:
+                os._exit(_FAILED)
+        return _Running(process, part, mutant, copy, time.monotonic())
+
+    def _test(self, part: Part, mutant: Mutant | None, copy: Path) -> NoReturn:
+        os.setsid()
+        output = os.open(copy / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for descriptor in (1, 2):
+            os.dup2(output, descriptor)
+        os.chdir(copy)
+        temporary = copy / "tmp"
+        os.environ |= {
+            "CLINOPS_STORES": part.stores,
+            "HOME": str(temporary),
+            "TMPDIR": str(temporary),
+        }
+        os.environ["PYTHONPATH"] = str(copy)
+        tempfile.tempdir = str(temporary)
+        # The code and its tests come from the copy: the repository itself is where an editable installation leads to.
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "clinops_prefect", "flows")]:
+            del sys.modules[name]
+        sys.path[:] = [str(copy), *(entry for entry in sys.path if Path(entry or ".").resolve() != self._root)]
+        importlib.invalidate_caches()
+        if mutant:
+            sys.meta_path.insert(0, _Finder(mutant, copy))
+        emulators: Any = importlib.import_module("tests.emulators")
+        for name, url in self._servers.items():
+            setattr(emulators, name, lambda url=url: contextlib.nullcontext(url))
+        import pytest
+
+        options = [
+            "-x",
+            "-q",
+            "--no-header",
+            "--tb=line",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:randomly",
+            "-p",
+            "no:xdist",
+        ]
+        code = pytest.main([*options, f"--basetemp={temporary / 'pytest'}", *part.tests])
+        sys.stdout.flush()
+        os._exit(int(code))
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
+    """Loads the changed module in the place of the one in the copy; no file is changed."""
+
+    def __init__(self, mutant: Mutant, copy: Path) -> None:
+        self._name = mutant.module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        self._source = mutant.source.encode()
+        self._path = str(copy / mutant.module)
+
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> Any:
+        """Of the one module."""
+        if fullname != self._name:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, origin=self._path)
+
+    def get_filename(self, fullname: str) -> str:
+        """Where the module would be."""
+        return self._path
+
+    def get_data(self, path: str | bytes) -> bytes:
+        """Its changed text."""
+        return self._source
+
+
+def _end(process: int) -> None:
+    """End the process and all that it started, servers of their own session included."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for one in [*psutil.Process(process).children(recursive=True), psutil.Process(process)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.send_signal(signal.SIGKILL)
