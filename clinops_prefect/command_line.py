@@ -31,6 +31,8 @@ _SIGN_IN = (
     "Sign in (aws sso login, gcloud auth application-default login, az login), name a profile or key in the "
     "environment, or save a block with credentials and pass its reference, such as s3-pipeline-store/prod."
 )
+# Prefect 3 says so; without these words the exit code would be 1 (tests/flows/test_command_lines.py).
+_NO_SERVER = ("Timed out while attempting to connect to ephemeral Prefect API server", "Failed to reach API at")
 _T = TypeVar("_T")
 
 
@@ -98,6 +100,8 @@ def run(
             raise
         known = {**_CODES, **(codes or {})}
         code = next((known[kind] for kind in type(error).__mro__ if kind in known), UNEXPECTED)
+        if _is_without_server(error):
+            code = LATER
         lines = [f"\nIt failed. {otherwise}".rstrip(), f"{type(error).__name__}: {error}"]
         if isinstance(error, PermissionError) and "redentials" in str(error):
             lines.append(_SIGN_IN)
@@ -128,6 +132,11 @@ def server_for_a_command() -> None:
         f"A temporary Prefect server starts, which takes 10 s and on a busy machine up to {seconds} s. A running one\n"
         "saves them: prefect server start, and PREFECT_API_URL=http://127.0.0.1:4200/api.\n"
     )
+
+
+def _is_without_server(error: Exception) -> bool:
+    """Whether Prefect's server did not start, or does not answer: Prefect has no kind of error for either."""
+    return type(error) is RuntimeError and str(error).startswith(_NO_SERVER)
 
 
 def _exit_codes() -> str:

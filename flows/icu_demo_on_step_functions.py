@@ -14,6 +14,7 @@ from clinops_prefect import PipelineStore
 from clinops_prefect.command_line import Parser, run, server_for_a_command
 from clinops_prefect.testing.step_functions_emulator import Emulator, emulator
 from flows.icu.disclosure import told
+from flows.running.command_line import refuse_absent_folder
 
 BUCKET = "icu-demo"
 
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--date", default="2024-01-01")
     arguments = parser.parse_args()
+    refuse_absent_folder(parser, str(arguments.source))
     with icu_cloud(arguments.source.resolve()) as (_, parameters):
         server_for_a_command()
         work = partial(icu_features_on_step_functions, date=arguments.date, **parameters)

@@ -20,7 +20,7 @@ from flows.icu.quality import quality_document
 from flows.icu.verdict import one_line
 from flows.icu.windows import check_window
 from flows.running import artifacts, scheduling
-from flows.running.chain import Chain
+from flows.running.chain import Chain, published_artifacts, states
 from flows.running.claim import claimed
 from flows.running.command_line import features_main
 from flows.running.engines import DEFAULT_ENGINE, running, task_runner
@@ -120,6 +120,8 @@ def icu_features(
             logger.info(
                 "%s is complete, of the same inputs by the same code; nothing to do (run %s)", date, partition.run
             )
+            if before.get("verdict"):
+                logger.info("verdict on %s: %s", date, before["verdict"])
             return before
         logger.info(
             "run %s: %d files in %d shards to %s, on %s", partition.run, len(found.paths), shards, store, engine
@@ -149,11 +151,7 @@ def icu_features(
                     if not pools_left:
                         raise
                     logger.warning("a worker process died; what is complete is kept, the rest begins again in new ones")
-            written = sorted(
-                (each.result().artifact for each in published.values()), key=lambda each: str(each["name"])
-            )
-            # Their states, for a future of Ray that is waited for once more would start another instance.
-            waiting = [future.state for name, future in made.items() if name.startswith("features/")]
+            written = published_artifacts(published)
             made_by = {
                 "run": partition.run,
                 "flow_run": owner,
@@ -161,7 +159,7 @@ def icu_features(
                 "clinops_prefect": __version__,
             }
             document["provenance"] = {"source": source, **made_by, "inputs": inputs}
-            report = write_quality(store, partition, document, wait_for=waiting, return_state=True)
+            report = write_quality(store, partition, document, wait_for=states(made, "features/"), return_state=True)
             page = report.result()
             manifest = {
                 **made_by,
@@ -172,7 +170,7 @@ def icu_features(
                 "summary": totals,
                 "artifacts": written,
             }
-            finish(store, partition, manifest, wait_for=[report, *(each.state for each in published.values())])
+            finish(store, partition, manifest, wait_for=[report, *states(published)])
             progress.end()
     artifacts.written_artifact(written, target, partition.date)
     logger.info("done: %d artifacts of %s; the report is %s", len(written), partition.date, page)

@@ -6,10 +6,8 @@ Each row stands at the time from which it was known: an event at the later of it
 the end of its window. Values are in the units of their items, so that `--source DIR` reads them again.
 """
 
-import argparse
 import datetime as dt
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from clinops_prefect import ClinopsPrefectError, PipelineStore, __version__
+from clinops_prefect import PipelineStore, __version__
+from clinops_prefect.command_line import UNUSABLE, Parser, run
 from clinops_prefect.tasks import open_store
-from flows.icu.catalogue import DEFAULT_CATALOGUE, Catalogue, Unit, load_catalogue
+from flows.icu.catalogue import DEFAULT_CATALOGUE, Catalogue, CatalogueError, Unit, load_catalogue
 from flows.icu.hashing import shard_of
 from flows.running.partition import Partition
 
@@ -41,9 +40,7 @@ _SCHEMA = pa.schema(
 )
 # Rows of so many subjects are in memory at a time, beside the shard that they are of.
 _SUBJECTS = 200
-_EXAMPLE = """example, after `python -m flows.icu_features … --store s3://bucket/clinops --date 2024-01-15`:
-  python -m flows.meds_export --store s3://bucket/clinops --date 2024-01-15 --out meds-2024-01-15
-
+_NOTES = """\
 numeric_value has 32 bits, as MEDS wants it: six significant digits, which charted values have, come back exactly.
 Not in the dataset, because the store does not have their times: types of admission and discharges from the hospital."""
 
@@ -221,12 +218,9 @@ def _write_metadata(out: Path, stays: pd.DataFrame, codes: dict[str, str], date:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.meds_export",
-        description="Cohort, events and features of a date as a MEDS dataset.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    text = f"Cohort, events and features of a date as a MEDS dataset.\n\n{_NOTES}"
+    example = "--store s3://bucket/clinops --date 2024-01-15 --out meds-2024-01-15"
+    parser = Parser("flows.meds_export", text, example)
     parser.add_argument("--store", required=True, help="s3://…, gs://…, file:///…, a folder, or a block's reference")
     parser.add_argument("--date", required=True, help="the partition, YYYY-MM-DD")
     parser.add_argument("--out", required=True, help="an empty or absent folder of this machine")
@@ -235,11 +229,12 @@ def main() -> None:
     given = parser.parse_args()
     if "://" in given.out:
         parser.error("--out has to be a folder of this machine; copy it from there")
-    try:
+
+    def work() -> dict[str, int]:
         catalogue = load_catalogue(given.catalogue)
-        totals = export(open_store(given.store), given.date, given.out, catalogue, features=not given.no_features)
-    except (ClinopsPrefectError, ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        return export(open_store(given.store), given.date, given.out, catalogue, features=not given.no_features)
+
+    totals = run(work, debug=given.debug, codes={CatalogueError: UNUSABLE})
     print(f"{given.out}: {totals['rows']:,} rows in {totals['shards']} shards")
 
 

@@ -1,13 +1,13 @@
 """`python -m clinops_prefect.step_functions policy module:pipeline`: the IAM policies that a pipeline needs."""
 
-import argparse
 import importlib
 import json
 import os
 import sys
 from typing import Any
 
-from clinops_prefect.errors import ClinopsPrefectError, InvalidPipelineError
+from clinops_prefect.command_line import Parser, run
+from clinops_prefect.errors import InvalidPipelineError
 from clinops_prefect.step_functions.language.structure import is_distributed, states_of
 from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline
 from clinops_prefect.step_functions.runs.runnable import SLUG
@@ -73,18 +73,15 @@ def _pipeline(given: str) -> StepFunctionsPipeline:
 
 def main() -> None:
     """Print the policies, and the notes to standard error."""
-    parser = argparse.ArgumentParser(prog="python -m clinops_prefect.step_functions")
-    commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("policy", help="print the IAM policies that a pipeline needs")
-    command.add_argument("pipeline", help=f"module:name of a pipeline or of a function that makes one, or {SLUG}/NAME")
-    command.add_argument("--only", choices=["caller", "role"], help="one of the two: who deploys and runs; the machine")
-    command.add_argument("--delete", action="store_true", help="let the caller delete the machine, too")
-    arguments = parser.parse_args()
-    try:
-        made, notes = policies(_pipeline(arguments.pipeline), delete=arguments.delete)
-    except ClinopsPrefectError as error:
-        parser.exit(1, f"{error}\n")
-    sys.stdout.write(json.dumps(made[arguments.only] if arguments.only else made, indent=2) + "\n")
+    text = "Print the IAM policies that a pipeline needs, as JSON."
+    parser = Parser("clinops_prefect.step_functions", text, "policy deployments.permissions.example:pipeline")
+    parser.add_argument("command", choices=["policy"], help="what to print")
+    parser.add_argument("pipeline", help=f"module:name of a pipeline or of a function that makes one, or {SLUG}/NAME")
+    parser.add_argument("--only", choices=["caller", "role"], help="one of the two: who deploys and runs; the machine")
+    parser.add_argument("--delete", action="store_true", help="let the caller delete the machine, too")
+    given = parser.parse_args()
+    made, notes = run(lambda: policies(_pipeline(given.pipeline), delete=given.delete), debug=given.debug)
+    sys.stdout.write(json.dumps(made[given.only] if given.only else made, indent=2) + "\n")
     for note in notes:
         sys.stderr.write(f"note: {note}\n")
 

@@ -24,6 +24,7 @@ from flows.icu.disclosure import (
     suppress,
     suppress_cells,
     suppress_part,
+    told,
     told_account,
 )
 from flows.icu.hashing import SPLITS
@@ -138,15 +139,23 @@ def _tables(ingested: Counts, cleaned: Counts) -> dict[str, Any]:
         after = cleaned["tables"][table]
         if before["passed_on"] != after["rows_in"]:
             raise UnaccountedRowsError(
-                f"{table}: ingest passed on {before['passed_on']} rows and cleaning saw {after['rows_in']}"
+                f"{table}: cleaning saw {_apart(after['rows_in'], before['passed_on'])} than ingest passed on"
             )
         # What ingest dropped comes first: its reasons are judged before those of cleaning.
         reasons = {key: rows for key, rows in before.items() if key not in ("rows_in", "passed_on")}
         dropped = add_counts(reasons, after["dropped"])
         if before["rows_in"] != after["kept"] + sum(dropped.values()):
-            raise UnaccountedRowsError(f"{table}: {before['rows_in']} rows in are not the rows kept and dropped")
+            accounted = after["kept"] + sum(dropped.values())
+            raise UnaccountedRowsError(
+                f"{table}: {_apart(accounted, before['rows_in'])} kept and dropped than were read"
+            )
         tables[table] = _told(told_account(after["kept"], dropped), "kept")
     return tables
+
+
+def _apart(found: int, expected: int) -> str:
+    """How far apart two counts are, small differences hidden: of both counts, one could work them out."""
+    return f"{told(abs(found - expected))} rows {'more' if found > expected else 'fewer'}"
 
 
 def _references(kinds: Counts, tables: dict[str, Any]) -> dict[str, int | None]:
@@ -163,7 +172,8 @@ def _told(account: Account, kept: str) -> dict[str, Any]:
 def _cohort(counts: Counts) -> dict[str, Any]:
     dropped = {key: number for key, number in counts.items() if key not in ("rows_in", "stays", *_NOTES)}
     if counts["rows_in"] != counts["stays"] + sum(dropped.values()):
-        raise UnaccountedRowsError(f"stays: {counts['rows_in']} rows in are not the stays and what was left out")
+        accounted = counts["stays"] + sum(dropped.values())
+        raise UnaccountedRowsError(f"stays: {_apart(accounted, counts['rows_in'])} kept and left out than were read")
     notes = {key: suppress_part(counts.get(key, 0), counts["stays"]) for key in COHORT_NOTES}
     patients = {key: suppress(counts.get(key, 0)) for key in PATIENT_NOTES}
     return {**_told(told_account(counts["stays"], dropped), "stays"), **notes, **patients}

@@ -9,6 +9,7 @@ from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
@@ -140,6 +141,27 @@ class Chain:
     def _names(self) -> list[str]:
         shards = [f"shard-{shard:03d}" for shard in range(self.shards)]
         return ["cohort", "outcomes", *(f"{kind}/{shard}" for kind in ("events", "features") for shard in shards)]
+
+
+def published_artifacts(futures: dict[str, Future]) -> list[dict[str, Any]]:
+    """What `Chain.publish` has put in place, by name.
+
+    Args:
+        futures: What it returned.
+    """
+    return sorted((future.result().artifact for future in futures.values()), key=lambda artifact: str(artifact["name"]))
+
+
+def states(futures: dict[str, Future], kind: str = "") -> list[State[Any]]:
+    """The states of tasks, for others to wait for.
+
+    A future of Ray that is waited for once more would start another instance.
+
+    Args:
+        futures: Tasks by what they made.
+        kind: Only those whose names begin so.
+    """
+    return [future.state for name, future in futures.items() if name.startswith(kind)]
 
 
 def _finish(futures: dict[str, Future], progress: Progress) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from clinops_prefect import InvalidStoreError, LocalPipelineStore, PipelineStore, locations
-from clinops_prefect.command_line import BEYOND_LIMITS, LATER, UNUSABLE, Parser, run, server_for_a_command
+from clinops_prefect.command_line import BEYOND_LIMITS, LATER, UNUSABLE, Parser, run, server_for_a_command, stop
 from clinops_prefect.tasks import open_store
 from flows.icu.acceptance import NotAcceptedError
 from flows.icu.catalogue import CatalogueError
 from flows.icu.disclosure import told
 from flows.running.claim import ClaimLostError, DateClaimedError
+from flows.running.source_store import open_source
 from flows.sources.fhir_table import FhirTableError
 from flows.sources.files import TableError
 
@@ -28,6 +29,7 @@ _CODES: Codes = {
     ClaimLostError: LATER,
 }
 _STORE = "s3://…, gs://…, file:///…, a folder, or a block's reference"
+_SOURCE = "a folder, s3://…, gs://…, az://… or a block's reference, with icu/ and hosp/, FHIR NDJSON or MEDS"
 _ENGINE = "threads[=N], processes[=N], dask[=ADDRESS] or ray[=ADDRESS]"
 _SOURCE_AND_STORE = "--source demo/mimic-iv-synthetic --store demo/store"
 
@@ -38,6 +40,7 @@ def features_main(icu_features: Callable[..., dict[str, Any]]) -> None:
     parser = _features_parser("icu_features", text, f"{_SOURCE_AND_STORE} --date 2024-01-01")
     parser.add_argument("--date", required=True, type=_date, help="the partition, YYYY-MM-DD")
     arguments = _parsed(parser)
+    refuse_absent_folder(parser, arguments["source"])
     date = arguments["date"].isoformat()
     manifest = _run(icu_features, arguments, f"{date} is as it was before.")
     _say(open_store(arguments["store"]), arguments["store"], date, manifest)
@@ -81,7 +84,7 @@ def quality_report_main(quality_report: Callable[..., dict[str, Any]], codes: Co
 def _features_parser(module: str, description: str, example: str) -> Parser:
     parser = Parser(f"flows.{module}", description, example)
     more = "; {date} in it stands for the date" if module == "backfill" else ""
-    parser.add_argument("--source", required=True, help=f"the folder that holds icu/ and hosp/, or FHIR NDJSON{more}")
+    parser.add_argument("--source", required=True, help=f"{_SOURCE}{more}")
     parser.add_argument("--store", required=True, help=_STORE)
     parser.add_argument("--shards", type=int, default=4, help="parts that the subjects are split into (default 4)")
     parser.add_argument("--window-hours", type=int, default=6, help="length of a window (default 6)")
@@ -103,6 +106,18 @@ def _parsed(parser: Parser) -> dict[str, Any]:
     except InvalidStoreError as error:
         parser.error(f"--store: {error}")
     return arguments
+
+
+def refuse_absent_folder(parser: Parser, source: str) -> None:
+    """Stop where a source is a folder of this machine that is not there: before Prefect starts, which takes seconds."""
+    try:
+        place = locations.parse(source)
+    except InvalidStoreError as error:
+        parser.error(f"--source: {error}")
+    if isinstance(place, locations.Location) and place.kind.scheme == "file":
+        root = open_source(source)
+        if not root.is_dir():
+            stop(f"{parser.prog}: --source: there is no folder {root}. Nothing was written.", UNUSABLE)
 
 
 def _date(text: str) -> dt.date:

@@ -12,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flows.icu.disclosure import told
+
 # Microseconds everywhere: exact for every time in the sources (which have seconds), and without the year-2262 end of
 # nanoseconds, which the shifted dates of de-identified data come close to.
 TIME = pa.timestamp("us")
@@ -70,7 +72,7 @@ def _id(column: pa.Array) -> pa.Array:
     whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), 2.0**53))
     bad = _count_missing(column, numbers) + _count(pc.invert(whole))
     if bad:
-        raise ColumnError(f"{bad} of {len(column)} cells are not whole numbers")
+        raise ColumnError(f"{told(bad)} of {told(len(column))} cells are not whole numbers")
     return numbers.cast(pa.int64())
 
 
@@ -113,7 +115,9 @@ def _time(column: pa.Array) -> pa.Array:
         times = times.cast(TIME, safe=False)
         bad = _count_missing(text, times)
     if bad:
-        raise ColumnError(f"{bad} of {len(column)} cells are not times (YYYY-MM-DD HH:MM:SS, without a time zone)")
+        raise ColumnError(
+            f"{told(bad)} of {told(len(column))} cells are not times (YYYY-MM-DD HH:MM:SS, without a time zone)"
+        )
     return times
 
 

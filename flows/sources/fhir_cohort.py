@@ -9,7 +9,7 @@ import pandas as pd
 
 from flows.icu.counts import Counts
 from flows.icu.disclosure import told
-from flows.sources.fhir_resources import read_resources
+from flows.sources.fhir_resources import frame_of, read_resources
 from flows.sources.fhir_table import FhirTable, fhir_id, fold_name, reference_id
 from flows.sources.fhir_versions import Versions, find_versions
 from flows.sources.files import TableError
@@ -142,7 +142,7 @@ def read_encounters(
             f"every Encounter was taken for an ICU stay ({told(len(taken))} of them): nothing says which ones are; "
             "set stay_codes or stay_locations in a copy of fhir.toml, and pass it as fhir_table (--fhir-table)"
         )
-    return Resources(_frame(rows, _STAY), counts, notes, warnings)
+    return Resources(frame_of(rows, _STAY), counts, notes, warnings)
 
 
 def read_locations(paths: list[SourcePath], table: FhirTable) -> set[int]:
@@ -200,7 +200,7 @@ def read_patients(paths: list[SourcePath], table: FhirTable) -> Resources:
                 rows.append((fhir_id(patient["id"]), _GENDERS.get(str(patient.get("gender"))), dob, *death))
                 continue
             raise TableError(problem)
-    frame = _frame(rows, _PATIENT).assign(anchor_age=np.nan, anchor_year=np.nan)
+    frame = frame_of(rows, _PATIENT).assign(anchor_age=np.nan, anchor_year=np.nan)
     return Resources(frame, {}, notes, [_said("Patient", what, where) for what, where in lines.items() if where])
 
 
@@ -282,13 +282,6 @@ def _death(patient: dict[str, Any], table: FhirTable) -> tuple[Any, Any, Any]:
     time = table.time(text)
     day = pd.to_datetime(text, format="%Y-%m-%d", errors="coerce") if time is None else pd.NaT
     return True, pd.NaT if time is None else time, day
-
-
-def _frame(rows: list[tuple[Any, ...]], dtypes: dict[str, str]) -> pd.DataFrame:
-    # Column by column: ids with a null among them would pass through floats, which round the hashed ones.
-    columns = zip(*rows, strict=True) if rows else [()] * len(dtypes)
-    series = zip(dtypes.items(), columns, strict=True)
-    return pd.DataFrame({name: pd.Series(list(cells), dtype=dtype) for (name, dtype), cells in series})
 
 
 def _has_code(encounter: dict[str, Any], table: FhirTable) -> bool:

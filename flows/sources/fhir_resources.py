@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
+import pandas as pd
 
 from flows.sources.files import TableError
 from flows.sources.objects import SourcePath, is_of_the_store, open_stream
@@ -45,3 +46,11 @@ def _lines(path: SourcePath) -> Iterator[bytes]:
             raise
         problem = type(error).__name__
     raise TableError(f"{path}: cannot be read; it is damaged, cut short, or not what its name says ({problem})")
+
+
+def frame_of(rows: list[tuple[Any, ...]], dtypes: dict[str, str]) -> pd.DataFrame:
+    """A frame of rows, its columns in these dtypes."""
+    # Column by column: ids with a null among them would pass through floats, which round the hashed ones.
+    columns = zip(*rows, strict=True) if rows else [()] * len(dtypes)
+    series = zip(dtypes.items(), columns, strict=True)
+    return pd.DataFrame({name: pd.Series(list(cells), dtype=dtype) for (name, dtype), cells in series})

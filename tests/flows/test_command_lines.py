@@ -2,6 +2,8 @@
 
 import importlib
 import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -35,6 +37,22 @@ WAYS = {
         "argument --port",
     ),
     "no folder": ([*FEATURES, "--source", "{new}"], 3, "there is no folder"),
+    "no folder for the emulator": (
+        ["flows.icu_demo_on_step_functions", "--source", "{new}"],
+        3,
+        "--source: there is no folder {new}",
+    ),
+    "a source of nobody": ([*FEATURES, "--source", "ftp://host/path"], 2, "--source: "),
+    "an incomplete date as MEDS": (
+        ["flows.meds_export", "--store", "{store}", "--date", "2020-01-01", "--out", "{new}"],
+        2,
+        "2020-01-01 is not complete",
+    ),
+    "no pipeline": (
+        ["clinops_prefect.step_functions.__main__", "policy", "deployments.plan:nothing"],
+        3,
+        "module:name",
+    ),
     "no shard": ([*FEATURES, "--shards", "0"], 2, "shards must be 1 or more"),
     "half a window": ([*FEATURES, "--window-hours", "5"], 2, "not a multiple"),
     "no catalogue": ([*FEATURES, "--catalogue", "{new}"], 3, "No such file"),
@@ -85,7 +103,14 @@ def test_a_command_that_fails_says_why_and_what_to_do(
 
 
 EMULATOR = "clinops_prefect.testing.step_functions_emulator.__main__"
-FLOWS = ("icu_features", "backfill", "quality_report", "synthetic.__main__", "icu_features_on_step_functions")
+FLOWS = (
+    "meds_export",
+    "icu_features",
+    "backfill",
+    "quality_report",
+    "synthetic.__main__",
+    "icu_features_on_step_functions",
+)
 
 
 @pytest.mark.parametrize("module", [EMULATOR, "flows.icu_demo_on_step_functions", *(f"flows.{name}" for name in FLOWS)])
@@ -112,6 +137,9 @@ def _raise(error: BaseException) -> None:
         (ServiceUnavailableError("no answer"), 6, "no answer"),
         (AccessDeniedError("no credentials"), 3, "Sign in (aws sso login"),
         (ImportError("needs the 'gcp' extra"), 3, "'gcp'"),
+        (RuntimeError("Timed out while attempting to connect to ephemeral Prefect API server."), 6, "ephemeral"),
+        (RuntimeError("Failed to reach API at http://127.0.0.1:4200/api/"), 6, "Failed to reach"),
+        (RuntimeError("x"), 1, "--debug shows"),
         (KeyError("x"), 1, "--debug shows"),
         (KeyboardInterrupt(), 130, "Interrupted"),
     ],
@@ -137,3 +165,21 @@ def test_the_terminal_has_no_traceback_and_other_handlers_have_it() -> None:
     failed = logging.LogRecord("prefect.flow_runs", 40, "", 0, "failed", (), (OSError, OSError("x"), None))
     finished = logging.LogRecord("prefect.flow_runs", 20, "", 0, "Finished in state Completed()", (), None)
     assert all(not handler.filter(failed) and handler.filter(finished) for handler in handlers)
+
+
+def test_an_absent_folder_is_found_before_prefect_starts(tmp_path: Path) -> None:
+    arguments = ["--source", str(tmp_path / "absent"), "--store", str(tmp_path / "store"), "--date", "2024-01-01"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.icu_features", *arguments],
+        env=environment | {"PREFECT_HOME": str(tmp_path / "prefect")},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+    assert "there is no folder" in done.stderr
+    assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "prefect/prefect.db").exists()

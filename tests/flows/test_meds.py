@@ -226,7 +226,7 @@ def test_what_is_no_dataset_is_said(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"0.parquet: missing column numeric_value"):
         read(tmp_path)
     pq.write_table(table.append_column("stay_id", [["a"] * len(ROWS)]), tmp_path / "data/train/0.parquet")
-    with pytest.raises(TableError, match=r"column stay_id: \d+ of \d+ cells are not whole numbers"):
+    with pytest.raises(TableError, match=r"column stay_id: [\w ]+ of [\w ]+ cells are not whole numbers"):
         read(tmp_path)
     (tmp_path / "icu").mkdir()
     (tmp_path / "icu/chartevents.csv").write_text("itemid\n")

@@ -269,6 +269,6 @@ def test_the_command_names_what_is_no_pipeline() -> None:
     done = subprocess.run(
         [*module[:-1], "deployments.plan:nothing"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (3, "")
     assert "module:name" in done.stderr
     assert "Traceback" not in done.stderr

@@ -158,12 +158,18 @@ SECRET = "JohnDoe"
         (HEADER.replace("storetime", "st").replace("itemid", "it") + "\n", "missing columns itemid, storetime"),
         (HEADER + ",ITEMID\n", "column itemid is there twice"),
         (f"{HEADER}\n{SECRET},2\n", "a row has 2 columns and not 11"),
-        (f"{HEADER}\n{edit(itemid=SECRET)}\n", "column itemid: 1 of 1 cells are not whole numbers"),
-        (f"{HEADER}\n{edit(stay_id='1.5')}\n", "column stay_id: 1 of 1 cells are not whole numbers"),
-        (f"{HEADER}\n{edit(subject_id=SECRET)}\n", "column subject_id: 1 of 1 cells"),
-        (f"{HEADER}\n{edit(charttime=SECRET)}\n", "column charttime: 1 of 1 cells are not times"),
-        (f"{HEADER}\n{edit(charttime='2150-02-30 00:00:00')}\n", "column charttime: 1 of 1 cells are not times"),
-        (f"{HEADER}\n{edit(storetime='2150-01-02 03:04:05Z')}\n", "column storetime: 1 of 1 cells are not times"),
+        (f"{HEADER}\n{edit(itemid=SECRET)}\n", "column itemid: under 10 of under 10 cells are not whole numbers"),
+        (f"{HEADER}\n{edit(stay_id='1.5')}\n", "column stay_id: under 10 of under 10 cells are not whole numbers"),
+        (f"{HEADER}\n{edit(subject_id=SECRET)}\n", "column subject_id: under 10 of under 10 cells"),
+        (f"{HEADER}\n{edit(charttime=SECRET)}\n", "column charttime: under 10 of under 10 cells are not times"),
+        (
+            f"{HEADER}\n{edit(charttime='2150-02-30 00:00:00')}\n",
+            "column charttime: under 10 of under 10 cells are not times",
+        ),
+        (
+            f"{HEADER}\n{edit(storetime='2150-01-02 03:04:05Z')}\n",
+            "column storetime: under 10 of under 10 cells are not times",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_named_without_its_cells(tmp_path, text, message):
