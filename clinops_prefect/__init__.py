@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from clinops_prefect.blocks.local import LocalPipelineStore as LocalPipelineStore
     from clinops_prefect.blocks.s3 import S3PipelineStore as S3PipelineStore
     from clinops_prefect.caching import FrameInputs as FrameInputs
+    from clinops_prefect.dataset.artifact_dataset import ArtifactDataset as ArtifactDataset
     from clinops_prefect.references import ArtifactRef as ArtifactRef
     from clinops_prefect.results import DataFrameSerializer as DataFrameSerializer
     from clinops_prefect.step_functions import StepFunctionsPipeline as StepFunctionsPipeline
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 # Public name -> where it is, and the extra that brings what its module imports. A block named here is one in the UI.
 _PUBLIC = {
+    "ArtifactDataset": ("clinops_prefect.dataset.artifact_dataset", ""),
     "ArtifactInfo": ("clinops_prefect.artifacts.info", ""),
     "ArtifactRef": ("clinops_prefect.references", ""),
     "DataFrameSerializer": ("clinops_prefect.results", ""),

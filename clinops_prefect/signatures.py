@@ -122,3 +122,43 @@ if TYPE_CHECKING:
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             """The frame."""
             ...
+
+
+class DatasetDownload(Protocol):
+    """`ArtifactDataset.adownload`."""
+
+    @overload
+    def __call__(
+        self, *, as_: Literal["pandas"] = "pandas", **asked: "Unpack[Asked]"
+    ) -> "Coroutine[Any, Any, pd.DataFrame]": ...
+
+    @overload
+    def __call__(self, *, as_: Literal["polars"], **asked: "Unpack[Asked]") -> "Coroutine[Any, Any, pl.DataFrame]": ...
+
+    @overload
+    def __call__(self, *, as_: Literal["arrow"], **asked: "Unpack[Asked]") -> "Coroutine[Any, Any, pa.Table]": ...
+
+    @overload
+    def __call__(
+        self, *, as_: "FrameKind", **asked: "Unpack[Asked]"
+    ) -> "Coroutine[Any, Any, pd.DataFrame | pl.DataFrame | pa.Table]": ...
+
+
+class DatasetBatches(Protocol):
+    """`ArtifactDataset.aiter_batches`."""
+
+    @overload
+    def __call__(
+        self, *, as_: Literal["pandas"] = "pandas", **asked: "Unpack[AskedBatches]"
+    ) -> "AsyncIterator[pd.DataFrame]": ...
+
+    @overload
+    def __call__(self, *, as_: Literal["polars"], **asked: "Unpack[AskedBatches]") -> "AsyncIterator[pl.DataFrame]": ...
+
+    @overload
+    def __call__(self, *, as_: Literal["arrow"], **asked: "Unpack[AskedBatches]") -> "AsyncIterator[pa.Table]": ...
+
+    @overload
+    def __call__(
+        self, *, as_: "FrameKind", **asked: "Unpack[AskedBatches]"
+    ) -> "AsyncIterator[pd.DataFrame | pl.DataFrame | pa.Table]": ...

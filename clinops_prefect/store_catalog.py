@@ -21,6 +21,7 @@ from clinops_prefect.store_block import StoreBlock
 
 if TYPE_CHECKING:
     from clinops_prefect.artifacts.codec import Codec
+    from clinops_prefect.dataset.artifact_dataset import ArtifactDataset
 
 
 # ABC among the bases themselves is what keeps Prefect from registering a class as a block.
@@ -46,6 +47,28 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
         return self._names(self._backend().list(f"{root}/" if root else ""))
 
     alist_artifacts = asynchronous(list_artifacts)
+
+    def dataset(self, prefix: str = "") -> "ArtifactDataset":
+        """Every artifact below a prefix as one frame: shards, partitions, and folders that other programs wrote.
+
+        Args:
+            prefix: A path, as for `list_artifacts`.
+
+        Returns:
+            The dataset. Its parts are pinned: reading one that was overwritten or removed since is an error.
+
+        Raises:
+            ArtifactNotFoundError: There is no artifact below it; the message says what is there.
+            ArtifactDecodeError: The folder is a table of a format with a log (Delta Lake, Iceberg, Hudi), or its parts
+                do not lie in the same partition folders.
+            BucketNotFoundError: There is no such bucket.
+            AccessDeniedError: The credentials do not permit it.
+        """
+        from clinops_prefect.dataset.artifact_dataset import ArtifactDataset
+
+        return ArtifactDataset(self, prefix)
+
+    adataset = asynchronous(dataset)
 
     def exists(self, name: str) -> bool:
         """Whether there is such an artifact. A missing bucket or a denied access raises: it is not "no"."""

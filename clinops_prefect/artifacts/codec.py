@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pyarrow as pa
@@ -101,24 +101,14 @@ class Codec(Protocol):
     ) -> Iterator[Any]:
         """The same in frames of so many rows; one empty frame where there are none."""
 
-        held: pa.Table | None = None
-        whole, offset, bare = True, 0, 0
+        def frame(table: pa.Table, whole: bool, offset: int) -> Any:
+            if kind == "pandas":
+                from clinops_prefect.frames.conversion.frame_builder import to_frame
 
-        for table, whole in self.iter_tables(reader, columns, filters, csv_options, kind):
-            if not table.num_columns:
-                # Arrow loses count of the rows when it slices or joins tables without columns.
-                held, bare = table, bare + table.num_rows
-                continue
-            held = table if held is None else pa.concat_tables([held, table])
-            while held.num_rows > rows:
-                yield _frame(held.slice(0, rows), kind, reader.uri, whole, offset)
-                held, offset = held.slice(rows), offset + rows
-        while held is not None and bare > offset:
-            counted = pa.table({"": pa.nulls(min(rows, bare - offset))}).replace_schema_metadata(held.schema.metadata)
-            yield _frame(counted.select([]), kind, reader.uri, whole, offset)
-            offset += counted.num_rows
-        if held is not None and not bare and (held.num_rows or not offset):
-            yield _frame(held, kind, reader.uri, whole, offset)
+                return to_frame(table, whole=whole, offset=offset)
+            return arrow_frames.made(table, kind, reader.uri)
+
+        yield from in_batches(self.iter_tables(reader, columns, filters, csv_options, kind), rows, frame)
 
     def info(self, reader: ObjectReader) -> ArtifactInfo:
         """What is known about the artifact without its rows."""
@@ -163,12 +153,33 @@ def opened(reader: ObjectReader) -> tuple[Iterator[bytes], dict[str, str]]:
     return chained(first, pieces), check_metadata(without_reserved(reader.info.metadata))
 
 
-def _frame(table: pa.Table, kind: FrameKind, where: str, whole: bool, offset: int) -> Any:
-    if kind == "pandas":
-        from clinops_prefect.frames.conversion.frame_builder import to_frame
+def in_batches(
+    tables: Iterator[tuple[pa.Table, bool]], rows: int, frame: Callable[[pa.Table, bool, int], Any]
+) -> Iterator[Any]:
+    """Tables of any number of rows as frames of so many; one empty frame where there are no rows.
 
-        return to_frame(table, whole=whole, offset=offset)
-    return arrow_frames.made(table, kind, where)
+    Args:
+        tables: At least one, all of one schema, each with whether it has all the stored rows.
+        rows: Rows of a frame; the last may have fewer.
+        frame: Makes a frame of a table, of whether it has all the stored rows, and of how many come before it.
+    """
+    held: pa.Table | None = None
+    whole, offset, bare = True, 0, 0
+    for table, whole in tables:
+        if not table.num_columns:
+            # Arrow loses count of the rows when it slices or joins tables without columns.
+            held, bare = table, bare + table.num_rows
+            continue
+        held = table if held is None else pa.concat_tables([held, table])
+        while held.num_rows > rows:
+            yield frame(held.slice(0, rows), whole, offset)
+            held, offset = held.slice(rows), offset + rows
+    while held is not None and bare > offset:
+        counted = pa.table({"": pa.nulls(min(rows, bare - offset))}).replace_schema_metadata(held.schema.metadata)
+        yield frame(counted.select([]), whole, offset)
+        offset += counted.num_rows
+    if held is not None and not bare and (held.num_rows or not offset):
+        yield frame(held, whole, offset)
 
 
 def content_hash(frame: Any) -> str:

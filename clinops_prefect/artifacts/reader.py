@@ -24,14 +24,18 @@ class ObjectReader:
         backend: Where the object is.
         key: Its key.
         version: A version of it; empty, the current one. `pin:` and a pin: the current one, if it has this pin.
+        pinned: What a listing said of the object; every read must then find this object.
     """
 
-    def __init__(self, backend: Backend, key: str, version: str = "") -> None:
+    def __init__(
+        self, backend: Backend, key: str, version: str = "", *, pinned: ObjectInfo | PinnedObject | None = None
+    ) -> None:
         self.backend = backend
         self.key = key
         self._expected = version.removeprefix(PIN) if version.startswith(PIN) else ""
         self.version = "" if self._expected else version
-        self._seen: ObjectInfo | PinnedObject | None = None
+        self._is_pinned = pinned is not None
+        self._seen = pinned
 
     @property
     def uri(self) -> str:
@@ -71,6 +75,8 @@ class ObjectReader:
 
     def tail(self, size: int) -> bytes:
         """The last bytes, or all where there are fewer."""
+        if self._is_pinned:
+            return self._range((max(0, self.size - size), self.size)) if self.size else b""
         return self._open(ranges.suffix(size))
 
     def whole(self) -> bytearray | bytes:
@@ -115,6 +121,8 @@ class ObjectReader:
         return data
 
     def _saw(self, found: ObjectInfo | PinnedObject) -> None:
+        if self._is_pinned and found.pin != self._pinned.pin:
+            raise ObjectChangedError
         if self._expected and found.pin != self._expected:
             raise ArtifactNotFoundError(f"{self.uri} was overwritten: that version of it is gone", uri=self.uri)
         self._seen = found

@@ -176,6 +176,11 @@ class Backend(abc.ABC):
         with self._translated(prefix):
             yield from self._list(prefix)
 
+    def list_pinned(self, prefix: str) -> Iterator[tuple[str, PinnedObject | None]]:
+        """The same keys, each with what ties later reads to the object that is listed; None where `head` must tell."""
+        with self._translated(prefix):
+            yield from self._list_pinned(prefix)
+
     def versions(self, key: str) -> Iterator[ObjectInfo]:
         """The versions of the object that can still be read, newest first."""
         with self._translated(key):
@@ -250,6 +255,10 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def _list(self, prefix: str) -> Iterator[str]: ...
+
+    def _list_pinned(self, prefix: str) -> Iterator[tuple[str, PinnedObject | None]]:
+        for key in self._list(prefix):
+            yield key, None
 
     @abc.abstractmethod
     def _versions(self, key: str) -> Iterator[ObjectInfo]: ...

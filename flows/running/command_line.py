@@ -168,6 +168,6 @@ Look at the features in Python:
   {"from clinops_prefect.tasks import open_store" if saved else "from clinops_prefect import PipelineStore"}
   store = {"open_store" if saved else "PipelineStore.from_uri"}({reference!r})
   store.list_artifacts("icu/{date}")
-  store.download("{first}")
+  store.dataset("icu/{date}/features").download()
 """
     )

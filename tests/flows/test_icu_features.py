@@ -299,3 +299,9 @@ def test_the_command_line_says_where_the_results_are(
     page = next(line.strip() for line in said.splitlines() if line.strip().endswith("quality.html"))
     assert Path(page.removeprefix("file://")).read_text().startswith("<!doctype html")
     assert f'store.list_artifacts("icu/{DATE}")' in said
+    from clinops_prefect import LocalPipelineStore
+
+    assert f'store.dataset("icu/{DATE}/features").download()' in said
+    features = LocalPipelineStore(str(tmp_path)).dataset(f"icu/{DATE}/features")
+    assert len(features) > 1
+    assert len(features.download()) == features.rows

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clinops_prefect.frames import memory
@@ -64,4 +65,16 @@ def find(
                 ColumnChunk(group, column.path_in_schema, (start, end), size_of_pages, column.num_values, is_text)
             )
     memory.check(memory.least_bytes(schema if fields is None else map(schema.field, fields), rows), where)
+    return found
+
+
+def group_sizes(metadata: pq.FileMetaData, schema: pa.Schema, fields: Sequence[str]) -> list[tuple[int, int]]:
+    """The rows of each row group, and about how many bytes these fields of it take in memory."""
+    wanted = set(fields)
+    known = [field for field in schema if field.name in wanted]
+    share, found = len(known) / max(1, len(schema)), []
+    for group in range(metadata.num_row_groups):
+        row_group = metadata.row_group(group)
+        rows = row_group.num_rows
+        found.append((rows, max(int(row_group.total_byte_size * share), memory.least_bytes(known, rows))))
     return found

@@ -11,7 +11,7 @@ _HOLE_BYTES = 32 << 10
 class PartialFile(io.RawIOBase):
     """A file of which some ranges are in memory; nobody reads the others."""
 
-    def __init__(self, size: int, parts: dict[int, bytes] | None = None) -> None:
+    def __init__(self, size: int, parts: dict[Range, bytes] | None = None) -> None:
         self._size = size
         self._position = 0
         self._parts = {} if parts is None else parts
@@ -21,15 +21,16 @@ class PartialFile(io.RawIOBase):
         return PartialFile(self._size, self._parts)
 
     def add(self, start: int, data: bytes) -> None:
-        self._parts[start] = data
+        # By both ends: of two reads at once, one may begin in the block of checksums in which the other ends.
+        self._parts[start, start + len(data)] = data
 
     def window(self, start: int, end: int) -> memoryview:
         self._position = start
         return memoryview(self.read(end - start))
 
     def forget(self, spans: Sequence[Range]) -> None:
-        for start, _ in spans:
-            self._parts.pop(start, None)
+        for span in spans:
+            self._parts.pop(span, None)
 
     def readable(self) -> bool:
         return True
@@ -49,8 +50,9 @@ class PartialFile(io.RawIOBase):
         start, self._position = self._position, max(self._position, end)
         if start >= end:
             return b""
-        for first, data in self._parts.items():
-            if first <= start and end <= first + len(data):
+        # A list, because other threads fetch and forget other ranges meanwhile.
+        for (first, last), data in list(self._parts.items()):
+            if first <= start and end <= last:
                 return bytes(memoryview(data)[start - first : end - first])
         raise OSError("the footer points to where no column is")
 

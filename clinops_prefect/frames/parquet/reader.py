@@ -1,7 +1,7 @@
 """Parquet bytes -> Arrow tables and frames, of which only the needed ranges are fetched, many at once."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -131,21 +131,66 @@ class ParquetReader:
         found = self._file.chunks_of(range(self._file.metadata.num_row_groups), None)
         return _with_schema(self._table(*self._file.arriving(), found), schema)
 
-    def groups(self, expression: pc.Expression | None) -> list[int]:
-        """The row groups that may hold rows of `expression`, judged by the statistics in the footer."""
+    def groups(
+        self,
+        expression: pc.Expression | None,
+        schema: pa.Schema | None = None,
+        guarantee: pc.Expression | None = None,
+    ) -> list[int]:
+        """The row groups that may hold rows of `expression`, judged by the statistics in the footer.
+
+        `schema` is what the expression is over, if it has more than the file; `guarantee` is what holds for every row.
+        """
+        every = list(range(self._file.metadata.num_row_groups))
         if expression is None:
-            return list(range(self._file.metadata.num_row_groups))
+            return every
         with self._file.decoding():
             import pyarrow.dataset as ds
 
             # A dataset reads in threads of pyarrow's: see parallel_decode.py.
             footer = arrow_owned(self._file.footer)
-            fragment = ds.ParquetFileFormat().make_fragment(pa.BufferReader(footer))
+            fragment = ds.ParquetFileFormat().make_fragment(pa.BufferReader(footer), partition_expression=guarantee)
             try:
-                return [info.id for info in fragment.subset(expression, schema=self._file.schema).row_groups]
+                known = self._file.schema if schema is None else schema
+                return [info.id for info in fragment.subset(expression, schema=known).row_groups]
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
                 # The statistics do not fit the expression. Whether the rows do is for `Selection.apply` to say.
-                return list(range(self._file.metadata.num_row_groups))
+                return every
+
+    def complete(self) -> frozenset[str]:
+        """The fields of which the footer proves that no value is missing."""
+        from clinops_prefect.frames.conversion import foreign_schema
+
+        with self._file.decoding():
+            return frozenset(foreign_schema.without_missing(self._file.metadata))
+
+    def group_sizes(self, fields: Sequence[str]) -> list[tuple[int, int]]:
+        """The rows of each row group, and about how many bytes these fields of it take in memory."""
+        return column_chunks.group_sizes(self._file.metadata, self._file.schema, fields)
+
+    def fill(self, groups: Sequence[int], fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
+        """Hand over these fields of these row groups as for `read`, in units of a few megabytes.
+
+        `put` takes how many of these rows come before the table, and a table of some fields; from several threads.
+        """
+        names = list(fields)
+        if not names or not self._is_unique:
+            put(0, self._as_described(self._read(groups, names)).select(names))
+            return
+        found = self._file.chunks_of(groups, names)
+        with self._file.fetched(found):
+            schema = self._file.schema
+            if doubtful := text_sizes.doubtful_texts(schema, found, self._file.window, self._where):
+                put(0, self._as_described(self._fetched(found, groups, names, doubtful)).select(names))
+                return
+            wanted = parallel_decode.units_of(schema, self._file.metadata, found, groups, names)
+            parallel_decode.for_each(
+                wanted, self._file.again, lambda unit, file: put(unit.at, self._as_described(unit.read(file)))
+            )
+
+    def categories(self, name: str) -> pa.Array:
+        """The categories of a dictionary column of another program's file, of all its row groups."""
+        return self._categories_of(name, [], None)
 
     def read(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:
         """These fields of these row groups.
@@ -233,13 +278,13 @@ class ParquetReader:
                 units.look(self._file.in_unit, group)
         return units
 
-    def _categories_of(self, name: str, groups: Sequence[int], table: pa.Table) -> pa.Array:
+    def _categories_of(self, name: str, groups: Sequence[int], table: pa.Table | None) -> pa.Array:
         """The categories of all row groups."""
         if name not in self._categories:
             every = range(self._file.metadata.num_row_groups)
             each = (self._as_described(self._read([group], [name])).column(name) for group in every)
-            columns = [table.column(name)] if len(groups) == len(every) else each
-            self._categories[name] = categories_of(columns, table.schema.field(name).type.value_type)
+            columns = [table.column(name)] if table is not None and len(groups) == len(every) else each
+            self._categories[name] = categories_of(columns, self.schema.field(name).type.value_type)
         return self._categories[name]
 
     # --- the whole ---

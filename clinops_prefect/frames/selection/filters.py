@@ -98,6 +98,18 @@ def expression_of(
     return reduce(operator.or_, [reduce(operator.and_, map(one, group)) for group in groups])
 
 
+def only_on(filters: Any, names: Collection[str], where: str) -> list[list[Condition]] | None:
+    """The conditions on these columns alone, which hold wherever the filters do; None if that is everywhere.
+
+    Raises:
+        ArtifactColumnError: They are not filters.
+    """
+    groups = [
+        [one for one in group if isinstance(one[0], str) and one[0] in names] for group in _groups(filters, where)
+    ]
+    return groups if groups and all(groups) else None
+
+
 def _groups(filters: Any, where: str) -> list[list[Condition]]:
     """Lists of conditions, of which one list must hold."""
     if not isinstance(filters, list | tuple):

@@ -170,12 +170,17 @@ class GCSBackend(ServiceBackend[None]):
         return ObjectInfo(size, blob.time_created, generation, generation, dict(blob.metadata or {}))
 
     def _list(self, prefix: str) -> Iterator[str]:
-        fields = "items(name),nextPageToken"
+        for key, _ in self._list_pinned(prefix):
+            yield key
+
+    def _list_pinned(self, prefix: str) -> Iterator[tuple[str, PinnedObject | None]]:
+        fields = "items(name,size,generation),nextPageToken"
         blobs = self.client.list_blobs(
             self._bucket, prefix=prefix, fields=fields, page_size=1000, retry=_RETRY, timeout=_TIMEOUT
         )
         for blob in blobs:
-            yield blob.name
+            is_known = blob.size is not None and blob.generation is not None
+            yield blob.name, PinnedObject(int(blob.size), str(blob.generation), "") if is_known else None
 
     def _versions(self, key: str) -> Iterator[ObjectInfo]:
         blobs = self.client.list_blobs(self._bucket, prefix=key, versions=True, retry=_RETRY, timeout=_TIMEOUT)

@@ -11,7 +11,7 @@ from clinops_prefect.aws.errors import AUTHORITY, code_of, problem_of, status_of
 from clinops_prefect.errors import ArtifactNotFoundError
 from clinops_prefect.network import failures
 from clinops_prefect.network.failures import Problem
-from clinops_prefect.storage.backend import Can, ObjectInfo, Writing
+from clinops_prefect.storage.backend import Can, ObjectInfo, PinnedObject, Writing
 from clinops_prefect.storage.ranges import ByteRange
 from clinops_prefect.storage.s3.errors import NO_BUCKET, SERVICE, no_bucket, translated
 from clinops_prefect.storage.service import Fetched, ObjectCutError, ServiceBackend
@@ -158,9 +158,15 @@ class S3Backend(ServiceBackend[Upload]):
         return ObjectInfo(size, created, "" if version == "null" else version, pin, metadata, content_type)
 
     def _list(self, prefix: str) -> Iterator[str]:
+        for key, _ in self._list_pinned(prefix):
+            yield key
+
+    def _list_pinned(self, prefix: str) -> Iterator[tuple[str, PinnedObject | None]]:
         for page in self._pages("list_objects_v2", prefix, "NextContinuationToken"):
             for entry in page.get("Contents", ()):
-                yield self._said(entry.get("Key"), "Key", prefix)
+                size, pin = entry.get("Size"), entry.get("ETag")
+                known = PinnedObject(size, pin, "") if pin and size is not None else None
+                yield self._said(entry.get("Key"), "Key", prefix), known
 
     def _pages(self, operation: Literal["list_objects_v2", "list_object_versions"], prefix: str, next_page: str) -> Any:
         paginator: Any = self.client.get_paginator(operation)

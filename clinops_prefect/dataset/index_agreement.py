@@ -1,0 +1,109 @@
+"""How the indexes of the parts become the index of the whole.
+
+each part numbers its rows 0, 1, 2, …     the rows of the whole are numbered through, as in `upload_batches`
+each part has a range of its own          the ranges joined: one range if each begins where the last one ended
+each part has a stored index              its values, part by part, as pandas' `concat` joins them
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from clinops_prefect.dataset.parts import DescribedPart
+from clinops_prefect.errors import ArtifactDecodeError
+from clinops_prefect.frames.conversion.schemas import index_fields
+
+_FIELD = "__index_level_0__"
+
+
+@dataclass(frozen=True)
+class JoinedIndex:
+    """The index of the whole.
+
+    Attributes:
+        note: What the layout says about it.
+        fields: The fields that hold it.
+        stored: Those of them that are read from the parts.
+        ranges: Of parts whose ranges are joined by value, the start and the step of each.
+        type: The type of the field of such ranges.
+    """
+
+    note: dict[str, Any]
+    fields: list[str]
+    stored: list[str]
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    type: pa.DataType | None = None
+
+    def values(self, part: int, at: int, rows: int) -> pa.Array:
+        """The values of some rows of a part whose range is joined by value."""
+        start, step = self.ranges[part]
+        return pa.array(start + step * np.arange(at, at + rows, dtype=np.int64))
+
+
+def join(
+    schemas: Sequence[pa.Schema],
+    layouts: Sequence[dict[str, Any] | None],
+    parts: Sequence[DescribedPart],
+) -> JoinedIndex:
+    """The index of all parts together.
+
+    Raises:
+        ArtifactDecodeError: They have indexes of several kinds; the message names a part.
+    """
+    if any(layout is None for layout in layouts):
+        return JoinedIndex({}, [], [])  # Arrow and polars have no index
+    notes = [layout["index"] for layout in layouts if layout is not None]
+    stored = index_fields(schemas[0])
+    if len(parts) == 1:
+        return JoinedIndex(notes[0], stored, stored)
+    # A part without rows says nothing about the index.
+    counted = [number for number, part in enumerate(parts) if part.rows] or [0]
+    first = notes[counted[0]]
+    for number in counted:
+        if notes[number]["names"] != first["names"] or notes[number]["multi"] != first["multi"]:
+            raise _differs(parts[number], parts[counted[0]], "levels or names")
+    freqs = [None] * len(first["freqs"])
+    ranges = [_range(note) for note in notes]
+    known = [ranges[number] for number in counted]
+    if all(one is not None for one in known):
+        total = sum(part.rows for part in parts)
+        note = {"fields": [], "names": first["names"], "multi": False, "freqs": freqs}
+        # One that is a range from 0 by chance, and has a field of its own, is joined by value.
+        is_default = all(one == (0, 1) for one in known) and not any(index_fields(schemas[n]) for n in counted)
+        if is_default:
+            return JoinedIndex({**note, "range": [0, total, 1]}, [], [])
+        name = next((fields[0] for n in counted if (fields := index_fields(schemas[n]))), _FIELD)
+        start, step = known[0]  # type: ignore[misc]
+        at, is_chain = start, True
+        for number in counted:
+            is_chain = is_chain and ranges[number] == (at, step)
+            at += step * parts[number].rows
+        joined = {**note, "fields": [name], **({"range": [start, at, step]} if is_chain else {})}
+        values = [one or (0, 1) for one in ranges]
+        return JoinedIndex(joined, [name], [], values, pa.int64())
+    fields = index_fields(schemas[counted[0]])
+    for number in counted:
+        # One of them is no range.
+        if index_fields(schemas[number]) != fields or (not fields and ranges[number] is None):
+            raise _differs(parts[number], parts[counted[0]], "one numbers its rows, the other has values")
+    note = {key: value for key, value in first.items() if key != "range"} | {"freqs": freqs}
+    return JoinedIndex(note, fields, fields)
+
+
+def _range(note: dict[str, Any]) -> tuple[int, int] | None:
+    """The start and the step of an index that is a range, or that is not stored at all."""
+    if "range" in note:
+        start, _, step = note["range"]
+        return int(start), int(step)
+    return None if note["fields"] else (0, 1)
+
+
+def _differs(part: DescribedPart, other: DescribedPart, how: str) -> ArtifactDecodeError:
+    return ArtifactDecodeError(
+        f"{part.where} has an index of another kind than {other.where} ({how}): upload it with the same index, or with "
+        "none, as .reset_index() gives",
+        uri=part.where,
+    )

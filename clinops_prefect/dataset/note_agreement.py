@@ -1,0 +1,72 @@
+"""What polars and Arrow frames had beside the stored types, taken together for all parts.
+
+See `frames.conversion.arrow_frames`: a stored table has a note of the caller's schema and of its dictionaries.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from clinops_prefect.frames.conversion.arrow_frames import categories_of, note_of, packed, unpacked
+
+
+def join(schemas: Sequence[pa.Schema], added: Sequence[pa.Field], differs: Callable[[int, str], None]) -> bytes | None:
+    """The note of all parts; None if a part has none, because then all columns have types that Parquet has.
+
+    Args:
+        schemas: The stored schemas.
+        added: The partition columns.
+        differs: Told the number of a part and a column, where it has another type than in the first part.
+    """
+    notes = [note_of(schema) for schema in schemas]
+    given = [_given(note) if note else schema for note, schema in zip(notes, schemas, strict=True)]
+    if all(note is None for note in notes):
+        return None
+    dtypes = [(note or {}).get("dtypes", {}) for note in notes]
+    dictionaries = [(note or {}).get("dictionaries", {}) for note in notes]
+    joined: dict[str, str] = dict(dictionaries[0])
+    for number in range(1, len(schemas)):
+        for name in given[0].names:
+            if name not in given[number].names:
+                continue  # an error of its own
+            first, other = given[0].field(name).type, given[number].field(name).type
+            if not _same(first, other) or dtypes[0].get(name) != dtypes[number].get(name):
+                differs(number, name)
+            elif dictionaries[number].get(name) != joined.get(name):
+                both = [unpacked(text) for text in (joined.get(name), dictionaries[number].get(name)) if text]
+                # Of an Enum, and of an ordered dictionary, the categories are a part of the type.
+                if len(both) < 2 or name in dtypes[0] or (pa.types.is_dictionary(first) and first.ordered):
+                    differs(number, name)
+                else:
+                    joined[name] = packed(_union(both))
+    if notes[0] is None or any(note is None for note in notes):
+        return None
+    schema = given[0]
+    for field in added:
+        schema = schema.append(field)
+    text = base64.b64encode(schema.serialize().to_pybytes()).decode()
+    return json.dumps({**notes[0], "schema": text, "dictionaries": joined}).encode()
+
+
+def _given(note: dict[str, Any]) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(note["schema"])))
+
+
+def _same(one: pa.DataType, other: pa.DataType) -> bool:
+    if pa.types.is_dictionary(one) and pa.types.is_dictionary(other):
+        return one.ordered == other.ordered and _same(one.value_type, other.value_type)
+    return bool(one == other or (_is_text(one) and _is_text(other)) or pa.types.is_null(one) or pa.types.is_null(other))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(test(kind) for test in tests)
+
+
+def _union(both: list[pa.Array]) -> pa.Array:
+    kind, none = both[0].type, pa.array([], pa.int32())
+    dictionaries = [pa.DictionaryArray.from_arrays(none, values.cast(kind)) for values in both]
+    return categories_of([pa.chunked_array([one]) for one in dictionaries], kind)

@@ -1,0 +1,258 @@
+"""One part of a dataset, opened: what it says about itself, and its rows."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clinops_prefect.artifacts import sidecars
+from clinops_prefect.artifacts.codec import Codec
+from clinops_prefect.artifacts.plain import CHECKSUM
+from clinops_prefect.artifacts.reader import ObjectReader
+from clinops_prefect.dataset.listing import Part
+from clinops_prefect.errors import ArtifactDecodeError, ArtifactNotFoundError, ServiceUnavailableError
+from clinops_prefect.frames.conversion.foreign_schema import of_text
+from clinops_prefect.frames.conversion.schemas import layout_of
+from clinops_prefect.frames.csv.options import CsvOptions
+from clinops_prefect.frames.kinds import KINDS, FrameKind
+from clinops_prefect.frames.parquet.reader import TAIL_BYTES, ParquetReader
+from clinops_prefect.storage.backend import Backend, ObjectChangedError
+from clinops_prefect.storage_format import StorageFormat
+
+T = TypeVar("T")
+
+# A smaller part is fetched whole with its footer: another request would take longer than its bytes.
+_WHOLE_BYTES = 256 << 10
+# What is read at once. Large enough for the network, small enough for several of them in memory.
+_PIECE_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some consecutive row groups of one part.
+
+    Attributes:
+        groups: The row groups; of a CSV, which has none, all is group 0.
+        at: How many rows of the part come before these.
+        rows: How many they are.
+        decoded: About how many bytes they take in memory.
+    """
+
+    groups: tuple[int, ...]
+    at: int
+    rows: int
+    decoded: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which rows are asked for.
+
+    Attributes:
+        expression: What must hold for them, as far as statistics tell; None, every row.
+        schema: The schema that it is over.
+        guarantee: What holds for every row of the part, by the folder that it is in.
+    """
+
+    expression: pc.Expression | None
+    schema: pa.Schema
+    guarantee: pc.Expression | None = None
+
+
+class DescribedPart(Protocol):
+    """What a part says about itself.
+
+    Attributes:
+        where: Its URI, for errors.
+        rows: How many it has.
+        complete: The fields of which no value is missing, as far as that is known without the rows.
+        empty: The fields that have neither a value nor, therefore, a type: what a CSV of another program may have.
+    """
+
+    where: str
+    rows: int
+    complete: frozenset[str]
+    empty: frozenset[str]
+
+    def schema(self, kind: FrameKind) -> pa.Schema:
+        """The schema as which it is read for this kind of frame."""
+        ...
+
+
+class OpenPart(DescribedPart, Protocol):
+    """A part to read from.
+
+    Attributes:
+        held_bytes: What it keeps in memory.
+    """
+
+    held_bytes: int
+
+    def pieces(self, fields: Sequence[str], asked: "Asked") -> list[Piece]:
+        """What has to be read of these fields."""
+        ...
+
+    def read(self, piece: Piece, fields: Sequence[str], kind: FrameKind) -> pa.Table:
+        """These fields of a piece, in the types of `schema(kind)`."""
+        ...
+
+    def fill(self, piece: Piece, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
+        """The same for pandas, handed over bit by bit, each with how many rows of the piece come before it."""
+        ...
+
+    def categories(self, field: str) -> pa.Array:
+        """The categories of a dictionary column of another program's file, whichever rows are read."""
+        ...
+
+
+class ParquetPart:
+    """A Parquet file."""
+
+    def __init__(self, reader: ObjectReader) -> None:
+        self.where = reader.uri
+        tail = reader.tail(reader.size if reader.size <= _WHOLE_BYTES else TAIL_BYTES)
+        self._file = ParquetReader(reader.fetch, tail, reader.size, reader.uri)
+        self.rows = self._file.rows
+        self.complete = self._file.complete()
+        self.empty: frozenset[str] = frozenset()
+        self.held_bytes = len(tail)
+
+    def schema(self, kind: FrameKind) -> pa.Schema:
+        return self._file.schema if kind == "pandas" else self._file.stored_schema
+
+    def pieces(self, fields: Sequence[str], asked: Asked) -> list[Piece]:
+        sizes = self._file.group_sizes(fields)
+        starts = [0]
+        for rows, _ in sizes:
+            starts.append(starts[-1] + rows)
+        pieces: list[Piece] = []
+        together: list[int] = []
+
+        def end() -> None:
+            if together:
+                rows = sum(sizes[group][0] for group in together)
+                decoded = sum(sizes[group][1] for group in together)
+                pieces.append(Piece(tuple(together), starts[together[0]], rows, decoded))
+                together.clear()
+
+        for group in self._file.groups(asked.expression, asked.schema, asked.guarantee):
+            follows = together and group == together[-1] + 1
+            if not follows or sum(sizes[one][1] for one in together) + sizes[group][1] > _PIECE_BYTES:
+                end()
+            together.append(group)
+        end()
+        return pieces
+
+    def read(self, piece: Piece, fields: Sequence[str], kind: FrameKind) -> pa.Table:
+        return (
+            self._file.read(piece.groups, fields) if kind == "pandas" else self._file.read_stored(piece.groups, fields)
+        )
+
+    def fill(self, piece: Piece, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
+        self._file.fill(piece.groups, fields, put)
+
+    def categories(self, field: str) -> pa.Array:
+        return self._file.categories(field)
+
+
+class CsvPart:
+    """A CSV text, which is always read whole."""
+
+    def __init__(self, codec: Codec, reader: ObjectReader, csv_options: CsvOptions | None) -> None:
+        self.where = reader.uri
+        self._codec, self._reader, self._options = codec, reader, csv_options
+        self.complete = self.empty = frozenset[str]()
+        sidecar = sidecars.awaited(reader, reader.info.metadata.get(CHECKSUM, ""))
+        self._schemas: dict[FrameKind, pa.Schema] = {}
+        if sidecar is not None and not csv_options:
+            self.rows, stored = sidecar.rows, sidecar.schema
+            is_ours = layout_of(stored) is not None
+            for kind in KINDS:
+                described = kind != "pandas" or is_ours
+                self._schemas[kind] = stored if described else of_text(stored, sidecar.rows, reader.uri)
+        else:
+            # The types of another program's text depend on every cell.
+            table = self._table("pandas")
+            self._schemas, self.rows = {"pandas": table.schema}, table.num_rows
+            named = zip(table.column_names, table.columns, strict=True)
+            self.empty = frozenset(name for name, column in named if column.null_count == len(column))
+        self.held_bytes = 0
+
+    def schema(self, kind: FrameKind) -> pa.Schema:
+        if kind not in self._schemas:
+            self._schemas[kind] = self._table(kind).schema
+        return self._schemas[kind]
+
+    def pieces(self, fields: Sequence[str], asked: Asked) -> list[Piece]:  # noqa: ARG002
+        # A text takes about as much memory as its cells.
+        return [Piece((0,), 0, self.rows, self._reader.size)] if self.rows else []
+
+    def read(self, piece: Piece, fields: Sequence[str], kind: FrameKind) -> pa.Table:  # noqa: ARG002
+        return self._table(kind).select(list(fields))
+
+    def fill(self, piece: Piece, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:  # noqa: ARG002
+        at = 0
+        for table, _ in self._codec.iter_tables(self._reader, None, None, self._options):
+            put(at, table.select(list(fields)))
+            at += table.num_rows
+
+    def categories(self, field: str) -> pa.Array:
+        return self._table("pandas").column(field).unify_dictionaries().chunk(0).dictionary
+
+    def _table(self, kind: FrameKind) -> pa.Table:
+        tables = [table for table, _ in self._codec.iter_tables(self._reader, None, None, self._options, kind)]
+        return pa.concat_tables(tables) if len(tables) > 1 else tables[0]
+
+
+def open_part(backend: Backend, codec: Codec, part: Part, csv_options: CsvOptions | None) -> OpenPart:
+    """A part of a dataset.
+
+    Raises:
+        ServiceUnavailableError: It was overwritten after it was listed.
+        ArtifactNotFoundError: It was removed after it was listed.
+        ArtifactDecodeError: It is damaged.
+    """
+
+    def opened() -> OpenPart:
+        reader = ObjectReader(backend, part.key, pinned=part.pinned)
+        if codec.format is StorageFormat.CSV:
+            return CsvPart(codec, reader, csv_options)
+        return ParquetPart(reader)
+
+    return once_more(opened, backend.uri(part.key))
+
+
+def once_more(read: Callable[[], T], where: str) -> T:
+    """What a part was asked for, asked again once when it looks damaged: only damage at rest is there the next time.
+
+    Raises:
+        ServiceUnavailableError: The part was overwritten after it was listed.
+        ArtifactNotFoundError: The part was removed after it was listed.
+    """
+    with naming(where):
+        try:
+            return read()
+        except ArtifactDecodeError:
+            return read()
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Say which part is not the one that was listed."""
+    try:
+        yield
+    except ObjectChangedError:
+        raise ServiceUnavailableError(
+            f"{where} was overwritten after the dataset was listed, and its parts must belong together: call "
+            "dataset() again",
+            uri=where,
+        ) from None
+    except ArtifactNotFoundError as error:
+        if error.uri != where:
+            raise
+        raise ArtifactNotFoundError(
+            f"{where} was removed after the dataset was listed: call dataset() again", uri=where
+        ) from None

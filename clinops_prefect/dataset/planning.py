@@ -1,0 +1,233 @@
+"""What is read for one call: which parts, which pieces of them, in which types."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from clinops_prefect.artifacts.codec import Codec
+from clinops_prefect.dataset.agreement import Agreed, agree
+from clinops_prefect.dataset.listing import Part
+from clinops_prefect.dataset.opening import Described, Opener
+from clinops_prefect.dataset.partitions import Partitions
+from clinops_prefect.dataset.parts import Asked, Piece, once_more
+from clinops_prefect.dataset.reading import Pieces, in_order
+from clinops_prefect.errors import ArtifactColumnError
+from clinops_prefect.frames.conversion import foreign_schema
+from clinops_prefect.frames.conversion.arrow_frames import categories_of, unpacked
+from clinops_prefect.frames.conversion.schemas import layout_of, null_table
+from clinops_prefect.frames.csv.options import CsvOptions
+from clinops_prefect.frames.kinds import FrameKind
+from clinops_prefect.frames.selection.filters import Filters
+from clinops_prefect.frames.selection.selection import Selection
+from clinops_prefect.storage.backend import Backend
+from clinops_prefect.storage_format import StorageFormat
+
+
+class Source(Protocol):
+    """What a dataset needs of a store."""
+
+    prefix: str
+    format: StorageFormat
+
+    def _backend(self) -> Backend: ...
+
+    @property
+    def _codec(self) -> Codec: ...
+
+
+@dataclass
+class Plan:
+    """What is read for one call.
+
+    Attributes:
+        agreed: What the parts agree on.
+        chosen: The fields and the filters.
+        partitions: The partition columns.
+        numbers: The parts that are read.
+        pieces: Reads the parts.
+        work: What to read: the place of a part among those that are read, and a piece of it.
+        where: Place -> the URI of the part, for errors.
+    """
+
+    agreed: Agreed
+    chosen: Selection
+    partitions: Partitions
+    numbers: list[int]
+    pieces: Pieces
+    work: list[tuple[int, Piece]]
+    where: dict[int, str]
+
+    def tables(self) -> Iterator[tuple[pa.Table, bool]]:
+        """The rows in tables of any size, each with whether no row was filtered away; at least one table."""
+
+        def read(item: tuple[int, Piece]) -> pa.Table:
+            place, piece = item
+            table = once_more(lambda: self.pieces.table(place, piece, self.chosen.read), self.where[place])
+            return self.chosen.apply(table)
+
+        for table in in_order(read, self.work, lambda item: item[1].decoded):
+            yield table, self.chosen.whole
+            del table
+        if not self.work:
+            yield self.chosen.apply(null_table(self.schema(self.chosen.read))), self.chosen.whole
+
+    def schema(self, fields: Sequence[str]) -> pa.Schema:
+        """The schema of these fields."""
+        return pa.schema([self.agreed.schema.field(name) for name in fields], self.agreed.schema.metadata)
+
+
+class Planner:
+    """Plans the reads of one dataset.
+
+    Args:
+        source: The store.
+        parts: The parts of the dataset.
+        where: The dataset's URI, for errors.
+
+    Attributes:
+        parts: The parts.
+        partitions: The partition columns, as the names of the folders show them.
+        known: What is known of the parts that were opened, by their number.
+    """
+
+    def __init__(self, source: Source, parts: list[Part], where: str) -> None:
+        self._source = source
+        self.parts = parts
+        self.where = where
+        self.partitions = Partitions(parts, where)
+        self.known: dict[int, Described] = {}
+
+    def __reduce__(self) -> Any:
+        """Without open parts: another process opens its own."""
+        return Planner, (self._source, self.parts, self.where)
+
+    def opener(self, csv_options: CsvOptions | None = None) -> Opener:
+        """Opens the parts for one call."""
+        # What a CSV holds depends on how it is read.
+        known = {} if csv_options else self.known
+        return Opener(self._source._backend(), self._source._codec, self.parts, csv_options, known)
+
+    def plan(
+        self,
+        columns: Sequence[Hashable] | None,
+        filters: Filters | None,
+        csv_options: CsvOptions | None,
+        kind: FrameKind,
+        *,
+        for_batches: bool = False,
+        only: Sequence[int] | None = None,
+    ) -> Plan:
+        """What to read.
+
+        Args:
+            columns: As in `download`.
+            filters: As in `download`.
+            csv_options: As in `download`.
+            kind: The kind of frame.
+            for_batches: Whether the answer is not made from all rows at once.
+            only: Parts that may be read at all; None, every one.
+        """
+        filters, csv_options = self._source._codec.asked(filters, csv_options)
+        opener = self.opener(csv_options)
+        numbers, sample, partitions = self._left(filters, opener, kind)
+        if only is not None:
+            numbers = [number for number in numbers if number in set(only)]
+        agreed = self.agreed(opener, numbers or [sample], partitions, kind)
+        chosen = Selection(agreed.schema, columns, filters, self.where, by_field=kind != "pandas")
+        agreed.check(chosen.read, everything=columns is None)
+        if kind == "pandas" and numbers:
+            every = for_batches or not chosen.whole
+            agreed.schema = self._with_categories(agreed.schema, chosen.fields, opener, numbers, every=every)
+        return self.planned(opener, agreed, chosen, partitions, numbers, kind)
+
+    def planned(
+        self,
+        opener: Opener,
+        agreed: Agreed,
+        chosen: Selection,
+        partitions: Partitions,
+        numbers: list[int],
+        kind: FrameKind,
+        *,
+        places: Sequence[int] | None = None,
+    ) -> Plan:
+        """The work of reading what was chosen, of the parts at these places, or of all."""
+        pieces = Pieces(opener.open, partitions, agreed, numbers, kind)
+        stored = pieces.stored(chosen.read)
+
+        def pieces_of(place: int) -> list[Piece]:
+            asked = Asked(chosen.of_groups, agreed.schema, partitions.guarantee(numbers[place], agreed.added))
+            part = opener.open(numbers[place])
+            where[place] = part.where
+            return [piece for piece in once_more(lambda: part.pieces(stored, asked), part.where) if piece.rows]
+
+        where: dict[int, str] = {}
+        every = list(range(len(numbers))) if places is None else list(places)
+        found = in_order(pieces_of, every, lambda _: 1)
+        work = [(place, piece) for place, several in zip(every, found, strict=True) for piece in several]
+        return Plan(agreed, chosen, partitions, numbers, pieces, work, where)
+
+    def _left(self, filters: Filters | None, opener: Opener, kind: FrameKind) -> tuple[list[int], int, Partitions]:
+        """The parts that filters on partition columns leave, one part to look at in any case, and the partitions."""
+        every, left = len(self.parts), None
+        try:
+            left = self.partitions.left(filters, every)
+        except ArtifactColumnError:
+            if not self.partitions.names:
+                raise
+            # The parts themselves may have the column, and of another type than the names of the folders show.
+        sample = left[0] if left else 0
+        partitions = self._as_stored(opener, sample, kind)
+        if left is None or partitions is not self.partitions:
+            left = partitions.left(filters, every)
+        return left, sample, partitions
+
+    def _as_stored(self, opener: Opener, sample: int, kind: FrameKind) -> Partitions:
+        if not self.partitions.names:
+            return self.partitions
+        schema = opener.described([sample], kind)[0].schema(kind)
+        kinds = {name: schema.field(name).type for name in self.partitions.names if name in schema.names}
+        return self.partitions.retyped(kinds) if kinds else self.partitions
+
+    def partitions_as_stored(self, kind: FrameKind) -> Partitions:
+        return self._as_stored(self.opener(), 0, kind)
+
+    def agreed(self, opener: Opener, numbers: Sequence[int], partitions: Partitions, kind: FrameKind) -> Agreed:
+        return agree(opener.described(numbers, kind), partitions, kind, self.where)
+
+    def _with_categories(
+        self, schema: pa.Schema, fields: Sequence[str], opener: Opener, numbers: Sequence[int], *, every: bool
+    ) -> pa.Schema:
+        """The schema with the categories of other programs' columns, the same for every batch and filter.
+
+        Unless `every`, only of columns whose parts have a note of them: all rows are read, and have the others.
+        """
+        notes = (layout_of(schema) or {}).get("columns", {})
+        names = [name for name in fields if notes.get(name, {}).get("foreign", {}).get("as") == "category"]
+        noted = {
+            name: [_noted(described.schema("pandas"), name) for described in opener.described(numbers, "pandas")]
+            for name in names
+        }
+        known = {}
+        for name in (name for name in names if every or any(noted[name])):
+            kind = schema.field(name).type
+            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+
+            def column(place: int, name: str = name, kind: pa.DataType = kind) -> pa.ChunkedArray:
+                if text := noted[name][place]:
+                    values = unpacked(text)
+                else:
+                    part = opener.open(numbers[place])
+                    values = once_more(lambda: part.categories(name), part.where)
+                return pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), values.cast(kind))])
+
+            known[name] = categories_of(in_order(column, range(len(numbers)), lambda _: 1), kind)
+        return foreign_schema.with_categories(schema, known) if known else schema
+
+
+def _noted(schema: pa.Schema, name: str) -> str:
+    """The categories that a part's schema notes of a column, packed; empty if it notes none."""
+    note = (layout_of(schema) or {}).get("columns", {}).get(name, {})
+    return str(note.get("foreign", {}).get("categories", ""))

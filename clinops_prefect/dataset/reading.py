@@ -1,0 +1,146 @@
+"""The rows of many parts: several pieces at once, in bounded memory, handed over in order."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from clinops_prefect.dataset.agreement import Agreed
+from clinops_prefect.dataset.partitions import Partitions, check_values
+from clinops_prefect.dataset.parts import OpenPart, Piece
+from clinops_prefect.frames.decoding import decoding
+from clinops_prefect.frames.kinds import FrameKind
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# Small pieces only wait, and a piece of a few columns is small.
+_THREADS = 24
+# What is fetched or decoded at once, or waits to be handed over.
+AHEAD_BYTES = 96 << 20
+
+
+def in_order(
+    work: Callable[[T], R], items: Sequence[T], size: Callable[[T], int], *, ahead: int = AHEAD_BYTES
+) -> Iterator[R]:
+    """`work(item)` of each, several at once, in the order of the items; the first error ends it.
+
+    Args:
+        work: What to do.
+        items: What to do it with.
+        size: About how many bytes of memory an item takes.
+        ahead: How many bytes may be in memory at once, beside what was handed over; one item always may.
+    """
+    if len(items) == 1:
+        yield work(items[0])
+        return
+    running: deque[tuple[Future[R], int]] = deque()
+    held = at = 0
+    # Threads of this call alone: the work waits for the threads that all transfers share.
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="clinops-dataset") as workers:
+        try:
+            while at < len(items) or running:
+                while at < len(items) and (not running or held + size(items[at]) <= ahead):
+                    held += size(items[at])
+                    running.append((workers.submit(work, items[at]), size(items[at])))
+                    at += 1
+                future, taken = running.popleft()
+                done = future.result()
+                del future
+                yield done
+                del done
+                held -= taken
+        finally:
+            for future, _ in running:
+                future.cancel()
+
+
+class Pieces:
+    """What is read of the parts of a dataset, and how it becomes rows of the whole.
+
+    Args:
+        opened: Gives a part by its number; the part is kept if it is small.
+        partitions: The partition columns.
+        agreed: What the parts agree on.
+        kind: The kind of frame.
+    """
+
+    def __init__(
+        self,
+        opened: Callable[[int], OpenPart],
+        partitions: Partitions,
+        agreed: Agreed,
+        numbers: Sequence[int],
+        kind: FrameKind,
+    ) -> None:
+        self._opened = opened
+        self._partitions = partitions
+        self._agreed = agreed
+        self._numbers = numbers
+        self._kind = kind
+
+    def table(self, part: int, piece: Piece, fields: Sequence[str]) -> pa.Table:
+        """These fields of a piece, as the whole has them.
+
+        Args:
+            part: The place of the part among those that are read.
+            piece: The piece.
+            fields: Fields of the whole.
+        """
+        opened = self._opened(self._numbers[part])
+        read = self.stored(fields)
+        table = self.adapted(part, opened.read(piece, read, self._kind))
+        more = self.added(part, piece.at, piece.rows, fields)
+        schema = pa.schema([self._agreed.schema.field(name) for name in fields], self._agreed.schema.metadata)
+        if not fields:
+            return table.replace_schema_metadata(schema.metadata)
+        arrays = [table.column(name) if name in read else more.column(name) for name in fields]
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+    def fill(self, part: int, piece: Piece, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
+        """The same, each bit with how many rows of the whole come before it."""
+        opened = self._opened(self._numbers[part])
+        begin = self._agreed.starts[part] + piece.at
+        if read := self.stored(fields):
+            opened.fill(piece, read, lambda at, table: put(begin + at, self.adapted(part, table)))
+        more = self.added(part, piece.at, piece.rows, fields)
+        if more.num_columns:
+            put(begin, more)
+
+    def adapted(self, part: int, table: pa.Table) -> pa.Table:
+        """Fields of a part in the types of the whole."""
+        where = self._opened(self._numbers[part]).where
+        arrays, fields = [], []
+        for name in table.column_names:
+            column, wanted = table.column(name), self._agreed.schema.field(name)
+            if name in self._partitions.names:
+                check_values(column, self._partitions.value(self._numbers[part], name), name, where)
+            if column.type != wanted.type:
+                with decoding(f"{where}: column {name!r} cannot be read as {wanted.type}", where):
+                    column = column.cast(wanted.type)
+            arrays.append(column)
+            fields.append(wanted)
+        if not fields:
+            return table
+        return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+    def added(self, part: int, at: int, rows: int, fields: Sequence[str]) -> pa.Table:
+        """The fields that are not in the part: partition columns, and an index of joined ranges."""
+        found: dict[str, Any] = {}
+        for name in fields:
+            if name in self._agreed.added:
+                kind = self._agreed.schema.field(name).type
+                value = self._partitions.value(self._numbers[part], name)
+                found[name] = pa.nulls(rows, kind) if not value.is_valid else pa.repeat(value.cast(kind), rows)
+            elif name in self._agreed.index.fields and self._agreed.index.ranges:
+                found[name] = self._agreed.index.values(part, at, rows)
+        return pa.table(found)
+
+    def stored(self, fields: Sequence[str]) -> list[str]:
+        """Those of the fields that are read from the parts."""
+        made = set(self._agreed.added)
+        if self._agreed.index.ranges:
+            made |= set(self._agreed.index.fields)
+        return [name for name in fields if name not in made]
