@@ -162,8 +162,8 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
             version: A version from `list_versions`; empty, the current one.
             csv_options: How to read a CSV of another program, such as `{"delimiter": ";", "decimal": ","}`. Keys:
                 `delimiter`, `decimal`, `thousands`, `encoding`, `quote_char`, `escape_char`, `comment`, `header`,
-                `names`, `missing`, `dtype` and `skip_blank_lines`. Without them, only plain decimals are numbers, an
-                empty cell is missing, and a file whose reading is not certain is refused.
+                `names`, `missing`, `dtype`, `skip_rows` and `skip_blank_lines`. Without them, only plain decimals are
+                numbers, an empty cell is missing, and a file whose reading is not certain is refused.
             as_: "pandas", "polars" or "arrow" (a `pyarrow.Table`), whoever wrote it. In the latter two the levels of
                 an index are columns like any other, and columns are chosen by the names that they have there.
 

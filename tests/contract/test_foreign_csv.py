@@ -102,6 +102,11 @@ REFUSED: dict[str, tuple[str | bytes, list[str]]] = {
     "short rows": ("a,b,c\n1,2,3\nJane,5\n", ["2 cells", "header has 3"]),
     "comment above": ("# Jane\na,b\n1,2\n", ["'#'", "{'comment': '#'}"]),
     "comment below": ("a,b\n# Jane\n1,2\n", ["'#'", "{'comment': '#'}"]),
+    "comment of MATLAB": ("% Jane\na,b\n1,2\n", ["'%'", "{'comment': '%'}"]),
+    "comment of a program": ("// Jane, d\na,b\n1,2\n", ["'//'", "{'comment': '//'}"]),
+    "title of a spreadsheet": ("Jane,,\na,b,c\n1,2,3\n", ["only its first column", "{'skip_rows': 1}"]),
+    "title and an empty row": ("Jane,\n,\na,b\n1,2\n", ["only its first column", "'names'"]),
+    "title of one cell": ("Jane\na,b\n1,2\n", ["2 cells", "'skip_rows'"]),
     "comment with a comma": ("a,b\n#Jane,d\n", ["'#'", "{'comment': ''}"]),
     "name twice": ("a,a\n1,2\n", ["'a'", "{'names': […]}"]),
     "header twice": ("a,b\nJane,2\na,b\n3,4\n", ["header again as row 2"]),
@@ -127,6 +132,15 @@ TOLD: list[tuple[str | bytes, dict[str, Any], dict[str, tuple[str, list[Any]]]]]
     ("v;w\n1.5;1\n1,5;2\n", {"delimiter": ";", "decimal": ","}, {"v": ("str", ["1.5", "1,5"]), "w": ("Int64", [1, 2])}),
     ("a\tb\n007\t2\n", {"delimiter": "\t"}, {"a": ("str", ["007"]), "b": ("Int64", [2])}),
     ('# c\na,b\n1,2\n#x\n"p\n#q",4\n', {"comment": "#"}, {"a": ("str", ["1", "p\n#q"]), "b": ("Int64", [2, 4])}),
+    ("% c, d\na,b\n1,2\n", {"comment": "%"}, {"a": ("Int64", [1]), "b": ("Int64", [2])}),
+    ("// c\r\na,b\r\n// d\r\n1,2\r\n", {"comment": "//"}, {"a": ("Int64", [1]), "b": ("Int64", [2])}),
+    ("%a,b\n1,2\n", {"comment": ""}, {"%a": ("Int64", [1]), "b": ("Int64", [2])}),
+    ("Lab report,\n\na,b\n1,2\n", {"skip_rows": 2}, {"a": ("Int64", [1]), "b": ("Int64", [2])}),
+    ("one\rtwo\ra,b\r1,2\r", {"skip_rows": 2}, {"a": ("Int64", [1]), "b": ("Int64", [2])}),
+    ("# c\ntitle\na,b\n1,2\n", {"comment": "#", "skip_rows": 1}, {"a": ("Int64", [1]), "b": ("Int64", [2])}),
+    ("a,\nx,1\n", {"skip_rows": 0}, {"a": ("str", ["x"]), "": ("Int64", [1])}),
+    ("a,\nx,\n", {}, {"a": ("str", ["x"])}),
+    (",a\n0,1\n", {}, {"": ("Int64", [0]), "a": ("Int64", [1])}),
     ("#a,b\n1,2\n", {"comment": ""}, {"#a": ("Int64", [1]), "b": ("Int64", [2])}),
     ("a,b\nä,2\n".encode("cp1252"), {"encoding": "cp1252"}, {"a": ("str", ["ä"]), "b": ("Int64", [2])}),
     ("a,b\nä,2\n".encode("utf-16-le"), {"encoding": "utf-16-le"}, {"a": ("str", ["ä"]), "b": ("Int64", [2])}),
@@ -271,3 +285,19 @@ def test_what_pandas_wrote_comes_back_as_its_values(door: Door) -> None:
     # And is the caller's to store.
     store.upload(found, "again")
     assert_same(store.download("again"), found)
+
+
+@pytest.mark.parametrize("door", ["local"], indirect=True)
+@pytest.mark.parametrize(
+    ("dtype", "cell"), [("float64", "1e400"), ("float64", "-9e999"), ("float64", "2e-400"), ("float32", "1e39")]
+)
+def test_a_number_outside_of_the_dtype_is_refused_and_not_read_as_infinite(door: Door, dtype: str, cell: str) -> None:
+    store = door.store(format="csv")
+    door.put("x.csv", f"a\n1.5\n{cell}\n".encode())
+    with pytest.raises(ArtifactDecodeError, match=f"column 'a' cannot be read as {dtype}") as caught:
+        store.download("x", csv_options={"dtype": {"a": dtype}})
+    assert cell not in str(caught.value)
+    door.put("y.csv", b"a,b\ninf,0e5\n-Infinity,-0.00\n")
+    read = store.download("y", csv_options={"dtype": dtype})
+    assert read["a"].tolist() == [float("inf"), float("-inf")]
+    assert read["b"].tolist() == [0.0, 0.0]

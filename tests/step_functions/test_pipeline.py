@@ -517,6 +517,15 @@ def test_the_time_out_of_a_state_and_of_the_machine(
     assert (caught.value.status, caught.value.failed_state) == ("TIMED_OUT", "Slow")
 
 
+def test_a_timeout_that_is_no_number_is_told_before_anything_begins(pipeline: StepFunctionsPipeline) -> None:
+    for call in (
+        lambda: pipeline.wait("arn:aws:states:us-east-1:123456789012:execution:a:b", "5"),  # type: ignore[arg-type]
+        lambda: pipeline.run(timeout="5"),
+    ):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="timeout takes a number of seconds, or None, not str"):
+            call()
+
+
 def test_stop_aborts_and_wait_sees_it(pipeline: StepFunctionsPipeline, function: Callable[[str], str]) -> None:
     pipeline.add_step(PipelineStep("Slow", function("sleep"), {"seconds": 15}))
     pipeline.deploy()

@@ -1,5 +1,6 @@
 """Floats by NumPy, the rest by pyarrow: the table is the one that pyarrow alone makes."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from clinops_prefect import LocalPipelineStore, UnsupportedFrameError
 from clinops_prefect.frames.conversion import from_pandas
 
 ROWS = 50
@@ -67,3 +69,10 @@ def test_the_values_of_a_contiguous_column_are_not_copied(monkeypatch: pytest.Mo
 
 def _metadata(table: pa.Table) -> tuple[set[bytes], Any]:
     return set(table.schema.metadata), table.schema.pandas_metadata
+
+
+def test_the_advice_for_numbers_of_more_than_64_bits_changes_something(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"id": pd.Series([2**70, 1], dtype=object)})
+    with pytest.raises(UnsupportedFrameError, match=r"column 'id'.*\.map\(str\)"):
+        LocalPipelineStore(tmp_path).upload(frame, "x")
+    LocalPipelineStore(tmp_path).upload(frame.map(str), "x")

@@ -133,8 +133,9 @@ def complaint(values: "pd.Series[Any]") -> str:
             f"holds members of an enumeration ({names}), which do not come back equal; store their values, with "
             ".map(lambda member: member.value, na_action='ignore')"
         )
+    # A plain int that cannot be kept has more than 64 bits: `.map(int)` would change nothing.
     builtin: tuple[type, ...] = (int, float, bytes)
-    plain = {of for of in builtin if len(held) == 1 and issubclass(next(iter(held)), of)} or {str}
+    plain = {of for of in builtin if len(held) == 1 and issubclass(next(iter(held)), of)} - held or {str}
     return (
         f"holds {names} objects that do not come back equal; convert it, with .map({plain.pop().__name__}) for instance"
     )

@@ -117,9 +117,19 @@ def _as(column: pa.ChunkedArray, dtype: str, options: Options, name: str, where:
             kind = pa.type_for_alias(plain.lower())
             column = _cells(column, options)
         column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
-        return column.cast(kind)
+        cast = column.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise _refused(name, dtype, where, "a cell holds something else") from None
+    if pa.types.is_floating(kind) and not _in_range(column, cast):
+        raise _refused(name, dtype, where, "a number is too large or too small for it; read it as str")
+    return cast
+
+
+def _in_range(cells: pa.ChunkedArray, numbers: pa.ChunkedArray) -> bool:
+    """Whether no number has become infinite, or zero, in the cast."""
+    lost = pc.and_(pc.is_inf(numbers), pc.invert(pc.match_substring_regex(cells, "inf", ignore_case=True)))
+    gone = pc.and_(pc.equal(numbers, 0.0), pc.match_substring_regex(cells, "^[^eE]*[1-9]"))
+    return not (pc.any(lost).as_py() or pc.any(gone).as_py())
 
 
 def _refused(name: str, dtype: str, where: str, why: str) -> ArtifactDecodeError:

@@ -34,6 +34,9 @@ _COMPRESSED = (
     (b"\xfd7zXZ\x00", "xz"),
     (b"BZh91AY&SY", "bzip2"),
 )
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+# What begins a comment in files of other programs.
+_COMMENTS = ("#", "%", "//")
 _MARKS = [(b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")]
 
 
@@ -55,7 +58,7 @@ def table(data: Any, options: Options, where: str) -> pa.Table:
     """
     with decoding(f"{where} cannot be read as CSV", where):
         try:
-            text = _utf8(data, options)
+            text = _without_first(_utf8(data, options), options.skip_rows or 0)
             found, complete = csv_cells.typed(_texts(text, options), options, where)
         except _UnclearError as error:
             raise ArtifactDecodeError(f"{where} {error}", uri=where) from None
@@ -106,6 +109,15 @@ def _without_comments(text: str, comment: str, quote: str) -> str:
     return "".join(kept)
 
 
+def _without_first(text: bytes, count: int) -> bytes:
+    at = 0
+    for _ in range(count):
+        if not (end := _LINE_END.search(text, at)):
+            raise _UnclearError(f"has not {count} lines to leave out: pass another skip_rows")
+        at = end.end()
+    return text[at:] if at else text
+
+
 def _texts(text: bytes, options: Options) -> pa.Table:
     """Every cell as text; an empty one is missing."""
     if not text[:_HEAD_BYTES].strip() and not text.strip():
@@ -150,6 +162,9 @@ def _texts(text: bytes, options: Options) -> pa.Table:
             )
         read = read.select(range(len(names)))
     _look_at_rows(read, names, options)
+    # Two columns at most: more without a name are refused before.
+    if _is_like_title(names, options) and any(read.column(1).unique().to_pylist()):
+        raise _title()
     # A delimiter at the end of each line makes a column without a name and without a value.
     if len(names) > 1 and not names[-1] and not any(read.column(len(names) - 1).unique().to_pylist()):
         read = read.select(range(len(names) - 1))
@@ -158,9 +173,11 @@ def _texts(text: bytes, options: Options) -> pa.Table:
 
 def _look_at_start(head: str, options: Options) -> None:
     line = next((line for line in re.split(r"[\r\n]", head) if line.strip()), "")
-    if options.comment is None and line.startswith("#"):
+    mark = next((mark for mark in _COMMENTS if line.startswith(mark)), "")
+    if options.comment is None and mark:
         raise _UnclearError(
-            "begins with '#': pass csv_options={'comment': '#'} if such lines are comments, else {'comment': ''}"
+            f"begins with {mark!r}: pass csv_options={{'comment': {mark!r}}} if such lines are comments, else "
+            "{'comment': ''}"
         )
     if options.delimiter is None:
         bare = re.sub(r'"[^"]*"', "", line)
@@ -229,6 +246,8 @@ def _look_at_quotes(text: bytes, delimiter: str, options: Options) -> None:
 def _look_at_names(names: list[str], first: list[str], options: Options) -> None:
     if options.header and not options.names:
         twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if twice and _is_like_title(names, options):
+            raise _title()
         if twice:
             raise _UnclearError(
                 f"names a column twice ({twice[0]!r}): pass csv_options={{'names': […]}} with one for each"
@@ -239,6 +258,19 @@ def _look_at_names(names: list[str], first: list[str], options: Options) -> None
             )
     elif len(names) != len(first) and not options.header:
         raise _UnclearError(f"has {len(first)} cells in its first row, and csv_options has {len(names)} names")
+
+
+def _is_like_title(names: list[str], options: Options) -> bool:
+    """Whether only the first column has a name: a spreadsheet writes a title with empty cells behind it."""
+    is_header = options.header and not options.names and options.skip_rows is None
+    return is_header and len(names) > 1 and bool(names[0]) and not any(names[1:])
+
+
+def _title() -> _UnclearError:
+    return _UnclearError(
+        "names only its first column: pass csv_options={'skip_rows': 1} if the first line is a title, else "
+        "{'names': […]} with one for each"
+    )
 
 
 def _parsed(text: bytes, names: list[str], delimiter: str, skipped: int, options: Options) -> pa.Table:
@@ -281,7 +313,7 @@ def _parsed(text: bytes, names: list[str], delimiter: str, skipped: int, options
             ) from None
         raise _UnclearError(
             f"has a row of {cells} cells where its header has {len(names)}: another delimiter, a quotation mark that "
-            "is missing, or a row to mend"
+            "is missing, or a row to mend; or lines before the header, which csv_options={'skip_rows': …} leaves out"
         ) from None
     return found.rename_columns(names)
 

@@ -7,6 +7,8 @@ from typing import Any, TypedDict
 
 from clinops_prefect.names import nearest
 
+_LONGEST_COMMENT = 4
+
 
 class CsvOptions(TypedDict, total=False):
     """What `csv_options` of `download` and `iter_batches` takes; each key may be left out."""
@@ -17,7 +19,8 @@ class CsvOptions(TypedDict, total=False):
     encoding: str  # such as "latin-1"; UTF-8 by default, or what a byte order mark says
     quote_char: str  # one character; '"' by default, "" for none
     escape_char: str  # one character that takes the meaning from the next; none by default
-    comment: str  # one character that begins a line to leave out; "" if no line is a comment
+    comment: str  # what begins a line to leave out, such as "#" or "//"; "" if no line is a comment
+    skip_rows: int  # how many lines to leave out at the start, such as a title; comments are not counted
     header: bool  # whether the first line has the names; True by default
     names: Sequence[str]  # the names of the columns, instead of those in the header
     missing: Sequence[str]  # texts that stand for a missing value, such as "NA", beside the empty cell
@@ -36,6 +39,7 @@ class Options:
     quote_char: str = '"'
     escape_char: str | None = None
     comment: str | None = None
+    skip_rows: int | None = None
     header: bool = True
     names: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -84,6 +88,18 @@ def _character_or_none(key: str, value: Any) -> str:
     return value if isinstance(value, str) and not value else _character(key, value)
 
 
+def _comment(key: str, value: Any) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST_COMMENT or not (value.isascii() and value.isprintable()):
+        raise TypeError(f"csv_options: {key} takes one to {_LONGEST_COMMENT} ASCII characters, or none")
+    return value
+
+
+def _count(key: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError(f"csv_options: {key} takes a number of lines")
+    return value
+
+
 def _decimal(key: str, value: Any) -> str:
     if value not in (".", ","):
         raise TypeError(f"csv_options: {key} takes '.' or ','")
@@ -130,7 +146,8 @@ _CHECKS: dict[str, Any] = {
     "encoding": _encoding,
     "quote_char": _character_or_none,
     "escape_char": _character_or_none,
-    "comment": _character_or_none,
+    "comment": _comment,
+    "skip_rows": _count,
     "header": _flag,
     "names": _texts,
     "missing": _texts,

@@ -56,6 +56,7 @@ def start(pipeline: RunnablePipeline, input_data: Any, execution_name: str, *, d
 
 def wait(pipeline: RunnablePipeline, execution_arn: str, timeout: float | None = None) -> Any:
     """`StepFunctionsPipeline.wait`."""
+    _check_timeout(timeout)
     pipeline.refuse_express(execution_arn)
     executions.check_arn(execution_arn)
     announce(pipeline, execution_arn)
@@ -66,10 +67,16 @@ def run(
     pipeline: RunnablePipeline, input_data: Any, execution_name: str, *, deploy: bool, timeout: float | None
 ) -> Any:
     """`StepFunctionsPipeline.run`."""
+    _check_timeout(timeout)
     execution_arn, succeeded = start(pipeline, input_data, execution_name, deploy=deploy)
     if succeeded:
         return executions.outcome(pipeline.client(), succeeded, show_cause=pipeline.show_cause)
     return _followed(pipeline, execution_arn, timeout)
+
+
+def _check_timeout(timeout: Any) -> None:
+    if timeout is not None and not isinstance(timeout, int | float):
+        raise TypeError(f"timeout takes a number of seconds, or None, not {type(timeout).__name__}")
 
 
 def interruptible(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
