@@ -97,8 +97,13 @@ def name_of(key: str, prefix: str, extension: str = "") -> str | None:
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """A hint such as ` (did you mean 'region'?)`, empty when nothing is near."""
-    found = get_close_matches(word, list(words), n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
+    found = nearest_word(word, words)
+    return f" (did you mean {found!r}?)" if found else ""
+
+
+def nearest_word(word: str, words: Iterable[str], *, likeness: float = 0.6) -> str:
+    """The word that was perhaps meant, empty when none is as alike as that, from 0 to 1."""
+    return next(iter(get_close_matches(word, list(words), n=1, cutoff=likeness)), "")
 
 
 def check_metadata(metadata: dict[str, str] | None) -> dict[str, str]:

@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+# What a Parquet file begins and ends with.
+PARQUET_MAGIC = b"PAR1"
+
 
 class StorageFormat(StrEnum):
     """What an artifact is stored as. Parquet unless something must read it that cannot read Parquet."""

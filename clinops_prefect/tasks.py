@@ -20,18 +20,18 @@ from uuid import uuid4
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.tasks import exponential_backoff
 
 from clinops_prefect import assets, locations, registry
 from clinops_prefect.artifacts.codec import content_hash
-from clinops_prefect.errors import ArtifactExistsError, ArtifactNotFoundError, ServiceUnavailableError
+from clinops_prefect.errors import ArtifactExistsError, ArtifactNotFoundError
 from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.kinds import FrameKind
 from clinops_prefect.frames.streams import is_repeatable
 from clinops_prefect.names import RESERVED, check_metadata
 from clinops_prefect.references import ArtifactRef, place_of
+from clinops_prefect.retrying import worth_retrying
 from clinops_prefect.store import PipelineStore
 
 if TYPE_CHECKING:
@@ -142,12 +142,6 @@ def open_store(store: StoreReference) -> PipelineStore:
         loaded: PipelineStore = found.kind.load().load(found.name, _sync=True)
         return loaded
     return PipelineStore.from_uri(store)
-
-
-def worth_retrying(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether a task failed for a reason that may pass: for `retry_condition_fn`."""
-    error = state.result(raise_on_failure=False, _sync=True)  # type: ignore[call-overload]
-    return isinstance(error, ServiceUnavailableError)
 
 
 def _run_id() -> str:

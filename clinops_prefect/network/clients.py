@@ -6,10 +6,11 @@ a block breaks pickling and deep copies. So clients live here, keyed by what the
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
+
+from clinops_prefect.forks import in_child
 
 T = TypeVar("T")
 
@@ -50,5 +51,4 @@ def _forget() -> None:
     _clients.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+in_child(_forget)

@@ -16,10 +16,10 @@ from typing import Any
 from pydantic_core import from_json
 
 from clinops_prefect.errors import UntrustedResultError
+from clinops_prefect.storage_format import PARQUET_MAGIC
 
 OURS = "clinops/dataframe"
 _OUR_KEYS = {OURS, "value"}
-_PARQUET = b"PAR1"
 # Prefect's own decoder is no custom one, but for objects with these keys it imports what they name and calls it.
 _DECODER = "prefect.serializers.prefect_json_object_decoder"
 IMPORTING_KEYS = {"__class__", "__exc_type__"}
@@ -41,7 +41,7 @@ def check_result(content: bytes, uri: str) -> None:
     Raises:
         UntrustedResultError: It names another serializer, or is neither JSON nor Parquet.
     """
-    if content[:4] == _PARQUET or not content:
+    if content[:4] == PARQUET_MAGIC or not content:
         return
     try:
         document = _parsed(content)

@@ -21,9 +21,8 @@ from clinops_prefect.results import failures
 from clinops_prefect.results.guard import IMPORTING_KEYS, OURS
 from clinops_prefect.results.refusals import Refused, refused, step_of_key
 from clinops_prefect.results.scalars import SCALARS, is_json, tag_of, to_base64
-from clinops_prefect.storage_format import StorageFormat
+from clinops_prefect.storage_format import PARQUET_MAGIC, StorageFormat
 
-_MAGIC = b"PAR1"
 _TAG = "__clinops__"
 # Keys that would make a dictionary look like a document of ours, or like one that imports what it names.
 _RESERVED_KEYS = {_TAG, *IMPORTING_KEYS}
@@ -59,7 +58,7 @@ def decode(blob: bytes) -> Any:
         ArtifactDecodeError: It is damaged, or no result of this serializer.
     """
     with decoding("the stored result cannot be read: damaged, or not written by DataFrameSerializer"):
-        if blob[:4] == _MAGIC:
+        if blob[:4] == PARQUET_MAGIC:
             return _from_parquet(blob)
         if blob[:1] != b"{":
             return _from_parquet(base64.b64decode(blob, validate=True))

@@ -1,11 +1,12 @@
 """Moving bytes in parallel: ranges of one object, over threads that the process shares."""
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from clinops_prefect.forks import in_child
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -132,5 +133,4 @@ def _forget() -> None:
     _pools, _lock = {}, threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+in_child(_forget)

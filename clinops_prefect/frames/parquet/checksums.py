@@ -18,6 +18,7 @@ from array import array
 from collections import deque
 
 from clinops_prefect.errors import ArtifactDecodeError
+from clinops_prefect.storage_format import PARQUET_MAGIC
 
 # "seal" is the word of the first version; files have it, so it stays.
 CHECKSUMS_KEY = b"clinops.seal"
@@ -27,7 +28,6 @@ BLOCK_BYTES = 8 << 10
 _TRAILER = struct.Struct("<QII4s")
 TRAILER_BYTES = _TRAILER.size
 _MAGIC = b"CPS2"
-_PARQUET = b"PAR1"
 # A footer ends with its own length (four bytes) and the magic.
 _END_BYTES = 8
 
@@ -128,10 +128,10 @@ def footer_start(tail: Bytes, size: int, where: str) -> int:
     Raises:
         ArtifactDecodeError: These are not the last bytes of a Parquet file.
     """
-    if size < _END_BYTES + len(_PARQUET) or bytes(tail[-4:]) != _PARQUET:
+    if size < _END_BYTES + len(PARQUET_MAGIC) or bytes(tail[-4:]) != PARQUET_MAGIC:
         raise ArtifactDecodeError(f"{where} is not a Parquet file, or its end is missing", uri=where)
     start = size - _END_BYTES - _footer_length(tail)
-    if start < len(_PARQUET):
+    if start < len(PARQUET_MAGIC):
         raise ArtifactDecodeError(f"{where} is damaged: its Parquet footer is longer than the file", uri=where)
     return start
 

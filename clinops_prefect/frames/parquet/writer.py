@@ -6,7 +6,6 @@ property tests read them all back); a table with any other type goes to pyarrow'
 """
 
 import base64
-import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clinops_prefect.forks import in_child
 from clinops_prefect.frames.parquet.checksums import CHECKSUMS_KEY, ChecksummedSink
 from clinops_prefect.frames.parquet.writer_pipe import stream_of
 
@@ -248,5 +248,4 @@ def _forked() -> None:
     _forked_with_polars = "polars" in sys.modules
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+in_child(_forked)

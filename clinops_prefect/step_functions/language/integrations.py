@@ -3,8 +3,9 @@
 https://docs.aws.amazon.com/step-functions/latest/dg/integrate-optimized.html
 """
 
-import difflib
 from collections.abc import Iterator
+
+from clinops_prefect.names import nearest
 
 # Service -> its actions that answer at once, and those that can also wait for the end of a job (`.sync`).
 OPTIMIZED: dict[str, tuple[set[str], set[str]]] = {
@@ -67,11 +68,11 @@ def integration_problems(action: str) -> Iterator[str]:
     service, _, name = operation.partition(":")
     if service != "aws-sdk":
         if service not in OPTIMIZED:
-            yield f"there is no integration with {service!r}{_near(service, OPTIMIZED)}; other services: aws-sdk:…"
+            yield f"there is no integration with {service!r}{nearest(service, OPTIMIZED)}; other services: aws-sdk:…"
             return
         actions = set().union(*OPTIMIZED[service])
         if name not in actions:
-            yield f"{service} has no action {name!r}{_near(name, actions)}; other actions: aws-sdk:{service}:{name}"
+            yield f"{service} has no action {name!r}{nearest(name, actions)}; other actions: aws-sdk:{service}:{name}"
             return
     waits = service in OPTIMIZED and name in OPTIMIZED[service][1]
     if pattern in ("sync", "sync:2") and not waits:
@@ -80,8 +81,3 @@ def integration_problems(action: str) -> Iterator[str]:
         yield f"{operation} does not support .sync:2, which only states:startExecution has"
     if pattern == "waitForTaskToken" and service not in _CALLBACK:
         yield f"{service} does not support .waitForTaskToken"
-
-
-def _near(name: str, known: object) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)  # type: ignore[call-overload]
-    return f" (did you mean {near[0]!r}?)" if near else ""

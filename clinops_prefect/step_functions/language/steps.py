@@ -3,7 +3,6 @@
 `states_language` makes the definition of them, and `check` says what AWS would refuse.
 """
 
-import difflib
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clinops_prefect.errors import InvalidPipelineError
 from clinops_prefect.fields import is_reading_saved, reasons, without_unknown
+from clinops_prefect.names import nearest_word
 
 
 class UnknownKeywordError(TypeError, ValueError):
@@ -32,8 +32,8 @@ def refuse_unknown(cls: type[BaseModel], given: Sequence[str]) -> None:
         fields = list(cls.model_fields)
     for name in given:
         if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(sorted(fields))}"
+            near = nearest_word(name, fields, likeness=0.5)
+            hint = f"; did you mean {near!r}?" if near else f"; it has {', '.join(sorted(fields))}"
             raise UnknownKeywordError(f"{cls.__name__} has no field {name!r}{hint}")
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from prefect import Task
 from prefect.blocks.core import Block
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.futures import PrefectFutureList
 from prefect.utilities.callables import expand_mapping_parameters, get_call_parameters
 
-from clinops_prefect.errors import InvalidExecutionError, ServiceUnavailableError
+from clinops_prefect.errors import InvalidExecutionError
+from clinops_prefect.retrying import worth_retrying
 from clinops_prefect.step_functions.language.execution_names import default_name
 from clinops_prefect.step_functions.runs import running
 from clinops_prefect.step_functions.runs.flow_runs import is_repeated, lasting_name, run_ids
@@ -110,15 +110,11 @@ def _loaded(pipeline: RunnablePipeline | str) -> RunnablePipeline:
     return loaded  # type: ignore[no-any-return]
 
 
-def _is_worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
-    return isinstance(state.data, ServiceUnavailableError)
-
-
 _OPTIONS: dict[str, Any] = {
     "retries": 3,
     "retry_delay_seconds": [10, 60, 300],
     "retry_jitter_factor": 0.5,
-    "retry_condition_fn": _is_worth_retrying,
+    "retry_condition_fn": worth_retrying,
     # A pipeline's steps have effects, and the execution's name already keeps them from happening twice.
     "cache_policy": NO_CACHE,
 }

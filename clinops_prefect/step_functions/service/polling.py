@@ -6,7 +6,6 @@ an execution that is no longer on it is asked about.
 """
 
 import logging
-import os
 import random
 import threading
 import time
@@ -20,6 +19,7 @@ from clinops_prefect.errors import (
     ExecutionTimeoutError,
     ServiceUnavailableError,
 )
+from clinops_prefect.forks import in_child
 from clinops_prefect.step_functions.service.errors import translated
 from clinops_prefect.step_functions.service.history import Newest, StateEvent
 
@@ -117,8 +117,7 @@ def _forget() -> None:
     _machines.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+in_child(_forget)
 
 
 @contextmanager

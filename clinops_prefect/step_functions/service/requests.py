@@ -1,6 +1,5 @@
 """The request of a service integration, held against what botocore knows of the service. Nothing is asked."""
 
-import difflib
 import gzip
 import re
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from botocore.exceptions import DataNotFoundError, UnknownServiceError
 from botocore.loaders import create_loader
 from botocore.model import ServiceModel
 
+from clinops_prefect.names import nearest_word
 from clinops_prefect.step_functions.language.states_language import action_of
 from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, Step
 
@@ -63,8 +63,8 @@ def _of_step(step: PipelineStep) -> Iterator[str]:
     if wanted not in model.operation_names:
         # The optimized integrations have actions of their own, such as eks:runJob.
         if is_sdk:
-            near = difflib.get_close_matches(wanted, model.operation_names, n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0][0].lower() + near[0][1:]!r}?" if near else ""
+            near = nearest_word(wanted, model.operation_names)
+            hint = f"; did you mean {near[0].lower() + near[1:]!r}?" if near else ""
             yield f"aws-sdk:{service} has no action {action!r}{hint}"
         return
     shape = model.operation_model(wanted).input_shape
@@ -91,8 +91,8 @@ def _of_structure(given: dict[Any, Any], shape: Any, operation: str, where: str,
     for name in sorted(names):
         if name in known or (not exact and name.casefold() in folded):
             continue
-        near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-        hint = f"; did you mean {where + near[0]!r}?" if near else ""
+        near = nearest_word(name, known, likeness=0.5)
+        hint = f"; did you mean {where + near!r}?" if near else ""
         yield f"{operation} has no parameter {where + name!r}{hint}"
     # A token that makes a request unique is put in by whoever sends it.
     needed = [name for name in shape.required_members if not shape.members[name].metadata.get("idempotencyToken")]
