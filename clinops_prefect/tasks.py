@@ -299,7 +299,7 @@ def list_artifacts(store: StoreReference, prefix: str = "") -> list[str]:
     return open_store(store).list_artifacts(prefix)
 
 
-def _twin(original: Task[P, Any]) -> Task[P, Any]:
+def _async_task(original: Task[P, Any]) -> Task[P, Any]:
     @functools.wraps(original.fn)
     async def run(*args: P.args, **kwargs: P.kwargs) -> Any:
         return await asyncio.to_thread(original.fn, *args, **kwargs)
@@ -310,6 +310,6 @@ def _twin(original: Task[P, Any]) -> Task[P, Any]:
     return _store_task(original.description or "")(run)
 
 
-aupload_artifact = _twin(upload_artifact)
-adownload_artifact = _twin(download_artifact)
-alist_artifacts = _twin(list_artifacts)
+aupload_artifact = _async_task(upload_artifact)
+adownload_artifact = _async_task(download_artifact)
+alist_artifacts = _async_task(list_artifacts)

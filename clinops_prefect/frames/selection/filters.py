@@ -34,10 +34,11 @@ _COMPARISONS: dict[str, Callable[[Any, Any], pc.Expression]] = {
 }
 _ORDER = ("<", "<=", ">", ">=")
 _OPERATORS = (*_COMPARISONS, "in", "not in", "is null", "is not null")
-# Of other extension types nobody knows what the order of the stored values means.
+# The order of the stored values of any other extension type may mean something else.
 _COMPARED_EXTENSIONS = ("arrow.uuid", "arrow.bool8", "arrow.json")
 _NEVER, _ALWAYS = pc.scalar(False), pc.scalar(True)
-# What is beyond all that a column can hold is less, or greater, than every value of it.
+# Operators that every value of the column satisfies, when the compared value is below (-1) or above (1) all that the
+# column can hold.
 _BEYOND = {-1: (">", ">=", "!="), 1: ("<", "<=", "!=")}
 
 
@@ -80,7 +81,7 @@ def expression_of(
 
     def one(condition: Condition) -> pc.Expression:
         label = condition[0]
-        # JSON has no tuples, and a label of several levels is one.
+        # A label of several levels is a tuple, for which JSON has a list.
         label = tuple(label) if isinstance(label, list) else label
         try:
             check(label)
@@ -88,7 +89,7 @@ def expression_of(
             raise _unreadable(where) from None  # not hashable, so no label
         name = fields[label]
         kind = schema.field(name).type
-        # Parquet has no dictionary of numbers: that they are ordered categories only the layout says.
+        # Parquet stores no dictionary of numbers, so only the layout says that these are ordered categories.
         note = notes.get(name)
         is_ordered = isinstance(note, dict) and bool(note.get("ordered"))
         is_ordered = is_ordered or (pa.types.is_dictionary(kind) and kind.ordered)
