@@ -1,10 +1,14 @@
 """Make the work pools and variables that `prefect.yaml` names: `python deployments/prepare.py`. Safe to repeat.
 
-What is there already stays as it is. The worker packages of the pools have to be installed:
-`pip install --group deploy '.[aws,gcp]'`.
+What is there already stays as it is. Name the pools that you want (`python deployments/prepare.py local ecs`); without
+a name, you are asked on a terminal, and elsewhere all are made. `prefect deploy --all` needs all of them: where you
+have fewer, deploy by name (`prefect deploy -n icu-features-local`). The worker packages of the pools have to be
+installed: `pip install --group deploy '.[aws,gcp]'`.
 """
 
 import asyncio
+import sys
+from collections.abc import Collection
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import VariableCreate, WorkPoolCreate
@@ -36,9 +40,29 @@ VARIABLES = {
 }
 
 
-async def prepare(client: PrefectClient) -> None:
-    """Make what is not there."""
+def chosen(text: str) -> list[str]:
+    """The pools that a text names, such as `local ecs`: all, where it names none.
+
+    Raises:
+        SystemExit: There is no such pool.
+    """
+    known = {name.removeprefix("clinops-"): name for name in POOLS}
+    given = [word.removeprefix("clinops-") for word in text.replace(",", " ").split()]
+    if unknown := sorted(set(given) - set(known)):
+        raise SystemExit(f"there is no pool {', '.join(unknown)}; choose of {', '.join(known)}")
+    return [known[word] for word in given] or list(POOLS)
+
+
+async def prepare(client: PrefectClient, pools: Collection[str] = tuple(POOLS)) -> None:
+    """Make what is not there.
+
+    Args:
+        client: The server's.
+        pools: Which of `POOLS`.
+    """
     for name, (kind, limit) in POOLS.items():
+        if name not in pools:
+            continue
         template = await get_default_base_job_template_for_infrastructure_type(kind)
         if template is None:
             raise SystemExit(f"the worker package of {kind} is not installed: pip install --group deploy '.[aws,gcp]'")
@@ -56,8 +80,13 @@ async def prepare(client: PrefectClient) -> None:
 
 async def main() -> None:
     """Prepare the server that Prefect's settings name."""
+    text = " ".join(sys.argv[1:])
+    if not text and sys.stdin.isatty():
+        names = ", ".join(name.removeprefix("clinops-") for name in POOLS)
+        text = input(f"Which pools ({names}; Enter for all)? ")
+    pools = chosen(text)
     async with get_client() as client:
-        await prepare(client)
+        await prepare(client, pools)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from deployments import plan
+from deployments.prepare import POOLS, chosen
 
 ROOT = Path(__file__).parents[2]
 PERMISSIONS = ROOT / "deployments/permissions"
@@ -56,3 +57,10 @@ def test_the_readme_has_the_plan_that_is_computed(capsys: pytest.CaptureFixture[
     readme = (ROOT / "deployments/README.md").read_text()
     for line in capsys.readouterr().out.splitlines():
         assert line in readme
+
+
+def test_you_choose_which_pools_are_made() -> None:
+    assert chosen("") == list(POOLS)
+    assert chosen("local, clinops-ecs") == ["clinops-local", "clinops-ecs"]
+    with pytest.raises(SystemExit, match="no pool fargate; choose of local, docker"):
+        chosen("local fargate")
