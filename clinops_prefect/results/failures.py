@@ -21,9 +21,10 @@ _BUILTIN: dict[str, type[BaseException]] = {
 _OURS: dict[str, type[ClinopsPrefectError]] = {
     name: getattr(errors, name) for name in errors.__all__ if name != StoredFailureError.__name__
 }
-# What of our errors is told beside the message. Never `cause`: that is the text of a user's own Lambda or container.
+# The attributes of our errors that are stored beside the message. Never `cause`, the text of a user's own Lambda or
+# container.
 _TOLD = ("uri", "problems", "status", "error", "execution_arn", "failed_state")
-# What of builtin errors is no argument, and is shown or asked for.
+# Attributes of builtin errors that are no arguments, and that people read.
 _NAMED = ("name", "path")
 _UNICODE = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
 _LONGEST_UNICODE = 1 << 20
@@ -115,7 +116,7 @@ def _decoded(stored: dict[str, Any]) -> BaseException:
 def _arguments(error: BaseException) -> list[Any]:
     arguments: tuple[Any, ...] = error.args
     if isinstance(error, OSError) and error.filename is not None and len(arguments) == 2:
-        # Python keeps these apart from the arguments, and shows them.
+        # Python keeps these attributes apart from the arguments, and shows them in the message.
         arguments = (*arguments, error.filename)
         if error.filename2 is not None:
             arguments = (*arguments, None, error.filename2)

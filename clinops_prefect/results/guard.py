@@ -23,9 +23,9 @@ _OUR_KEYS = {OURS, "value"}
 # Prefect's own decoder is no custom one, but for objects with these keys it imports what they name and calls it.
 _DECODER = "prefect.serializers.prefect_json_object_decoder"
 IMPORTING_KEYS = {"__class__", "__exc_type__"}
-# What it makes of an ArtifactRef: texts, whose class checks them and opens nothing.
+# The class that the decoder imports for an ArtifactRef: it checks its texts and opens nothing.
 _REF, _REF_KEYS = "clinops_prefect.references.ArtifactRef", {"__class__", "data"}
-# All that a pickle can name something to import with; what it then calls, it has by these.
+# The only opcodes with which a pickle names something to import. Without them it has nothing that it could call.
 _IMPORTING_OPCODES = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
 _BEGINNING = 4096
 _ENVELOPE_KEYS = {"metadata", "result", "data", "serializer", "storage_key", "expiration", "prefect_version"}
@@ -49,7 +49,7 @@ def check_result(content: bytes, uri: str) -> None:
         raise _refused(uri, "it is neither JSON nor Parquet, as a pickle or a compressed result is") from None
     if _imports(document):
         raise _refused(uri, "its JSON names a class to import")
-    # With any other key beside these two it is whatever Prefect takes it for.
+    # With any other key beside these two, Prefect may read it as an envelope, so it is checked as one below.
     if isinstance(document, dict) and document.keys() == _OUR_KEYS:
         return
     if _is_pickle_too(content):
@@ -79,8 +79,8 @@ def _note(content: bytes) -> dict[str, Any]:
 
 
 def _parsed(content: bytes) -> Any:
-    # What Prefect reads envelopes with, and with a frame in them three times as fast as the standard library's; which
-    # still reads what nests deeper.
+    # Prefect reads envelopes with the same parser. It is three times as fast as the standard library's where a frame is
+    # inside; the standard library still reads documents that are nested more deeply.
     try:
         return from_json(content)
     except ValueError:

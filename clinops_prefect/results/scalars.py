@@ -20,7 +20,7 @@ from clinops_prefect.results.refusals import Refused, name_of
 # From here on, Python may refuse to write an integer as decimal digits, or to read it (sys.set_int_max_str_digits).
 _LONG_INTEGER_BITS = 2_000
 _ARRAY_KINDS = "biufmM"
-# Two halves of a character that are two characters in the text: JSON makes one of them.
+# A high and a low surrogate in a row: the text has two characters, and JSON would make one of them.
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
@@ -78,7 +78,7 @@ def _same_time(left: Any, right: Any) -> bool:
 
 
 def _proven(value: Any, stored: Any, again: Callable[[Any], Any]) -> Any:
-    # A fold that the zone does not know, a zone of that name with other rules: whatever it is, it is found here.
+    # Compare what was made with what was stored: the zone may not know the fold, or have other rules by the same name.
     try:
         is_same = _same_time(value, again(stored))
     except (ArithmeticError, NotImplementedError, ValueError):  # pandas cannot show years before 1 or after 9999
@@ -116,7 +116,7 @@ def _time_from(stored: Any) -> dt.time:
 
 
 def _timestamp_to(value: pd.Timestamp) -> Any:
-    # Since the epoch, in UTC: no text that would have to be told which of two equal clock times it is.
+    # Stored as time since the epoch, in UTC: where clocks go back, a text would name two moments.
     stored = [int(value.asm8.astype("int64")), value.unit, value.fold, _zone_to(value.tz)]
     return _proven(value, stored, _timestamp_from)
 
@@ -189,7 +189,7 @@ def _path_from(stored: Any) -> PurePath:
         return Path(stored)
     kind, text = stored
     if issubclass(_PATHS[kind], Path) and _PATHS[kind] is not type(Path()):
-        # A file's path of the other system: here it can only be looked at.
+        # A path of another operating system, which this one can show but not open.
         return (PureWindowsPath if kind == "WindowsPath" else PurePosixPath)(text)
     return _PATHS[kind](text)
 

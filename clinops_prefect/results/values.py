@@ -24,9 +24,10 @@ from clinops_prefect.results.scalars import SCALARS, is_json, tag_of, to_base64
 from clinops_prefect.storage_format import PARQUET_MAGIC, StorageFormat
 
 _TAG = "__clinops__"
-# Keys that would make a dictionary look like a document of ours, or like one that imports what it names.
+# With these keys, a dictionary would look like a document of ours, or like one that names a class to import.
 _RESERVED_KEYS = {_TAG, *IMPORTING_KEYS}
-# Each level takes several of Python's own and of JSON's. A reader that is called far down its stack must have enough.
+# Each level of nesting takes several frames of Python's stack. A reader that is called deep in a stack must have
+# enough left.
 _DEEPEST = 100
 _SEQUENCES: dict[str, type] = {"tuple": tuple, "set": set, "frozenset": frozenset}
 _TAG_OF_SEQUENCE = {kind: tag for tag, kind in _SEQUENCES.items()}

@@ -21,7 +21,7 @@ _NANOSECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, 
 _DAY = 24 * _NANOSECONDS["h"]
 _NANOSECONDS |= {"D": _DAY, "W": 7 * _DAY}
 _EPOCH = dt.date(1970, 1, 1).toordinal()
-_FAR = Fraction(10) ** 400  # an infinity: more than any type holds
+_FAR = Fraction(10) ** 400  # stands for infinity: more than any type holds
 
 
 class ValueRefusedError(Exception):
@@ -71,7 +71,7 @@ def exact(value: Any, kind: pa.DataType) -> Exact:
         return Exact(pa.scalar(whole, kind), is_equal, position)
     nanoseconds, unit = _nanoseconds(value, kind)
     width = 32 if pa.types.is_date32(kind) or pa.types.is_time32(kind) else 64
-    # The least of 64 bits is NaT to pandas, and no time.
+    # pandas reads the least 64-bit integer as NaT, so it stands for no time.
     whole, is_equal, position = _floored(Fraction(nanoseconds, unit), 1 - 2 ** (width - 1), 2 ** (width - 1) - 1)
     return Exact(pa.scalar(whole, pa.int32() if width == 32 else pa.int64()).cast(kind), is_equal, position)
 

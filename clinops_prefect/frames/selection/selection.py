@@ -13,7 +13,7 @@ from clinops_prefect.names import nearest
 if TYPE_CHECKING:
     from clinops_prefect.frames.selection.filters import Filters
 
-# Labels, and values to compare with, are pandas' business: it is imported where there are any.
+# pandas is imported only where there are labels, or values to compare with.
 
 
 class Selection:
@@ -66,7 +66,7 @@ class Selection:
         self.expression = self._expression(filters, schema, names)
         self.of_groups = self._of_groups(filters, schema, names)
         self.whole = self.expression is None
-        # pc.Expression does not tell which fields it refers to; a bind against the fewest that do is cheap and exact.
+        # pc.Expression does not tell which fields it refers to. Binding it to fewer of them finds out, cheaply and exactly.
         self.read = self.fields + self._only_filtered(schema, self.fields)
 
     def apply(self, table: pa.Table) -> pa.Table:
@@ -75,7 +75,7 @@ class Selection:
             try:
                 table = table.filter(self.expression)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
-                # What fits the types may still fail on a row, and Arrow quotes its cell.
+                # An expression that fits the types may still fail on a row, and Arrow's message quotes the cell.
                 raise ArtifactColumnError(
                     f"the filters cannot be computed for every row of {self._where}: a cast or a calculation in them "
                     "fails on a value",
@@ -115,7 +115,7 @@ class Selection:
         if self.expression is None:
             return None
         if isinstance(filters, pc.Expression):
-            # Arrow takes a row group's least and greatest number for all that it holds, and forgets NaN.
+            # Arrow skips row groups by their least and greatest number, and these leave NaN out.
             asked = self._only_filtered(schema, [])
             return None if any(may_hold_nan(schema, name) for name in asked) else filters
         from clinops_prefect.frames.selection.filters import expression_of
