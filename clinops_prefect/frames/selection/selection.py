@@ -66,7 +66,7 @@ class Selection:
         self.expression = self._expression(filters, schema, names)
         self.of_groups = self._of_groups(filters, schema, names)
         self.whole = self.expression is None
-        # pc.Expression does not tell which fields it refers to. Binding it to fewer fields is a cheap, exact way to ask.
+        # pc.Expression does not tell which fields it refers to, so it is bound to fewer fields to find out.
         self.read = self.fields + self._only_filtered(schema, self.fields)
 
     def apply(self, table: pa.Table) -> pa.Table:
