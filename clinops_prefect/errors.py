@@ -105,7 +105,7 @@ class ArtifactNotFoundError(ClinopsPrefectError, FileNotFoundError):
 
 
 class BucketNotFoundError(ClinopsPrefectError, FileNotFoundError):
-    """The bucket does not exist; whether the artifact does is therefore unknown."""
+    """The bucket does not exist, so the store cannot tell whether the artifact does."""
 
 
 class ArtifactExistsError(ClinopsPrefectError, FileExistsError):
@@ -160,7 +160,7 @@ class AccessDeniedError(ClinopsPrefectError, PermissionError):
 
 
 class OperationNotSupportedError(ClinopsPrefectError, NotImplementedError):
-    """This service cannot do it, so that asking again is in vain: a conditional write, or a quota that is used up."""
+    """This service cannot do it, such as a conditional write, or a quota is used up. Trying again does not help."""
 
 
 class ServiceUnavailableError(ClinopsPrefectError, ConnectionError):

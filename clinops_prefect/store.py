@@ -71,12 +71,12 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
 
         Args:
             df: The frame, shape (rows, columns): pandas', polars' (a lazy one is collected in batches), a
-                `pyarrow.Table`, or whatever has `__arrow_c_stream__`, such as a relation of DuckDB. Any types, index
-                and column labels that come back equal.
+                `pyarrow.Table`, or anything that has `__arrow_c_stream__`, such as a relation of DuckDB. Any types,
+                index and column labels that come back equal.
             name: The artifact's name, such as `features/windows_2024_01`; the extension is added.
-            overwrite: Whether to replace an artifact of that name. If not, the write is conditional: of two
-                simultaneous uploads one wins and the other is told.
-            metadata: A few short texts to keep with it, ASCII, 1,800 bytes in all.
+            overwrite: Whether to replace an artifact of that name. If not, the write is conditional: when
+                two uploads race, exactly one succeeds, and the other raises `ArtifactExistsError`.
+            metadata: A few short ASCII texts to keep with the artifact, 1,800 bytes in all.
 
         Returns:
             The artifact's URI.
@@ -159,7 +159,7 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
                 `==`, `!=`, `<`, `<=`, `>`, `>=`, `in`, `not in`, and without a value `is null`, `is not null`. A
                 missing value (NaN too) matches no comparison, not even `!=` or `not in`; `[]` is no filter. Of Parquet
                 only the row groups that may have such rows are fetched. A default index is renumbered.
-            version: A version from `list_versions`; empty, the current one.
+            version: A version from `list_versions`. If empty, the current one is read.
             csv_options: How to read a CSV of another program, such as `{"delimiter": ";", "decimal": ","}`. Keys:
                 `delimiter`, `decimal`, `thousands`, `encoding`, `quote_char`, `escape_char`, `comment`, `header`,
                 `names`, `missing`, `dtype`, `skip_rows` and `skip_blank_lines`. Without them, only plain decimals are
@@ -177,8 +177,8 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
             BucketNotFoundError: There is no such bucket.
             AccessDeniedError: The credentials do not permit it.
             ServiceUnavailableError: The service cannot be reached.
-            TypeError: `csv_options` has a key that there is not, or the store is one of Parquet.
-            ValueError: There is no such kind as `as_`.
+            TypeError: `csv_options` has an unknown key, or the store keeps Parquet.
+            ValueError: `as_` is none of the three.
         """
         key, kind = self._key(name), check_kind(as_)
         asked = self._codec.asked(filters, csv_options)

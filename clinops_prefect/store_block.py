@@ -60,7 +60,7 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
     allow_pickle: bool = Field(
         default=False,
         description="Whether Prefect results may be read with a serializer that can run code, such as pickle. "
-        "Who can write to the store can then run code in your workers.",
+        "Then whoever can write to the store can run code in your workers.",
         json_schema_extra={"position": 21},
     )
 
@@ -97,7 +97,7 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
     # --- plain objects ---
 
     def write_bytes(self, path: str, data: bytes, *, content_type: str = "") -> str:
-        """Store a plain object (a report, a manifest) beside the artifacts, as atomic and as checked as they are.
+        """Store a plain object, such as a report, beside the artifacts: atomically, and with a checksum.
 
         Args:
             path: As an artifact's name, with the extension: `icu/2024-01-01/quality.html`; or a URI that was returned.

@@ -85,7 +85,7 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
 
         Args:
             name: The artifact's name.
-            version: A version from `list_versions`; empty, the current one.
+            version: A version from `list_versions`. If empty, the current one is meant.
 
         Raises:
             ArtifactNotFoundError: There is no such artifact, or version.
@@ -124,7 +124,7 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
     aref = asynchronous(ref)
 
     def uri(self, name: str) -> str:
-        """The URI of an artifact, there or not."""
+        """The URI of an artifact, whether it exists or not."""
         return self._backend().uri(self._key(name))
 
     def copy_artifact(self, source: str, target: str, *, store: "ArtifactCatalog | None" = None) -> str:

@@ -4,7 +4,7 @@
     uri = upload_artifact("s3-pipeline-store/prod", features, "features/windows_2024_01")
 
 Each takes a store, a URI, or the reference of a saved block, and has an `a…` form for async flows. They retry what is
-worth retrying (`ServiceUnavailableError`), and tell Prefect's Assets page what was read and written. They are never
+worth retrying (`ServiceUnavailableError`), and record as assets what was read and written. They are never
 answered from Prefect's cache.
 """
 
@@ -288,7 +288,7 @@ def list_artifacts(store: StoreReference, prefix: str = "") -> list[str]:
 
     Args:
         store: A store, a URI, or a block's reference.
-        prefix: A path; empty, the whole store.
+        prefix: A path. If empty, the whole store.
 
     Returns:
         Names that can be passed to `download_artifact`.

@@ -19,10 +19,10 @@ class AzurePipelineStore(CloudPipelineStore):
         container: The container.
         prefix: The path below which the store keeps everything it writes.
         format: Parquet, or CSV.
-        account_url: The account's endpoint; empty, as the credentials or `AZURE_STORAGE_ACCOUNT` say.
-        credentials: An `AzureBlobStorageCredentials` block; empty, `AZURE_STORAGE_KEY`, or else a managed identity, a
-            workload identity or the sign-in of `az login`, as Azure's `DefaultAzureCredential` finds them.
-        endpoint_url: Another endpoint than the account's own, such as an emulator's.
+        account_url: The account's endpoint. If empty, it is taken from the credentials or `AZURE_STORAGE_ACCOUNT`.
+        credentials: An `AzureBlobStorageCredentials` block. If empty, `AZURE_STORAGE_KEY` is used, or else a managed
+            identity, a workload identity or the sign-in of `az login`, as Azure's `DefaultAzureCredential` finds them.
+        endpoint_url: An endpoint other than the account's own, such as an emulator's.
         encryption_scope: An encryption scope to encrypt every blob with.
         allow_http: Whether a plain http endpoint on a network is acceptable.
         allow_pickle: Whether Prefect results may be read with a serializer that can run code.
@@ -53,18 +53,26 @@ class AzurePipelineStore(CloudPipelineStore):
     account_url: str = Field(
         default="",
         title="Account URL",
-        description="Such as https://ACCOUNT.blob.core.windows.net. Empty: as the credentials or the environment says.",
+        description=(
+            "For example https://ACCOUNT.blob.core.windows.net. If empty, it is taken from the credentials or the "
+            "environment."
+        ),
         json_schema_extra={"position": 3, "pattern": "^(https?://[^@/ ]+(/.*)?)?$"},
     )
     credentials: AzureBlobStorageCredentials | None = Field(
         default=None,
         repr=False,
-        description="An Azure Blob Storage credentials block. Empty: a managed identity, or what `az login` left.",
+        description=(
+            "An Azure Blob Storage credentials block. If empty, a managed identity or the sign-in of `az login` "
+            "is used."
+        ),
         json_schema_extra={"position": 5},
     )
     encryption_scope: str = Field(
         default="",
-        description="An encryption scope of the account to encrypt every blob with. Empty: the container's default.",
+        description=(
+            "The encryption scope of the account that encrypts every blob. If empty, the container's default is used."
+        ),
         json_schema_extra={"position": 8, "pattern": "^([A-Za-z0-9-]+)?$"},
     )
 

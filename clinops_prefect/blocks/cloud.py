@@ -26,13 +26,13 @@ class CloudPipelineStore(PipelineStore, abc.ABC):
     endpoint_url: str = Field(
         default="",
         title="Endpoint URL",
-        description="Another endpoint than the provider's own. Empty: the default.",
+        description="An endpoint other than the provider's own. If empty, the default is used.",
         json_schema_extra={"position": 7, "pattern": URL_PATTERN},
     )
     allow_http: bool = Field(
         default=False,
         title="Allow HTTP",
-        description="Whether an http:// endpoint outside this machine is acceptable. Data travels unencrypted then.",
+        description="Whether to accept an http:// endpoint outside this machine, to which data travels unencrypted.",
         json_schema_extra={"position": 20},
     )
 

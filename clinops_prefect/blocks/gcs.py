@@ -22,10 +22,10 @@ class GCSPipelineStore(CloudPipelineStore):
         bucket: The bucket.
         prefix: The path below which the store keeps everything it writes.
         format: Parquet, or CSV.
-        project: The project; empty, as the credentials or the environment says.
-        credentials_path: A key file; empty, the application default credentials.
+        project: The project. If empty, it is taken from the credentials or the environment.
+        credentials_path: A key file. If empty, the application default credentials are used.
         credentials: A `GcpCredentials` block, instead of `credentials_path`.
-        endpoint_url: Another endpoint than Google's own.
+        endpoint_url: An endpoint other than Google's own.
         user_project: The project that pays for the requests, as a Requester Pays bucket wants it.
         kms_key_name: A Cloud KMS key to encrypt every object with.
         allow_http: Whether a plain http endpoint on a network is acceptable.
@@ -58,37 +58,44 @@ class GCSPipelineStore(CloudPipelineStore):
     endpoint_url: str = Field(
         default="",
         title="Endpoint URL",
-        description="Another endpoint than Google's own, such as a private one or an emulator's. Empty: Google's.",
+        description=(
+            "An endpoint other than Google's own, such as a private one or an emulator's. If empty, Google's is used."
+        ),
         json_schema_extra={"position": 7, "pattern": URL_PATTERN},
     )
     project: str = Field(
         default="",
-        description="A Google Cloud project. Empty: as the credentials say.",
+        description="A Google Cloud project. If empty, it is taken from the credentials.",
         json_schema_extra={"position": 3, "pattern": "^([a-z][a-z0-9.:-]*[a-z0-9])?$"},
     )
     credentials_path: str = Field(
         default="",
         title="Credentials file",
-        description="The path of a credentials JSON file. Empty: application default credentials.",
+        description="The path of a credentials JSON file. If empty, application default credentials are used.",
         json_schema_extra={"position": 4},
     )
     credentials: GcpCredentials | None = Field(
         default=None,
         title="GCP credentials",
         repr=False,
-        description="A GCP credentials block. Empty: the file, or application default credentials.",
+        description="A GCP credentials block. If empty, the file or application default credentials are used.",
         json_schema_extra={"position": 5},
     )
     user_project: str = Field(
         default="",
         title="Project to bill",
-        description="The project that pays for the requests, as a Requester Pays bucket wants it. Empty: the bucket's.",
+        description=(
+            "The project that pays for the requests to a Requester Pays bucket. If empty, the bucket's own "
+            "project pays."
+        ),
         json_schema_extra={"position": 9, "pattern": "^([a-z][a-z0-9.:-]*[a-z0-9])?$"},
     )
     kms_key_name: str = Field(
         default="",
         title="KMS key",
-        description="A Cloud KMS key (projects/…/cryptoKeys/…) to encrypt objects with. Empty: the bucket's default.",
+        description=(
+            "The Cloud KMS key (projects/…/cryptoKeys/…) that encrypts objects. If empty, the bucket's default is used."
+        ),
         json_schema_extra={
             "position": 8,
             "pattern": "^(projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+)?$",

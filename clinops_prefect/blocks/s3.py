@@ -35,12 +35,12 @@ class S3PipelineStore(CloudPipelineStore):
             the stored ones, and of Outposts are refused.
         prefix: The path below which the store keeps everything it writes.
         format: Parquet, or CSV.
-        region: The region; empty, as the credentials, the profile or the environment says.
-        profile: A named profile; empty, the default credential chain.
+        region: The region. If empty, it is taken from the credentials, the profile or the environment.
+        profile: A named profile. If empty, the default credential chain is used.
         credentials: An `AwsCredentials` or `MinIOCredentials` block, instead of `profile`.
-        endpoint_url: Another endpoint than AWS's own.
+        endpoint_url: An endpoint other than AWS's own.
         request_payer: Whether you pay for the requests, as a Requester Pays bucket wants it.
-        checksums: `when_required` for services that refuse the newer checksums; empty, as the environment says.
+        checksums: `when_required` for services that refuse the newer checksums. If empty, the environment decides.
         kms_key_id: A KMS key to encrypt every object with.
         allow_http: Whether a plain http endpoint on a network is acceptable.
         allow_pickle: Whether Prefect results may be read with a serializer that can run code.
@@ -75,43 +75,45 @@ class S3PipelineStore(CloudPipelineStore):
     endpoint_url: str = Field(
         default="",
         title="Endpoint URL",
-        description="Another endpoint than AWS's own, such as MinIO's. Empty: as the environment says.",
+        description="An endpoint other than AWS's own, such as MinIO's. If empty, the environment decides.",
         json_schema_extra={"position": 7, "pattern": URL_PATTERN},
     )
     region: str = Field(
         default="",
-        description="An AWS region, such as us-east-1. Empty: as the credentials or the environment says.",
+        description="An AWS region, such as us-east-1. If empty, it is taken from the credentials or the environment.",
         json_schema_extra={"position": 3, "pattern": REGION_PATTERN},
     )
     profile: str = Field(
         default="",
         title="AWS profile",
-        description="A named AWS profile. Empty: the default credential chain.",
+        description="A named AWS profile. If empty, the default credential chain is used.",
         json_schema_extra={"position": 4},
     )
     credentials: AwsLogin | None = Field(
         default=None,
         title="AWS credentials",
         repr=False,  # AwsCredentials shows its session token
-        description="An AWS or MinIO credentials block. Empty: the profile, or the default credential chain.",
+        description="An AWS or MinIO credentials block. If empty, the profile or the default credential chain is used.",
         json_schema_extra={"position": 5},
     )
     request_payer: bool = Field(
         default=False,
         title="Requester pays",
-        description="Whether your account pays for the requests, as a Requester Pays bucket wants it.",
+        description="Whether your account pays for the requests, as a Requester Pays bucket demands.",
         json_schema_extra={"position": 9},
     )
     checksums: Literal["", "when_supported", "when_required"] = Field(
         default="",
-        description="when_required, for a service that refuses S3's newer checksums. Empty: as the environment says, "
-        "or else when_supported.",
+        description="when_required, for a service that refuses S3's newer checksums. If empty, the environment "
+        "decides; without a setting there, when_supported.",
         json_schema_extra={"position": 10},
     )
     kms_key_id: str = Field(
         default="",
         title="KMS key",
-        description="A KMS key (id, ARN or alias) to encrypt every object with. Empty: the bucket's default.",
+        description=(
+            "The KMS key (id, ARN or alias) that encrypts every object. If empty, the bucket's default is used."
+        ),
         json_schema_extra={"position": 8, "pattern": "^([A-Za-z0-9/_:-]+)?$"},
     )
 

@@ -21,7 +21,7 @@ from clinops_prefect.results.guard import OURS
 
 # Not Serializer[Any]: pydantic would make that a class of its own, which Prefect cannot register.
 class DataFrameSerializer(Serializer):
-    """A Prefect result serializer for DataFrames, and for whatever JSON can say about the rest.
+    """A Prefect result serializer that stores DataFrames as Parquet, and everything else as JSON.
 
     Frames come back equal (values, dtypes, index, column order), also inside dictionaries, lists and tuples. Dates,
     times, decimals, UUIDs, bytes, sets, paths, NumPy scalars and arrays, and pandas' Series, Timestamp and Timedelta

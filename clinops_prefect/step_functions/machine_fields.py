@@ -50,13 +50,15 @@ class MachineFields(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
     region: str = Field(
         default="",
         title="Region",
-        description="An AWS region, such as us-east-1. Empty: as the credentials or the environment says.",
+        description="An AWS region, such as us-east-1. If empty, it is taken from the credentials or the environment.",
         json_schema_extra={"position": 2, "pattern": REGION_PATTERN},
     )
     steps: list[PipelineStep | MapStep] = Field(
         default_factory=list,
         title="Steps",
-        description="The steps, in order: a list of objects with a name, the ARN of a resource, and more if need be.",
+        description=(
+            "The steps in their order: a list of objects with a name, the ARN of a resource, and optional fields."
+        ),
         json_schema_extra={"position": 3, "example": _EXAMPLE_STEPS},
     )
     handlers: list[Handler] = Field(
@@ -71,20 +73,20 @@ class MachineFields(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
     profile: str = Field(
         default="",
         title="AWS profile",
-        description="A named AWS profile. Empty: the default credential chain.",
+        description="A named AWS profile. If empty, the default credential chain is used.",
         json_schema_extra={"position": 7},
     )
     credentials: AwsCredentials | None = Field(
         default=None,
         title="AWS credentials",
         repr=False,  # it shows its session token
-        description="An AWS credentials block. Empty: the profile, or the default credential chain.",
+        description="An AWS credentials block. If empty, the profile or the default credential chain is used.",
         json_schema_extra={"position": 6},
     )
     endpoint_url: str = Field(
         default="",
         title="Endpoint URL",
-        description="Another endpoint than AWS's own, such as an emulator's. Empty: as the environment says.",
+        description="An endpoint other than AWS's own, such as an emulator's. If empty, the environment decides.",
         json_schema_extra={"position": 8, "pattern": URL_PATTERN},
     )
     timeout_seconds: int = Field(
@@ -111,19 +113,21 @@ class MachineFields(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
     logging_configuration: dict[str, Any] = Field(
         default_factory=dict,
         title="Logging",
-        description="What AWS logs, as in the API's CreateStateMachine. Empty: left as it is.",
+        description="What AWS logs, as in the API's CreateStateMachine. If empty, nothing changes.",
         json_schema_extra={"position": 12},
     )
     tracing_configuration: dict[str, Any] = Field(
         default_factory=dict,
         title="Tracing",
-        description="Whether AWS X-Ray traces, as in the API's CreateStateMachine. Empty: left as it is.",
+        description="Whether AWS X-Ray traces, as in the API's CreateStateMachine. If empty, nothing changes.",
         json_schema_extra={"position": 13, "example": {"enabled": True}},
     )
     kms_key_id: str = Field(
         default="",
         title="KMS key",
-        description="A KMS key (id, ARN or alias) to encrypt the definition and what flows with. Empty: left as it is.",
+        description=(
+            "The KMS key (id, ARN or alias) that encrypts the definition and the data. If empty, nothing changes."
+        ),
         json_schema_extra={"position": 14, "pattern": f"^({KMS_KEY})?$"},
     )
     alias: str = Field(
@@ -142,7 +146,7 @@ class MachineFields(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
     allow_http: bool = Field(
         default=False,
         title="Allow HTTP",
-        description="Whether an http:// endpoint outside this machine is acceptable. Data travels unencrypted then.",
+        description="Whether to accept an http:// endpoint outside this machine, to which data travels unencrypted.",
         json_schema_extra={"position": 17},
     )
     own_definition: dict[str, Any] = Field(
@@ -154,7 +158,7 @@ class MachineFields(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
     show_cause: bool = Field(
         default=False,
         title="Show causes",
-        description="Show the cause of a failure, which your functions write, in messages and logs.",
+        description="Whether to show the cause of a failure, which your functions write, in messages and logs.",
         json_schema_extra={"position": 19},
     )
 

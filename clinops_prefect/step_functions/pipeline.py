@@ -44,28 +44,28 @@ class StepFunctionsPipeline(StateMachine):
     Args:
         name: The state machine's name.
         role_arn: The role that Step Functions assumes.
-        region: The AWS region; empty, as the environment says.
+        region: The AWS region. If empty, it is taken from the environment.
         steps: The steps; `add_step` adds one.
         handlers: Steps off the chain, to which a step's `catch` leads; `add_handler` adds one.
         comment: The machine's comment.
-        profile: A named AWS profile; empty, the default credential chain.
+        profile: A named AWS profile. If empty, the default credential chain is used.
         credentials: An `AwsCredentials` block, instead of a profile.
-        endpoint_url: Another endpoint than AWS's own; empty, as the environment says.
-        timeout_seconds: How long one execution may take; 0, a year.
+        endpoint_url: An endpoint other than AWS's own. If empty, the environment decides.
+        timeout_seconds: How long one execution may take. 0 means no timeout: AWS ends it after a year.
         type: `STANDARD`, or `EXPRESS`, which can be deployed and started, but not waited for: AWS describes no Express
             execution, and may run one twice.
         tags: Tags of the state machine; others that it has are left alone.
-        logging_configuration: As in the API's CreateStateMachine; empty, left as it is.
-        tracing_configuration: As in the API's CreateStateMachine; empty, left as it is.
-        kms_key_id: A KMS key (id, ARN or alias) to encrypt the definition and what flows with; empty, left as it is.
+        logging_configuration: As in the API's CreateStateMachine. If empty, nothing changes.
+        tracing_configuration: As in the API's CreateStateMachine. If empty, nothing changes.
+        kms_key_id: The KMS key (id, ARN or alias) that encrypts the definition and the data. If empty, nothing changes.
         alias: An alias, such as `live`. `deploy` publishes a version and lets the alias route to it, and executions
             start through the alias.
         allow_http: Whether a plain http endpoint on a network is acceptable.
         keep_versions: How many of the newest published versions stay when a new one is published; those with an alias
             stay too, and older ones are deleted. 0 keeps all, of which AWS takes 1,000.
         own_definition: A definition of your own in the Amazon States Language, instead of steps: see `from_definition`.
-        show_cause: Show the cause of a failure in messages and logs. It is your functions' own text, and may name a
-            patient; without it, it is an attribute of the error only.
+        show_cause: Whether to show the cause of a failure in messages and logs. Your functions write that text, and it
+            may name a patient. Otherwise the cause is an attribute of the error only.
 
     Example:
         ```python
@@ -216,8 +216,8 @@ class StepFunctionsPipeline(StateMachine):
 
         Args:
             input_data: What the first step gets; anything that JSON has.
-            execution_name: A name, unusable again for 90 days. While the execution runs, the same name with the same
-                input is the same execution. Empty, a name that never collides.
+            execution_name: A name. AWS does not take the same name again for 90 days; while the execution runs, the
+                same name with the same input is the same execution. If empty, the name is unique.
             state_machine_arn: Another machine, a version or an alias; empty, this pipeline's, through its alias.
 
         Raises:
@@ -238,14 +238,14 @@ class StepFunctionsPipeline(StateMachine):
 
         Args:
             execution_arn: The execution.
-            timeout: Seconds to wait at most; None, as long as it takes.
+            timeout: Seconds to wait at most. None means as long as it takes.
 
         Raises:
-            ExecutionFailedError: It failed, timed out, or was stopped.
+            ExecutionFailedError: The execution failed, timed out, or was stopped.
             ExecutionTimeoutError: `timeout` passed. The execution goes on.
             InvalidExecutionError: It is an Express execution, which cannot be waited for.
             ExecutionNotFoundError: There is none.
-            AccessDeniedError: The credentials do not suffice.
+            AccessDeniedError: The credentials lack a permission.
             ServiceUnavailableError: AWS could not be reached for long. The execution goes on.
         """
         return running.wait(self, execution_arn, timeout)
@@ -294,7 +294,7 @@ class StepFunctionsPipeline(StateMachine):
             execution_name: What the execution is for. An execution of this name that runs is attached to, one that
                 succeeded gives its output, one that failed is redriven, or run again as `name-2`. Empty, a new one.
             deploy: Bring the machine up to date first, and run exactly that version; False, what the alias routes to.
-            timeout: Seconds to wait at most; None, as long as it takes.
+            timeout: Seconds to wait at most. None means as long as it takes.
 
         Raises:
             ClinopsPrefectError: Whatever `deploy`, `execute` and `wait` raise.
