@@ -58,6 +58,7 @@ OTHER = (
     "parameter ([",
     "\\$(?:",
     "arn:…",
+    "Print the IAM policies that a pipeline needs",
     "Store a DataFrame as an artifact",
     "Read a DataFrame, or some of",
     "List the artifacts of a pipeline store.",
