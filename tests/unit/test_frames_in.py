@@ -278,3 +278,37 @@ WITHOUT_PANDAS = """if True:
 def test_pandas_is_not_imported_for_polars_and_arrow() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_PANDAS], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "False", done.stderr[-2000:]
+
+
+MEASURE = """if True:
+    import gc, sys
+    import numpy as np, polars as pl, pyarrow as pa
+    from clinops_prefect import LocalPipelineStore
+    from tests.memory import forget_peak, peak, resident
+    folder, kind, way = sys.argv[1:]
+    store = LocalPipelineStore(folder)
+    store.upload(pl.DataFrame({"a": [1.0]}), "small")
+    store.download("small", as_=kind)
+    size = 150 * 100_000 * 8
+    if way == "upload":
+        random = np.random.default_rng(1)
+        frame = pl.DataFrame({f"c{i}": random.normal(80, 10, 100_000).round(1) for i in range(150)})
+        frame = frame if kind == "polars" else frame.to_arrow()
+        gc.collect()
+    forget_peak()
+    before = resident()
+    kept = store.upload(frame, "x") if way == "upload" else store.download("x", as_=kind)
+    print((peak() - before) / size)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", ["polars", "arrow"])
+def test_memory_is_bounded(kind: str, tmp_path: Path) -> None:
+    def measured(way: str) -> float:
+        command = [sys.executable, "-c", MEASURE, str(tmp_path), kind, way]
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert measured("upload") < 0.5
+    # 1.45 of a frame of twice the size; of this one, what does not grow with it weighs more. It was 2.0.
+    assert measured("download") < 1.8
