@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from clinops_prefect.errors import UnsupportedFrameError
 from clinops_prefect.frames import arrow_encoding, streams
+from clinops_prefect.frames.conversion.schemas import row_count
 from clinops_prefect.frames.csv import text as csv_text
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.parquet import writer as parquet_writer
@@ -158,7 +159,8 @@ class _CsvSpool:
         self._begun = True
         self._sum.update(data)
         self._file.write(data)
-        self._rows += table.num_rows
+        # A table without columns has lost count of its rows.
+        self._rows += row_count(table.schema, table.num_rows)
 
     def encoded(self, schema: pa.Schema, metadata: dict[str, str]) -> Encoded:
         return Encoded(self._chunks(), csv_text.sidecar(schema, self._rows, metadata), self._sum.hexdigest())
