@@ -20,7 +20,7 @@ CLINOPS_PYTHON ?=
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-step-functions test flows lint node docs samples prefect seaweedfs azure browser pictures e2e e2e-full faults faults-full bench real-data \
+.PHONY: help demo demo-step-functions test flows failures lint node docs samples prefect seaweedfs azure browser pictures e2e e2e-full faults faults-full bench real-data \
 	mutants mutants-short supply-chain dist lowest latest clean
 
 help:  ## Show this help.
@@ -53,6 +53,10 @@ test: $(VENV)/.dev  ## Run the tests, against real emulators (about ten minutes 
 
 flows: $(VENV)/.dev  ## Run the example flows on a temporary Prefect server, through every store and on every engine.
 	@$(BIN)/python -m pytest tests/flows -n 2 --dist loadfile --timeout 600
+
+failures: export CLINOPS_FAILURES = write
+failures: $(VENV)/.dev  ## Write docs/reference/failures.md: what a user sees of each way to fail.
+	@$(BIN)/python -m pytest tests/flows/test_command_lines.py -k says_why --timeout 600
 
 lint: $(VENV)/.dev  ## Check style, types, the direction of imports, and spelling.
 	@$(BIN)/ruff format --check .

@@ -66,7 +66,8 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--debug", action="store_true", help="show the traceback of what fails")
 
     def error(self, message: str) -> NoReturn:
-        stop(f"{self.prog}: {message}. See --help.", WRONG_ARGUMENT)
+        end = "" if message.endswith(("?", ".")) else "."
+        stop(f"{self.prog}: {message}{end} See --help.", WRONG_ARGUMENT)
 
 
 def stop(text: str, code: int) -> NoReturn:

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,59 +13,60 @@ import pytest
 from clinops_prefect import AccessDeniedError, ServiceUnavailableError
 from clinops_prefect.command_line import Stopped, run
 from flows.icu_features import icu_features
+from tests.flows import failures_page
 
 FEATURES = ["flows.icu_features", "--source", "{source}", "--store", "{store}", "--date", "2024-01-15"]
 BACKFILL = ["flows.backfill", "--source", "{source}", "--store", "{store}"]
 DRIFT = ["flows.quality_report", "--store", "{store}", "--date", "2024-01-15", "--reference", "2024-01-15"]
 
-# The command, its exit code, and what is in the last five lines.
+# The command, its exit code, and what is in the last five lines. docs/reference/failures.md shows each.
 WAYS = {
     "no source": (["flows.icu_features"], 2, "the following arguments are required: --source"),
     "a bad date": ([*FEATURES, "--date", "15.1.2024"], 2, "'15.1.2024' is no date; write it as YYYY-MM-DD"),
-    "yesterday": ([*BACKFILL, "--dates", "yesterday"], 2, "'yesterday' is no date"),
+    "a word instead of a date": ([*BACKFILL, "--dates", "yesterday"], 2, "'yesterday' is no date"),
     "a range that ends before it begins": ([*BACKFILL, "--dates", "2024-02-01..2024-01-01"], 2, "before it begins"),
     "an unknown option": ([*FEATURES, "--shard-count", "3"], 2, "unrecognized arguments: --shard-count"),
-    "a number that is none": ([*FEATURES, "--shards", "four"], 2, "argument --shards: invalid int value: 'four'"),
-    "a limit that is none": ([*DRIFT, "--max-psi", "high"], 2, "argument --max-psi"),
-    "a store of nobody": ([*FEATURES, "--store", "ftp://host/path"], 2, "no store for ftp://"),
+    "a word instead of a number": ([*FEATURES, "--shards", "four"], 2, "argument --shards: invalid int value: 'four'"),
+    "a word instead of a limit": ([*DRIFT, "--max-psi", "high"], 2, "argument --max-psi"),
+    "a store of an unknown kind": ([*FEATURES, "--store", "ftp://host/path"], 2, "no store for ftp://"),
     "a misspelt block": ([*FEATURES, "--store", "s3-pipline-store/prod"], 2, "did you mean"),
     "a folder that is not empty": (["flows.synthetic", "--out", "{source}", "--stays", "3"], 3, "is not empty"),
-    "no stay": (["flows.synthetic", "--out", "{new}", "--stays", "0"], 2, "there has to be a stay"),
-    "no role": (["flows.icu_features_on_step_functions", "--date", "2024-01-15"], 2, "--role-arn"),
-    "a port that is none": (
+    "no stay to make": (["flows.synthetic", "--out", "{new}", "--stays", "0"], 2, "there has to be a stay"),
+    "no role for Step Functions": (["flows.icu_features_on_step_functions", "--date", "2024-01-15"], 2, "--role-arn"),
+    "a word instead of a port": (
         ["clinops_prefect.testing.step_functions_emulator.__main__", "--port", "http"],
         2,
         "argument --port",
     ),
-    "no folder": ([*FEATURES, "--source", "{new}"], 3, "there is no folder"),
-    "no folder for the emulator": (
+    "a source that does not exist": ([*FEATURES, "--source", "{new}"], 3, "there is no folder"),
+    "a source that does not exist, for the emulator": (
         ["flows.icu_demo_on_step_functions", "--source", "{new}"],
         3,
         "--source: there is no folder {new}",
     ),
-    "a source of nobody": ([*FEATURES, "--source", "ftp://host/path"], 2, "--source: "),
+    "a source of an unknown kind": ([*FEATURES, "--source", "ftp://host/path"], 2, "--source: "),
     "an incomplete date as MEDS": (
         ["flows.meds_export", "--store", "{store}", "--date", "2020-01-01", "--out", "{new}"],
         2,
         "2020-01-01 is not complete",
     ),
-    "no pipeline": (
+    "a pipeline that does not exist": (
         ["clinops_prefect.step_functions.__main__", "policy", "deployments.plan:nothing"],
         3,
         "module:name",
     ),
     "no shard": ([*FEATURES, "--shards", "0"], 2, "shards must be 1 or more"),
     "half a window": ([*FEATURES, "--window-hours", "5"], 2, "not a multiple"),
-    "no catalogue": ([*FEATURES, "--catalogue", "{new}"], 3, "No such file"),
-    "a catalogue that is none": ([*FEATURES, "--catalogue", "{file}"], 3, "is not TOML"),
-    "an engine of nobody": ([*FEATURES, "--engine", "steam"], 2, "no engine 'steam'"),
-    "a block that is not there": (
+    "a catalogue that does not exist": ([*FEATURES, "--catalogue", "{new}"], 3, "No such file"),
+    "a catalogue that is not TOML": ([*FEATURES, "--catalogue", "{file}"], 3, "is not TOML"),
+    "an unknown engine": ([*FEATURES, "--engine", "steam"], 2, "no engine 'steam'"),
+    "a block that does not exist": (
         [*FEATURES, "--store", "local-pipeline-store/nobody"],
         3,
         "local-pipeline-store/nobody",
     ),
     "a store that is a file": ([*FEATURES, "--store", "{file}"], 3, "{file}"),
-    "a date that is not there": ([*DRIFT, "--reference", "2020-01-01"], 3, "2020-01-01"),
+    "a date that was not computed": ([*DRIFT, "--reference", "2020-01-01"], 3, "2020-01-01"),
     "a limit that is exceeded": (
         [*DRIFT, "--reference", "2024-01-14", "--max-psi", "0.000000001"],
         4,
@@ -86,9 +88,26 @@ def places(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return {"source": str(source), "new": str(root / "new"), "file": str(root / "file"), "store": str(root / "store")}
 
 
+CODES = {way: code for way, (_, code, _) in WAYS.items()}
+WRITES = os.environ.get("CLINOPS_FAILURES") == "write"
+
+
+@pytest.fixture(scope="module")
+def seen() -> Iterator[dict[str, str]]:
+    """The sections of the page, by way; written to it by `make failures`."""
+    sections: dict[str, str] = {}
+    yield sections
+    if WRITES and sections.keys() == WAYS.keys():
+        failures_page.write(CODES, sections)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_command_that_fails_says_why_and_what_to_do(
-    way: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    way: str,
+    places: dict[str, str],
+    seen: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (module, *arguments), code, said = WAYS[way]
     name = f"{module}.__main__" if module == "flows.synthetic" else module
@@ -100,6 +119,14 @@ def test_a_command_that_fails_says_why_and_what_to_do(
     assert stopped.value.code == code
     assert said.format(**places) in "\n".join(shown.err.splitlines()[-5:])
     assert "Traceback" not in shown.err + shown.out
+    assert shown.err.endswith(f"{stopped.value}\n")
+    seen[way] = failures_page.section(way, module, arguments, str(stopped.value), places)
+    assert WRITES or f"{seen[way]}\n" in f"{failures_page.PAGE.read_text()}\n", f"run `make failures`; now {seen[way]}"
+
+
+def test_the_page_of_failures_has_each_way_and_no_other() -> None:
+    lines = failures_page.PAGE.read_text().splitlines()
+    assert [line for line in lines if line.startswith("##")] == failures_page.headings(CODES)
 
 
 EMULATOR = "clinops_prefect.testing.step_functions_emulator.__main__"
