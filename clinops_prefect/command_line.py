@@ -33,6 +33,10 @@ _SIGN_IN = (
 )
 # Prefect 3 says so; without these words the exit code would be 1 (tests/flows/test_command_lines.py).
 _NO_SERVER = ("Timed out while attempting to connect to ephemeral Prefect API server", "Failed to reach API at")
+# The states of a task that failed, and of a task that waited for one.
+_FAILED = ("Finished in state Failed", "Finished in state NotReady")
+# Tells worker processes, which inherit the environment, that this command shows no traceback.
+_QUIET = "CLINOPS_QUIET_WORKERS"
 _T = TypeVar("_T")
 
 
@@ -92,6 +96,7 @@ def run(
     """
     if not debug:
         _quiet()
+        os.environ[_QUIET] = "1"
     try:
         return work()
     except KeyboardInterrupt:
@@ -109,7 +114,15 @@ def run(
         if code == UNEXPECTED:
             lines.append("Nobody expected this: --debug shows where it comes from.")
         text = "\n".join(lines)
+    finally:
+        os.environ.pop(_QUIET, None)
     stop(text, code)
+
+
+def quiet_as_the_command() -> None:
+    """In a worker process: keep from the terminal what the command that started the process keeps from it."""
+    if _QUIET in os.environ:
+        _quiet()
 
 
 def server_for_a_command() -> None:
@@ -149,7 +162,7 @@ class _Expected(logging.Filter):
     """Keeps from the terminal what the last message says again: tracebacks, and states that failed."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info or record.getMessage().startswith("Finished in state Failed"))
+        return not (record.exc_info or record.getMessage().startswith(_FAILED))
 
 
 def _quiet() -> None:

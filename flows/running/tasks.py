@@ -14,6 +14,7 @@ from prefect import get_run_logger, task
 from prefect.tasks import exponential_backoff
 
 from clinops_prefect import assets
+from clinops_prefect.command_line import quiet_as_the_command
 from clinops_prefect.tasks import open_store, worth_retrying
 from flows.icu.catalogue import load_catalogue
 from flows.icu.counts import Counts, add_counts
@@ -35,6 +36,8 @@ _BUFFERED_ROWS = 1_000_000
 _SAY_EVERY_ROWS = 1_000_000
 # For the run's progress, which looks as often.
 _NOTE_EVERY_SECONDS = 3.0
+# A worker process imports this module before it runs a task; without this, it would print tracebacks.
+quiet_as_the_command()
 RETRIES: dict[str, Any] = {
     "retries": 2,
     "retry_delay_seconds": exponential_backoff(5),

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -192,6 +193,47 @@ def test_the_terminal_has_no_traceback_and_other_handlers_have_it() -> None:
     failed = logging.LogRecord("prefect.flow_runs", 40, "", 0, "failed", (), (OSError, OSError("x"), None))
     finished = logging.LogRecord("prefect.flow_runs", 20, "", 0, "Finished in state Completed()", (), None)
     assert all(not handler.filter(failed) and handler.filter(finished) for handler in handlers)
+
+
+def test_a_worker_process_prints_no_traceback_of_a_table_that_is_damaged(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(source, damaged)
+    table = damaged / "hosp/labevents.csv.gz"
+    table.write_bytes(table.read_bytes()[: table.stat().st_size // 2])
+    given = ["--source", str(damaged), "--store", str(tmp_path / "store"), "--date", "2024-01-15", "--shards", "1"]
+    monkeypatch.setattr(sys, "argv", ["icu_features", *given, "--engine", "processes=1"])
+    with pytest.raises(Stopped) as stopped:
+        importlib.import_module("flows.icu_features").main()
+    assert stopped.value.code == 3
+    said = capfd.readouterr().err
+    assert said.endswith(f"{stopped.value}\n")
+    assert "TableError" in str(stopped.value)
+    # What the worker says of its other work is shown.
+    assert "Task run 'make-cohort' - cohort: " in said
+    assert said.count("TableError") == 1
+    assert "Finished in state NotReady" not in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_worker_processes_show_tracebacks_as_the_command_does(debug: bool) -> None:
+    logs = """
+import logging
+import flows.running.tasks
+
+logger, run = logging.getLogger("prefect.task_runs"), {"task_run_name": "ingest", "send_to_api": False}
+logger.error("failed", exc_info=OSError("y"), extra=run)
+logger.warning("something else", extra=run)
+"""
+
+    def work() -> str:
+        return subprocess.run([sys.executable, "-c", logs], capture_output=True, text=True, timeout=300).stderr
+
+    said = run(work, debug=debug)
+    assert "Task run 'ingest' - something else" in said
+    assert ("OSError: y" in said) is debug
 
 
 def test_an_absent_folder_is_found_before_prefect_starts(tmp_path: Path) -> None:
