@@ -1,0 +1,61 @@
+"""The progress line on a pseudo terminal: one line however narrow, and gone at the end."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+
+PROGRAM = """
+import time
+from flows.running.terminal import terminal_line
+
+with terminal_line("ICU features of 2024-01-15") as show:
+    for share in (0.02, 0.4, 0.99):
+        show(share, "about 120,000 of about 310,000,000 rows read, 1,200,000 rows/s, about 12 min left")
+        time.sleep(0.6)
+"""
+
+
+def written(columns: int) -> str:
+    """What the program writes to a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdin=theirs, stdout=theirs, stderr=theirs, env=environment | {"TERM": "xterm"}
+    )
+    os.close(theirs)
+    said = b""
+    try:
+        while piece := os.read(ours, 65536):
+            said += piece
+    except OSError:
+        pass  # Linux's end of a terminal that nobody has open any more
+    finally:
+        os.close(ours)
+    assert program.wait(60) == 0
+    return said.decode()
+
+
+@pytest.mark.parametrize("columns", [40, 80, 160])
+def test_the_line_is_one_line_and_gone_at_the_end(columns: int) -> None:
+    said = written(columns)
+    shown, end = said.split("\r\n")
+    # Every picture of the line begins where the last one did, which it removes, and fits.
+    pictures = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", picture) for picture in shown.split("\r\x1b[2K")]
+    assert max(len(picture) for picture in pictures) <= columns
+    for share in ("2%", "40%", "99%"):
+        assert any(f" {share} " in f" {picture}" and "about 12 min left" in picture for picture in pictures)
+    # The cursor is shown again, goes up to the line, and the line is removed.
+    assert end == "\x1b[?25h\r\x1b[1A\x1b[2K"
+
+
+def test_without_a_terminal_there_is_no_line() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
