@@ -243,6 +243,7 @@ def _within(error: BaseException) -> list[BaseException]:
             continue
         found.append(one)
         wrapped = getattr(one, "kwargs", None)  # botocore's
-        todo += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+        inner = getattr(one, "inner_exception", None)  # Azure's, which are raised without a cause
+        todo += [one.__cause__, one.__context__, getattr(one, "reason", None), inner, *one.args]
         todo += wrapped.values() if isinstance(wrapped, dict) else []
     return found

@@ -18,6 +18,7 @@ from clinops_prefect.storage.backend import ObjectChangedError
 from clinops_prefect.storage.local.atomic_file import AtomicFile
 from clinops_prefect.storage.s3.backend import S3Backend
 from clinops_prefect.storage.service import ServiceBackend
+from clinops_prefect.testing.contracts.objects import write
 from tests.conftest import STORES
 from tests.doors import Door
 from tests.gallery import assert_same
@@ -195,6 +196,20 @@ def test_a_copy_whose_source_changes_is_one_of_the_new_artifact(
     assert_same(store.download("target"), NEW)
     assert store.stat("target").metadata == {"state": "new 1"}
     assert len(door.keys()) == {"parquet": 2, "csv": 4}[format]
+
+
+@ways_to_copy
+def test_a_copy_keeps_what_is_known_about_the_object(
+    door: Door, copying: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way, fields = copying
+    if way == IN_PARTS:
+        monkeypatch.setattr(S3Backend, "copy_bytes", 0)
+    backend = door.store(**fields)._backend()
+    write(backend, "source", b"bytes", metadata={"flow-run": "0b0e-42"})
+    backend.copy("source", "target")
+    assert (door.get("target"), door.content_type("target")) == (b"bytes", "application/x-own")
+    assert backend.head("target").metadata["flow-run"] == "0b0e-42"
 
 
 @ways_to_copy

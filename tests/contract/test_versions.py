@@ -4,7 +4,13 @@ import pandas as pd
 import pytest
 
 from clinops_prefect import ArtifactNotFoundError, OperationNotSupportedError
+from clinops_prefect.storage import backend as storage
+from clinops_prefect.storage.ranges import suffix
+from clinops_prefect.storage.s3.backend import S3Backend
+from clinops_prefect.testing.contracts.objects import write
 from tests.doors import Can, Door
+from tests.gallery import assert_same
+from tests.proxy import Headers, Proxy, Seen
 
 FRAMES = [pd.DataFrame({"code": ["007"] * rows, "v": range(rows)}, index=range(1, rows + 1)) for rows in (1, 2, 3)]
 
@@ -21,3 +27,66 @@ def test_a_version_that_never_was_is_not_found(door: Door, format: str) -> None:
         ):
             with pytest.raises(OperationNotSupportedError if ignores else ArtifactNotFoundError):
                 call(version)
+
+
+@pytest.mark.parametrize("door", ["s3"], indirect=True)
+def test_the_mark_of_a_removal_is_no_version(door: Door, format: str, proxy: Proxy) -> None:
+    """S3 lists it as a version of the object and answers 405, as it does to what it does not support."""
+
+    def as_s3(seen: Seen, status: int, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
+        # To GET moto says what S3 says to a version that never was; to HEAD what S3 says.
+        is_mark = status == 404 and b"NoSuchVersion" in body
+        return 405 if is_mark else status, headers, body.replace(b"NoSuchVersion", b"MethodNotAll") if is_mark else body
+
+    door.keep_versions()
+    store, key = door.store(format=format), f"x.{format}"
+    store.upload(FRAMES[0], "x")
+    store.delete_artifact("x")
+    marks = door.client.list_object_versions(Bucket=door.bucket)["DeleteMarkers"]  # type: ignore[attr-defined]
+    (mark,) = [entry["VersionId"] for entry in marks if entry["Key"] == key]
+    proxy.edit = as_s3
+    store = door.store(endpoint_url=proxy.url, format=format)
+    for call in (
+        lambda: store.download("x", version=mark),
+        lambda: store.download("x", columns=["v"], version=mark),
+        lambda: store._backend().head(key, version=mark),
+    ):
+        with pytest.raises(ArtifactNotFoundError, match=f"has no version '{mark}'"):
+            call()
+    assert {seen.status for seen in proxy.seen if "versionId" in seen.query} == {405}
+    assert mark not in [info.version for info in store.list_versions("x")]
+
+
+@pytest.mark.parametrize("door", ["s3"], indirect=True)
+def test_an_object_from_before_the_bucket_kept_versions_is_one_of_them(door: Door, format: str) -> None:
+    """S3 calls it the version "null", also when it is no longer the newest."""
+    store = door.store(format=format)
+    store.upload(FRAMES[0], "x")
+    door.keep_versions()
+    assert [info.version for info in store.list_versions("x")] == [""]
+    store.upload(FRAMES[1], "x")
+    newest, oldest = (info.version for info in store.list_versions("x"))
+    assert (oldest, newest) == ("null", store.stat("x").version)
+    assert_same(store.download("x", version=oldest), FRAMES[0])
+    assert_same(store.download("x", version=newest), FRAMES[1])
+
+
+class _WithoutSuffixes(S3Backend):
+    """Reads the end of an object as on Azure, whose emulator keeps no versions: its size first, and then its bytes."""
+
+    can = S3Backend.can - {storage.Can.READ_SUFFIXES}
+
+
+@pytest.mark.parametrize("door", ["s3"], indirect=True)
+def test_the_end_of_an_old_version_is_read_in_two_requests(door: Door) -> None:
+    door.keep_versions()
+    backend = _WithoutSuffixes(door.bucket, lambda: door.client)  # type: ignore[attr-defined]
+    bodies = [b"the old one", b"the new one, which is longer", b""]
+    for body in bodies:
+        write(backend, "x", body)
+    versions = [info.version for info in backend.versions("x")]
+    for version, body in zip(versions, bodies[::-1], strict=True):
+        for length in (4, 1000):
+            data, opened = backend.open("x", suffix(length), version=version)
+            assert data == body[-length:]
+            assert (opened.size, opened.version) == (len(body), version)

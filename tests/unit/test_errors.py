@@ -6,6 +6,7 @@ import inspect
 import json
 import pickle
 import re
+import ssl
 from contextlib import suppress
 
 import azure.core.exceptions
@@ -32,6 +33,7 @@ from clinops_prefect.errors import (
     OperationNotSupportedError,
     ServiceUnavailableError,
 )
+from clinops_prefect.storage.gcs.errors import may_pass
 
 ALL = [getattr(errors, name) for name in errors.__all__]
 # As design.md draws them.
@@ -188,6 +190,37 @@ def test_s3s_codes_have_their_places(code: str, status: int, ours: type[ClinopsP
 
 
 @pytest.mark.parametrize(
+    ("code", "status", "operation", "said"),
+    [
+        ("RequestTimeTooSkewed", 403, "PutObject", "denied (RequestTimeTooSkewed); set the clock of this machine"),
+        ("AccessDenied", 403, "PutObject", "access denied (AccessDenied); check the credentials and the policy"),
+        ("InvalidToken", 400, "GetObject", "access denied (InvalidToken); check the credentials and the policy"),
+        *[
+            ("NotImplemented", 501, operation, f"{operation} (NotImplemented); try checksums='when_required', or leave")
+            for operation in ("PutObject", "UploadPart", "CreateMultipartUpload")
+        ],
+        ("NotImplemented", 501, "GetObject", "support GetObject (NotImplemented); use a service that does"),
+        ("InvalidRegion", 403, "GetObject", "S3 refused GetObject (InvalidRegion); check region"),
+        ("IncorrectEndpoint", 400, "GetObject", "(IncorrectEndpoint); check region and endpoint_url"),
+        ("InvalidHostHeader", 400, "GetObject", "(InvalidHostHeader); check endpoint_url"),
+        ("InvalidAccessPoint", 400, "GetObject", "(InvalidAccessPoint); check bucket"),
+        ("UserKeyMustBeSpecified", 400, "PutObject", "(UserKeyMustBeSpecified); check kms_key_id"),
+        ("KMS.InvalidKeyUsageException", 400, "PutObject", "(KMS.InvalidKeyUsageException); check kms_key_id"),
+        ("SlowDown", 503, "GetObject", "S3 answered SlowDown after retries"),
+        ("InvalidArgument", 400, "GetObject", "S3 refused GetObject (InvalidArgument)"),
+    ],
+)  # fmt: skip
+def test_s3s_answers_say_what_to_do(code: str, status: int, operation: str, said: str) -> None:
+    answer = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    error = botocore.exceptions.ClientError(answer, operation)  # type: ignore[arg-type]
+    ours = S3PipelineStore("b")._backend()._translate(error, "s3://b/x")
+    assert said in str(ours)
+    assert isinstance(ours, ClinopsPrefectError)
+    assert ours.uri == "s3://b/x"
+    assert str(ours).startswith("s3://b/x: ")
+
+
+@pytest.mark.parametrize(
     ("status", "ours"),
     [
         (400, ClinopsPrefectError), (401, AccessDeniedError), (403, AccessDeniedError), (404, BucketNotFoundError),
@@ -235,6 +268,109 @@ def test_cloud_storages_reasons_have_their_places(status: int, reason: object, o
         assert "<b>" not in str(translated)
 
 
+def _untrusted() -> Exception:
+    cause = ssl.SSLCertVerificationError("x")
+    cause.verify_message = "self-signed certificate"  # as OpenSSL says it of a real one
+    return requests.exceptions.SSLError(cause)
+
+
+# What a message says of a certificate of a private authority.
+_OF_A_CERTIFICATE = "(self-signed certificate); renew it, or for a private authority set REQUESTS_CA_BUNDLE"
+
+
+@pytest.mark.parametrize(
+    ("error", "ours", "said"),
+    [
+        *[
+            (error, ServiceUnavailableError, f"cannot reach Cloud Storage ({type(error).__name__}); check the network")
+            for error in (
+                google.auth.exceptions.TransportError("x"), requests.exceptions.ConnectTimeout("x"),
+                google.cloud.storage.exceptions.DataCorruption(requests.Response(), "x"),
+                google.api_core.exceptions.RetryError("x", None),
+            )
+        ],
+        # The last of the tries says more than that there were some.
+        (
+            google.api_core.exceptions.RetryError("x", requests.exceptions.ConnectTimeout("y")),
+            ServiceUnavailableError, "cannot reach Cloud Storage (ConnectTimeout)",
+        ),
+        (
+            google.api_core.exceptions.RetryError("x", google.api_core.exceptions.Forbidden("y")),
+            AccessDeniedError, "gs://b/x: access denied (403)",
+        ),
+        (
+            google.api_core.exceptions.RetryError("x", KeyError("y")),
+            ServiceUnavailableError, "what answers is not Cloud Storage, or the answer was damaged",
+        ),
+        (
+            google.api_core.exceptions.RetryError("x", ConnectionResetError("y")),
+            ServiceUnavailableError, "cannot reach Cloud Storage (ConnectionResetError)",
+        ),
+        *[
+            (error, InvalidStoreError, _OF_A_CERTIFICATE)
+            for error in (_untrusted(), google.auth.exceptions.TransportError(_untrusted()))
+        ],
+        (
+            google.auth.exceptions.DefaultCredentialsError("x"),
+            AccessDeniedError, "(DefaultCredentialsError); set credentials=, credentials_path= or",
+        ),
+        (requests.exceptions.InvalidURL("x"), InvalidStoreError, "(InvalidURL); check endpoint_url"),
+        (google.api_core.exceptions.ServiceUnavailable("x"), ServiceUnavailableError, "Cloud Storage answered 503 "),
+        (google.api_core.exceptions.NotFound("x"), BucketNotFoundError, "no bucket gs://b; check bucket, project and"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None) or type(value).__name__ if not isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_googles_clients_say_is_told_with_its_remedy(
+    error: Exception, ours: type[ClinopsPrefectError], said: str
+) -> None:
+    translated = GCSPipelineStore("b")._backend()._translate(error, "gs://b/x")
+    assert type(translated) is ours
+    assert said in str(translated)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "said", "again"),
+    [
+        (403, "retentionPolicyNotMet", "(403 retentionPolicyNotMet); the bucket's retention policy", False),
+        (403, "objectUnderActiveHold", "(403 objectUnderActiveHold); release the hold", False),
+        (403, "accountDisabled", "(403 accountDisabled); the project's billing is disabled", False),
+        (403, "other", "access denied (403 other); check the credentials and what they may do", False),
+        (400, "userProjectMissing", "may use (400 userProjectMissing); set user_project", False),
+        (403, "rateLimitExceeded", "Cloud Storage answered 403 rateLimitExceeded after retries", True),
+        (503, "backendError", "Cloud Storage answered 503 backendError after retries", True),
+        # Its upload has expired: no request of the same upload will be taken again.
+        (410, "uploadExpired", "Cloud Storage answered 410 uploadExpired after retries", False),
+        (400, "n" * 50, "Cloud Storage refused this request (400)", False),
+        (400, "n" * 49, f"Cloud Storage refused this request (400 {'n' * 49})", False),
+    ],
+)  # fmt: skip
+def test_cloud_storages_reasons_say_what_to_do_and_whether_to_ask_again(
+    status: int, reason: str, said: str, again: bool
+) -> None:
+    response = requests.Response()
+    response.status_code = status
+    response._content = json.dumps({"error": {"message": "m", "errors": [{"reason": reason}]}}).encode()
+    response.request = requests.Request("GET", "https://storage").prepare()
+    for error in (
+        google.api_core.exceptions.from_http_response(response),  # type: ignore[no-untyped-call]
+        google.cloud.storage.exceptions.InvalidResponse(response, "m"),
+    ):
+        assert said in str(GCSPipelineStore("b")._backend()._translate(error, "gs://b/x"))
+        assert may_pass(error) is again
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (requests.exceptions.ConnectionError("x"), True), (ConnectionResetError("x"), True), (_untrusted(), False),
+        (_untrusted().args[0], False), (ValueError("x"), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_what_stays_as_it_is_is_not_asked_of_cloud_storage_again(error: Exception, again: bool) -> None:
+    assert may_pass(error) is again
+
+
 @pytest.mark.parametrize("error", [ValueError("theirs"), KeyError("x"), MemoryError(), AssertionError()])
 def test_what_is_no_vendors_error_is_left_alone(error: Exception) -> None:
     assert S3PipelineStore("b")._backend()._translate(error, "s3://b/x") is None
@@ -270,6 +406,38 @@ def test_azures_codes_have_their_places(code: str, status: int, ours: type[Clino
     )
     assert type(translated) is ours
     assert "<b>" not in str(translated)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (_azure("ContainerNotFound", 404), "there is no container az://b-c; check container and account_url"),
+        (_azure("AccountIsDisabled", 403), "there is no container az://b-c"),
+        (_azure("AuthenticationFailed", 403), "the credentials, and the role Storage Blob Data Contributor"),
+        (_azure("BlobImmutableDueToPolicy", 409), "(BlobImmutableDueToPolicy); an immutability policy protects"),
+        (_azure("EncryptionScopeNotFound", 409), "(EncryptionScopeNotFound); check encryption_scope"),
+        (_azure("ServerBusy", 503), "Blob Storage answered ServerBusy after retries"),
+        # Not a word, and none that fits into a message: its status stands for it.
+        (_azure("n" * 59, 400), f"Blob Storage refused this request ({'n' * 59})"),
+        (_azure("n" * 60, 400), "Blob Storage refused this request (400)"),
+        (_azure("<b>", 400), "Blob Storage refused this request (400)"),
+        (_azure("", 400), "Blob Storage refused this request (400)"),
+        (
+            azure.core.exceptions.ClientAuthenticationError("x"),
+            "(ClientAuthenticationError); set credentials, or see what `az login` says",
+        ),
+        *[
+            (kind("x"), f"cannot reach Blob Storage ({kind.__name__}); check the network")
+            for kind in (azure.core.exceptions.ServiceRequestError, azure.core.exceptions.ServiceResponseError)
+        ],
+        # As the client makes it: without a cause.
+        (azure.core.exceptions.ServiceRequestError("x", error=_untrusted()), _OF_A_CERTIFICATE),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)  # fmt: skip
+def test_azures_answers_say_what_to_do(error: Exception, said: str) -> None:
+    translated = AzurePipelineStore("b-c", account_url="https://a")._backend()._translate(error, "az://b-c/x")
+    assert said in str(translated)
 
 
 @pytest.mark.parametrize(

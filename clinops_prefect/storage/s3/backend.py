@@ -131,11 +131,11 @@ class S3Backend(ServiceBackend[Upload]):
         except _CUT as error:
             raise ObjectCutError from error
         if answer["ResponseMetadata"]["HTTPStatusCode"] == 200:
-            return Fetched(data, 0, self._info(key, answer, len(data)))
+            return Fetched(data, 0, self._info(key, answer, len(data), version))
         where = _CONTENT_RANGE.fullmatch(self._said(answer.get("ContentRange"), "ContentRange", key))
         if where is None:
             raise failures.missing(self.uri(key), SERVICE, "a Content-Range that can be read")
-        return Fetched(data, int(where[1]), self._info(key, answer, int(where[2])))
+        return Fetched(data, int(where[1]), self._info(key, answer, int(where[2]), version))
 
     def _stat(self, key: str, version: str) -> ObjectInfo:
         try:
@@ -143,19 +143,21 @@ class S3Backend(ServiceBackend[Upload]):
         except boto.ClientError as error:
             self._check_version(error, key, version)
             raise
-        return self._info(key, answer, self._said(answer.get("ContentLength"), "ContentLength", key))
+        return self._info(key, answer, self._said(answer.get("ContentLength"), "ContentLength", key), version)
 
     def _check_version(self, error: boto.ClientError, key: str, version: str) -> None:
         # S3 answers 405 where the version is the mark of a removal, and 400 where it is malformed.
-        is_mark = problem_of(error) is Problem.UNSUPPORTED and status_of(error) == 405
-        if version and (is_mark or code_of(error) == "400"):
+        if version and (status_of(error) == 405 or code_of(error) == "400"):
             raise ArtifactNotFoundError(f"{self.uri(key)} has no version {version!r}", uri=self.uri(key)) from error
 
-    def _info(self, key: str, answer: Any, size: int) -> ObjectInfo:
+    def _info(self, key: str, answer: Any, size: int, asked: str) -> ObjectInfo:
         version, pin = answer.get("VersionId", ""), self._said(answer.get("ETag"), "ETag", key)
         metadata, content_type = dict(answer.get("Metadata") or {}), answer.get("ContentType", "binary/octet-stream")
         created = answer.get("LastModified")
-        return ObjectInfo(size, created, "" if version == "null" else version, pin, metadata, content_type)
+        if version in ("", "null"):
+            # Who asked for it by this name need not mean the current one, which is what an empty name would read.
+            version = asked if asked == "null" else ""
+        return ObjectInfo(size, created, version, pin, metadata, content_type)
 
     def _list(self, prefix: str) -> Iterator[str]:
         for key, _ in self._list_pinned(prefix):
