@@ -154,8 +154,8 @@ mutants-short: $(VENV)/.dev .node/.ready  ## The same in twenty places in all, a
 	@$(BIN)/python -m tests.mutants --total 20 --seed $(SEED) --workers $(WORKERS) --trust
 
 # What of the tests needs neither an emulator nor a server.
-LOWEST_TESTS := tests/unit/test_archive.py tests/unit/test_seal.py tests/unit/test_serializer.py tests/unit/test_errors.py \
-	tests/unit/test_large_frames.py tests/unit/test_slices.py tests/unit/test_conversion.py tests/unit/test_pieces.py \
+LOWEST_TESTS := tests/unit/test_archive.py tests/unit/test_block_checksums.py tests/unit/test_serializer.py tests/unit/test_errors.py \
+	tests/unit/test_large_frames.py tests/unit/test_parallel_decode.py tests/unit/test_from_pandas.py tests/unit/test_writer_pipe.py \
 	tests/property/test_frames.py tests/contract/test_round_trips.py tests/contract/test_selection.py tests/faults/test_hostile_csv.py
 
 # The last one is what that Prefect's server needs today and does not say.

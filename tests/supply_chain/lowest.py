@@ -9,7 +9,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-EXTRAS = ("aws", "gcp", "flows")
+EXTRAS = ("aws", "azure", "gcp", "flows")
 
 
 def lowest() -> list[str]:

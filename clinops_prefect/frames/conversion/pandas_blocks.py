@@ -4,7 +4,7 @@ How they are laid out shows when a frame is pickled. Prefect's default cache pol
 back in other blocks would be another input to it. Only of numbers, booleans and times a pickle can come back equal.
 
 Some names here are private to pandas, which has no public way to ask. Without them Prefect's cache would miss frames
-that were read back; tests/unit/test_blocks.py fails then.
+that were read back; tests/unit/test_pandas_blocks.py fails then.
 """
 
 import importlib
