@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from clinops_prefect.errors import UnsupportedFrameError
 from clinops_prefect.frames import memory
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.kinds import FrameKind
@@ -35,13 +36,13 @@ def stored_schema(
         dictionaries: Column -> its whole dictionary, of columns that have one.
 
     Raises:
-        NotImplementedError: Parquet has nothing for a type.
+        UnsupportedFrameError: A column has an extension type that is not registered.
     """
     dictionaries = dictionaries or {}
     given = without_ours(schema)
     note = {
         "kind": kind,
-        "schema": base64.b64encode(given.serialize().to_pybytes()).decode(),
+        "schema": base64.b64encode(_serialized(given)).decode(),
         "dtypes": dict(dtypes or {}),
         "dictionaries": {name: packed(values) for name, values in dictionaries.items()},
     }
@@ -114,7 +115,9 @@ def made(table: pa.Table, kind: FrameKind, where: str) -> Any:
         memory.check(memory.least_bytes(fields, table.num_rows), where)
         known = dictionaries_of(table.schema)
         columns = [from_stored(table.column(f.name), f.type, known.get(f.name)) for f in fields]
-        return pa.Table.from_arrays(columns, schema=pa.schema(fields, given.metadata)) if fields else table.select([])
+        if not fields:
+            return table.select([]).replace_schema_metadata(given.metadata)  # which has not lost count of its rows
+        return pa.Table.from_arrays(columns, schema=pa.schema(fields, given.metadata))
 
 
 def from_stored(column: pa.ChunkedArray, kind: pa.DataType, dictionary: pa.Array | None = None) -> pa.ChunkedArray:
@@ -197,6 +200,18 @@ def without_ours(schema: pa.Schema) -> pa.Schema:
     return schema.with_metadata(_without(schema.metadata, _RESERVED))
 
 
+def _serialized(schema: pa.Schema) -> bytes:
+    data = schema.serialize()
+    for field, kept in zip(schema, pa.ipc.read_schema(data), strict=True):
+        if kept.type != field.type:
+            raise UnsupportedFrameError(
+                f"column {field.name!r} ({field.type}) has an extension type that Arrow does not know here; call "
+                "pyarrow.register_extension_type with it, here and where it is read, or pass the column's storage"
+            )
+    found: bytes = data.to_pybytes()
+    return found
+
+
 def _without(metadata: Mapping[bytes, bytes] | None, prefix: bytes) -> dict[bytes, bytes] | None:
     return {key: value for key, value in (metadata or {}).items() if not key.startswith(prefix)} or None
 
@@ -204,7 +219,9 @@ def _without(metadata: Mapping[bytes, bytes] | None, prefix: bytes) -> dict[byte
 def _storable(kind: pa.DataType, *, top: bool = False) -> pa.DataType:
     """The type as which Parquet has these values."""
     types = pa.types
-    if types.is_run_end_encoded(kind):
+    if isinstance(kind, pa.BaseExtensionType):
+        found = kind  # one that a program made has often no hash, and is no key
+    elif types.is_run_end_encoded(kind):
         found = _storable(kind.value_type)
     elif types.is_dictionary(kind):
         value = _storable(kind.value_type)

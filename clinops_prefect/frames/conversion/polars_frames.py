@@ -26,6 +26,7 @@ def noted(schema: "pl.Schema") -> dict[str, Any]:
     """
     found = {}
     for name, dtype in schema.items():
+        _check_name(name, name)
         description = _described(dtype, name, dtype)
         if description[0] not in _PLAIN:
             found[name] = description
@@ -74,7 +75,8 @@ def made(table: pa.Table, note: dict[str, Any] | None, where: str) -> Any:
         columns = [_series(pl, field.name, table.column(field.name)) for field in table.schema]
     dtypes = note["dtypes"] if note else {}
     with decoding(f"{where}: the stored note does not fit the stored table", where):
-        return pl.DataFrame([restored(column, dtypes.get(column.name)) for column in columns])
+        # By names: of a column called "" polars makes "column_0" otherwise.
+        return pl.DataFrame({column.name: restored(column, dtypes.get(column.name)) for column in columns})
 
 
 def restored(column: "pl.Series", description: Any) -> "pl.Series":
@@ -86,21 +88,50 @@ def restored(column: "pl.Series", description: Any) -> "pl.Series":
     return given
 
 
+def _check_name(name: str, column: str) -> None:
+    if "\0" in name:  # at which the process would panic: names go to Arrow as C has them
+        raise UnsupportedFrameError(
+            f"column {column!r} has a null character in its name, or in a field's, which polars cannot hand over; "
+            "rename it"
+        )
+
+
 def _series(pl: Any, name: str, column: pa.ChunkedArray) -> Any:
     while isinstance(column.type, pa.BaseExtensionType):
         # Polars warns of each extension type that it does not know, and takes what is stored.
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
     kind = column.type
-    if pa.types.is_list_view(kind):
-        column = column.cast(pa.list_(kind.value_field))
-    if pa.types.is_large_list_view(kind):
-        column = column.cast(pa.large_list(kind.value_field))
-    if pa.types.is_timestamp(kind) and kind.tz and kind.tz[0] in "+-":
-        column = column.cast(pa.timestamp(kind.unit, "UTC"))  # polars has no zones of a fixed offset
-    if pa.types.is_decimal256(column.type):
-        column = column.cast(pa.decimal128(38, column.type.scale))  # fails on what has more digits
+    if "\0" in str(kind):
+        raise ValueError  # of such a name polars would get only the beginning
+    held = _held(kind)
+    if held != kind:
+        column = column.cast(held)  # fails on what has no place in it
     made: Any = pl.from_arrow(column, rechunk=False)
     return made.alias(name)
+
+
+def _held(kind: pa.DataType) -> pa.DataType:
+    """The type, as far as polars has it, at any depth."""
+    types = pa.types
+    if types.is_duration(kind) and kind.unit == "s":
+        return pa.duration("ms")  # polars would multiply without looking whether it fits
+    if types.is_timestamp(kind) and kind.tz and kind.tz[0] in "+-":
+        return pa.timestamp(kind.unit, "UTC")  # polars has no zones of a fixed offset
+    if types.is_decimal256(kind):
+        return pa.decimal128(38, kind.scale)
+    if types.is_list(kind) or types.is_list_view(kind):
+        return pa.list_(_held_field(kind.value_field))
+    if types.is_large_list(kind) or types.is_large_list_view(kind):
+        return pa.large_list(_held_field(kind.value_field))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(_held_field(kind.value_field), kind.list_size)
+    if types.is_map(kind):
+        return pa.map_(_held(kind.key_type), _held_field(kind.item_field), kind.keys_sorted)
+    return pa.struct([_held_field(field) for field in kind]) if types.is_struct(kind) else kind
+
+
+def _held_field(field: pa.Field) -> pa.Field:
+    return field.with_type(_held(field.type))
 
 
 def _described(dtype: Any, name: str, whole: Any) -> list[Any]:
@@ -113,6 +144,8 @@ def _described(dtype: Any, name: str, whole: Any) -> list[Any]:
     if dtype.base_type().__name__ == "Map":  # of polars 2.1
         return ["Map", _described(dtype.key, name, whole), _described(dtype.value, name, whole)]
     if isinstance(dtype, pl.Struct):
+        for field in dtype.fields:
+            _check_name(field.name, name)
         return ["Struct", [[field.name, _described(field.dtype, name, whole)] for field in dtype.fields]]
     if isinstance(dtype, pl.Enum):
         return ["Enum", dtype.categories.to_list()]

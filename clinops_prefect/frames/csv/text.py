@@ -24,6 +24,7 @@ from clinops_prefect.frames.memory import arrow_owned
 # The streaming reader holds some ten of these. A row has to fit into one: what does not is refused at the upload.
 _BLOCK_BYTES = 4 << 20
 _PARSE = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
+_BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
 _FRICTIONLESS: list[tuple[Any, str]] = [
     (pa.types.is_boolean, "boolean"),
     (pa.types.is_integer, "integer"),
@@ -42,13 +43,13 @@ def encode(table: pa.Table, *, header: bool = True) -> memoryview:
     Raises:
         UnsupportedFrameError: A column does not survive CSV.
     """
-    text = _plain(table)
-    data = _written(text) if text.num_columns else pa.py_buffer(b"")
     try:
+        text = _plain(table)
+        data = _written(text) if text.num_columns else pa.py_buffer(b"")
         # As text, because a dictionary may come back in another order: the layout restores the categories.
         again = _plain(decode(data, table.schema, ""))
-    except ArtifactDecodeError:
-        again = None
+    except (ArtifactDecodeError, pa.ArrowException):
+        again = None  # nor does Arrow have a text of every type
     if again is None or again.num_rows != table.num_rows:
         # The reader does not say which column it was: one at a time.
         for name in table.column_names if table.num_columns > 1 else ():
@@ -184,7 +185,7 @@ def _plain(table: pa.Table) -> pa.Table:
     columns = []
     for field in table.schema:
         plain = _plain_type(field.type)
-        if pa.types.is_nested(plain) or pa.types.is_binary(plain) or pa.types.is_large_binary(plain):
+        if pa.types.is_nested(plain) or any(is_bytes(plain) for is_bytes in _BYTES):
             raise UnsupportedFrameError(
                 f"column {field.name!r} ({field.type}) has no form in CSV; use StorageFormat.PARQUET"
             )
