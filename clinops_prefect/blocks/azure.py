@@ -34,7 +34,7 @@ class AzurePipelineStore(CloudPipelineStore):
 
         from clinops_prefect import AzurePipelineStore
 
-        store = AzurePipelineStore.load("prod")
+        store = AzurePipelineStore.load("BLOCK_NAME")
         windows = pd.DataFrame({"stay_id": [1, 2], "heart_rate": [84.0, 91.5]})
         uri = store.upload(windows, "features/windows_2024_01")
         windows = store.download("features/windows_2024_01")

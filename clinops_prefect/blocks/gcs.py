@@ -38,7 +38,7 @@ class GCSPipelineStore(CloudPipelineStore):
 
         from clinops_prefect import GCSPipelineStore
 
-        store = GCSPipelineStore.load("prod")
+        store = GCSPipelineStore.load("BLOCK_NAME")
         windows = pd.DataFrame({"stay_id": [1, 2], "heart_rate": [84.0, 91.5]})
         uri = store.upload(windows, "features/windows_2024_01")
         windows = store.download("features/windows_2024_01")

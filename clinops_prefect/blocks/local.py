@@ -41,7 +41,7 @@ class LocalPipelineStore(PipelineStore):
 
         from clinops_prefect import LocalPipelineStore
 
-        store = LocalPipelineStore.load("prod")
+        store = LocalPipelineStore.load("BLOCK_NAME")
         windows = pd.DataFrame({"stay_id": [1, 2], "heart_rate": [84.0, 91.5]})
         uri = store.upload(windows, "features/windows_2024_01")
         windows = store.download("features/windows_2024_01")

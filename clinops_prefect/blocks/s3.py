@@ -52,7 +52,7 @@ class S3PipelineStore(CloudPipelineStore):
 
         from clinops_prefect import S3PipelineStore
 
-        store = S3PipelineStore.load("prod")
+        store = S3PipelineStore.load("BLOCK_NAME")
         windows = pd.DataFrame({"stay_id": [1, 2], "heart_rate": [84.0, 91.5]})
         uri = store.upload(windows, "features/windows_2024_01")
         windows = store.download("features/windows_2024_01")

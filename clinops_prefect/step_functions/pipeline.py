@@ -71,7 +71,7 @@ class StepFunctionsPipeline(StateMachine):
         ```python
         from clinops_prefect import StepFunctionsPipeline
 
-        pipeline = StepFunctionsPipeline.load("prod")
+        pipeline = StepFunctionsPipeline.load("BLOCK_NAME")
         pipeline.deploy()
         output = pipeline.wait(pipeline.execute({"date": "2024-01-15"}))
         ```

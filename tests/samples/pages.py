@@ -45,6 +45,10 @@ class Sample:
         return f"{self.path.relative_to(ROOT)}:{self.line}"
 
 
+# Under which tests/samples/saved_blocks.py saves what the examples of docstrings load.
+SAVED_BLOCK = "prod"
+
+
 def pages() -> list[Path]:
     """Every page that people read."""
     folders = [ROOT.glob("*.md"), *((ROOT / name).rglob("*.md") for name in ("docs", "flows", "deployments"))]
@@ -62,6 +66,8 @@ def samples_of_docstrings(module: Path) -> list[list[Sample]]:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node, clean=False)
             if text and "```" in text:
+                # The UI writes a block's own name there, on the block's page.
+                text = text.replace("BLOCK_NAME", SAVED_BLOCK)
                 found.append(list(_samples(module, text, first_line=node.body[0].lineno)))
     return found
 
