@@ -7,6 +7,8 @@ import argparse
 import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from clinops_prefect import InvalidStoreError, LocalPipelineStore, PipelineStore, locations
 from clinops_prefect.command_line import BEYOND_LIMITS, LATER, UNUSABLE, Parser, run, server_for_a_command, stop
@@ -58,6 +60,7 @@ def backfill_main(backfill: Callable[..., list[dict[str, Any]]], codes: Codes) -
     done = _run(backfill, arguments, "Start it again to go on with what is not complete.", codes)
     for row in done:
         print(f"{row['date']}  {row['state']:<16} {told(row['windows']):>12} windows")
+    print(f"\n{_look(arguments['store'], done[-1]['date'])}")
 
 
 def quality_report_main(quality_report: Callable[..., dict[str, Any]], codes: Codes) -> None:
@@ -149,12 +152,13 @@ def _say(store: PipelineStore, reference: str, date: str, manifest: dict[str, ob
     names = store.list_artifacts(f"icu/{date}")
     first = next(name for name in names if "/features/" in name)
     frame = store.stat(first)
-    saved = isinstance(locations.parse(reference), locations.BlockReference)
     path = f"icu/{date}/quality.html"
     # A path that one can open, where there is one: not every program takes a URI of a file.
     is_local = isinstance(store, LocalPipelineStore)
     page = (
-        store.browser_url(path).removeprefix("file://") if is_local else f"{store.uri('x').rpartition('/')[0]}/{path}"
+        url2pathname(urlsplit(store.browser_url(path)).path)
+        if is_local
+        else f"{store.uri('x').rpartition('/')[0]}/{path}"
     )
     more = "" if is_local else f"\n  {store.browser_url(path)}"
     features = sum(artifact["rows"] for artifact in manifest["artifacts"] if "/features/" in artifact["name"])  # type: ignore[attr-defined]
@@ -164,10 +168,15 @@ def _say(store: PipelineStore, reference: str, date: str, manifest: dict[str, ob
   {frame.uri}  …
 Quality report (open it in a browser):
   {page}{more}
-Look at the features in Python:
-  {"from clinops_prefect.tasks import open_store" if saved else "from clinops_prefect import PipelineStore"}
-  store = {"open_store" if saved else "PipelineStore.from_uri"}({reference!r})
-  store.list_artifacts("icu/{date}")
-  store.dataset("icu/{date}/features").download()
-"""
+{_look(reference, date)}"""
     )
+
+
+def _look(reference: str, date: str) -> str:
+    """What one pastes into Python to see the features, for every kind of reference."""
+    if isinstance(locations.parse(reference), locations.BlockReference):
+        lines = ["from clinops_prefect.tasks import open_store", f"store = open_store({reference!r})"]
+    else:
+        lines = ["from clinops_prefect import PipelineStore", f"store = PipelineStore.from_uri({reference!r})"]
+    lines += [f'store.list_artifacts("icu/{date}")', f'store.dataset("icu/{date}/features").download()']
+    return "\n  ".join(["Look at the features in Python:", *lines, ""])

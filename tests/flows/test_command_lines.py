@@ -6,14 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
-from clinops_prefect import AccessDeniedError, ServiceUnavailableError
+from clinops_prefect import AccessDeniedError, LocalPipelineStore, ServiceUnavailableError
 from clinops_prefect.command_line import Stopped, run
+from clinops_prefect.tasks import open_store
 from flows.icu_features import icu_features
+from flows.running.command_line import backfill_main, features_main
 from tests.flows import failures_page
 
 FEATURES = ["flows.icu_features", "--source", "{source}", "--store", "{store}", "--date", "2024-01-15"]
@@ -234,6 +240,58 @@ logger.warning("something else", extra=run)
     said = run(work, debug=debug)
     assert "Task run 'ingest' - something else" in said
     assert ("OSError: y" in said) is debug
+
+
+COMMANDS = pytest.mark.parametrize("command", [features_main, partial(backfill_main, codes={})])
+
+
+@COMMANDS
+def test_the_closing_lines_open_the_features_at_a_uri(
+    command: Callable[..., None], reference: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_closing_lines(command, reference, monkeypatch, capsys)
+
+
+@COMMANDS
+@pytest.mark.parametrize("reference", ["store", "./a b ä", "file://{}/a%20b", "local-pipeline-store/closing"])
+def test_the_closing_lines_open_the_features_in_a_folder_or_block(
+    command: Callable[..., None],
+    reference: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    LocalPipelineStore(str(tmp_path / "block")).save("closing", overwrite=True)
+    check_closing_lines(command, reference.format(tmp_path), monkeypatch, capsys)
+
+
+def check_closing_lines(
+    command: Callable[..., None], reference: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.DataFrame({"a": range(30)})
+
+    def flow(store: str, **_: object) -> Any:
+        """Stores what the flow would, so that the command has something to close with."""
+        target = open_store(store)
+        for shard in ("000", "001"):
+            target.upload(frame, f"icu/2024-01-15/features/shard-{shard}")
+        target.write_bytes("icu/2024-01-15/quality.html", b"<!doctype html>")
+        row = {"date": "2024-01-15", "state": "computed", "windows": 60}
+        is_backfill = isinstance(command, partial)
+        return [row] if is_backfill else {"artifacts": [{"name": "icu/2024-01-15/features/shard-000", "rows": 60}]}
+
+    dates = "--dates" if isinstance(command, partial) else "--date"
+    monkeypatch.setattr(sys, "argv", ["x", "--source", ".", "--store", reference, dates, "2024-01-15"])
+    command(flow)
+    before, lines = capsys.readouterr().out.split("Look at the features in Python:\n")
+    *statements, last = textwrap.dedent(lines).strip().splitlines()
+    names: dict[str, Any] = {}
+    exec("\n".join(statements), names)
+    assert eval(last, names)["a"].tolist() == [*range(30), *range(30)]
+    if dates == "--date" and isinstance(names["store"], LocalPipelineStore):
+        page = next(line.strip() for line in before.splitlines() if line.endswith("quality.html"))
+        assert Path(page).read_bytes() == b"<!doctype html>"
 
 
 def test_an_absent_folder_is_found_before_prefect_starts(tmp_path: Path) -> None:
