@@ -54,7 +54,9 @@ _CODES = {
 }  # fmt: skip
 _PROBLEMS = {code: problem for problem, codes in _CODES.items() for code in codes}
 
-_SIGNED_OUT = (boto.SSOError, boto.TokenRetrievalError, boto.LoginError, boto.NoAuthTokenError)
+# The oldest botocore that we promise knows no `aws login`.
+_LOGIN = getattr(boto, "LoginError", boto.SSOError)
+_SIGNED_OUT = (boto.SSOError, boto.TokenRetrievalError, _LOGIN, boto.NoAuthTokenError)
 _CREDENTIALS = (
     boto.ConfigNotFound,
     boto.CredentialRetrievalError,

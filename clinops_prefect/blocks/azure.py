@@ -53,26 +53,18 @@ class AzurePipelineStore(CloudPipelineStore):
     account_url: str = Field(
         default="",
         title="Account URL",
-        description=(
-            "For example https://ACCOUNT.blob.core.windows.net. If empty, it is taken from the credentials or the "
-            "environment."
-        ),
+        description="Like https://ACCOUNT.blob.core.windows.net. If empty, the credentials or the environment name it.",
         json_schema_extra={"position": 3, "pattern": "^(https?://[^@/ ]+(/.*)?)?$"},
     )
     credentials: AzureBlobStorageCredentials | None = Field(
         default=None,
         repr=False,
-        description=(
-            "An Azure Blob Storage credentials block. If empty, a managed identity or the sign-in of `az login` "
-            "is used."
-        ),
+        description="If empty, a key in the environment, a managed identity or the sign-in of `az login` is used.",
         json_schema_extra={"position": 5},
     )
     encryption_scope: str = Field(
         default="",
-        description=(
-            "The encryption scope of the account that encrypts every blob. If empty, the container's default is used."
-        ),
+        description="The account's scope that encrypts every blob. If empty, the container's default is used.",
         json_schema_extra={"position": 8, "pattern": "^([A-Za-z0-9-]+)?$"},
     )
 
