@@ -74,7 +74,7 @@ def _remedy(value: Any) -> str:
         return "return value.collect(), or store it with upload_artifact"
     if hasattr(value, "to_frame"):
         return "return value.to_frame()"
-    if hasattr(value, "__arrow_c_stream__"):
+    if hasattr(value, "__arrow_c_stream__") and not isinstance(value, pd.DataFrame):
         return "return pa.table(value), or store it with upload_artifact"
     if hasattr(value, "to_pandas"):
         return "return value.to_pandas()"
