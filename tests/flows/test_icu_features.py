@@ -266,7 +266,7 @@ def test_a_second_run_of_a_date_is_refused_at_once(source: Path, tmp_path: Path)
     ("change", "message"),
     [
         ({"--date": "15.1.2024"}, "date"),
-        ({"--source": "nowhere"}, "no such table"),
+        ({"--source": "nowhere"}, "there is no folder nowhere"),
         ({"--window-hours": "5"}, "not a multiple"),
         ({"--shards": "0"}, "shards must be 1 or more"),
         ({"--store": "ftp://host/path"}, "no store for ftp://"),
