@@ -8,10 +8,10 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.benchmarks import flow, gcs, partial_reads, prefect_results, references, report, small, transfer
+from tests.benchmarks import datasets, flow, gcs, partial_reads, prefect_results, references, report, small, transfer
 from tests.benchmarks.case import Bench
 
-_FAMILIES = (transfer, partial_reads, small, prefect_results, references, gcs, flow)
+_FAMILIES = (transfer, partial_reads, small, prefect_results, references, datasets, gcs, flow)
 CASES = {case.name: case for family in _FAMILIES for case in family.CASES}
 
 
@@ -23,6 +23,9 @@ def main() -> None:
     parser.add_argument("--null-s3", default="", help="the source of the S3 stub; empty: moto's server")
     parser.add_argument("--peers-python", default="", help="a Python with peers.txt; empty: awswrangler is left out")
     parser.add_argument("--clinops-python", default="", help="a Python with clinops 0.6.1 (3.12 or later)")
+    parser.add_argument("--shard-mb", type=int, default=50, help="of a dataset's shard, in memory")
+    parser.add_argument("--shards", type=int, default=0, help="of a dataset; 0: as many as the case says")
+    parser.add_argument("--dataset-gb", type=int, default=30, help="of the dataset that is read in batches")
     parser.add_argument("--scratch", default=".bench", help="frames, data and measurements are kept here")
     parser.add_argument("--out", default="docs/explanation/benchmarks.md")
     options = parser.parse_args()
@@ -36,6 +39,7 @@ def main() -> None:
     failed = []
     with ExitStack() as servers:
         bench = Bench(options.rounds, scratch, options.null_s3, options.peers_python, options.clinops_python, servers)
+        bench.shard_mb, bench.shards, bench.dataset_gb = options.shard_mb, options.shards, options.dataset_gb
         for name in names:
             print(f"{name} …", file=sys.stderr, flush=True)
             began = time.monotonic()

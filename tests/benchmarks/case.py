@@ -66,6 +66,9 @@ class Bench:
     clinops_python: str
     servers: ExitStack
     stored: set[str] = field(default_factory=set)
+    shard_mb: int = 50
+    shards: int = 0
+    dataset_gb: int = 30
 
     @cached_property
     def s3(self) -> Server:
