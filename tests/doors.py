@@ -29,6 +29,7 @@ class Can(Enum):
     TAKE_ANY_LOGIN = auto()  # whatever signed the request: what only an emulator does
     USE_ANY_KMS_KEY = auto()  # also one by its ARN that nobody has made: what only an emulator does
     KEEP_BACKSLASHES = auto()  # in names; others make a slash of it
+    KEEP_LONG_SEGMENTS = auto()  # of more than 255 bytes between two slashes
     TELL_UNKNOWN_VERSIONS = auto()  # of a bucket without versions; others answer with what is there
     COMPLETE_CONDITIONALLY = auto()  # of uploads in parts that end at once one wins; others look first and write then
 

@@ -41,6 +41,15 @@ def keeps_backslashes(door: SeaweedFSDoor) -> bool:
     return door.keys() == ["a\\b"]
 
 
+def keeps_long_segments(door: SeaweedFSDoor) -> bool:
+    door.put("s" * 255, b"-")
+    try:
+        door.put("s" * 300, b"-")
+    except ClientError as error:
+        return error.response["Error"]["Code"] != "KeyTooLongError"
+    return True
+
+
 def tells_unknown_versions(door: SeaweedFSDoor) -> bool:
     door.put("x", b"what is there")
     try:
@@ -84,6 +93,7 @@ PROBES: dict[Can, Callable[[SeaweedFSDoor], bool]] = {
     Can.TAKE_ANY_LOGIN: takes_any_login,
     Can.USE_ANY_KMS_KEY: uses_any_kms_key,
     Can.KEEP_BACKSLASHES: keeps_backslashes,
+    Can.KEEP_LONG_SEGMENTS: keeps_long_segments,
     Can.TELL_UNKNOWN_VERSIONS: tells_unknown_versions,
     Can.COMPLETE_CONDITIONALLY: completes_conditionally,
 }
