@@ -218,9 +218,12 @@ def open_part(backend: Backend, codec: Codec, part: Part, csv_options: CsvOption
 
     def opened() -> OpenPart:
         reader = ObjectReader(backend, part.key, pinned=part.pinned)
-        if codec.format is StorageFormat.CSV:
-            return CsvPart(codec, reader, csv_options)
-        return ParquetPart(reader)
+        try:
+            return CsvPart(codec, reader, csv_options) if codec.format is StorageFormat.CSV else ParquetPart(reader)
+        except ObjectChangedError:
+            # Azure says the same of a part that is gone; `head` says that it is.
+            backend.head(part.key)
+            raise
 
     return once_more(opened, backend.uri(part.key))
 
