@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Route, sync_playwright
 
 from tests.doors import S3Door
 from tests.prefect.server import PrefectServer, prefect_server
@@ -48,6 +48,15 @@ def run(server: PrefectServer, module: str, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
+def save_again(route: Route) -> None:
+    """Where SQLite was locked the server says 503, and a user would click again."""
+    for _ in range(5):
+        answer = route.fetch()
+        if answer.status != 503:
+            break
+    route.fulfill(response=answer)
+
+
 @contextmanager
 def opened_page() -> Iterator[Page]:
     """A page of a browser that is ended with the `with`: while it lasts, no other event loop can run in this thread."""
@@ -57,6 +66,7 @@ def opened_page() -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 1500})
         page.set_default_timeout(30_000)
+        page.route("**/api/block_documents/", save_again)
         yield page
         browser.close()
 

@@ -28,6 +28,7 @@ from flows.synthetic.tables import generate
 from tests.e2e.conftest import ROOT
 from tests.emulators import free_port
 from tests.flows.expected import expected_features, stored_features
+from tests.prefect.server import ask
 
 YAML = ROOT / "deployments/prefect.yaml"
 CLOUDS = ["docker", "ecs", "cloud-run", "kubernetes"]
@@ -80,13 +81,7 @@ def _answers(environment: dict[str, str]) -> bool:
 
 
 def api(environment: dict[str, str], method: str, path: str, body: Any = None) -> Any:
-    """Call the server; as Prefect's own client does, again where SQLite was locked."""
-    for _ in range(5):
-        response = httpx.request(method, f"{environment['PREFECT_API_URL']}/{path}", json=body, timeout=180)
-        if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-            break
-        time.sleep(1)
-    response.raise_for_status()
+    response = ask(environment["PREFECT_API_URL"], method, path, body).raise_for_status()
     return response.json() if response.content else None
 
 

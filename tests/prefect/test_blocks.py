@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-import httpx
 import pandas as pd
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -155,7 +154,7 @@ def test_the_form_refuses_what_cannot_work(server: PrefectServer) -> None:
     def errors(block: type[Block], **values: Any) -> list[Any]:
         schema = json.loads(json.dumps(block.model_json_schema()))
         body = {"schema": schema, "values": good[block] | values}
-        answer = httpx.post(f"{server.api_url}/ui/schemas/validate", json=body, timeout=60).raise_for_status().json()
+        answer = server.post("ui/schemas/validate", **body)
         return [] if answer["valid"] else answer["errors"]
 
     for block in good:
@@ -172,7 +171,7 @@ def test_the_newer_form_can_save_the_block(server: PrefectServer, block: type[Bl
     values = {name: field["default"] if "default" in field else field.get("example") for name, field in fields.items()}
     values = {name: value for name, value in values.items() if value is not None}
     body = {"schema": values, "values": values}
-    answer = httpx.post(f"{server.api_url}/ui/schemas/validate", json=body, timeout=60)
+    answer = server.ask("POST", "ui/schemas/validate", body)
     assert (answer.status_code, answer.json().get("valid")) == (200, True), answer.text
 
 
@@ -184,10 +183,8 @@ def test_the_type_of_a_machine_has_another_name_in_saved_blocks(server: PrefectS
     assert StepFunctionsPipeline.load("express", _sync=True).type == "EXPRESS"
     # As it was saved before, and as it travels to another process.
     data = {name: value for name, value in document["data"].items() if name != "machine_type"} | {"type": "EXPRESS"}
-    answer = httpx.patch(
-        f"{server.api_url}/block_documents/{document['id']}", json={"data": data, "merge_existing_data": False}
-    )
-    answer.raise_for_status()
+    body = {"data": data, "merge_existing_data": False}
+    server.ask("PATCH", f"block_documents/{document['id']}", body).raise_for_status()
     assert StepFunctionsPipeline.load("express", _sync=True).type == "EXPRESS"
     assert StepFunctionsPipeline(**document["data"], block_type_slug="step-functions-pipeline").type == "EXPRESS"
 

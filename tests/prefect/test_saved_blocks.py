@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from prefect import flow, task
 from prefect.blocks.core import Block
@@ -30,8 +29,8 @@ from tests.prefect.server import PrefectServer
 
 def change(server: PrefectServer, block: Any, **data: Any) -> None:
     """What a newer version, or the form, writes into the saved document."""
-    document = f"{server.api_url}/block_documents/{block._block_document_id}"
-    httpx.patch(document, json={"data": data, "merge_existing_data": True}, timeout=30).raise_for_status()
+    document = f"block_documents/{block._block_document_id}"
+    server.ask("PATCH", document, {"data": data, "merge_existing_data": True}).raise_for_status()
 
 
 def test_what_a_newer_version_saved_is_read_by_this_one(saved: Saved, server: PrefectServer) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 
 from clinops_prefect.testing.step_functions_emulator import Emulator, emulator
@@ -38,7 +37,7 @@ class Surroundings:
             for key in door.keys():
                 door.delete(key)
         for block in self.server.post("block_documents/filter", include_secrets=False):
-            httpx.delete(f"{self.server.api_url}/block_documents/{block['id']}").raise_for_status()
+            self.server.ask("DELETE", f"block_documents/{block['id']}").raise_for_status()
 
 
 @pytest.fixture(scope="session")
