@@ -1,1 +1,1 @@
-"""Bytes: the Backend template, its helpers, and one backend for each service."""
+"""Storage of bytes: the `Backend` template, its helpers, and one backend for each service."""

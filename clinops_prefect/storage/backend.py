@@ -1,7 +1,7 @@
-"""What a backend must do: a handful of byte operations on keys, and a map of its vendor's errors.
+"""The interface of a backend: a few byte operations on keys, and a translation of the vendor's errors.
 
-A backend implements the underscored operations and lets its vendor's exceptions out as they come. Everybody else calls
-the plain ones, which translate: this is the one boundary that vendor errors cross.
+A backend implements the underscored methods and lets the vendor's exceptions propagate. Callers use the public methods,
+which translate these exceptions. No vendor error crosses any other boundary.
 """
 
 import abc
@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 
 class Can(Enum):
-    """What a backend can, and not every one. The contract suites ask for no more than a backend says it can."""
+    """The abilities that only some backends have. The contract suites test only those that a backend declares."""
 
-    KEEP_VERSIONS = auto()  # where the bucket is told to
-    READ_SUFFIXES = auto()  # the last bytes, in one request, without knowing the size
+    KEEP_VERSIONS = auto()  # if versioning is enabled on the bucket
+    READ_SUFFIXES = auto()  # reads the last bytes in one request, without knowing the size
     UPLOAD_IN_PARTS = auto()
-    COMPLETE_CONDITIONALLY = auto()  # of uploads in parts that end at once, exactly one succeeds
+    COMPLETE_CONDITIONALLY = auto()  # when several uploads in parts complete at the same time, exactly one succeeds
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Writing:
 
     Attributes:
         content_type: A media type.
-        metadata: Short texts to keep with the object.
-        overwrite: Whether to replace an object of that key.
+        metadata: Short texts that are stored with the object.
+        overwrite: Whether to replace an existing object of the same key.
     """
 
     content_type: str
@@ -53,12 +53,12 @@ class ObjectInfo:
     """What a backend knows about a stored object without reading it.
 
     Attributes:
-        size: Bytes.
-        created: When it was written; aware, UTC. None where the service does not say.
-        version: What `version=` takes; empty where the backend has no versions.
-        pin: What ties several reads to the same object, though it be overwritten in between.
-        metadata: As given at the write.
-        content_type: As given at the write, where the service says it.
+        size: Size in bytes.
+        created: Time of the write, timezone-aware in UTC. None if the service does not report it.
+        version: The value for `version=`; empty if the backend keeps no versions.
+        pin: A token for later reads. They fail if the object has been overwritten since.
+        metadata: The metadata that was given when the object was written.
+        content_type: The media type that was given when the object was written, if the service reports it.
     """
 
     size: int
@@ -71,12 +71,12 @@ class ObjectInfo:
 
 @dataclass(frozen=True)
 class PinnedObject:
-    """What an opened object's first bytes say about it, where the rest would take another request.
+    """What one answer says about an object, if the rest of `ObjectInfo` would take another request.
 
     Attributes:
-        size: Bytes.
-        pin: As in `ObjectInfo`.
-        version: As in `ObjectInfo`.
+        size: Size in bytes.
+        pin: The pin, as in `ObjectInfo`.
+        version: The version, as in `ObjectInfo`.
     """
 
     size: int
@@ -85,124 +85,124 @@ class PinnedObject:
 
 
 class ObjectChangedError(Exception):
-    """The object is no longer the one that was pinned. Never leaves the package: the read begins again."""
+    """The object has changed since it was pinned. This error never leaves the package: the read starts again."""
 
 
 class ObjectExistsError(Exception):
-    """The conditional write found an object. Never leaves the package."""
+    """The conditional write found an existing object. This error never leaves the package."""
 
 
 class _ChunksFailed(Exception):  # noqa: N818
-    """Carries an error of whoever makes the chunks past the translation, which would take it for the vendor's."""
+    """Wraps an error of the chunk iterator, so that it is not translated as if it were a vendor error."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
 
 
 class Backend(abc.ABC):
-    """Byte operations on full keys: the store's prefix and the extension included."""
+    """Byte operations on full keys, which include the store's prefix and the extension."""
 
     can: ClassVar[frozenset[Can]] = frozenset()
-    # What messages call the service, and how its client is told of a certificate authority.
+    # The service's name in messages, and how a user makes a certificate authority known to its client.
     service = "storage"
     authority = ""
-    # The name of the version of an object that has none.
+    # The version id that the service gives to an object without a version.
     unversioned = ""
-    # How many objects one request can remove.
+    # The maximum number of objects that one request can remove.
     removed_at_once = 1
-    # How many bytes a key, and each of its segments, may have.
+    # The maximum length of a key, and of each of its segments, in bytes.
     key_bytes = 1024
     segment_bytes = 1024
 
     def write(
         self, key: str, chunks: Iterator[bytes], *, content_type: str, metadata: dict[str, str], overwrite: bool
     ) -> None:
-        """Write an object whole or not at all, encrypted as configured.
+        """Write an object completely or not at all, encrypted as configured.
 
         Raises:
-            ObjectExistsError: `overwrite` is false and there is an object.
+            ObjectExistsError: `overwrite` is false and the object exists.
             OperationNotSupportedError: `overwrite` is false and the service has no conditional writes.
         """
         failure = None
         try:
             with self._translated(key):
                 if not overwrite:
-                    # The write itself is conditional; this spares sending gigabytes that would be refused at their end.
+                    # The write itself is conditional. This check avoids sending gigabytes only to have them refused.
                     self._refuse_existing(key)
                 self._write(key, _shielded(chunks), Writing(content_type, metadata, overwrite))
         except _ChunksFailed as failed:
             failure = failed.error
         except OperationNotSupportedError as error:
-            # One without a cause says itself what is missing.
+            # An error without a cause is ours and already says what is missing.
             if overwrite or error.__cause__ is None:
                 raise
             raise failures.unconditional(self.uri(key), self.service) from error.__cause__
         finally:
-            # Whoever keeps the error keeps the chunks, and with them an encoder that waits to be listened to.
+            # A retained traceback would keep the iterator alive, and its encoder thread blocked.
             if isinstance(chunks, Generator):
                 chunks.close()
         try:
             if failure is not None:
-                # Not where it was caught: it would be in its own context, a ring that Dask cannot pickle.
+                # Raised inside `except`, the error would be in its own context: a cycle that Dask cannot pickle.
                 raise failure
         finally:
             del failure
 
     def open(self, key: str, wanted: ByteRange, *, version: str = "") -> tuple[bytes, ObjectInfo | PinnedObject]:
-        """The bytes that are wanted, as far as there are any, and what they are part of."""
+        """Return the wanted bytes, as far as the object has them, and what is known about the object."""
         with self._translated(key):
             data, opened = self._open(key, wanted, version)
             self._check_version_of(key, version, opened.version)
             return data, opened
 
     def read(self, key: str, wanted: ByteRange, *, version: str, pin: str) -> bytes:
-        """More bytes of an opened object.
+        """Return more bytes of an object that was opened before.
 
         Raises:
-            ObjectChangedError: The object is not the pinned one any more.
+            ObjectChangedError: The object has changed since it was pinned.
         """
         with self._translated(key):
             return self._read(key, wanted, version, pin)
 
     def head(self, key: str, *, version: str = "") -> ObjectInfo:
-        """What is known about the object; a missing bucket is told apart from a missing object."""
+        """Return what is known about the object. A missing bucket and a missing object raise different errors."""
         with self._translated(key):
             found = self._head(key, version)
             self._check_version_of(key, version, found.version)
             return found
 
     def list(self, prefix: str) -> Iterator[str]:
-        """The keys that begin with `prefix`, in any order."""
+        """Yield the keys that begin with `prefix`, in any order."""
         with self._translated(prefix):
             yield from self._list(prefix)
 
     def list_pinned(self, prefix: str) -> Iterator[tuple[str, PinnedObject | None]]:
-        """The same keys, each with what ties later reads to the object that is listed; None where `head` must tell."""
+        """Yield the same keys as `list`, each with its pin; None if only `head` can tell the pin."""
         with self._translated(prefix):
             yield from self._list_pinned(prefix)
 
     def versions(self, key: str) -> Iterator[ObjectInfo]:
-        """The versions of the object that can still be read, newest first."""
+        """Yield the versions of the object that can still be read, newest first."""
         with self._translated(key):
             yield from self._versions(key)
 
     def keeps_metadata(self, key: str) -> bool:  # noqa: ARG002
-        """Whether the place of an object that is there can keep metadata with it; not every file system can."""
+        """Whether an existing object can have metadata where it is stored. Some file systems keep none."""
         return True
 
     def remove(self, key: str) -> None:
-        """Remove the object; removing what is not there is no error."""
+        """Remove the object. Removing a missing object is no error."""
         with self._translated(key):
             self._remove(key)
 
     def remove_many(self, keys: Sequence[str]) -> dict[str, ClinopsPrefectError]:
-        """Remove objects, in one request where the service has such a request.
+        """Remove objects, in one request if the service supports that.
 
         Args:
-            keys: At most `removed_at_once`. Removing what is not there is no error.
+            keys: At most `removed_at_once` keys. Removing a missing object is no error.
 
         Returns:
-            Key -> error, of each object that may still be there.
+            Key -> error, for each object that may still exist.
         """
         rest, failed = [*keys], dict[str, ClinopsPrefectError]()
         if len(keys) > 1:
@@ -212,19 +212,19 @@ class Backend(abc.ABC):
             except ServiceUnavailableError as error:
                 return dict.fromkeys(keys, error)
             except ClinopsPrefectError:
-                pass  # The service may lack the request. Whatever else is wrong, a request for one object says it too.
+                pass  # The service may lack this request. Any other problem shows again when one object is removed.
         for position, key in enumerate(rest):
             try:
                 self.remove(key)
             except ServiceUnavailableError as error:
-                # Each further request would be retried as long as this one.
+                # Each further request would spend the same time on retries.
                 return failed | dict.fromkeys(rest[position:], error)
             except ClinopsPrefectError as error:
                 failed[key] = error
         return failed
 
     def copy(self, source: str, target: str) -> None:
-        """Copy an object within the backend, metadata included, whole or not at all, encrypted as configured."""
+        """Copy an object and its metadata within the backend, completely or not at all, encrypted as configured."""
         with self._translated(source):
             self._copy(source, target)
 
@@ -233,12 +233,12 @@ class Backend(abc.ABC):
         """The URI of a key."""
 
     def key_of(self, uri: str) -> str | None:
-        """The key whose URI this is; None for the URI of another place."""
+        """The key of this URI; None if the URI is outside this backend."""
         root = self.uri("")
         return uri[len(root) :] if uri.startswith(root) else None
 
     def browser_url(self, key: str) -> str:
-        """Where a browser shows an object; asks the service nothing."""
+        """The URL that shows the object in a browser. Sends no request."""
         return self.uri(key)
 
     @abc.abstractmethod
@@ -271,25 +271,25 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def _translate(self, error: Exception, uri: str) -> Exception | None:
-        """Our error for the vendor's; None for one that is not the vendor's, such as a `KeyError` in its answer."""
+        """Our error for a vendor error; None for any other error, such as a `KeyError` while its answer is read."""
 
     def _said(self, value: T | None, what: str, key: str) -> T:
-        """What the service must have answered.
+        """Return a value that the service must have answered with.
 
         Raises:
-            OperationNotSupportedError: It is missing, or empty.
+            OperationNotSupportedError: The value is missing or empty.
         """
         if value is None or value == "":
             raise failures.missing(self.uri(key), self.service, what)
         return value
 
     def _check_version_of(self, key: str, asked: str, answered: str) -> None:
-        # A service that ignores the version would give the current one, silently.
+        # A service that ignores the version would silently return the current one.
         if asked and asked != answered and (asked != self.unversioned or answered):
             raise failures.other_version(self.uri(key), self.service, asked, answered)
 
     def _remove_together(self, keys: Sequence[str]) -> Sequence[str]:
-        """Remove objects in one request; returns the keys of those that it did not remove."""
+        """Remove objects in one request. Returns the keys of the objects that were not removed."""
         return keys
 
     def _refuse_existing(self, key: str) -> None:
@@ -304,13 +304,13 @@ class Backend(abc.ABC):
         try:
             yield
         except ClinopsPrefectError as error:
-            # Whoever makes a client does not know what it is for.
+            # The code that makes the client does not know the URI, so it is added here.
             error.uri = error.uri or self.uri(key)
             raise
         except (ObjectChangedError, ObjectExistsError, _ChunksFailed):
             raise
         except Exception as error:
-            # The chunks' own errors are shielded, so all others come from the service or from its client.
+            # Errors of the chunk iterator are wrapped, so every other error comes from the service or from its client.
             uri = self.uri(key)
             ours = self._translate(error, uri) or failures.unexpected(uri, self.service, error, self.authority)
             if ours is None:

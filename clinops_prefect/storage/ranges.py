@@ -1,16 +1,16 @@
-"""Which bytes of an object a request wants: all of them, some in the middle, or the last ones."""
+"""The bytes of an object that a request asks for: all, a range, or the last ones."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ByteRange:
-    """Made by `whole`, `span` or `suffix`.
+    """A range of bytes. Make one with `whole`, `span` or `suffix`.
 
     Attributes:
-        start: The first byte; of a suffix, 0.
-        length: How many bytes at most; None, all from `start` on.
-        is_suffix: Whether the bytes are the last ones.
+        start: Position of the first byte; 0 for a suffix.
+        length: Maximum number of bytes. None means all bytes from `start` on.
+        is_suffix: Whether these are the last bytes of the object.
     """
 
     start: int
@@ -18,7 +18,7 @@ class ByteRange:
     is_suffix: bool = False
 
     def within(self, size: int) -> tuple[int, int]:
-        """The first byte, and the one after the last, in an object of so many bytes."""
+        """The range as `(start, end)` in an object of `size` bytes, `end` excluded."""
         if self.length is None:
             return min(self.start, size), size
         if self.is_suffix:
@@ -27,7 +27,7 @@ class ByteRange:
 
     @property
     def header(self) -> str:
-        """As HTTP's `Range`."""
+        """The value of HTTP's `Range` header."""
         if self.is_suffix:
             return f"bytes=-{self.length}"
         return f"bytes={self.start}-{'' if self.length is None else self.start + self.length - 1}"
@@ -39,10 +39,10 @@ def whole() -> ByteRange:
 
 
 def span(start: int, length: int) -> ByteRange:
-    """`length` bytes from `start` on, or as many as there are."""
+    """`length` bytes from `start` on, or fewer if the object ends before."""
     return ByteRange(start, length)
 
 
 def suffix(length: int) -> ByteRange:
-    """The last `length` bytes, or all where there are fewer."""
+    """The last `length` bytes, or all if the object has fewer."""
     return ByteRange(0, length, is_suffix=True)

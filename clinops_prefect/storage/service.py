@@ -1,8 +1,8 @@
-"""The backend of a service on a network, as a template: what S3, Azure and their like repeat stands here, once.
+"""The template for backends of network services. It holds what S3, Azure and similar services have in common.
 
-A service gives the requests (`_put`, `_get`, `_stat`, …) and says which of its errors are which of ours (`_translate`).
-The template makes of them writes that happen once though an answer was lost, uploads in parts, reads that notice
-another object or a body cut short, and copies of one object that does not change meanwhile.
+A subclass implements the requests (`_put`, `_get`, `_stat`, …) and the translation of errors (`_translate`). From these
+the template builds writes that happen once even if an answer is lost, uploads in parts, reads that detect a changed
+object or a truncated body, and copies that fail if the source changes meanwhile.
 """
 
 import abc
@@ -27,29 +27,29 @@ from clinops_prefect.storage.backend import (
 from clinops_prefect.storage.ranges import ByteRange, span
 from clinops_prefect.storage.transfer import PART_BYTES, each_in_flight, together, whole_or_parts
 
-# An upload in parts, as the service calls it.
+# What identifies an upload in parts for the service.
 U = TypeVar("U")
 
-# Says whose an object is, for a write whose answer was lost and whose retry finds the object there.
+# Identifies the write that made an object. If an answer is lost, the retry recognises the object as its own.
 _WRITE_ID = f"{RESERVED}write-id"
-# Reading a body is not covered by the clients' own retries.
+# The clients' own retries do not cover reading a body.
 _BODY_TRIES = 3
-# Where a read takes two requests, the object may be overwritten between them.
+# If a read takes two requests, the object may be overwritten between them.
 _OPEN_TRIES = 5
-# Prefect's logger of that name, whose lines are on a run's page; Prefect is not imported for it.
+# Prefect shows this logger's lines on the page of a run. The name alone is enough, so Prefect is not imported.
 _logger = logging.getLogger("prefect.clinops_prefect")
 
 
 class ConditionFailedError(Exception):
-    """The service refused a request for its condition, or no longer knows the upload. Never leaves the package."""
+    """A request's condition failed, or the service no longer knows the upload. This error never leaves the package."""
 
 
 class NothingThereError(Exception):
-    """The object ends before the bytes that are wanted; an empty one has no range at all. Never leaves the package."""
+    """The object ends before the wanted bytes, or is empty. This error never leaves the package."""
 
 
 class ObjectCutError(Exception):
-    """The answer's body broke off. Never leaves the package."""
+    """The body of the answer is incomplete. This error never leaves the package."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Fetched:
 
     Attributes:
         data: The bytes.
-        start: The position of the first of them in the object.
-        info: Of the whole object.
+        start: Position of the first byte in the object.
+        info: Describes the whole object.
     """
 
     data: bytes
@@ -70,54 +70,55 @@ class Fetched:
 class ServiceBackend(Backend, Generic[U]):
     """Objects of a service on a network."""
 
-    # An upload in parts has parts of this size; every so many parts it doubles, where their number is limited.
+    # The size of a part in bytes. If the service limits the number of parts, the size doubles after every
+    # `double_every` parts.
     part_bytes = PART_BYTES
     double_every = 0
-    # A larger object is copied in parts, of this size.
+    # An object of more than `copy_bytes` bytes is copied in parts of `copy_part_bytes` bytes.
     copy_bytes = 5 << 30
     copy_part_bytes = 512 << 20
-    # Codes of the service: a write was refused for its condition, or its upload is gone; what was pinned has changed;
-    # the object ends before the wanted bytes.
+    # Error codes of the service. `not_written`: the condition of a write failed, or its upload is gone. `changed`: the
+    # pinned object has changed. `beyond_end`: the object ends before the wanted bytes.
     not_written: ClassVar[frozenset[str]] = frozenset()
     changed: ClassVar[frozenset[str]] = frozenset()
     beyond_end: ClassVar[frozenset[str]] = frozenset()
 
-    # --- what a service gives ---
+    # --- implemented by a service ---
 
     def _code(self, error: Exception) -> str:  # noqa: ARG002 - for services whose errors have codes
-        """What the service calls the error; empty for an error that is not the service's."""
+        """The service's error code; empty if the error is not from the service."""
         return ""
 
     @abc.abstractmethod
     def _put(self, key: str, data: bytes, writing: Writing) -> None:
-        """Write an object in one request; conditionally, unless it may be overwritten."""
+        """Write an object in one request. Unless `writing.overwrite`, the request fails if the object exists."""
 
     @abc.abstractmethod
     def _get(self, key: str, wanted: ByteRange, version: str, pin: str) -> Fetched:
-        """Read; with a pin, on the condition that it is this object.
+        """Read bytes of an object. With a pin, the request fails if the object has changed.
 
         Raises:
-            ConditionFailedError: It is another one.
-            NothingThereError: It ends before the wanted bytes.
-            ObjectCutError: The body broke off.
+            ConditionFailedError: The object has changed since it was pinned.
+            NothingThereError: The object ends before the wanted bytes.
+            ObjectCutError: The body of the answer is incomplete.
         """
 
     @abc.abstractmethod
     def _stat(self, key: str, version: str) -> ObjectInfo:
-        """What is known about the object."""
+        """Return what is known about the object."""
 
     def _check_bucket(self) -> None:
-        """Raise BucketNotFoundError where it is the bucket that is missing, and the answer to HEAD does not say it."""
+        """Raise BucketNotFoundError if the bucket is missing. For services whose answer to HEAD does not say so."""
 
     @abc.abstractmethod
     def _copy_whole(self, source: str, found: ObjectInfo, target: str) -> None:
-        """Copy in one request, on the condition that the source is what was found.
+        """Copy an object in one request, which fails if the source has changed since `found`.
 
         Raises:
-            ConditionFailedError: It is another one.
+            ConditionFailedError: The source has changed.
         """
 
-    # Of services that `Can.UPLOAD_IN_PARTS`.
+    # --- implemented by a service with `Can.UPLOAD_IN_PARTS` ---
     def _begin(self, key: str, writing: Writing) -> U:
         raise NotImplementedError
 
@@ -133,7 +134,7 @@ class ServiceBackend(Backend, Generic[U]):
     def _abort(self, upload: U) -> None:
         raise NotImplementedError
 
-    # --- what the template makes of it ---
+    # --- provided by the template ---
 
     def _write(self, key: str, chunks: Iterator[bytes], writing: Writing) -> None:
         write_id = uuid.uuid4().hex
@@ -146,12 +147,12 @@ class ServiceBackend(Backend, Generic[U]):
                 else:
                     self._put_parts(key, body, writing)
         except ConditionFailedError as failed:
-            # A retry may have found what the first try had written before its answer was lost.
+            # The first try may have written the object although its answer was lost; then the retry's condition fails.
             found = self._found(key)
             if found is not None and found.metadata.get(_WRITE_ID) == write_id:
                 return
             if writing.overwrite or found is None:
-                # It was no condition that failed: another write has ended this upload.
+                # No condition can have failed here: another upload of this key has removed this upload's parts.
                 code = f" ({failed})" if failed.args else ""
                 raise ServiceUnavailableError(
                     f"{self.uri(key)}: {self.service} has dropped the upload{code}, which another one of this name may "
@@ -162,7 +163,7 @@ class ServiceBackend(Backend, Generic[U]):
 
     @contextmanager
     def _understood(self, failed: frozenset[str], nothing: frozenset[str] = frozenset()) -> Iterator[None]:
-        """Raise ConditionFailedError and NothingThereError for the service's errors with these codes."""
+        """Raise ConditionFailedError for errors with a code in `failed`, NothingThereError for a code in `nothing`."""
         try:
             yield
         except Exception as error:
@@ -213,7 +214,7 @@ class ServiceBackend(Backend, Generic[U]):
         try:
             yield
         except BaseException:
-            # Parts of an upload that was not finished cost money and hold patient data until somebody removes them.
+            # The parts of an unfinished upload cost money and hold patient data until somebody removes them.
             try:
                 self._abort(upload)
             except Exception as error:
@@ -230,14 +231,14 @@ class ServiceBackend(Backend, Generic[U]):
         return self._open_by_head(key, wanted, version)
 
     def _open_by_head(self, key: str, wanted: ByteRange, version: str) -> tuple[bytes, ObjectInfo]:
-        """Read in two requests: the first says where the wanted bytes are, the second asks for that object alone."""
+        """Read in two requests: the first gets the size and the pin, the second the bytes of the pinned object."""
         for _ in range(_OPEN_TRIES):
             info = self._head(key, version)
             first, end = wanted.within(info.size)
             try:
                 return self._read(key, span(first, end - first), version, info.pin) if end > first else b"", info
             except ObjectChangedError:
-                # Between the two requests; nothing has been handed out yet that this would have to agree with.
+                # The object changed between the two requests. No bytes have been returned yet, so we start again.
                 continue
         raise ObjectChangedError
 
@@ -260,13 +261,13 @@ class ServiceBackend(Backend, Generic[U]):
             except ConditionFailedError:
                 raise ObjectChangedError from None
             if pin and got.info.pin != pin:
-                # A service that ignores the condition.
+                # The service ignored the condition.
                 raise ObjectChangedError
             first, end = wanted.within(got.info.size)
             if got.start == 0 and len(got.data) == got.info.size:
-                # All of the object, though a part of it was asked for.
+                # The service sent the whole object although a range was asked for.
                 return got.data[first:end], got.info
-            # A proxy that passes on a part as if it were all, or another part, is not noticed by the client.
+            # A proxy may answer with too few bytes or with another range. The client does not notice that.
             if got.start == first and len(got.data) == end - first:
                 return got.data, got.info
         uri = self.uri(key)
@@ -279,7 +280,7 @@ class ServiceBackend(Backend, Generic[U]):
             ours = self._translate(error, self.uri(key))
             if not isinstance(error if ours is None else ours, ArtifactNotFoundError):
                 raise
-            # The answer to HEAD has no body, so it does not say what is missing.
+            # The answer to HEAD has no body, so it does not say whether the object or the bucket is missing.
             self._check_bucket()
             if ours is None:
                 raise

@@ -1,4 +1,4 @@
-"""Moving bytes in parallel: ranges of one object, over threads that the process shares."""
+"""Parallel transfers: ranges and parts of an object, in threads that the whole process shares."""
 
 import threading
 from collections import deque
@@ -11,12 +11,12 @@ from clinops_prefect.forks import in_child
 T = TypeVar("T")
 R = TypeVar("R")
 
-# One connection is slow on a network with latency (a single GET of a large object takes three times as long as ten).
+# One connection is slow on a network with latency: one GET of a large object takes three times as long as ten ranges.
 PART_BYTES = 8 << 20
 _THREADS = 16
-# Small ranges only wait: with so many at once, ten columns of four row groups wait for one answer and no more.
+# Latency dominates small ranges. With 48 threads, ten columns of four row groups take one round trip.
 _THREADS_OF_SMALL = 48
-# Parts of an upload that are in memory at once, beside the one being filled.
+# The number of parts of an upload that are in memory at once, in addition to the part being filled.
 _IN_FLIGHT = 4
 
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -24,12 +24,12 @@ _lock = threading.Lock()
 
 
 def begin(work: Callable[[T], R], items: Sequence[T], *, small: bool = False) -> "list[Future[R]]":
-    """`work(item)` for each, in parallel; a single one at once, here.
+    """Start `work(item)` for each item, in parallel. A single item runs at once in the caller's thread.
 
     Args:
-        work: What to do, with one item.
-        items: What to do it with.
-        small: Whether it waits much and moves little.
+        work: The function to call.
+        items: The arguments, one for each call.
+        small: Whether latency dominates the calls, so that more threads help.
     """
     if len(items) == 1:
         done: Future[R] = Future()
@@ -39,7 +39,7 @@ def begin(work: Callable[[T], R], items: Sequence[T], *, small: bool = False) ->
 
 
 def together(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """`[work(item) for item in items]`, in parallel; the first error ends it."""
+    """`[work(item) for item in items]`, in parallel. The first error cancels the rest."""
     futures = begin(work, items)
     try:
         return [future.result() for future in futures]
@@ -49,7 +49,7 @@ def together(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`work(item)` for each, in order, a few of them ahead of the one that is asked for."""
+    """Yield `work(item)` for each item, in order. A few calls run ahead of the one whose result is awaited."""
     futures: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -64,12 +64,12 @@ def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
 
 def in_parts(chunks: Iterable[bytes], size: int, *, double_every: int = 0) -> Iterator[bytes]:
-    """The same bytes in parts of `size` bytes; the last may be shorter, but is not empty.
+    """Yield the same bytes in parts of `size` bytes. The last part may be shorter, but is not empty.
 
     Args:
         chunks: The bytes.
-        size: Bytes of a part.
-        double_every: After so many parts, the next ones are twice as large; 0, never.
+        size: Size of a part in bytes.
+        double_every: The size doubles after every `double_every` parts; with 0 it stays the same.
     """
     held: list[memoryview] = []
     have, number = 0, 0
@@ -89,21 +89,21 @@ def in_parts(chunks: Iterable[bytes], size: int, *, double_every: int = 0) -> It
 
 
 def whole_or_parts(chunks: Iterable[bytes], size: int, *, double_every: int = 0) -> bytes | Iterator[bytes]:
-    """All bytes at once where they are less than one part, else the parts, as `in_parts` makes them."""
+    """All bytes at once if they are fewer than `size`, else parts as `in_parts` makes them."""
     parts = in_parts(chunks, size, double_every=double_every)
-    # A list, to be emptied: nobody may keep the first part for as long as the upload lasts.
+    # A list lets us drop our reference, so that the first part is freed before the upload ends.
     first = [next(parts, b"")]
     return first.pop() if len(first[0]) < size else chained(first, parts)
 
 
 def chained(first: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
-    """The only item of `first`, which is emptied so that nobody keeps the bytes, and then the rest."""
+    """Yield the only item of `first`, then the rest. The list is emptied, so that the bytes can be freed."""
     yield first.pop()
     yield from rest
 
 
 def each_in_flight(work: Callable[[int, bytes], T], parts: Iterable[bytes]) -> list[T]:
-    """`[work(1, first), work(2, second), …]` with a few at once, and no more parts than those in memory."""
+    """`[work(1, first), work(2, second), …]`, a few at once. Only the parts of running calls are in memory."""
     futures: list[Future[T]] = []
     try:
         for number, part in enumerate(parts, start=1):
@@ -114,7 +114,7 @@ def each_in_flight(work: Callable[[int, bytes], T], parts: Iterable[bytes]) -> l
     finally:
         for future in futures:
             future.cancel()
-        # An upload is aborted next: no part may still be on its way.
+        # After a failure the caller aborts the upload, so no part may still be in transfer.
         for future in futures:
             if not future.cancelled():
                 future.exception()
@@ -128,7 +128,7 @@ def _executor(threads: int) -> ThreadPoolExecutor:
 
 
 def _forget() -> None:
-    # The parent's threads do not exist in a forked child.
+    # A forked child does not have its parent's threads.
     global _pools, _lock
     _pools, _lock = {}, threading.Lock()
 

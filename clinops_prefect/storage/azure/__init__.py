@@ -1,1 +1,1 @@
-"""Azure Blob Storage as a backend."""
+"""The backend for Azure Blob Storage."""

@@ -28,21 +28,21 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
 
     Args:
         container: The container.
-        client: Gives the container's client. Asked for each request, so that a backend can be pickled and kept.
-        encryption_scope: An encryption scope of the account; empty, the container's default.
+        client: Returns the container's client. Called for each request, so that a backend can be pickled and kept.
+        encryption_scope: An encryption scope of the account. If empty, the container's default is used.
     """
 
     service = SERVICE
     authority = AUTHORITY
     can = frozenset({Can.KEEP_VERSIONS, Can.UPLOAD_IN_PARTS, Can.COMPLETE_CONDITIONALLY})
     removed_at_once = 256
-    # Another upload of the same name, which ended first, takes the blocks of this one along.
+    # When another upload of the same name commits first, Azure drops the blocks of this one.
     not_written = frozenset({*EXISTS, "InvalidBlockList", "InvalidBlobOrBlock"})
     changed = frozenset({"ConditionNotMet", "SourceConditionNotMet", "BlobNotFound"})
     beyond_end = frozenset({"InvalidRange"})
-    # At most fifty thousand blocks.
+    # Azure allows fifty thousand blocks.
     double_every = 10_000
-    # The service itself copies in steps.
+    # The service copies an object of any size itself, in steps.
     copy_bytes = sys.maxsize
 
     def __init__(self, container: str, client: Callable[[], ContainerClient], *, encryption_scope: str = "") -> None:
@@ -54,12 +54,12 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
         return f"az://{self._container}/{key}"
 
     def browser_url(self, key: str) -> str:
-        # Without the query, which may be a signature.
+        # The query is left out, because it may be a signature.
         return str(self._blob(key).url).partition("?")[0]
 
     def _blob(self, key: str) -> Any:
         if "\\" in key:
-            # Two names would be one object.
+            # Azure treats a backslash as a slash, so two names would mean the same object.
             raise InvalidArtifactNameError(
                 f"{self.uri(key)}: Azure takes the backslash in a name for a slash; use a slash", uri=self.uri(key)
             )
@@ -73,9 +73,9 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
 
     def _put(self, key: str, data: bytes, writing: Writing) -> None:
         options = {"overwrite": writing.overwrite, **self._what(writing)}
-        # The service compares a checksum of each request with what arrives.
+        # validate_content sends a checksum, which the service compares with the bytes that arrive.
         answer = self._blob(key).upload_blob(data, validate_content=True, **options)
-        # Whatever is not Blob Storage and says 201 has stored nothing, but it gives no ETag.
+        # A server that is not Blob Storage may answer 201 although it stored nothing. The missing ETag shows that.
         self._said(answer.get("etag"), "ETag", key)
 
     def _begin(self, key: str, _writing: Writing) -> tuple[str, str]:
@@ -92,7 +92,7 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
         self._said(answer.get("etag"), "ETag", upload[0])
 
     def _abort(self, upload: tuple[str, str]) -> None:
-        """Azure has no request for it: it drops blocks that nobody has committed after a week."""
+        """Do nothing: Azure has no such request and drops uncommitted blocks after a week."""
 
     def _get(self, key: str, wanted: ByteRange, version: str, pin: str) -> Fetched:
         options: dict[str, Any] = {"etag": pin, "match_condition": MatchConditions.IfNotModified} if pin else {}
@@ -101,7 +101,7 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
         where, info = body.properties.content_range, self._info(key, body.properties)
         if where is None:
             return Fetched(data, 0, replace(info, size=len(data)))
-        # The client says as the blob's size how many bytes it was asked for.
+        # The client reports the number of requested bytes as the blob's size, so the size is read from the header.
         start, size = map(int, re.findall(r"bytes (\d+)-\d+/(\d+)", where)[0])
         return Fetched(data, start, replace(info, size=size))
 
@@ -122,7 +122,7 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
     def _versions(self, key: str) -> Iterator[ObjectInfo]:
         found = self._client().list_blobs(name_starts_with=key, include=["versions"])
         kept = [self._info(key, blob) for blob in found if blob.name == key]
-        # A version's id is the time of its write.
+        # A version id is the time of the write, so this sorts by time.
         yield from sorted(kept, key=lambda info: info.version, reverse=True)
 
     def _remove(self, key: str) -> None:
@@ -136,7 +136,7 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
 
     def _copy_whole(self, source: str, found: ObjectInfo, target: str) -> None:
         if self._encryption:
-            # The service copies within an account under the container's own key only.
+            # A copy by the service would use the container's default key, so we read and write the bytes.
             starts = range(0, found.size, PART_BYTES)
             chunks = (self._fetch(source, span(start, PART_BYTES), "", found.pin)[0] for start in starts)
             return self._write(target, chunks, Writing(found.content_type, found.metadata, overwrite=True))
@@ -158,7 +158,7 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
 
 
 def _encoded(name: str) -> str:
-    """The name of a metadatum as Azure takes it, which is a C# identifier: `write-id` becomes `write_2did`."""
+    """A metadata name as the C# identifier that Azure demands: `write-id` becomes `write_2did`."""
     return re.sub(r"[^a-z0-9]|^[0-9]", lambda found: f"_{ord(found[0]):02x}", name)
 
 

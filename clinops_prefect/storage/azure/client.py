@@ -12,14 +12,14 @@ from clinops_prefect.network.clients import cached_client, fingerprint
 from clinops_prefect.network.endpoints import check_endpoint
 
 _READ_FROM_ENVIRONMENT = ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY", "AZURE_STORAGE_CONNECTION_STRING")
-# The client's own back-off begins with 15 seconds. A service that accepts and never answers costs five times twenty.
+# The client's own back-off starts at 15 seconds. A service that never answers takes five tries of 20 seconds.
 _RETRY = ExponentialRetry(initial_backoff=0, increment_base=2, retry_total=4, random_jitter_range=1)
 _OPTIONS: dict[str, Any] = {"connection_timeout": 5, "read_timeout": 20, "retry_policy": _RETRY}
 _URL = "https://{}.blob.core.windows.net"
 
 
 class AzureLogin(Protocol):
-    """What an `AzureBlobStorageCredentials` block of prefect-azure has."""
+    """The part of prefect-azure's `AzureBlobStorageCredentials` block that we use."""
 
     account_url: str | None
     connection_string: Any
@@ -31,18 +31,18 @@ class AzureLogin(Protocol):
 def azure_client(
     container: str, *, account_url: str, credentials: AzureLogin | None, endpoint_url: str, allow_http: bool
 ) -> ContainerClient:
-    """The container's client, on the process's connections to its account.
+    """The container's client, which shares the process's connections to the account.
 
     Args:
         container: The container.
-        account_url: The account's endpoint; empty, as the credentials or `AZURE_STORAGE_ACCOUNT` say.
-        credentials: A Prefect credentials block; None, `AZURE_STORAGE_KEY` or else what `DefaultAzureCredential` finds.
-        endpoint_url: Another endpoint than the account's own.
-        allow_http: Whether it may be one that anybody on the network could listen at.
+        account_url: The account's endpoint. If empty, the credentials or `AZURE_STORAGE_ACCOUNT` give it.
+        credentials: A Prefect credentials block. If None, `AZURE_STORAGE_KEY` or else `DefaultAzureCredential` is used.
+        endpoint_url: An endpoint other than the account's own.
+        allow_http: Whether an unencrypted endpoint on a network is accepted.
 
     Raises:
-        InvalidStoreError: No account is named, or the connection string is none.
-        InsecureEndpointError: The endpoint, whoever said it, is plain http on a network.
+        InvalidStoreError: No account is named, or the connection string is malformed.
+        InsecureEndpointError: The endpoint, wherever it is set, is plain http on a network.
     """
     environment = tuple(os.environ.get(name) for name in _READ_FROM_ENVIRONMENT)
     key = ("azure", account_url, fingerprint(credentials), endpoint_url, allow_http, environment)
@@ -55,7 +55,7 @@ def azure_client(
         except ClinopsPrefectError:
             raise
         except (ValueError, AzureError) as error:
-            # Its message may quote the connection string, which has the key in it.
+            # The error is not chained: its message may quote the connection string, which contains the key.
             raise InvalidStoreError(
                 f"az://{container}: the settings of the Azure client are wrong ({type(error).__name__}); check "
                 "account_url, or the connection string in the credentials"
@@ -65,7 +65,7 @@ def azure_client(
 
 
 def _login(account_url: str, credentials: AzureLogin | None) -> tuple[str, Any]:
-    """The account's endpoint, and what signs requests."""
+    """The account's endpoint, and the credential that signs requests."""
     name, key, connection = (os.environ.get(variable, "") for variable in _READ_FROM_ENVIRONMENT)
     if credentials is not None:
         connection = credentials.connection_string.get_secret_value() if credentials.connection_string else ""

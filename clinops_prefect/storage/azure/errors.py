@@ -1,4 +1,4 @@
-"""The errors of Azure's clients -> the errors of the tree."""
+"""Translates errors of Azure's clients into errors of the package."""
 
 from azure.core import exceptions as azure
 
@@ -11,36 +11,36 @@ AUTHORITY = "for a private authority set REQUESTS_CA_BUNDLE to its certificate"
 # The codes of https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes
 EXISTS = {"BlobAlreadyExists", "ConditionNotMet", "TargetConditionNotMet", "UnauthorizedBlobOverwrite"}
 _NO_CONTAINER = {"ContainerNotFound", "ContainerBeingDeleted", "AccountIsDisabled"}
-# Code -> what it means where the status does not say it, and what to do.
+# Error code -> its meaning, if the HTTP status does not tell it, and a hint what to do.
 _CODES = {
     "MetadataTooLarge": (Problem.METADATA, ""), "InvalidMetadata": (Problem.METADATA, ""),
     "InvalidResourceName": (Problem.NAME, ""), "OutOfRangeInput": (Problem.NAME, ""),
     "BlobArchived": (Problem.ARCHIVED, ""), "BlobBeingRehydrated": (Problem.ARCHIVED, ""),
-    "InvalidQueryParameterValue": (Problem.ABSENT, ""),  # of a version
+    "InvalidQueryParameterValue": (Problem.ABSENT, ""),  # a version id that does not exist
     "BlobImmutableDueToPolicy": (Problem.DENIED, "an immutability policy protects the blob"),
     "EncryptionScopeNotFound": (Problem.SETTING, "encryption_scope"),
 }  # fmt: skip
 
 
 def translated(error: Exception, uri: str, container: str) -> Exception | None:
-    """The error of the tree for one of Azure's clients; None for what is not theirs."""
+    """The package's error for an error of Azure's clients; None for any other error."""
     if isinstance(error, azure.ClientAuthenticationError) and error.response is None:
         return failures.denied(uri, type(error).__name__, "set credentials, or see what `az login` says")
     if isinstance(error, azure.HttpResponseError) and error.response is not None:
         return _answered(code_of(error), error.status_code or 0, uri, container)
     if isinstance(error, azure.ServiceRequestError | azure.ServiceResponseError | azure.IncompleteReadError):
         return failures.unreached(uri, SERVICE, error, AUTHORITY)
-    # A few of Azure's errors have no base in common.
+    # A few of Azure's errors share no base class.
     if type(error).__module__.startswith("azure."):
         return ClinopsPrefectError(f"{uri}: the Azure client refused the request ({type(error).__name__})", uri=uri)
     return None
 
 
 def code_of(error: Exception) -> str:
-    """What the service calls the error, or else its status; empty for an error that is not the service's."""
+    """The service's error code, or else its HTTP status; empty if the error is not from the service."""
     if not isinstance(error, azure.HttpResponseError):
         return ""
-    # A word, whatever answered: it goes into a message.
+    # The code goes into a message, so only a plain word is accepted, even from a server that is not Azure's.
     said = getattr(error, "error_code", "")
     code = str(getattr(said, "value", said) or "")
     return code if code.isalnum() and len(code) < 60 else str(error.status_code)

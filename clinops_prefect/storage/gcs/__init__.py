@@ -1,1 +1,1 @@
-"""Cloud Storage as a backend."""
+"""The backend for Google Cloud Storage."""

@@ -20,9 +20,9 @@ from clinops_prefect.storage.ranges import ByteRange
 from clinops_prefect.storage.service import ConditionFailedError, Fetched, ServiceBackend
 
 _CONSOLE = "https://console.cloud.google.com/storage/browser/_details"
-# Retried for this long in all, with back-off; the client's default of two minutes is long for a task that is retried.
+# Retries end after 25 seconds. The client's default of two minutes is too long for a task that Prefect retries anyway.
 _RETRY = DEFAULT_RETRY.with_timeout(25.0).with_delay(initial=0.5, multiplier=2.0, maximum=8.0).with_predicate(may_pass)
-# Short enough that one answer that never comes leaves time for another try.
+# The time-outs to connect and to read, in seconds. After a time-out, `_RETRY` leaves time for another try.
 _TIMEOUT = (5.0, 20.0)
 
 
@@ -31,19 +31,19 @@ class GCSBackend(ServiceBackend[None]):
 
     Args:
         bucket: The bucket.
-        client: Gives the process's client. Asked for each request, so that a backend can be pickled and kept.
-        user_project: The project that pays for the requests; empty, the bucket's.
-        kms_key_name: A Cloud KMS key to encrypt with; empty, the bucket's default.
-        endpoint_url: Another endpoint than Google's own, where a browser finds the objects.
+        client: Returns the process's client. Called for each request, so that a backend can be pickled and kept.
+        user_project: The project that pays for the requests. If empty, the bucket's own project pays.
+        kms_key_name: A Cloud KMS key to encrypt with. If empty, the bucket's default is used.
+        endpoint_url: An endpoint other than Google's own, at which a browser finds the objects.
     """
 
     service = SERVICE
     authority = AUTHORITY
     can = frozenset(Can)
     removed_at_once = 100
-    # A resumable upload waits for the server's answer after each part: few and large ones wait less.
+    # A resumable upload waits for the server's answer after each part, so fewer and larger parts wait less.
     part_bytes = 16 << 20
-    # The service itself copies in steps.
+    # The service copies an object of any size itself, in steps.
     copy_bytes = sys.maxsize
 
     def __init__(
@@ -74,7 +74,7 @@ class GCSBackend(ServiceBackend[None]):
         return f"gs://{self._name}/{key}"
 
     def browser_url(self, key: str) -> str:
-        # Not the client's: a client needs credentials, and an address does not.
+        # The endpoint is not read from the client, because making a client needs credentials.
         endpoint = self._endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
         return f"{endpoint.rstrip('/') or _CONSOLE}/{quote(f'{self._name}/{key}')}"
 
@@ -85,7 +85,7 @@ class GCSBackend(ServiceBackend[None]):
         self._upload(key, writing, lambda blob, options: blob.upload_from_string(data, **options))
 
     def _put_parts(self, key: str, parts: Iterator[bytes], writing: Writing) -> None:
-        # A resumable upload is one session of requests in a row. Left unfinished, it is nothing that has to be aborted.
+        # A resumable upload is one session of consecutive requests. An unfinished session need not be aborted.
         self._upload(key, writing, lambda blob, options: upload_parts(blob, parts, **options))
 
     def _upload(self, key: str, writing: Writing, send: Callable[[storage.Blob, dict[str, Any]], None]) -> None:
@@ -97,7 +97,7 @@ class GCSBackend(ServiceBackend[None]):
             send(blob, options | condition)
         except api.PreconditionFailed as error:
             raise ConditionFailedError from error
-        # Whatever is not Cloud Storage and says 200 has stored nothing, but it names no generation.
+        # A server that is not Cloud Storage may answer 200 but store nothing. The missing generation shows that.
         self._said(blob.generation, "generation", key)
 
     def _open(self, key: str, wanted: ByteRange, version: str) -> tuple[bytes, ObjectInfo | PinnedObject]:
@@ -109,15 +109,15 @@ class GCSBackend(ServiceBackend[None]):
     def _open_small(
         self, key: str, wanted: ByteRange, size: int, version: str
     ) -> tuple[bytes, ObjectInfo | PinnedObject] | None:
-        """The first or last `size` bytes, in one request where that is all; None where the other way has to tell."""
+        """Read the first or last `size` bytes, in one request for a small object. None if `_open_by_head` is needed."""
         if version and not version.isdigit():
             return None
         blob = self._blob(key, generation=int(version)) if version else self._blob(key)
         try:
             data = self._download(blob, -size if wanted.is_suffix else 0, None if wanted.is_suffix else size)
         except (api.NotFound, api.RequestRangeNotSatisfiable):
-            return None  # missing, or empty: `_head` tells
-        # The answer says which generation it is of, but of a part not how long the whole is.
+            return None  # the object is missing or empty; `_head` tells which
+        # The answer to a range names the generation, but not the size of the whole object.
         pin = str(blob.generation or "")
         if pin and len(data) < size:
             return data, PinnedObject(len(data), pin, pin)
@@ -125,7 +125,7 @@ class GCSBackend(ServiceBackend[None]):
         return (data, info) if info.pin == pin and len(data) == min(size, info.size) else None
 
     def _get(self, key: str, wanted: ByteRange, version: str, pin: str) -> Fetched:
-        # By its generation: what has been overwritten since is missing then, or still there where versions are kept.
+        # Read by generation: an overwritten object is then missing, or still readable if the bucket keeps versions.
         blob = self._blob(key, generation=int(pin))
         start, length = wanted.start, wanted.length or 0
         try:
@@ -133,21 +133,21 @@ class GCSBackend(ServiceBackend[None]):
         except (api.RequestRangeNotSatisfiable, storage_errors.DataCorruption) as error:
             raise ConditionFailedError from error
         except api.NotFound as error:
-            # Removed or overwritten since it was opened: that says nothing about the bucket.
+            # The object was removed or overwritten since it was opened, unless `_head` finds the bucket missing.
             self._head(key, version)
             raise ConditionFailedError from error
-        # The answer does not say how long the whole is.
+        # The answer does not give the size of the whole object.
         generation = str(blob.generation or pin)
         return Fetched(data, start, ObjectInfo(start + length, None, generation, generation))
 
     @staticmethod
     def _download(blob: storage.Blob, start: int, end: int | None) -> bytes:
-        # Raw: the server would decompress an object that says it is gzip, and the range would be of another text.
+        # Without raw_download, the server decompresses gzip objects, and the range would select other bytes.
         return blob.download_as_bytes(  # type: ignore[no-any-return]
             start=start,
             end=None if end is None else end - 1,
             raw_download=True,
-            # Otherwise 8 KiB at a time, for which sixteen threads wait in turn for Python's lock.
+            # Otherwise the client reads 8 KiB at a time, and sixteen threads contend for the GIL.
             single_shot_download=True,
             checksum=None,
             retry=_RETRY,
@@ -199,7 +199,7 @@ class GCSBackend(ServiceBackend[None]):
                 for key in keys:
                     self._blob(key).delete(retry=None, timeout=_TIMEOUT)
         except (api.GoogleAPICallError, ValueError):
-            # The client does not say which of them it was, nor does it retry.
+            # The client does not say which removal failed, and does not retry.
             return keys
         return ()
 
@@ -219,12 +219,12 @@ class GCSBackend(ServiceBackend[None]):
 
     def _check_bucket(self) -> None:
         try:
-            # Not `bucket.exists()`: it takes a permission that who may read and write objects often has not.
+            # `bucket.exists()` needs a permission that roles for reading and writing objects often lack.
             next(iter(self.client.list_blobs(self._bucket, max_results=1, retry=_RETRY, timeout=_TIMEOUT)), None)
         except api.NotFound as error:
             raise no_bucket(self._name) from error
         except api.Forbidden:
-            pass  # not permitted to look: the bucket is there, then
+            pass  # without the permission to look, we assume that the bucket exists
 
     def _translate(self, error: Exception, uri: str) -> Exception | None:
         return translated(error, uri, self._name)

@@ -1,7 +1,7 @@
-"""The client of Cloud Storage, on whose connections a large body may take its time, as long as it moves.
+"""The client of Cloud Storage, with a time-out for each block of a large body instead of one for the whole body.
 
-The SDK sends a part as one `bytes`, for all of which Python's `sendall` allows one time-out: on a fresh connection
-that of connecting. 16 MiB in five seconds is more than many networks carry. Sent in blocks, each has it for itself.
+The SDK sends a part as one `bytes` object, and Python's `sendall` applies one time-out to all of it. On a new
+connection this is the connect time-out. Many networks cannot send 16 MiB in five seconds, so we send a part in blocks.
 """
 
 import io
@@ -19,19 +19,19 @@ from clinops_prefect.network.clients import cached_client, fingerprint
 from clinops_prefect.network.endpoints import check_endpoint, is_loopback
 
 _BLOCK_BYTES = 1 << 20
-# As many as threads ask for at once; the default of ten makes the others wait for nothing.
+# At least one for each transfer thread. The default of ten would make the other threads wait for a connection.
 _CONNECTIONS = 64
 _SCOPES = ["https://www.googleapis.com/auth/devstorage.read_write"]
 _READ_FROM_ENVIRONMENT = ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT")
 
 
 class GcpLogin(Protocol):
-    """What a credentials block of prefect-gcp gives."""
+    """The part of a prefect-gcp credentials block that we use."""
 
     project: str | None
 
     def get_credentials_from_service_account(self) -> Any:
-        """The credentials of Google's client."""
+        """The credentials that Google's client takes."""
 
 
 def gcs_client(
@@ -40,15 +40,15 @@ def gcs_client(
     """The process's client of Cloud Storage, made on first use.
 
     Args:
-        project: A project; empty, as the credentials or the environment says.
-        credentials_path: A key file; empty, the application default credentials.
+        project: A project. If empty, it is taken from the credentials or the environment.
+        credentials_path: A key file. If empty, the application default credentials are used.
         credentials: A Prefect credentials block, used instead of `credentials_path`.
-        endpoint_url: Another endpoint than Google's own; empty, as the environment says.
-        allow_http: Whether it may be one that anybody on the network could listen at.
+        endpoint_url: An endpoint other than Google's own. If empty, it is taken from the environment.
+        allow_http: Whether an unencrypted endpoint on a network is accepted.
 
     Raises:
-        AccessDeniedError: There is no such key file.
-        InsecureEndpointError: The endpoint, whoever said it, is plain http on a network.
+        AccessDeniedError: The key file does not exist.
+        InsecureEndpointError: The endpoint, from `endpoint_url` or the environment, is plain http on a network.
     """
     environment = tuple(os.environ.get(name) for name in _READ_FROM_ENVIRONMENT)
     key = ("gcs", credentials_path, fingerprint(credentials), project, endpoint_url, allow_http, environment)
@@ -62,8 +62,8 @@ def gcs_client(
         options = {"api_endpoint": endpoint} if endpoint else None
         client = storage.Client(project=project or its_project or "none", credentials=login, client_options=options)
         adapter = Adapter()
-        # Private to google-cloud-storage, which has no public way to mount an adapter. Without it, a large part
-        # fails on a slow network.
+        # `_http` is private, but google-cloud-storage has no public way to mount an adapter. Without the adapter,
+        # sending a large part fails on a slow network.
         client._http.mount("https://", adapter)
         client._http.mount("http://", adapter)
         return client
@@ -85,7 +85,7 @@ def _login(credentials: GcpLogin | None, credentials_path: str, endpoint: str) -
 
 
 class Adapter(requests.adapters.HTTPAdapter):
-    """What a session of `requests` is to send with: large bodies in blocks, each of which has a time-out of its own."""
+    """An adapter of `requests` that sends large bodies in blocks, each with its own time-out."""
 
     def __init__(self) -> None:
         super().__init__(pool_connections=8, pool_maxsize=_CONNECTIONS)
@@ -101,7 +101,7 @@ class Adapter(requests.adapters.HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         """Called by `requests`."""
         if isinstance(request.body, bytes) and len(request.body) > _BLOCK_BYTES:
-            # urllib3 sends `bytes` at once, and a file in blocks. A copy, because a redirect sends the request again.
+            # urllib3 sends `bytes` at once, but a file in blocks. We copy the request because a redirect resends it.
             body = io.BytesIO(request.body)
             request = request.copy()
             request.body = body

@@ -1,4 +1,4 @@
-"""The errors of Google's clients -> the errors of the tree."""
+"""Translates errors of Google's clients into errors of the package."""
 
 from contextlib import suppress
 from typing import Any
@@ -20,7 +20,7 @@ from clinops_prefect.network.failures import Problem
 
 SERVICE = "Cloud Storage"
 AUTHORITY = "for a private authority set REQUESTS_CA_BUNDLE to its certificate"
-# The reasons of https://cloud.google.com/storage/docs/json_api/v1/status-codes whose status alone would mislead.
+# Reasons of https://cloud.google.com/storage/docs/json_api/v1/status-codes whose HTTP status alone would mislead.
 _BUSY_REASONS = {
     "rateLimitExceeded", "userRateLimitExceeded", "dailyLimitExceeded", "quotaExceeded", "backendError",
     "internalError", "concurrentLimitExceeded", "variableTermLimitExceeded", "servingLimitExceeded",
@@ -34,7 +34,7 @@ _REASON_HINTS = {
     "objectUnderActiveHold": "release the hold on the object",
     "accountDisabled": "the project's billing is disabled",
 }
-# The resumable upload has expired on the service's side, so that the whole upload must begin again.
+# The service has dropped the resumable upload, so the whole upload must start again.
 _EXPIRED_UPLOAD = 410
 _BAD_SETTINGS = (
     requests.exceptions.InvalidURL,
@@ -47,9 +47,9 @@ _BAD_SETTINGS = (
 
 
 def translated(error: Exception, uri: str, bucket: str) -> Exception | None:
-    """The error of the tree for one of Google's clients; None for what is not theirs."""
+    """The package's error for an error of Google's clients; None for any other error."""
     if isinstance(error, api.RetryError) and isinstance(error.cause, Exception):
-        # What all tries ended with says more than that they ended.
+        # The error of the last try says more than the error that all tries failed.
         return translated(error.cause, uri, bucket) or failures.unexpected(uri, SERVICE, error.cause, AUTHORITY)
     if isinstance(error, storage_errors.InvalidResponse | api.GoogleAPICallError) and (status := _status(error)):
         return _answered(status, _reason(error), uri, bucket)
@@ -68,17 +68,17 @@ def translated(error: Exception, uri: str, bucket: str) -> Exception | None:
         )
     if isinstance(error, api.RetryError | requests.RequestException | storage_errors.DataCorruption):
         return failures.unreached(uri, SERVICE, error, AUTHORITY)
-    # Some errors of Google's clients have no base in common.
+    # Some errors of Google's clients share no base class.
     if type(error).__module__.startswith("google."):
         return ClinopsPrefectError(f"{uri}: Cloud Storage refused the request ({type(error).__name__})", uri=uri)
     return None
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether Google's client is to ask again.
+    """Whether Google's client should retry the request.
 
-    Its own predicate leaves out a 403 that means "too fast", and asks for 25 seconds whether a certificate that was
-    refused has become a better one.
+    The client's own predicate does not retry a 403 that means "too fast", and retries a refused certificate for 25
+    seconds, in vain.
     """
     ours = translated(error, "", "")
     if ours is None:
@@ -87,14 +87,14 @@ def may_pass(error: Exception) -> bool:
 
 
 def no_bucket(bucket: str) -> BucketNotFoundError:
-    """The error of a bucket that is not there."""
+    """The error for a missing bucket."""
     uri = f"gs://{bucket}"
     return BucketNotFoundError(f"there is no bucket {uri}; check bucket, project and endpoint_url", uri=uri)
 
 
 def _answered(status: int, reason: str, uri: str, bucket: str) -> ClinopsPrefectError:
     if status == 404:
-        # What was read is told apart in `_head`; a write or a listing misses only the bucket.
+        # For a read, `_head` tells a missing object from a missing bucket. For a write or a listing, it is the bucket.
         return no_bucket(bucket)
     code, problem = f"{status} {reason}".strip(), failures.problem_of(status)
     if reason in _BUSY_REASONS or status == _EXPIRED_UPLOAD:
@@ -113,16 +113,16 @@ def _status(error: Any) -> int:
 
 
 def _reason(error: Any) -> str:
-    """Such as `rateLimitExceeded`; empty where the answer gives none."""
+    """The reason in the service's answer, such as `rateLimitExceeded`; empty if it gives none."""
     broken = (AttributeError, LookupError, TypeError, ValueError, RecursionError, requests.RequestException)
     with suppress(*broken):
         return _known(error.errors[0]["reason"])
-    # The client drops it from the answer to a download.
+    # For a download, the client drops the reason from its error, but the response still has it.
     with suppress(*broken):
         return _known(error.response.json()["error"]["errors"][0]["reason"])
     return ""
 
 
 def _known(reason: object) -> str:
-    # It goes into a message: a word, whatever answered.
+    # The reason goes into a message, so only a plain word is accepted, even from a server that is not Google's.
     return reason if isinstance(reason, str) and reason.isalnum() and reason.isascii() and len(reason) < 50 else ""

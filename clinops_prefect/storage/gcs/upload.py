@@ -10,18 +10,18 @@ from google.cloud import storage
 
 
 def upload_parts(blob: storage.Blob, parts: Iterable[bytes], **options: Any) -> None:
-    """Send parts as one object, which is there when all of them have been sent, or not at all.
+    """Send parts as one object, which exists only when all of them have been sent.
 
-    The parts are made in the caller's thread, which whoever makes them may depend on (a cursor of SQLite), and sent in
-    another one.
+    The parts are made in the caller's thread, because their source may need it (such as a cursor of SQLite). They are
+    sent in another thread.
 
     Args:
-        blob: The object, whose `chunk_size` is that of the parts.
-        parts: All of that size, but for the last, which may be shorter.
-        options: As for `Blob.upload_from_file`.
+        blob: The object. Its `chunk_size` is the size of the parts.
+        parts: The parts. Only the last may be shorter than `chunk_size`.
+        options: Options of `Blob.upload_from_file`.
 
     Raises:
-        Exception: Whatever `parts` or the SDK raises; nothing was written.
+        Exception: Any error of `parts` or of the SDK. Nothing was written.
     """
     file = _Handed()
     with ThreadPoolExecutor(1, thread_name_prefix="clinops-send") as sender:
@@ -39,11 +39,11 @@ def upload_parts(blob: storage.Blob, parts: Iterable[bytes], **options: Any) -> 
 
 
 class _Unfinished(Exception):  # noqa: N818
-    """Ends an upload before its end: an end of the file would be the end of the object."""
+    """Makes the SDK's read fail, so that the upload stops. At an end of file, the SDK would complete the object."""
 
 
 class _Handed(io.RawIOBase):
-    """A file that one thread reads while another one hands it the parts, no more than one ahead."""
+    """A file that one thread reads while another thread hands over the parts, at most one part ahead."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -52,7 +52,7 @@ class _Handed(io.RawIOBase):
         self._position = 0
 
     def hand(self, part: "bytes | _Unfinished") -> bool:
-        """Wait until the last part was taken, and leave this one; false if nobody will take it."""
+        """Wait until the previous part has been read, then hand over this one. False if the reader has stopped."""
         with self._changed:
             self._changed.wait_for(lambda: self._next is None or self._is_refused)
             self._next = part
@@ -60,7 +60,7 @@ class _Handed(io.RawIOBase):
             return not self._is_refused
 
     def refuse(self, _: "Future[None]") -> None:
-        """Let nobody wait any more."""
+        """Release the thread that waits in `hand`: the reader has stopped."""
         with self._changed:
             self._is_refused = True
             self._changed.notify_all()
@@ -69,7 +69,7 @@ class _Handed(io.RawIOBase):
         return True
 
     def read(self, _: int = -1) -> bytes:
-        """The next part, as large as the SDK asks for unless it is the last; empty at the end."""
+        """Return the next part, empty at the end. Only the last part is smaller than the SDK asks for."""
         with self._changed:
             self._changed.wait_for(lambda: self._next is not None)
             part, self._next = self._next, None

@@ -1,1 +1,1 @@
-"""A directory as a backend."""
+"""The backend for a directory."""

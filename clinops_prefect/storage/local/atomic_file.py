@@ -1,4 +1,4 @@
-"""A file that appears whole under its name, or not at all, whatever kills the process that writes it."""
+"""A file that appears under its name only when it is complete, even if the writing process is killed."""
 
 import errno
 import fcntl
@@ -10,29 +10,29 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Self
 
-# In front of the name of a file that is not complete; a listing leaves such files out.
+# Prefix of the names of incomplete files. Listings skip such files.
 TEMPORARY = ".clinops-"
 
-# A file without a name goes with the process that writes it. Linux has them, on nearly every file system.
+# A file without a name disappears with the process that writes it. Linux supports this on nearly every file system.
 _CAN_BE_NAMELESS = hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir()
-# Where files cannot be locked: nobody writes to a file for this long without adding to it.
+# Where files cannot be locked, an incomplete file that nobody has written to for this long counts as abandoned.
 _STALE_SECONDS = 24 * 3600.0
-# What killed processes left behind is looked for at most this often in a directory, which may have many files.
+# A directory, which may have many files, is searched for abandoned files at most this often.
 _SWEEP_SECONDS = 3600.0
 _swept: dict[Path, float] = {}
-# Whoever removes the last file below a path removes the path too, which may be the one that was just made here.
+# A process that removes the last file of a directory also removes the directory, perhaps one that we have just made.
 _TRIES = 100
 
 
 class AtomicFile:
-    """A file to write, then to `place`; left without that, it is gone.
+    """A new file, as a context manager. Without a call of `place`, leaving the context discards the file.
 
     Args:
-        path: The name that it will have. The directories of it are made.
+        path: The path that `place` gives the file. Missing directories are made.
 
     Raises:
-        NotADirectoryError: A part of the path is a file.
-        OSError: As the file system says.
+        NotADirectoryError: A parent in the path is a file.
+        OSError: Any other error of the file system.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,39 +46,39 @@ class AtomicFile:
 
     def __exit__(self, *_: object) -> None:
         try:
-            # Writes what is still buffered, for which a full disk has no room.
+            # Closing writes the rest of the buffer, which fails on a full disk.
             self._file.close()
         finally:
             if self._named is not None:
                 self._named.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
-        """Add to the file."""
+        """Append to the file."""
         self._file.write(data)
 
     def fileno(self) -> int:
-        """For extended attributes."""
+        """The file descriptor, for setting extended attributes."""
         return self._file.fileno()
 
     def place(self, overwrite: bool) -> None:
         """Give the complete file its name, in one step.
 
         Raises:
-            FileExistsError: `overwrite` is false and there is a file of that name.
+            FileExistsError: `overwrite` is false and a file of that name exists.
         """
         self._file.flush()
-        # A crash of the machine must not leave a file with the right name and no content.
+        # Without this, a crash of the machine could leave an empty file under the right name.
         os.fsync(self._file.fileno())
         if not overwrite:
             self._retried(lambda: self._link(self._path))
         else:
             if self._named is None:
-                # A link cannot replace; a rename can.
+                # A hard link cannot replace an existing file, but a rename can.
                 named = _temporary_name(self._path.parent)
                 self._retried(lambda: self._link(named))
                 self._named = named
             self._named.replace(self._path)
-        # Not there any more: somebody removed the file already, and there is nothing to keep.
+        # A missing directory means that somebody has already removed the file, so nothing is left to sync.
         with suppress(FileNotFoundError):
             _sync(self._path.parent)
         now = time.time()
@@ -89,7 +89,7 @@ class AtomicFile:
     def _create(self) -> None:
         directory = self._path.parent
         if _CAN_BE_NAMELESS:
-            # A file system without them says so in one of these ways.
+            # A file system without nameless files raises one of these errors.
             with suppress(IsADirectoryError, NotImplementedError):
                 self._file = os.fdopen(os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o666), "wb")
                 _lock(self._file.fileno())
@@ -98,7 +98,7 @@ class AtomicFile:
         self._file = named.open("xb")
         _lock(self._file.fileno())
         if not named.exists():
-            # Somebody took it for abandoned before it was locked.
+            # Another process removed the file as abandoned before we locked it.
             self._file.close()
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(named))
         self._named = named
@@ -107,7 +107,7 @@ class AtomicFile:
         source = self._named or Path(f"/proc/self/fd/{self._file.fileno()}")
         directory = os.open(path.parent, os.O_RDONLY)
         try:
-            # With a directory given, Python follows the link in /proc to the nameless file; without, it does not.
+            # Python follows the link in /proc to the nameless file only if the directory descriptors are given.
             os.link(source, path.name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
         finally:
             os.close(directory)
@@ -128,7 +128,7 @@ def _make(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        # Also what pathlib says of a directory that was there for mkdir and is gone when it looks what it was.
+        # pathlib also raises this error if the directory existed for mkdir but is gone when pathlib checks its type.
         if any(parent.is_file() for parent in (directory, *directory.parents)):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory)) from None
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory)) from None
@@ -147,8 +147,8 @@ def _sync(directory: Path) -> None:
 
 
 def sweep(directory: Path) -> None:
-    """Remove what processes that were killed have left in the directory."""
-    # It is no concern of the caller if somebody else removes the same, or may not.
+    """Remove the incomplete files that killed processes have left in the directory."""
+    # The caller's own write has succeeded, so an error here (another process sweeps too, no permission) is ignored.
     with suppress(OSError):
         for path in directory.glob(f"{TEMPORARY}*.tmp"):
             if _is_abandoned(path):
@@ -156,10 +156,10 @@ def sweep(directory: Path) -> None:
 
 
 def remove_empty(directory: Path) -> bool:
-    """Remove a directory in which is nothing but what killed processes left, such as empty ones; whether it is gone."""
+    """Remove a directory that holds no artifact, with its empty directories and abandoned files. True if it is gone."""
     with suppress(OSError):
         with os.scandir(directory) as entries:
-            # The first artifact ends this: a directory may have very many.
+            # `all` stops at the first artifact, since a directory may have very many.
             only_left = all(
                 entry.name.startswith(TEMPORARY)
                 or (entry.is_dir(follow_symlinks=False) and remove_empty(Path(entry.path)))
@@ -173,7 +173,7 @@ def remove_empty(directory: Path) -> bool:
 
 
 def _lock(descriptor: int) -> None:
-    """Hold the file as long as this process lives: a killed one's is nobody's."""
+    """Lock the file until this process ends, so that files of killed processes can be recognised."""
     with suppress(OSError):  # a file system without locks
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

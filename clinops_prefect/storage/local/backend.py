@@ -1,4 +1,4 @@
-"""Files below a directory, as the objects of a store."""
+"""The backend that stores objects as files below a directory."""
 
 import errno
 import json
@@ -24,31 +24,31 @@ from clinops_prefect.storage.backend import Backend, Can, ObjectChangedError, Ob
 from clinops_prefect.storage.local.atomic_file import TEMPORARY, AtomicFile, remove_empty
 from clinops_prefect.storage.ranges import ByteRange
 
-# An object's metadata lives in an extended attribute: it comes and goes with the file, in one rename.
+# An object's metadata is in an extended attribute, so that one rename puts data and metadata in place together.
 _ATTRIBUTE = "user.clinops"
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENOSYS)
-# What FAT, and some network file systems, say of a hard link.
+# Errors of FAT, and of some network file systems, for a hard link.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _PIECE_BYTES = 8 << 20
-# Prefect's logger of that name, whose lines are on a run's page; Prefect is not imported for it.
+# Prefect shows this logger's lines on the page of a run. The name alone is enough, so Prefect is not imported.
 _logger = logging.getLogger("prefect.clinops_prefect")
 
 
 class LocalBackend(Backend):
-    """Files below a root, and behind the symbolic links in it.
+    """Files below a root directory, and behind symbolic links in it.
 
     Args:
         root: The directory.
-        made: Called when a write has created the root, which nobody had before.
+        made: Called when a write has created the root directory.
     """
 
     service = "file system"
-    # Of two writes at once exactly one succeeds, whatever their size.
+    # When two conditional writes race, exactly one succeeds, whatever their size.
     can = frozenset({Can.READ_SUFFIXES, Can.UPLOAD_IN_PARTS, Can.COMPLETE_CONDITIONALLY})
 
     key_bytes = 3_500
-    # A file name may have 255 bytes on every file system in use.
+    # The limit of a file name on the usual file systems.
     segment_bytes = 255
 
     def __init__(self, root: Path, made: Callable[[], None] = lambda: None) -> None:
@@ -119,19 +119,19 @@ class LocalBackend(Backend):
 
     def _list(self, prefix: str) -> Iterator[str]:
         directory = prefix.rpartition("/")[0]
-        # Those that the first folder is in, too: a part of the store is listed as it is when all of it is listed.
+        # The parents of the first folder count too, so that listing a prefix agrees with listing the whole store.
         outside = frozenset(self._identity(str(path)) for path in Path(directory).parents) if directory else frozenset()
         todo = [(directory, outside)]
         while todo:
             folder, above = todo.pop()
-            # A folder that somebody removes meanwhile has nothing in it. One that cannot be read is an error.
+            # A folder that somebody removes meanwhile counts as empty. A folder that cannot be read is an error.
             with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.root / folder) as entries:
                 here = self._identity(folder)
                 if here in above:
-                    continue  # a link back to a folder that this one is in: its files are listed there
+                    continue  # a link back to a parent folder, whose files are listed there
                 for entry in entries:
                     key = f"{folder}/{entry.name}" if folder else entry.name
-                    # Links are followed, as they are when a name is read.
+                    # Links are followed, because reading a name follows them too.
                     if _is(entry.is_dir) and f"{key}/".startswith(prefix):
                         todo.append((key, above | {here}))
                     elif key.startswith(prefix) and not entry.name.startswith(TEMPORARY) and _is(entry.is_file):
@@ -152,7 +152,7 @@ class LocalBackend(Backend):
         path = self.root / key
         with suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
-        # As in a bucket, a path goes with the last object below it.
+        # As in a bucket, a folder disappears with the last object below it.
         for parent in path.relative_to(self.root).parents:
             if not parent.parts or not remove_empty(self.root / parent):
                 break
@@ -181,7 +181,7 @@ class LocalBackend(Backend):
 
     @contextmanager
     def _file(self, key: str) -> Iterator[BinaryIO]:
-        # A pipe or a device that somebody put there would be waited for, or read, for ever.
+        # Without non-blocking open and this check, a pipe or a device would block the read, or never end it.
         with open(self.root / key, "rb", opener=_open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise FileNotFoundError
@@ -204,7 +204,7 @@ class LocalBackend(Backend):
         except (OSError, AttributeError) as error:
             if isinstance(error, OSError) and error.errno not in _NO_ATTRIBUTES:
                 raise
-            # macOS and a few file systems have none. Parquet carries its own checksum and metadata; the rest does not.
+            # macOS and a few file systems lack extended attributes. Only Parquet carries its own checksum and metadata.
             _logger.warning(
                 "%s keeps no extended attributes: CSV and plain files are stored without a checksum", self.root
             )

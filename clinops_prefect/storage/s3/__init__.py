@@ -1,1 +1,1 @@
-"""S3 as a backend."""
+"""The backend for S3."""

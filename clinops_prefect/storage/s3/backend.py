@@ -1,4 +1,4 @@
-"""Objects of an S3 bucket: AWS, MinIO, and whatever speaks S3."""
+"""Objects of an S3 bucket, on AWS, MinIO and other services with S3's interface."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -19,13 +19,13 @@ from clinops_prefect.storage.service import Fetched, ObjectCutError, ServiceBack
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# Domain of the service -> where its console is.
+# Domain of the service -> host of its web console.
 _CONSOLES = {
     "amazonaws.com.cn": "console.amazonaws.cn",
     "amazonaws.com": "console.aws.amazon.com",
 }
 _GOVERNMENT_CONSOLE = "console.amazonaws-us-gov.com"
-# The requests' arguments that say which upload it is.
+# The request arguments that identify a multipart upload.
 Upload = dict[str, Any]
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 _CUT = (boto.HTTPClientError, boto.IncompleteReadError, boto.FlexibleChecksumError)
@@ -36,9 +36,9 @@ class S3Backend(ServiceBackend[Upload]):
 
     Args:
         bucket: The bucket, or the ARN of an access point.
-        client: Gives the process's client. Asked for each request, so that a backend can be pickled and kept.
+        client: Returns the process's client. Called for each request, so that a backend can be pickled and kept.
         request_payer: Whether the caller pays for the requests.
-        kms_key_id: A KMS key to encrypt with; empty, the bucket's default.
+        kms_key_id: A KMS key to encrypt with. If empty, the bucket's default is used.
     """
 
     service = SERVICE
@@ -49,7 +49,7 @@ class S3Backend(ServiceBackend[Upload]):
     not_written = frozenset({"PreconditionFailed", "NoSuchUpload"})
     changed = frozenset({"PreconditionFailed"})
     beyond_end = frozenset({"InvalidRange"})
-    # At most ten thousand parts, which would end at 80 GB if they did not grow.
+    # S3 allows ten thousand parts. If the parts did not grow, an object could have at most 80 GB.
     double_every = 1000
 
     def __init__(
@@ -58,7 +58,7 @@ class S3Backend(ServiceBackend[Upload]):
         self._bucket = bucket
         self._client = client
         self._kms_key_id = kms_key_id
-        # Of every request: without the payer, a Requester Pays bucket refuses it.
+        # Arguments of every request. A Requester Pays bucket refuses requests without the payer.
         self._to: dict[str, Any] = {"Bucket": bucket}
         if request_payer:
             self._to["RequestPayer"] = "requester"
@@ -88,7 +88,7 @@ class S3Backend(ServiceBackend[Upload]):
         answer = self.client.put_object(
             Body=data, **self._to, Key=key, **self._what(writing), **self._condition(writing)
         )
-        # Whatever is no S3 service and says 200 has stored nothing, but it gives no ETag.
+        # A server that is not S3 may answer 200 although it stored nothing. The missing ETag shows that.
         self._said(answer.get("ETag"), "ETag", key)
 
     def _begin(self, key: str, writing: Writing) -> Upload:
@@ -109,7 +109,7 @@ class S3Backend(ServiceBackend[Upload]):
         try:
             self.client.abort_multipart_upload(**upload)
         except boto.ClientError as error:
-            if code_of(error) != "NoSuchUpload":  # which was completed or aborted before
+            if code_of(error) != "NoSuchUpload":  # the upload was completed or aborted before
                 raise
 
     @staticmethod
@@ -146,7 +146,7 @@ class S3Backend(ServiceBackend[Upload]):
         return self._info(key, answer, self._said(answer.get("ContentLength"), "ContentLength", key), version)
 
     def _check_version(self, error: boto.ClientError, key: str, version: str) -> None:
-        # S3 answers 405 where the version is the mark of a removal, and 400 where it is malformed.
+        # S3 answers 405 if the version is a delete marker, and 400 if the version id is malformed.
         if version and (status_of(error) == 405 or code_of(error) == "400"):
             raise ArtifactNotFoundError(f"{self.uri(key)} has no version {version!r}", uri=self.uri(key)) from error
 
@@ -155,7 +155,7 @@ class S3Backend(ServiceBackend[Upload]):
         metadata, content_type = dict(answer.get("Metadata") or {}), answer.get("ContentType", "binary/octet-stream")
         created = answer.get("LastModified")
         if version in ("", "null"):
-            # Who asked for it by this name need not mean the current one, which is what an empty name would read.
+            # A caller that asked for "null" may not mean the current version, which an empty id would read.
             version = asked if asked == "null" else ""
         return ObjectInfo(size, created, version, pin, metadata, content_type)
 
@@ -173,23 +173,23 @@ class S3Backend(ServiceBackend[Upload]):
     def _pages(self, operation: Literal["list_objects_v2", "list_object_versions"], prefix: str, next_page: str) -> Any:
         paginator: Any = self.client.get_paginator(operation)
         for page in paginator.paginate(**self._to, Prefix=prefix):
-            # What is no S3 service and says 200 would otherwise be an empty bucket.
+            # A server that is not S3 and answers 200 would otherwise look like an empty bucket.
             self._said(page.get("Name"), "Name", prefix)
             yield page
             if page.get("IsTruncated"):
-                # Without it, the paginator takes this page for the last one.
+                # Without the token, the paginator takes this page for the last one.
                 self._said(page.get(next_page), next_page, prefix)
 
     def _versions(self, key: str) -> Iterator[ObjectInfo]:
         for page in self._pages("list_object_versions", key, "NextKeyMarker"):
             for entry in page.get("Versions", ()):
                 if self._said(entry.get("Key"), "Key", key) == key:
-                    # "null" is what a bucket without versions calls the only one.
+                    # A bucket without versioning calls an object's only version "null".
                     version = entry.get("VersionId") or "null"
                     version = "" if version == "null" and entry.get("IsLatest", True) else version
                     size, pin = self._said(entry.get("Size"), "Size", key), self._said(entry.get("ETag"), "ETag", key)
                     yield ObjectInfo(size, entry.get("LastModified"), version, pin)
-            # Sorted by key: what follows are other artifacts, which may be many.
+            # The listing is sorted by key. All that follows belongs to other artifacts, which may be many.
             if page.get("KeyMarker", "") > key:
                 return
 
@@ -223,7 +223,7 @@ class S3Backend(ServiceBackend[Upload]):
         except boto.ClientError as error:
             if code_of(error) in NO_BUCKET or problem_of(error) is Problem.ABSENT:
                 raise no_bucket(self._bucket) from error
-            # Not permitted to look: the bucket is there, then.
+            # Without the permission to look, we assume that the bucket exists.
 
     def _code(self, error: Exception) -> str:
         if not isinstance(error, boto.ClientError):

@@ -1,4 +1,4 @@
-"""What an error of S3 says of an object and its bucket; what AWS's services share is in `aws.errors`."""
+"""Translates errors of S3 into errors of the package. `aws.errors` holds what all AWS services share."""
 
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
@@ -12,7 +12,7 @@ NO_BUCKET = {
     "NoSuchBucket", "NoSuchAccessPoint", "NoSuchMultiRegionAccessPoint", "NoSuchOutpost", "InvalidBucketName",
     "PermanentRedirect", "301", "IllegalLocationConstraintException",
 }  # fmt: skip
-# Code -> the fields to check.
+# Error code -> the fields to check.
 _SETTINGS = {
     "AuthorizationHeaderMalformed": "region and endpoint_url", "InvalidRegion": "region",
     "IncorrectEndpoint": "region and endpoint_url", "EndpointNotFound": "region and endpoint_url",
@@ -23,7 +23,7 @@ _SETTINGS = {
 
 
 def translated(error: Exception, uri: str, bucket: str) -> Exception | None:
-    """The error of the tree for one of botocore's; None for what is not botocore's."""
+    """The package's error for an error of botocore; None for any other error."""
     if isinstance(error, boto.ClientError):
         return _answered(error, uri, bucket)
     if isinstance(error, boto.FlexibleChecksumError):
@@ -36,7 +36,7 @@ def translated(error: Exception, uri: str, bucket: str) -> Exception | None:
 
 
 def no_bucket(bucket: str) -> BucketNotFoundError:
-    """The error of a bucket that is not there."""
+    """The error for a missing bucket."""
     uri = f"s3://{bucket}"
     return BucketNotFoundError(
         f"there is no bucket {uri}, or it is in another region; check bucket, region and endpoint_url", uri=uri
@@ -45,7 +45,7 @@ def no_bucket(bucket: str) -> BucketNotFoundError:
 
 def _answered(error: boto.ClientError, uri: str, bucket: str) -> ClinopsPrefectError:
     code, operation = code_of(error), error.operation_name
-    # Here a token is a credential; in Step Functions it is a place in a list.
+    # For S3, a token is a credential. For Step Functions, it is a position in a listing.
     problem = Problem.DENIED if code == "InvalidToken" else problem_of(error)
     if code in NO_BUCKET:
         return no_bucket(bucket)
