@@ -1,1 +1,1 @@
-"""AWS: the clients and the errors, once for S3 and for Step Functions."""
+"""The AWS clients and errors that S3 and Step Functions share."""

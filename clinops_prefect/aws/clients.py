@@ -1,4 +1,4 @@
-"""boto3 clients for the S3 store and the Step Functions pipeline, from the same four settings."""
+"""boto3 clients for the S3 store and the Step Functions pipeline, made from the same settings."""
 
 import copy
 import functools
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_stepfunctions import SFNClient
 
-# In this order: a saved block does not say which of the two it holds, and AwsCredentials, which requires nothing, would
-# take MinIO's for its own and leave out the password.
+# The order matters: a saved block does not say which type it is. AwsCredentials, whose fields are all optional, would
+# accept a MinIO block and drop its password.
 AwsLogin = MinIOCredentials | AwsCredentials
 
-# Service -> how messages call it, and the error of a setting that cannot work.
+# Service -> its name in messages, and the error class for a setting that cannot work.
 _ABOUT: dict[str, tuple[str, type[ClinopsPrefectError]]] = {
     "s3": ("S3", InvalidStoreError),
     "stepfunctions": ("Step Functions", InvalidPipelineError),
 }
 
 _TRIES_OF_CUT_ANSWERS = 5
-# How S3 and Step Functions say that a key is expired, deleted or another one by now.
+# The codes with which S3 and Step Functions say that a key is expired, deleted or replaced.
 _REFUSED_CREDENTIALS = {
     *("ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId"),
     *("InvalidSignatureException", "InvalidToken", "SignatureDoesNotMatch", "UnrecognizedClientException"),
@@ -97,38 +97,38 @@ def aws_client(
 
     Args:
         service: The service's name in boto3.
-        region: A region; empty, as the credentials block, the profile or the environment says.
-        profile: A named profile of the AWS configuration files; empty, the default credential chain.
+        region: A region. If empty, it is taken from the credentials block, the profile or the environment.
+        profile: A named profile of the AWS configuration files. If empty, the default credential chain is used.
         credentials: A Prefect credentials block, used instead of `profile`.
-        endpoint_url: Another endpoint than AWS's own; empty, as the environment says.
-        allow_http: Whether it may be one that anybody on the network could listen at.
+        endpoint_url: An endpoint other than AWS's own. If empty, it is taken from the environment.
+        allow_http: Whether an unencrypted or unverified endpoint on a network is accepted.
         config: Settings of `botocore.config.Config`.
 
     Raises:
-        AccessDeniedError: There is no such profile, or no usable credentials.
-        InvalidStoreError: A setting cannot work. For Step Functions, InvalidPipelineError.
+        AccessDeniedError: The profile does not exist, or there are no usable credentials.
+        InvalidStoreError: A setting cannot work. For Step Functions, InvalidPipelineError is raised instead.
         ServiceUnavailableError: AWS cannot be reached to make the credentials.
-        InsecureEndpointError: The endpoint, whoever said it, is plain http on a network, or is not verified.
+        InsecureEndpointError: The endpoint, wherever it is set, is plain http on a network, or is not verified.
     """
-    # boto3 reads the environment once, when the client is made: another environment is another client.
+    # boto3 reads the environment only when a client is made, so a changed environment needs another client.
     environment = tuple(os.environ.get(name) for name in _READ_FROM_ENVIRONMENT)
     settings = tuple(sorted((name, repr(value)) for name, value in (config or {}).items()))
     key = ("aws", service, region, profile, fingerprint(credentials), endpoint_url, settings, environment)
 
     def make() -> Any:
         session = boto3.Session(profile_name=profile or None) if credentials is None else _session(credentials)
-        # boto3 has no way of its own to the session's components; the AWS CLI sets this one like this.
+        # boto3 has no public access to the session's components. The AWS CLI sets the timestamp parser in this way.
         factory = session._session.get_component("response_parser_factory")
         factory.set_parser_defaults(timestamp_parser=_timestamp)
         parameters = {} if credentials is None else credentials.aws_client_parameters.get_params_override()
-        # A copy, because botocore rewrites what it is given, and the cache's key is made of it.
+        # Copy the settings, because botocore changes them, and the cache's key is made from them.
         parameters["config"] = Config(**copy.deepcopy(config or {})).merge(parameters.get("config", Config()))
         if endpoint_url:
             parameters["endpoint_url"] = endpoint_url
         if region:
             parameters["region_name"] = region
         client = session.client(service, **parameters)
-        # Before botocore's own handler, which would ask four more times whether the certificate has become better.
+        # Registered before botocore's own handler, which would retry a refused certificate four times, in vain.
         name = client.meta.service_model.service_id.hyphenize()
         client.meta.events.register_first(f"needs-retry.{name}", _give_up)
         client.meta.events.register(f"after-call.{name}", functools.partial(_forget_when_refused, key))
@@ -144,9 +144,9 @@ def aws_client(
         ours = setup_failure(error, about, invalid)
         if ours is None:
             raise
-        # `from None`: what a credential process wrote may be a key, and tracebacks are logged.
+        # `from None`, because tracebacks are logged, and the output of a credential process may contain a key.
         raise ours from None
-    # Of the client, and not of the settings: the environment, a profile or the block may have said another endpoint.
+    # Check the client's endpoint, because the environment, a profile or the block may also set one.
     unverified = (
         credentials is not None and credentials.aws_client_parameters.get_params_override().get("verify") is False
     )
@@ -155,13 +155,13 @@ def aws_client(
 
 
 def _ask_again(response: Any, operation: Any, attempts: int, **_: Any) -> float | None:
-    """Seconds until an answer that was cut short is asked for again; None for one that is whole.
+    """Seconds to wait before a request with a truncated answer is retried; None if the answer is complete.
 
-    botocore does not compare an answer's length with what its head says, and reads JSON that breaks off as an answer
-    without any field: a list of executions that ended in the middle of the network would be an empty one.
+    botocore does not compare the length of an answer with its Content-Length. It reads truncated JSON as an answer
+    without fields, so a truncated list of executions would look empty.
 
     Raises:
-        ConnectionClosedError: It was cut short again and again.
+        ConnectionClosedError: The answers of all tries were truncated.
     """
     if response is None or operation.has_streaming_output or operation.http["method"] == "HEAD":
         return None
@@ -176,9 +176,9 @@ def _ask_again(response: Any, operation: Any, attempts: int, **_: Any) -> float 
 
 
 def _forget_when_refused(key: Hashable, parsed: Any, **_: Any) -> None:
-    """Forget a client whose credentials AWS refuses: the next one reads the files and the environment anew.
+    """Forget a client whose credentials AWS refuses, so that the next client reads files and environment again.
 
-    A client keeps the keys of a profile for ever. Without this, a process would need a restart after a rotation.
+    A client keeps the keys of a profile for ever. Without this, a process would need a restart after a key rotation.
     """
     if isinstance(parsed, dict) and parsed.get("Error", {}).get("Code") in _REFUSED_CREDENTIALS:
         forget_client(key)
@@ -190,7 +190,7 @@ def _give_up(caught_exception: Exception | None = None, **_: Any) -> None:
 
 
 def _timestamp(value: Any) -> datetime:
-    """The time in an answer. botocore's own way, by guessing at the format, is most of what a long listing takes."""
+    """Parse a time in an answer. botocore's parser guesses the format, which takes most of a long listing's time."""
     if isinstance(value, str):
         with suppress(ValueError):
             if value[10:11] == "T":
@@ -202,9 +202,9 @@ def _timestamp(value: Any) -> datetime:
 
 
 def _session(credentials: AwsLogin) -> boto3.Session:
-    """The block's session; where it assumes a role, one that assumes it again before the token expires.
+    """The block's session. If the block assumes a role, the session assumes it again before the token expires.
 
-    The block's own session keeps the first token for ever, which a pipeline of more than an hour outlives.
+    The block's own session keeps its first token for ever, so a pipeline of more than an hour would fail.
     """
     if not isinstance(credentials, AwsCredentials) or not credentials.assume_role_arn:
         return credentials.get_boto3_session()
@@ -212,7 +212,7 @@ def _session(credentials: AwsLogin) -> boto3.Session:
 
     def assume() -> dict[str, str | None]:
         assumed = credentials.get_boto3_session().get_credentials()
-        assert assumed is not None  # a session of an assumed role is made of its credentials
+        assert assumed is not None  # the session of an assumed role always has credentials
         token = assumed.get_frozen_credentials()
         expiry = datetime.now(UTC) + timedelta(seconds=seconds)
         return {
@@ -223,6 +223,6 @@ def _session(credentials: AwsLogin) -> boto3.Session:
         }
 
     session = botocore.session.get_session()
-    # botocore has no public way to hand a session credentials that refresh themselves.
+    # botocore has no public way to give a session credentials that refresh themselves.
     session._credentials = RefreshableCredentials.create_from_metadata(assume(), assume, "assume-role")  # type: ignore[attr-defined]
     return boto3.Session(botocore_session=session, region_name=credentials.region_name)

@@ -1,6 +1,6 @@
-"""AWS's errors, the same for S3 and for Step Functions: what its services call a problem, and what its client finds.
+"""Translates AWS errors that S3 and Step Functions share: the codes of the services, and the errors of botocore.
 
-What a problem is about (an object, a state machine) and what to do then, `storage.s3` and `step_functions.service` say.
+`storage.s3` and `step_functions.service` add what the error is about (an object, a state machine) and the remedy.
 """
 
 from botocore import exceptions as boto
@@ -14,8 +14,8 @@ AUTHORITY = (
     "verify=True prefect-aws does not save the path)"
 )
 # The codes of S3 (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html), of Step Functions
-# (https://docs.aws.amazon.com/step-functions/latest/apireference/CommonErrors.html), of STS and KMS, which both pass
-# on, and those that MinIO and Ceph have of their own. A number is the status of an answer without a body, as to HEAD.
+# (https://docs.aws.amazon.com/step-functions/latest/apireference/CommonErrors.html), of STS and KMS, whose errors both
+# pass on, and the own codes of MinIO and Ceph. A number is the HTTP status of an answer without a body, as to HEAD.
 _CODES = {
     Problem.ABSENT: ["NoSuchKey", "NoSuchVersion", "404", "NotFound"],
     Problem.ARCHIVED: ["InvalidObjectState", "ObjectNotInActiveTierError", "RestoreAlreadyInProgress"],
@@ -54,7 +54,7 @@ _CODES = {
 }  # fmt: skip
 _PROBLEMS = {code: problem for problem, codes in _CODES.items() for code in codes}
 
-# The oldest botocore that we promise knows no `aws login`.
+# The oldest botocore that we support does not know `aws login`.
 _LOGIN = getattr(boto, "LoginError", boto.SSOError)
 _SIGNED_OUT = (boto.SSOError, boto.TokenRetrievalError, _LOGIN, boto.NoAuthTokenError)
 _CREDENTIALS = (
@@ -69,8 +69,8 @@ _CREDENTIALS = (
     boto.RefreshWithMFAUnsupportedError,
     boto.UnknownCredentialError,
 )
-# Their messages quote a setting. No other message of the client is passed on: that of a failed credential process may
-# be a key, and the URL of a proxy may have a password in it.
+# Our message quotes the messages of these errors, which name a setting. Other messages of the client are not quoted:
+# the output of a credential process may contain a key, and the URL of a proxy may contain a password.
 _SETTINGS = (
     boto.BaseEndpointResolverError,
     boto.EndpointProviderError,
@@ -94,32 +94,32 @@ _SETTINGS = (
 
 
 def code_of(error: boto.ClientError) -> str:
-    """What the service calls the error, such as `ExecutionAlreadyExists`."""
+    """The service's error code, such as `ExecutionAlreadyExists`."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def status_of(error: boto.ClientError) -> int:
-    """The HTTP status of the answer; 0 where it is not known."""
+    """The HTTP status of the answer; 0 if it is unknown."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
 
 
 def problem_of(error: boto.ClientError) -> Problem:
-    """What the answer of a service means: by its code, or else by its status."""
+    """The meaning of an error answer, from its code or else from its HTTP status."""
     by_status = failures.problem_of(status_of(error))
-    # Some emulators call what they lack an internal failure.
+    # Some emulators answer "not implemented" with the code of an internal failure, so this status goes first.
     return by_status if by_status is Problem.UNSUPPORTED else _PROBLEMS.get(code_of(error), by_status)
 
 
 def client_failure(
     error: Exception, about: str, *, uri: str = "", invalid: type[ClinopsPrefectError] = InvalidStoreError
 ) -> ClinopsPrefectError | None:
-    """Our error for one that the client raises itself, with what to do; None for what is not the client's.
+    """Return our error for an error of the client itself, with the remedy; None for any other error.
 
     Args:
         error: The error.
-        about: What was to be done, such as `S3`.
-        uri: The URI or ARN that it was to be done with.
-        invalid: The error of a setting that cannot work.
+        about: What the message begins with, such as `S3`.
+        uri: The URI or ARN of the request.
+        invalid: The error class for a setting that cannot work.
     """
     name = type(error).__name__
     details = getattr(error, "kwargs", {})
@@ -158,7 +158,7 @@ def client_failure(
         return invalid(
             f"{about}: the AWS configuration file {details.get('path')} cannot be read ({name}); correct it", uri=uri
         )
-    # A few of botocore's errors have no base in common.
+    # A few of botocore's errors share no base class.
     if type(error).__module__.startswith("botocore."):
         why = f": {error}" if isinstance(error, _SETTINGS) else ""
         return invalid(
@@ -169,7 +169,7 @@ def client_failure(
 
 
 def setup_failure(error: Exception, about: str, invalid: type[ClinopsPrefectError]) -> ClinopsPrefectError | None:
-    """The same for what is raised while a client is made, where the client lets other programs' errors through."""
+    """Like `client_failure`, for errors while a client is made. These include errors of files and other programs."""
     if ours := client_failure(error, about, invalid=invalid):
         return ours
     if isinstance(error, OSError):
@@ -184,7 +184,7 @@ def setup_failure(error: Exception, about: str, invalid: type[ClinopsPrefectErro
 
 
 def _answered(error: boto.ClientError, about: str, uri: str) -> ClinopsPrefectError:
-    """Our error for an answer of AWS's token service, while credentials are made."""
+    """Our error for an answer of AWS's token service while credentials are made."""
     if problem_of(error) is Problem.BUSY:
         return ServiceUnavailableError(
             f"{about}: AWS answered {code_of(error)} to {error.operation_name}; try again later", uri=uri

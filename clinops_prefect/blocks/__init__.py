@@ -1,1 +1,1 @@
-"""What each store is in the Prefect UI: its fields, its form and its help."""
+"""The store blocks, one module for each service."""

@@ -1,4 +1,4 @@
-"""Artifacts in a container of Azure Blob Storage."""
+"""The store block for Azure Blob Storage."""
 
 import functools
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""What the cloud stores share: a bucket, and an endpoint that does not send clear text over a network."""
+"""The base class of the cloud stores, with a bucket and a checked endpoint."""
 
 import abc
 import re
@@ -15,13 +15,13 @@ from clinops_prefect.store import PipelineStore
 
 T = TypeVar("T")
 
-# The forms, where people type, are stricter about the length.
+# The forms in Prefect's UI also check the length.
 _BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 
 
-# ABC among the bases themselves is what keeps Prefect from registering a class as a block.
+# Prefect does not register a class as a block if ABC is among its direct bases.
 class CloudPipelineStore(PipelineStore, abc.ABC):
-    """A store in a bucket, whose field subclasses declare."""
+    """A store in a bucket. Subclasses declare the field for the bucket."""
 
     endpoint_url: str = Field(
         default="",

@@ -1,4 +1,4 @@
-"""Artifacts in a Google Cloud Storage bucket."""
+"""The store block for Google Cloud Storage."""
 
 import functools
 
@@ -26,7 +26,7 @@ class GCSPipelineStore(CloudPipelineStore):
         credentials_path: A key file. If empty, the application default credentials are used.
         credentials: A `GcpCredentials` block, instead of `credentials_path`.
         endpoint_url: An endpoint other than Google's own.
-        user_project: The project that pays for the requests, as a Requester Pays bucket wants it.
+        user_project: The project that pays for the requests, which a Requester Pays bucket demands.
         kms_key_name: A Cloud KMS key to encrypt every object with.
         allow_http: Whether a plain http endpoint on a network is acceptable.
         allow_pickle: Whether Prefect results may be read with a serializer that can run code.
@@ -47,7 +47,7 @@ class GCSPipelineStore(CloudPipelineStore):
 
     _block_type_name = "GCS Pipeline Store"
     _block_type_slug = "gcs-pipeline-store"
-    # What Prefect shows for the same service.
+    # The logo that Prefect's own block for this service has.
     _logo_url = HttpUrl(str(GcpCredentials._logo_url))
 
     bucket: str = Field(
@@ -103,7 +103,7 @@ class GCSPipelineStore(CloudPipelineStore):
     )
 
     def _check_endpoint(self, endpoint_url: str) -> None:
-        # boto3 refuses these itself; Google's client would look for a bucket on no host.
+        # boto3 refuses a malformed endpoint itself. Google's client would send requests without a host.
         if endpoint_url and not is_url(endpoint_url):
             raise InvalidStoreError(
                 f"endpoint_url must be an address such as https://storage.example.org, not {shown(endpoint_url)}"

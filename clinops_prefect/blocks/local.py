@@ -1,4 +1,4 @@
-"""Artifacts in a directory: no account, no network, the same interface."""
+"""The store block for a directory: no account, no network, the same interface."""
 
 import os
 import re
@@ -17,20 +17,20 @@ from clinops_prefect.store import PipelineStore
 from clinops_prefect.store_block import run_logger
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-# A percent sign that encodes nothing, or a slash, or the byte that ends a path.
+# A percent sign that encodes nothing, an encoded slash, or an encoded NUL, which ends a path.
 _BAD_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}|%2[fF]|%00")
 
 
 class LocalPipelineStore(PipelineStore):
     """Hand DataFrames from step to step through a directory: the default, with no account and no network.
 
-    Symbolic links in the directory are followed, wherever they lead: who may make links there decides what the store
-    reaches. No name leaves the directory by itself, and the store never makes a link. To overwrite or delete an
-    artifact that is itself a link replaces or removes the link, not what it leads to.
+    The store follows symbolic links in the directory, so whoever may make links there decides what the store reaches.
+    No artifact name leads out of the directory, and the store never makes a link. If an artifact is a link, overwriting
+    or deleting the artifact replaces or removes the link, not its target.
 
     Attributes:
-        directory: The directory; created by the first write.
-        prefix: The path below it for everything the store writes.
+        directory: The directory. The first write creates it.
+        prefix: The path in the directory below which the store keeps everything it writes.
         format: Parquet, or CSV.
         allow_pickle: Whether Prefect results may be read with a serializer that can run code.
 
@@ -50,7 +50,7 @@ class LocalPipelineStore(PipelineStore):
 
     _block_type_name = "Local Pipeline Store"
     _block_type_slug = "local-pipeline-store"
-    # What Prefect shows for the same service.
+    # The logo of Prefect's own block for local files.
     _logo_url = HttpUrl(str(LocalFileSystem._logo_url))
     _first_field: ClassVar[str] = "directory"
 
@@ -85,13 +85,13 @@ class LocalPipelineStore(PipelineStore):
             raise InvalidStoreError(
                 f"the directory {self.directory!r} begins with the home directory of a user who has none"
             ) from None
-        # Whoever mistyped a path, or started the flow in another folder, learns where the data went.
+        # The log line shows where the data is, in case the path was mistyped or relative to another folder.
         shown_root = ascii(os.fspath(root))[1:-1]
         return LocalBackend(root, made=lambda: run_logger().info("the store made the new folder %s", shown_root))
 
 
 def _path_of(location: str) -> str:
-    """The path that stands behind `file://` in a URI."""
+    """The path after `file://` in a URI."""
     host, slash, path = location.partition("/")
     if host.casefold() not in ("", "localhost"):
         raise InvalidStoreError(

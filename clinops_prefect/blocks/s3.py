@@ -1,4 +1,4 @@
-"""Artifacts in an S3 bucket."""
+"""The store block for S3."""
 
 import functools
 import re
@@ -14,9 +14,9 @@ from clinops_prefect.forms import REGION_PATTERN, URL_PATTERN
 from clinops_prefect.storage.backend import Backend
 from clinops_prefect.storage.s3.backend import S3Backend
 
-# A service that accepts and never answers costs five times twenty seconds; S3 itself keeps a long completion or copy
-# alive by sending white space. "legacy" counts the tries of each request by itself. The other modes share one quota
-# among all requests of a client, which lives as long as the process: outages use the quota up, and nothing is retried.
+# A service that never answers takes five tries of 20 seconds. During a long completion or copy, S3 sends white space,
+# so the read does not time out. "legacy" counts the tries of each request. The other modes share one quota among all
+# requests of a client, which lives as long as the process: an outage would use it up and end all retries.
 _CLIENT = {
     "retries": {"mode": "legacy", "total_max_attempts": 5},
     "connect_timeout": 5,
@@ -31,15 +31,15 @@ class S3PipelineStore(CloudPipelineStore):
     """Hand DataFrames from step to step through an S3 bucket.
 
     Attributes:
-        bucket: The bucket, or the ARN of an access point of S3. Those of Object Lambda, which give other bytes than
-            the stored ones, and of Outposts are refused.
+        bucket: The bucket, or the ARN of an access point of S3. Access points of Object Lambda, which return other
+            bytes than the stored ones, and of Outposts are refused.
         prefix: The path below which the store keeps everything it writes.
         format: Parquet, or CSV.
         region: The region. If empty, it is taken from the credentials, the profile or the environment.
         profile: A named profile. If empty, the default credential chain is used.
         credentials: An `AwsCredentials` or `MinIOCredentials` block, instead of `profile`.
         endpoint_url: An endpoint other than AWS's own.
-        request_payer: Whether you pay for the requests, as a Requester Pays bucket wants it.
+        request_payer: Whether you pay for the requests, which a Requester Pays bucket demands.
         checksums: `when_required` for services that refuse the newer checksums. If empty, the environment decides.
         kms_key_id: A KMS key to encrypt every object with.
         allow_http: Whether a plain http endpoint on a network is acceptable.
@@ -61,7 +61,7 @@ class S3PipelineStore(CloudPipelineStore):
 
     _block_type_name = "S3 Pipeline Store"
     _block_type_slug = "s3-pipeline-store"
-    # What Prefect shows for the same service.
+    # The logo that Prefect's own block for this service has.
     _logo_url = HttpUrl(str(AwsCredentials._logo_url))
 
     bucket: str = Field(
@@ -119,7 +119,7 @@ class S3PipelineStore(CloudPipelineStore):
 
     @classmethod
     def _split(cls, location: str) -> tuple[str, str]:
-        # An ARN may have a slash in it.
+        # An ARN may contain a slash, so the first slash need not end the bucket.
         if found := re.fullmatch(f"({_ACCESS_POINT})(?:/(.*))?", location, re.DOTALL):
             return found[1], found[2] or ""
         return super()._split(location)

@@ -1,1 +1,1 @@
-"""One client per process, the endpoints it may speak to, and what goes wrong on the way."""
+"""The client cache, the check of endpoints, and errors of the network."""

@@ -1,7 +1,7 @@
-"""One client per process and configuration, whatever asks for it.
+"""The client cache: one client for each process and configuration.
 
-Making a client costs far more than a request (500 small uploads took two minutes with one client each), and a client on
-a block breaks pickling and deep copies. So clients live here, keyed by what they were made from.
+Making a client costs far more than a request (500 small uploads took two minutes with one client each), and a client
+stored on a block breaks pickling and deep copies. So clients are kept here; the key is their configuration.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ _lock = threading.Lock()
 
 
 def cached_client(key: Hashable, make: Callable[[], T]) -> T:
-    """Return the client made for `key`, making it once per process; safe in threads and after a fork."""
-    # Read outside the lock: a dictionary look-up is atomic, and this is on the path of every request.
+    """Return the client for `key`, made once per process. Safe in threads and after a fork."""
+    # Look up without the lock: this is atomic, and every request comes through here.
     if (client := _clients.get(key)) is not None:
         return client  # type: ignore[no-any-return]
     with _lock:
@@ -30,12 +30,12 @@ def cached_client(key: Hashable, make: Callable[[], T]) -> T:
 
 
 def forget_client(key: Hashable) -> None:
-    """Make the client for `key` anew when it is asked for next."""
+    """Remove the client for `key` from the cache, so that the next call of `cached_client` makes a new one."""
     _clients.pop(key, None)
 
 
 def fingerprint(credentials: Any) -> str:
-    """A digest of a credentials block, secrets included, to key a client by; the digest reveals none of them."""
+    """A digest of a credentials block and its secrets, for the key of a client. The digest reveals no secret."""
     if credentials is None:
         return ""
     values = credentials.model_dump(mode="json", context={"include_secrets": True})
@@ -44,8 +44,8 @@ def fingerprint(credentials: Any) -> str:
 
 
 def _forget() -> None:
-    # A child that goes on using its parent's sockets would mix both processes' answers, and a lock that another
-    # thread of the parent held would never be released here.
+    # A forked child that uses its parent's sockets would receive the parent's answers. A lock that another thread of
+    # the parent held would never be released in the child.
     global _lock
     _lock = threading.Lock()
     _clients.clear()

@@ -1,4 +1,4 @@
-"""Which endpoints a client may speak to: clinical data and credentials do not cross a network in clear text."""
+"""The check of endpoints: clinical data and credentials must not cross a network unencrypted."""
 
 import ipaddress
 from urllib.parse import urlsplit
@@ -7,23 +7,24 @@ from clinops_prefect.errors import ClinopsPrefectError
 
 
 class InsecureEndpointError(ClinopsPrefectError, ValueError):
-    """The endpoint is plain http on a network, nobody verifies its certificate, or a password is part of its URL."""
+    """The endpoint is plain http on a network, its certificate is not verified, or its URL has a password in it."""
 
 
 def check_endpoint(endpoint_url: str, *, allow_http: bool, verified: bool = True) -> None:
-    """Refuse an endpoint that would send clinical data, and credentials, to whoever listens on the network.
+    """Refuse an endpoint at which others on the network could read clinical data and credentials.
 
     Args:
-        endpoint_url: The endpoint; empty, the provider's own.
-        allow_http: Whether the user accepts that.
+        endpoint_url: The endpoint. If empty, the provider's own is used.
+        allow_http: Whether the user accepts an unencrypted or unverified endpoint.
         verified: Whether the endpoint's certificate is verified.
 
     Raises:
-        InsecureEndpointError: It would, and the user does not; or its URL has a user or a password in it.
+        InsecureEndpointError: The endpoint is unencrypted or unverified, and `allow_http` is false. Or its URL has a
+            user or a password in it.
     """
     parts = urlsplit(endpoint_url)
     if "@" in parts.netloc:
-        # An endpoint is shown: in the block, on the page of a flow run, in what finds an execution again.
+        # Endpoints are visible: in the block, on the page of a flow run, and in the record of an execution.
         raise InsecureEndpointError(
             f"the endpoint {parts.scheme}://{parts.netloc.rpartition('@')[2]} is given with a user or a password in "
             "its URL, which no client uses and pages would show: leave them out, and set credentials"
@@ -43,7 +44,7 @@ def check_endpoint(endpoint_url: str, *, allow_http: bool, verified: bool = True
 
 
 def is_url(endpoint_url: str) -> bool:
-    """Whether a client can speak to it: a host, and how."""
+    """Whether this is an http or https URL with a host."""
     parts = urlsplit(endpoint_url)
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 

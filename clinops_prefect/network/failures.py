@@ -1,6 +1,6 @@
-"""What goes wrong between a backend and its service, in words that are the same for every service.
+"""The errors of requests to a service, with the same messages for every service.
 
-A backend decides which of these a vendor's error is; this module knows no vendor.
+A backend maps a vendor's error to one of these. This module knows no vendor.
 """
 
 import http.client
@@ -19,7 +19,7 @@ from clinops_prefect.errors import (
     ServiceUnavailableError,
 )
 
-# OpenSSL's names for what stays so until somebody changes a setting. Other TLS errors are a connection that broke.
+# OpenSSL's reasons that persist until somebody changes a setting. Other TLS errors mean a broken connection.
 _REFUSED_HANDSHAKES = {
     "HTTP_REQUEST", "NO_PROTOCOLS_AVAILABLE", "SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_EXPIRED",
     "SSLV3_ALERT_CERTIFICATE_REVOKED", "SSLV3_ALERT_CERTIFICATE_UNKNOWN", "SSLV3_ALERT_HANDSHAKE_FAILURE",
@@ -29,7 +29,7 @@ _REFUSED_HANDSHAKES = {
 
 
 class Problem(Enum):
-    """What the answer of a service means, however the service calls it."""
+    """The meaning of a service's error, independent of the service's own codes."""
 
     ABSENT = auto()
     ARCHIVED = auto()
@@ -38,12 +38,12 @@ class Problem(Enum):
     FULL = auto()
     METADATA = auto()
     NAME = auto()
-    REFUSED = auto()  # and no other request like it would be taken
+    REFUSED = auto()  # a repeated request would be refused too
     SETTING = auto()
     UNSUPPORTED = auto()
 
 
-# The statuses of HTTP that say it by themselves; others from 500 on are a service that is busy or out of order.
+# The HTTP statuses with a clear meaning. Any other status from 500 on means a service that is busy or out of order.
 _PROBLEMS = {
     401: Problem.DENIED, 403: Problem.DENIED, 404: Problem.ABSENT, 405: Problem.UNSUPPORTED, 408: Problem.BUSY,
     429: Problem.BUSY, 431: Problem.METADATA, 501: Problem.UNSUPPORTED, 507: Problem.FULL,
@@ -51,22 +51,22 @@ _PROBLEMS = {
 
 
 def problem_of(status: int) -> Problem:
-    """What a status means where the service's own code does not say it."""
+    """The meaning of an HTTP status, for answers whose error code does not tell more."""
     return _PROBLEMS.get(status, Problem.BUSY if status >= 500 else Problem.REFUSED)
 
 
 def answered(
     problem: Problem, uri: str, service: str, code: object, *, operation: str = "this request", hint: str = ""
 ) -> ClinopsPrefectError:
-    """Our error for an answer of the service.
+    """Return our error for an error that the service answered with.
 
     Args:
-        problem: What the answer means.
-        uri: What was asked for.
-        service: What the service is called.
-        code: What the service calls the problem.
-        operation: What the request was.
-        hint: What to do where that depends on the service: of `SETTING`, the fields to check.
+        problem: The meaning of the answer.
+        uri: URI of the object of the request.
+        service: Name of the service for the message.
+        code: The service's error code.
+        operation: Name of the request for the message.
+        hint: The remedy, if it depends on the service. For `SETTING`, the fields to check.
     """
     match problem:
         case Problem.ABSENT:
@@ -92,12 +92,12 @@ def answered(
 
 
 def denied(uri: str, code: object, hint: str) -> AccessDeniedError:
-    """The service does not permit it."""
+    """The error for a request that the service does not permit."""
     return AccessDeniedError(f"{uri}: access denied ({code}); {hint}", uri=uri)
 
 
 def archived(uri: str, code: object) -> ArtifactArchivedError:
-    """The object's bytes are in an archive."""
+    """The error for an object in an archive storage class."""
     return ArtifactArchivedError(
         f"{uri} is in an archive storage class ({code}): restore the object first, wait for that, and read again",
         uri=uri,
@@ -105,14 +105,14 @@ def archived(uri: str, code: object) -> ArtifactArchivedError:
 
 
 def not_supported(uri: str, service: str, operation: str, code: object, hint: str) -> OperationNotSupportedError:
-    """The service cannot do it, today or tomorrow."""
+    """The error for an operation that the service does not support."""
     return OperationNotSupportedError(
         f"{uri}: this {service} service does not support {operation} ({code}); {hint}", uri=uri
     )
 
 
 def unconditional(uri: str, service: str) -> OperationNotSupportedError:
-    """The service has no conditional writes."""
+    """The error for a service without conditional writes."""
     return OperationNotSupportedError(
         f"{uri}: this {service} service has no conditional writes, which overwrite=False needs: nothing was written. "
         "Use overwrite=True, or a service that has them",
@@ -121,7 +121,7 @@ def unconditional(uri: str, service: str) -> OperationNotSupportedError:
 
 
 def other_version(uri: str, service: str, asked: str, answered: str) -> OperationNotSupportedError:
-    """The service ignores which version is asked for."""
+    """The error for a service that ignores the requested version."""
     return OperationNotSupportedError(
         f"{uri}: asked for the version {asked!r}, this {service} service answered with "
         f"{f'the version {answered!r}' if answered else 'an object without a version'}: read the current one, or use a "
@@ -131,7 +131,7 @@ def other_version(uri: str, service: str, asked: str, answered: str) -> Operatio
 
 
 def missing(uri: str, service: str, what: str) -> OperationNotSupportedError:
-    """The service answers without something that the store cannot do without."""
+    """The error for an answer that lacks a value that the store needs."""
     return OperationNotSupportedError(
         f"{uri}: the service answered without {what}, as no {service} service does: check endpoint_url, and whether a "
         "proxy removes it",
@@ -146,14 +146,14 @@ def unreached(
     authority: str,
     invalid: type[ClinopsPrefectError] = InvalidStoreError,
 ) -> ClinopsPrefectError:
-    """Nothing answered, or what answered could not be trusted.
+    """Return our error for a service that cannot be reached or trusted.
 
     Args:
-        uri: What was asked for.
-        service: What the service is called.
+        uri: URI of the object of the request.
+        service: Name of the service for the message.
         error: The client's error.
-        authority: How to make a certificate authority known to the client.
-        invalid: The error of a setting that cannot work.
+        authority: How a user makes a certificate authority known to the client.
+        invalid: The error class for a setting that cannot work.
     """
     if problem := certificate_problem(error):
         return invalid(
@@ -176,16 +176,16 @@ def unreached(
 
 
 def unexpected(uri: str, service: str, error: Exception, authority: str) -> ClinopsPrefectError | None:
-    """Our error for one that no vendor means to raise: a broken connection, or an answer that its client cannot read.
+    """Return our error for an unexpected error of a client: a broken connection, or an answer that it cannot read.
 
-    None for what says nothing about the service.
+    None if the error says nothing about the service.
     """
     if isinstance(error, MemoryError | AssertionError):
         return None
     if is_network(error):
         return unreached(uri, service, error, authority)
     if isinstance(error, OSError):
-        # Of this machine: a configuration file, a certificate bundle.
+        # The file is on this machine, such as a configuration file or a certificate bundle.
         what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
         return InvalidStoreError(f"{uri}: the client cannot read a file that it needs ({what})", uri=uri)
     return ServiceUnavailableError(
@@ -196,9 +196,9 @@ def unexpected(uri: str, service: str, error: Exception, authority: str) -> Clin
 
 
 def is_network(error: BaseException) -> bool:
-    """Whether the connection is at fault."""
+    """Whether the error is one of the connection."""
     kinds = (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException)
-    # By name, so that a store that needs no network does not import urllib3. `gaierror` is the look-up of a name.
+    # Names are compared so that a local store does not import urllib3. `gaierror` is a failed look-up of a host name.
     return (
         isinstance(error, kinds)
         or type(error).__module__.startswith("urllib3.")
@@ -207,7 +207,7 @@ def is_network(error: BaseException) -> bool:
 
 
 def certificate_problem(error: BaseException) -> str:
-    """Why the endpoint's certificate is not accepted, in OpenSSL's words; empty when that is not what is wrong."""
+    """Why the endpoint's certificate is not accepted, in OpenSSL's words; empty if the certificate is not the cause."""
     for found in _within(error):
         if isinstance(found, ssl.SSLCertVerificationError):
             return found.verify_message.rstrip(".")
@@ -222,19 +222,19 @@ def _handshake_refused(error: BaseException) -> str:
 
 
 def is_settled(error: BaseException) -> bool:
-    """Whether asking again is in vain: the certificate or the handshake was refused, or a file is missing."""
+    """Whether a retry cannot help: the certificate or the handshake was refused, or a file is missing."""
     return _is_without_a_file(error) or bool(certificate_problem(error) or _handshake_refused(error))
 
 
 def _is_without_a_file(error: BaseException) -> bool:
-    # Ours too is a FileNotFoundError, and around a request that was made because an object was not found.
+    # Our ArtifactNotFoundError is also a FileNotFoundError, and may be the context of a later request's error.
     return any(
         isinstance(found, FileNotFoundError) and not isinstance(found, ClinopsPrefectError) for found in _within(error)
     )
 
 
 def _within(error: BaseException) -> list[BaseException]:
-    """The error and those that it wraps, however its client does that."""
+    """The error and all errors that it wraps, in any way that the clients use."""
     found: list[BaseException] = []
     todo: list[object] = [error]
     while todo:
@@ -242,8 +242,8 @@ def _within(error: BaseException) -> list[BaseException]:
         if not isinstance(one, BaseException) or any(one is other for other in found):
             continue
         found.append(one)
-        wrapped = getattr(one, "kwargs", None)  # botocore's
-        inner = getattr(one, "inner_exception", None)  # Azure's, which are raised without a cause
+        wrapped = getattr(one, "kwargs", None)  # botocore keeps the wrapped error here
+        inner = getattr(one, "inner_exception", None)  # Azure's errors have no cause and keep the wrapped error here
         todo += [one.__cause__, one.__context__, getattr(one, "reason", None), inner, *one.args]
         todo += wrapped.values() if isinstance(wrapped, dict) else []
     return found
