@@ -1,11 +1,12 @@
 """An artifact as stored objects.
 
-codec      what a format must do to be stored (the `Codec` protocol), and what is the same for every format
+codec      the `Codec` protocol, with what all formats share
 codecs     the codec of each format
-parquet    one object
-csv        a text, and its sidecar
-sidecars   who writes and removes sidecars, and when
-plain      bytes that are no frame
-reader     one stored object, read in several requests of one version
-info       what a store says about an artifact without reading its rows
+parquet    artifacts of one Parquet object
+csv        artifacts of a CSV text and its sidecar
+sidecars   when sidecars are written and removed, and by whom
+plain      plain objects, such as reports
+reader     reads of one version of a stored object, in several requests
+removal    removal of many artifacts
+info       the description of an artifact
 """

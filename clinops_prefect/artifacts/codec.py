@@ -1,4 +1,4 @@
-"""What a format must do to be stored, and what is the same for every format."""
+"""The `Codec` protocol, which stores frames in one format, and what all formats share."""
 
 import hashlib
 import io
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class Codec(Protocol):
-    """One format: frames in and out of a backend. All that a store needs of pandas and PyArrow.
+    """Stores and reads frames of one format. A store uses pandas and PyArrow only through its codec.
 
-    `filters` and `csv_options` are as `asked` returns them.
+    The arguments `filters` and `csv_options` are what `asked` returns.
 
     Attributes:
         format: The format.
@@ -36,28 +36,28 @@ class Codec(Protocol):
     format: ClassVar[StorageFormat]
 
     def encode_frame(self, df: Any, metadata: dict[str, str]) -> Encoded:
-        """One frame, encoded; see `frames.encoding.encode_frame`."""
+        """Encode one frame; see `frames.encoding.encode_frame`."""
         return encode_frame(df, self.format, metadata)
 
     def encode_batches(self, batches: Any, metadata: dict[str, str]) -> Encoded:
-        """Frames that make one artifact, encoded; see `frames.encoding.encode_batches`."""
+        """Encode the frames of one artifact; see `frames.encoding.encode_batches`."""
         return encode_batches(batches, self.format, metadata)
 
     def write(self, backend: Backend, key: str, encoded: Encoded, metadata: dict[str, str], overwrite: bool) -> None:
         """Store an encoded artifact.
 
         Raises:
-            ObjectExistsError: `overwrite` is false and there is one.
+            ObjectExistsError: `overwrite` is false and the artifact exists.
         """
         ...
 
     def asked(
         self, filters: "Filters | None", csv_options: CsvOptions | None
     ) -> "tuple[Filters | None, CsvOptions | None]":
-        """Filters and options, checked before anything is fetched; None where they ask for nothing.
+        """Check filters and options before anything is fetched. Returns None for those that are empty.
 
         Raises:
-            TypeError: `csv_options` has a key that there is not, or is given for another format.
+            TypeError: `csv_options` has an unknown key, or the format is not CSV.
         """
         Options.of(csv_options)
         if csv_options and self.format is not StorageFormat.CSV:
@@ -73,7 +73,7 @@ class Codec(Protocol):
         csv_options: CsvOptions | None,
         kind: FrameKind = "pandas",
     ) -> Any:
-        """The frame, or the part of it that is asked for, as pandas, polars or Arrow have it."""
+        """Read the frame, or the selected part of it, as a frame of this kind."""
         ...
 
     def iter_tables(
@@ -84,9 +84,9 @@ class Codec(Protocol):
         csv_options: CsvOptions | None,
         kind: FrameKind = "pandas",
     ) -> Iterator[tuple[pa.Table, bool]]:
-        """The same as tables of any number of rows, each with whether it has all the stored rows.
+        """Yield tables of any number of rows, each with a flag: whether the rows are unfiltered.
 
-        For pandas they have the schema as which the artifact is read, for the other kinds the one that is stored.
+        For pandas, the tables have the schema that pandas frames are made from; for the other kinds, the stored schema.
         """
         ...
 
@@ -99,7 +99,7 @@ class Codec(Protocol):
         rows: int,
         kind: FrameKind = "pandas",
     ) -> Iterator[Any]:
-        """The same in frames of so many rows; one empty frame where there are none."""
+        """Yield frames of `rows` rows each, the last may be shorter; one empty frame if there are no rows."""
 
         def frame(table: pa.Table, whole: bool, offset: int) -> Any:
             if kind == "pandas":
@@ -111,7 +111,7 @@ class Codec(Protocol):
         yield from in_batches(self.iter_tables(reader, columns, filters, csv_options, kind), rows, frame)
 
     def info(self, reader: ObjectReader) -> ArtifactInfo:
-        """What is known about the artifact without its rows."""
+        """Describe the artifact without reading its rows."""
         ...
 
     def copy(self, backend: Backend, source: str, target: str) -> None:
@@ -122,8 +122,8 @@ class Codec(Protocol):
         """Copy the artifact to another backend, in bounded memory.
 
         Raises:
-            InvalidMetadataError: Another program gave it metadata that not every store can carry.
-            ObjectChangedError: It was overwritten meanwhile; nothing was written.
+            InvalidMetadataError: Another program gave the artifact metadata that not every store can carry.
+            ObjectChangedError: The artifact was overwritten meanwhile. Nothing was written.
         """
         text, metadata = opened(reader)
         backend.write(key, text, content_type=self.format.content_type, metadata=metadata, overwrite=True)
@@ -134,19 +134,19 @@ class Codec(Protocol):
         self.tidy(backend, key)
 
     def tidy(self, backend: Backend, key: str) -> None:  # noqa: ARG002
-        """Remove what belongs to an artifact whose own object is gone."""
+        """Remove the other objects of an artifact whose own object is gone."""
         return
 
     def leftovers(self, keys: Iterable[str]) -> set[str]:  # noqa: ARG002
-        """The artifacts that objects with these keys belong to, beside the artifacts' own objects."""
+        """The keys of artifacts that have other objects (such as sidecars) among these keys."""
         return set()
 
 
 def opened(reader: ObjectReader) -> tuple[Iterator[bytes], dict[str, str]]:
-    """The bytes of an artifact to copy, a bounded piece at a time, and the caller's metadata of the same version.
+    """The bytes of an artifact to copy, in bounded chunks, and the user's metadata of the same version.
 
     Raises:
-        InvalidMetadataError: Another program gave it metadata that not every store can carry.
+        InvalidMetadataError: Another program gave the artifact metadata that not every store can carry.
     """
     pieces = reader.pieces()
     first = [next(pieces)]
@@ -156,18 +156,18 @@ def opened(reader: ObjectReader) -> tuple[Iterator[bytes], dict[str, str]]:
 def in_batches(
     tables: Iterator[tuple[pa.Table, bool]], rows: int, frame: Callable[[pa.Table, bool, int], Any]
 ) -> Iterator[Any]:
-    """Tables of any number of rows as frames of so many; one empty frame where there are no rows.
+    """Regroup tables of any number of rows into frames of `rows` rows; one empty frame if there are no rows.
 
     Args:
-        tables: At least one, all of one schema, each with whether it has all the stored rows.
-        rows: Rows of a frame; the last may have fewer.
-        frame: Makes a frame of a table, of whether it has all the stored rows, and of how many come before it.
+        tables: At least one table with its flag (whether the rows are unfiltered). All have the same schema.
+        rows: Number of rows of a frame; the last frame may have fewer.
+        frame: Makes a frame from a table, its flag, and the number of rows before it.
     """
     held: pa.Table | None = None
     whole, offset, bare = True, 0, 0
     for table, whole in tables:
         if not table.num_columns:
-            # Arrow loses count of the rows when it slices or joins tables without columns.
+            # Arrow loses the number of rows when it slices or joins tables without columns, so we count them.
             held, bare = table, bare + table.num_rows
             continue
         held = table if held is None else pa.concat_tables([held, table])
@@ -185,7 +185,8 @@ def in_batches(
 def content_hash(frame: Any) -> str:
     """A hash of the frame: values, types, index and labels.
 
-    The same frame has the same hash. Equal frames may have two, for example where their missing values hide other bits.
+    The same frame always has the same hash. Two equal frames may have different hashes, for example if the bits behind
+    their missing values differ.
     """
     schema, tables = as_tables(frame)
     total = hashlib.sha256()
@@ -196,7 +197,7 @@ def content_hash(frame: Any) -> str:
 
 
 class _Sink(io.RawIOBase):
-    """A file for PyArrow to write to, which only hashes."""
+    """A file for PyArrow that hashes what is written and stores nothing."""
 
     def __init__(self, total: "_Hash") -> None:
         self._total = total

@@ -1,4 +1,4 @@
-"""The codec of each format. Of its own, because the codecs import the protocol."""
+"""The codec of each format. In its own module, because the codecs import the module of the protocol."""
 
 from clinops_prefect.artifacts.codec import Codec
 from clinops_prefect.artifacts.csv import CsvCodec

@@ -1,4 +1,4 @@
-"""CSV artifacts: the text, and beside it the Table Schema that restores its types; sidecars.py has the protocol."""
+"""CSV artifacts: a text, and a sidecar with the Table Schema that restores its types. `sidecars` has the protocol."""
 
 import hashlib
 import os
@@ -34,7 +34,7 @@ _SPOOL_BYTES = 64 << 20
 
 
 class CsvCodec(Codec):
-    """The text, and its sidecar."""
+    """Stores a frame as a CSV text and its sidecar."""
 
     format = StorageFormat.CSV
 
@@ -56,14 +56,14 @@ class CsvCodec(Codec):
             sidecars.withdraw(backend, key, mine, encoded.sidecar)
             raise
         except BaseException:
-            # The sidecar of a text that never came is removed too.
+            # The text was not written, so tidying removes its sidecar too.
             sidecars.tidy(backend, key, {mine: encoded.sidecar})
             raise
         if overwrite:
             sidecars.tidy(backend, key, {mine: encoded.sidecar})
         elif sidecars.put_back(backend, key, {mine: encoded.sidecar})[1]:
-            # There was no text before this one, so there is no old sidecar to remove. Only if another writer tidied
-            # before it saw this text, and so removed our sidecar, this has to tidy too.
+            # There was no text before, so there is no old sidecar to remove. But if another writer removed our sidecar,
+            # because it tidied before it saw our text, we have to tidy too.
             sidecars.tidy(backend, key, {mine: encoded.sidecar})
 
     def download(
@@ -74,7 +74,7 @@ class CsvCodec(Codec):
         csv_options: CsvOptions | None,
         kind: FrameKind = "pandas",
     ) -> Any:
-        """The frame, or the part of it that is asked for; the whole text is fetched either way."""
+        """Read the frame, or the selected part of it. The whole text is fetched in both cases."""
         data = reader.whole()
         sidecar = sidecars.awaited(reader, _checked(reader, hashlib.sha256(data).hexdigest()))
         if sidecar is None:
@@ -87,7 +87,7 @@ class CsvCodec(Codec):
             _check_rows(reader, sidecar, table.num_rows)
             table = _as_read(table, sidecar.rows, kind, reader.uri)
         chosen = Selection(table.schema, columns, filters, reader.uri, by_field=kind != "pandas")
-        # Release the text, and keep the table only in a list: it is freed column by column as the frame is filled.
+        # Release the text, and keep the table only in a list, so that its columns are freed as the frame is filled.
         held = [chosen.apply(table)]
         del data, table
         if kind != "pandas":
@@ -104,14 +104,14 @@ class CsvCodec(Codec):
         csv_options: CsvOptions | None,
         kind: FrameKind = "pandas",
     ) -> Iterator[tuple[pa.Table, bool]]:
-        """The text in bounded pieces, by way of a temporary file: it is checked before the first piece is given out."""
+        """Yield the rows in bounded tables. A temporary file lets us check the whole text before the first table."""
         file, checksum = _spooled(reader)
         with file:
             sidecar = sidecars.awaited(reader, _checked(reader, checksum))
             if sidecar is None:
                 from clinops_prefect.frames.csv import foreign as foreign_csv
 
-                # Types inferred from a part may not fit the rest: without a sidecar it takes the whole.
+                # Types inferred from a part of the text may not fit the rest, so without a sidecar we read all of it.
                 tables = iter([foreign_csv.table(file.read(), Options.of(csv_options), reader.uri)])
             else:
                 _check_no_options(reader, csv_options)
@@ -132,7 +132,7 @@ class CsvCodec(Codec):
                     yield chosen.apply(empty), chosen.whole
 
     def info(self, reader: ObjectReader) -> ArtifactInfo:
-        """What the sidecar and the object's head say."""
+        """Describe the artifact from its sidecar and the answer to HEAD."""
         sidecar = sidecars.awaited(reader, reader.info.metadata.get(CHECKSUM, ""))
         return ArtifactInfo(
             uri=reader.uri,
@@ -149,14 +149,14 @@ class CsvCodec(Codec):
         sidecars.tidy(backend, key, {})
 
     def leftovers(self, keys: Iterable[str]) -> set[str]:
-        """The texts that sidecars among these keys belong to, there or not."""
+        """The keys of the texts that have sidecars among these keys, whether the texts exist or not."""
         return {text for key in keys if (text := sidecars.text_of(key))}
 
     def copy(self, backend: Backend, source: str, target: str) -> None:
         """Copy the sidecar, then the text.
 
         Raises:
-            ObjectChangedError: The source was overwritten meanwhile, so that the one might not be the other's.
+            ObjectChangedError: The source was overwritten meanwhile, so the copied sidecar may not fit the copied text.
         """
         checksum = sidecars.checksum_now(backend, source)
         mine = {}
@@ -172,7 +172,7 @@ class CsvCodec(Codec):
         """Copy the text and its sidecar to another backend; see `Codec.copy_to`.
 
         Raises:
-            ArtifactDecodeError: The text is damaged; nothing was written.
+            ArtifactDecodeError: The text is damaged. Nothing was written.
         """
         text, metadata = opened(reader)
         checksum = reader.info.metadata.get(CHECKSUM, "")
@@ -186,7 +186,7 @@ class CsvCodec(Codec):
 
 
 def _sidecar_to_copy(backend: Backend, key: str, checksum: str) -> bytes:
-    """The sidecar of the text with this checksum; empty where there is none.
+    """The sidecar of the text with this checksum; empty if there is none.
 
     Raises:
         ObjectChangedError: The text was replaced meanwhile, and its sidecar removed.
@@ -208,7 +208,7 @@ def _checked_text(reader: ObjectReader, text: Iterator[bytes]) -> Iterator[bytes
 
 
 def _spooled(reader: ObjectReader) -> tuple[pa.NativeFile, str]:
-    """All of the text, in a file that pyarrow reads without Python, and its checksum."""
+    """The whole text as a file that pyarrow reads without calling Python, and the text's checksum."""
     checksum = hashlib.sha256()
     pieces = reader.pieces()
     first = next(pieces)
@@ -228,14 +228,14 @@ def _spooled(reader: ObjectReader) -> tuple[pa.NativeFile, str]:
         try:
             file = pa.OSFile(path)
         finally:
-            # Before anything is in it, so that a process that is killed leaves nothing behind.
+            # Remove the name before the text is written, so that a killed process leaves no patient data behind.
             Path(path).unlink()
         disk.writelines(text())
     return file, checksum.hexdigest()
 
 
 def _as_read(table: pa.Table, rows: int, kind: FrameKind, where: str) -> pa.Table:
-    """The table with a layout, where a pandas frame is asked for and none was written."""
+    """The table as pandas frames are made from it: with an inferred layout, if none was written."""
     if kind != "pandas" or LAYOUT_KEY in (table.schema.metadata or {}):
         return table
     from clinops_prefect.frames.conversion import foreign_schema

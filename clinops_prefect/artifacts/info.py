@@ -1,4 +1,4 @@
-"""What a store says about an artifact without reading its rows."""
+"""The description of an artifact that a store gives without reading its rows."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,16 +6,16 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class ArtifactInfo:
-    """One stored artifact.
+    """Description of one stored artifact.
 
     Attributes:
-        uri: Where it is, such as `s3://bucket/prefix/name.parquet`.
-        bytes: The size of the stored object.
-        rows: The number of rows; None where only reading the whole would tell (a CSV that another program wrote).
+        uri: The artifact's URI, such as `s3://bucket/prefix/name.parquet`.
+        bytes: Size of the stored object in bytes.
+        rows: Number of rows. None for a CSV of another program, whose rows can only be counted by reading it.
         schema: Column -> dtype as pandas reads it, in column order, such as `{"stay_id": "int64"}`.
-        created: When this version was written; aware, UTC.
-        metadata: What was passed to `upload`.
-        version: What `download(name, version=…)` takes; empty where the backend keeps no versions.
+        created: Time of the write of this version, timezone-aware in UTC.
+        metadata: The metadata that was passed to `upload`.
+        version: The value for `download(name, version=…)`; empty if the backend keeps no versions.
     """
 
     uri: str

@@ -1,4 +1,4 @@
-"""Parquet artifacts: one object, which says everything about itself."""
+"""Parquet artifacts: one self-contained object each."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class ParquetCodec(Codec):
-    """One Parquet object, which says everything about itself."""
+    """Stores a frame as one self-contained Parquet object."""
 
     format = StorageFormat.PARQUET
 
     def write(self, backend: Backend, key: str, encoded: Encoded, metadata: dict[str, str], overwrite: bool) -> None:
         """Store an encoded artifact."""
-        # In the object's metadata too, where the provider's own tools show it.
+        # The metadata is in the file already. As object metadata, the provider's own tools show it too.
         content_type = StorageFormat.PARQUET.content_type
         backend.write(key, encoded.chunks, content_type=content_type, metadata=metadata, overwrite=overwrite)
 
@@ -42,7 +42,7 @@ class ParquetCodec(Codec):
         csv_options: CsvOptions | None,  # noqa: ARG002
         kind: FrameKind = "pandas",
     ) -> Any:
-        """The frame, or the part of it that is asked for, fetching only the bytes of that part."""
+        """Read the frame, or the selected part of it. Only the bytes of that part are fetched."""
         if columns is None and filters is None:
             whole = _open(reader, parquet_reader.WHOLE_BYTES)
             return whole.frame() if kind == "pandas" else arrow_frames.made(whole.stored_table(), kind, reader.uri)
@@ -56,7 +56,7 @@ class ParquetCodec(Codec):
             return stored.some(chosen.read)
         from clinops_prefect.frames.conversion.frame_builder import to_frame
 
-        # No variable keeps the table, so it is freed column by column as the frame is filled.
+        # No variable references the table, so its columns are freed as the frame is filled.
         return to_frame(chosen.apply(stored.read(stored.groups(chosen.of_groups), chosen.read)), whole=chosen.whole)
 
     def iter_tables(
@@ -67,18 +67,18 @@ class ParquetCodec(Codec):
         csv_options: CsvOptions | None,  # noqa: ARG002
         kind: FrameKind = "pandas",
     ) -> Iterator[tuple[pa.Table, bool]]:
-        """The row groups, each as soon as it is there, and whether they are all the stored rows."""
+        """Yield each row group as soon as it has arrived, with a flag: whether its rows are unfiltered."""
         stored = _open(reader)
         is_pandas = kind == "pandas"
         schema, read = (stored.schema, stored.read) if is_pandas else (stored.stored_schema, stored.read_stored)
         chosen = Selection(schema, columns, filters, reader.uri, by_field=not is_pandas)
         groups = stored.groups(chosen.of_groups)
-        # Without rows there is still a table: its columns are part of the answer.
+        # Without row groups we still yield an empty table, because the caller needs its columns.
         for wanted in [[group] for group in groups] or [[]]:
             yield chosen.apply(read(wanted, chosen.read)), chosen.whole
 
     def info(self, reader: ObjectReader) -> ArtifactInfo:
-        """What the footer and the object's head say."""
+        """Describe the artifact from its footer and the answer to HEAD."""
         from clinops_prefect.frames.pandas_encoding import dtypes_of
 
         stored = _open(reader, parquet_reader.STAT_BYTES, footer_only=True)

@@ -14,7 +14,7 @@ _PIECE_BYTES = 4 << 20
 
 
 def write(backend: Backend, key: str, data: bytes, content_type: str) -> None:
-    """Store the bytes, replacing what is there."""
+    """Store the bytes. An existing object is replaced."""
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"write_bytes takes bytes, not {type(data).__name__}")
     guessed = content_type or mimetypes.guess_type(key)[0] or "application/octet-stream"
@@ -23,17 +23,17 @@ def write(backend: Backend, key: str, data: bytes, content_type: str) -> None:
 
 
 def read(reader: ObjectReader) -> bytes:
-    """The bytes, checked."""
+    """Return the bytes, after checking their checksum."""
     data = reader.whole_bytes()
     check(reader, hashlib.sha256(data).hexdigest())
     return data
 
 
 def check(reader: ObjectReader, checksum: str) -> None:
-    """Compare the checksum of what was read with the one taken when it was written, if there is one.
+    """Compare the checksum of the bytes read with the checksum stored at the write, if there is one.
 
     Raises:
-        ArtifactDecodeError: They differ.
+        ArtifactDecodeError: The checksums differ.
     """
     if reader.info.metadata.get(CHECKSUM, checksum) != checksum:
         raise ArtifactDecodeError(

@@ -1,4 +1,4 @@
-"""One stored object, read in as many requests as help, all of them of the same version."""
+"""Reads of one stored object in several requests, all of the same version."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -13,18 +13,18 @@ from clinops_prefect.storage.transfer import PART_BYTES, begin, in_order, togeth
 
 # Below this size, latency dominates the transfer.
 _SMALL_BYTES = 1 << 20
-# Begins the name of a version in a store that keeps none.
+# Prefix of version names in a store that keeps no versions.
 PIN = "pin:"
 
 
 class ObjectReader:
-    """Reads of one object; the first fixes the version that the later ones must find.
+    """Reads one object. The first read pins the version, and later reads fail if the object has changed.
 
     Args:
-        backend: Where the object is.
-        key: Its key.
-        version: A version of it; empty, the current one. `pin:` and a pin: the current one, if it has this pin.
-        pinned: What a listing said of the object; every read must then find this object.
+        backend: The backend that has the object.
+        key: The object's key.
+        version: A version of the object. If empty, the current one. `pin:…` means the current one if it has this pin.
+        pinned: What a listing said about the object. Every read must then find the same object.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class ObjectReader:
 
     @property
     def uri(self) -> str:
-        """For messages."""
+        """The object's URI, for messages."""
         return self.backend.uri(self.key)
 
     @property
     def info(self) -> ObjectInfo:
-        """Of the version that is read."""
+        """What is known about the version that is read."""
         if isinstance(self._seen, ObjectInfo):
             return self._seen
         found = self.backend.head(self.key, version=self.version)
@@ -55,10 +55,10 @@ class ObjectReader:
 
     @property
     def created(self) -> datetime:
-        """When the version that is read was written.
+        """The time at which the version that is read was written.
 
         Raises:
-            OperationNotSupportedError: The service does not say it.
+            OperationNotSupportedError: The service does not report the time.
         """
         if (created := self.info.created) is None:
             raise failures.missing(self.uri, self.backend.service, "the time of the object (Last-Modified)")
@@ -66,7 +66,7 @@ class ObjectReader:
 
     @property
     def size(self) -> int:
-        """Of the version that is read, in bytes; known once anything of it has been read."""
+        """Size in bytes of the version that is read. After the first read, this sends no request."""
         return self._pinned.size
 
     @property
@@ -74,7 +74,7 @@ class ObjectReader:
         return self._seen or self.info
 
     def tail(self, size: int) -> bytes:
-        """The last bytes, or all where there are fewer."""
+        """The last `size` bytes, or all if the object has fewer."""
         if self._is_pinned:
             return self._range((max(0, self.size - size), self.size)) if self.size else b""
         return self._open(ranges.suffix(size))
@@ -90,7 +90,7 @@ class ObjectReader:
         return data
 
     def whole_bytes(self) -> bytes:
-        """All bytes, as `whole` fetches them, for whoever needs them immutable: without a second copy of them."""
+        """All bytes, fetched like `whole`, but as immutable `bytes` without a second copy in memory."""
         first = self._open(ranges.span(0, PART_BYTES))
         if len(first) == self.size:
             return bytes(first)
@@ -99,11 +99,11 @@ class ObjectReader:
         file.write(b"\0")
         with file.getbuffer() as data:
             self._fill(data, first)
-        # CPython hands out the buffer itself here.
+        # CPython returns the buffer itself here, not a copy.
         return file.getvalue()
 
     def pieces(self) -> Iterator[bytes]:
-        """All bytes, a bounded piece at a time, with a few pieces fetched ahead."""
+        """Yield all bytes in bounded chunks, a few of them fetched ahead."""
         first = self._open(ranges.span(0, PART_BYTES))
         size = len(first)
         yield first
@@ -111,7 +111,7 @@ class ObjectReader:
         yield from in_order(self._range, self._spans(size))
 
     def fetch(self, ranges: Sequence[tuple[int, int]], use: Callable[[int, bytes], None]) -> "list[Future[None]]":
-        """Begin to get these ranges, all at once; each is handed to `use`, in the thread that got it."""
+        """Start to fetch these ranges in parallel. `use(start, data)` runs in the thread that fetched the range."""
         small = all(end - start < _SMALL_BYTES for start, end in ranges)
         return begin(lambda span: use(span[0], self._range(span)), ranges, small=small)
 
@@ -143,5 +143,5 @@ class ObjectReader:
         wanted = ranges.span(span[0], span[1] - span[0])
         data = self.backend.read(self.key, wanted, version=self.version, pin=self._pinned.pin)
         if len(data) != wanted.length:
-            raise ObjectChangedError  # cut short on its way, or another object after all: either way, again
+            raise ObjectChangedError  # a truncated answer or a changed object; in both cases the read starts again
         return data

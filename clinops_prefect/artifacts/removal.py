@@ -1,4 +1,4 @@
-"""Many artifacts removed at once: as many in a request as the service takes, and a bounded number of requests."""
+"""Removal of many artifacts: as many per request as the service allows, a bounded number of requests at once."""
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import wait
@@ -15,16 +15,17 @@ T = TypeVar("T")
 
 
 def remove_all(backend: Backend, codec: "Codec", keys: Sequence[str], leftovers: Iterable[str]) -> None:
-    """Remove artifacts, and then what earlier removals have left of others.
+    """Remove artifacts, and then the sidecars that earlier removals have left.
 
     Args:
-        backend: Where they are.
-        codec: Of their format.
-        keys: Their keys.
-        leftovers: The keys of artifacts that are gone, of which something may still be there.
+        backend: The backend that has the artifacts.
+        codec: The codec of their format.
+        keys: The artifacts' keys.
+        leftovers: The keys of removed artifacts that may still have sidecars.
 
     Raises:
-        ClinopsPrefectError: The first error, with the number of artifacts that were removed.
+        ClinopsPrefectError: The first error. Its message says how many artifacts were removed; call it again for the
+            rest.
     """
     failed: dict[str, ClinopsPrefectError] = {}
 

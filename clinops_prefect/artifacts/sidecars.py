@@ -1,4 +1,4 @@
-"""The sidecars of CSV artifacts: who writes and removes them, and when, without a lock.
+"""The protocol for the sidecars of CSV artifacts: when they are written and removed, and by whom, without a lock.
 
 The sidecar S(t) of a text t is named by the checksum of t, so a reader never pairs a text with the types of another
 version. A text of ours carries its checksum in its object's metadata; a text without it was written by another program.
@@ -44,10 +44,10 @@ from clinops_prefect.frames.csv import text as csv_text
 from clinops_prefect.storage.backend import Backend, ObjectChangedError
 
 _SIDECAR = re.compile(r"\.[0-9a-f]{16}\.schema\.json")
-# A reader that found a text without its sidecar gives the writer this long before it looks again. Three seconds in all:
-# on a busy machine, or far from it, the few requests that put a sidecar back take one.
+# A reader that finds a text without its sidecar waits this long before each new look, 3.1 seconds in all. Putting a
+# sidecar back takes a few requests, which last one second on a busy machine or a slow network.
 _PAUSES_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6)
-# Tidying ends once the text stands still.
+# Tidying ends once the text no longer changes, at the latest after this many rounds.
 _TIDYINGS = 5
 
 
@@ -56,9 +56,9 @@ class Sidecar:
     """The content of a sidecar.
 
     Attributes:
-        schema: The Arrow schema of the table, layout included.
-        rows: The number of rows of the text.
-        metadata: What was passed to `upload`.
+        schema: The Arrow schema of the table, with the layout.
+        rows: Number of rows of the text.
+        metadata: The metadata that was passed to `upload`.
     """
 
     schema: pa.Schema
@@ -72,7 +72,7 @@ def key_of(key: str, checksum: str) -> str:
 
 
 def text_of(key: str) -> str:
-    """The key of the text that the sidecar with this key belongs to; empty where the key is of no sidecar."""
+    """The key of the text that this sidecar belongs to; empty if the key is not that of a sidecar."""
     found = _SIDECAR.search(key)
     return key[: found.start()] if found and found.end() == len(key) else ""
 
@@ -83,7 +83,7 @@ def put(backend: Backend, key: str, sidecar: bytes) -> None:
 
 
 def checksum_now(backend: Backend, key: str) -> str | None:
-    """The checksum of the stored text; empty where another program wrote it, None where there is none."""
+    """The checksum of the stored text; empty if another program wrote the text, None if there is no text."""
     try:
         return backend.head(key).metadata.get(CHECKSUM, "")
     except ArtifactNotFoundError:
@@ -91,26 +91,26 @@ def checksum_now(backend: Backend, key: str) -> str | None:
 
 
 def withdraw(backend: Backend, key: str, mine: str, sidecar: bytes) -> None:
-    """Remove the sidecar of a text that lost a race, and no other: each of the rivals removes its own.
+    """Remove the sidecar of a text that lost a race. Each losing writer removes only its own sidecar.
 
-    If all of them tidied up, each would remove and put back the sidecars of all.
+    If all writers tidied, each would remove and put back the sidecars of all others.
     """
     if _key_now(backend, key) == mine:
         return  # the winner wrote the same text
     backend.remove(mine)
-    # The same text may have been written meanwhile, by somebody who then saw the sidecar that is gone now.
+    # Another writer may have written the same text meanwhile, relying on the sidecar that we have just removed.
     put_back(backend, key, {mine: sidecar})
 
 
 def tidy(backend: Backend, key: str, mine: dict[str, bytes]) -> None:
-    """Remove the sidecars that belong to no text any more.
+    """Remove the sidecars whose texts are gone.
 
-    Two writers may do this at once, and the one whose text was replaced must not take the other's sidecar: what was
-    removed is put back if it belongs to the text that is there in the end.
+    Two writers may tidy at once, and the writer whose text was replaced must not remove the sidecar of the other. So a
+    removed sidecar is put back if it belongs to the text that is stored in the end.
     """
     removed = dict(mine)
     for _ in range(_TIDYINGS):
-        # At once: somebody may have tidied up before our text was there, and readers of it are waiting.
+        # Put our sidecar back first: another writer may have removed it before our text was stored, and readers wait.
         first, is_back = put_back(backend, key, removed)
         for found in list(backend.list(f"{key}.")):
             if found != first and _SIDECAR.fullmatch(found[len(key) :]):
@@ -120,11 +120,11 @@ def tidy(backend: Backend, key: str, mine: dict[str, bytes]) -> None:
         keep, is_back_now = put_back(backend, key, removed)
         if not (is_back or is_back_now) or first == keep == _key_now(backend, key):
             return
-        # Replaced meanwhile, perhaps by somebody who looked for what to remove before this was put back: again.
+        # The text was replaced meanwhile, perhaps by a writer that listed the sidecars before we put one back: repeat.
 
 
 def put_back(backend: Backend, key: str, removed: dict[str, bytes]) -> tuple[str, bool]:
-    """The sidecar of the text that is there, and whether it was missing and is there again."""
+    """Put back the removed sidecar of the stored text. Returns the sidecar's key, and whether it was put back."""
     keep = _key_now(backend, key)
     is_missing = keep in removed and not _exists(backend, keep)
     if is_missing:
@@ -133,13 +133,13 @@ def put_back(backend: Backend, key: str, removed: dict[str, bytes]) -> tuple[str
 
 
 def awaited(reader: ObjectReader, checksum: str) -> Sidecar | None:
-    """The sidecar of the text that was read; None once it is clear that there is none.
+    """The sidecar of the text that was read, perhaps after a wait; None if there is none.
 
     Raises:
-        ObjectChangedError: The text has been replaced since, and its sidecar removed with it.
+        ObjectChangedError: The text has been replaced since, and its sidecar was removed.
     """
-    # Only a text of another program never had one. Ours may be without for the moment in which two writers tidy up,
-    # and to infer its types then would turn '007' into 7.
+    # Only CSV files of other programs have no sidecar. Ours may lack its sidecar for a moment, while two writers tidy.
+    # Inferring types in that moment would turn '007' into 7.
     pauses = _PAUSES_SECONDS if CHECKSUM in reader.info.metadata else _PAUSES_SECONDS[:1]
     for pause in (*pauses, 0.0):
         found = _found(reader, checksum)
@@ -164,7 +164,7 @@ def _found(reader: ObjectReader, checksum: str) -> Sidecar | None:
     try:
         data = sidecar.whole()
     except ArtifactNotFoundError:
-        # An older version's sidecar was removed with it, and the bucket that keeps the one keeps the other.
+        # The sidecar of an older version was removed with it, but a bucket that keeps versions keeps that sidecar too.
         if not reader.version or (kept := next(iter(reader.backend.versions(key)), None)) is None:
             return None
         data = ObjectReader(reader.backend, key, kept.version).whole()

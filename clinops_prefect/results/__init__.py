@@ -1,7 +1,7 @@
-"""Prefect results: frames as Parquet and the rest as JSON, with nothing that runs code when it is read.
+"""Prefect results: frames as Parquet, everything else as JSON. Reading a result runs no code.
 
-This package is also the entry point `prefect.plugins`: with `PREFECT_PLUGINS_ENABLED=true`, `import prefect` imports it
-and Prefect then knows the type `clinops/dataframe`. It therefore imports pandas and pyarrow with the first result only.
+This package is also the entry point `prefect.plugins`: with `PREFECT_PLUGINS_ENABLED=true`, `import prefect` imports
+it, so that Prefect knows the type `clinops/dataframe`. It imports pandas and PyArrow only for the first result.
 """
 
 from clinops_prefect.results.serializer import DataFrameSerializer as DataFrameSerializer

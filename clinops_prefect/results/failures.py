@@ -1,8 +1,7 @@
-"""Exceptions of a result <-> JSON, so that a failed run says why when it is read again.
+"""Converts exceptions in results to JSON and back, so that the stored result of a failed run says why it failed.
 
-Reading an exception imports nothing and runs no code of a user's: only builtin ones and those of this package come back
-as themselves. What an exception refers to (its causes, its attributes) is not stored; its arguments are stored as text
-where they are no numbers or texts already.
+Reading an exception imports nothing and runs no user code. Only builtin exceptions and those of this package are
+restored with their type. Causes and other attributes are not stored. Arguments are stored as numbers or text.
 """
 
 import base64
@@ -21,10 +20,10 @@ _BUILTIN: dict[str, type[BaseException]] = {
 _OURS: dict[str, type[ClinopsPrefectError]] = {
     name: getattr(errors, name) for name in errors.__all__ if name != StoredFailureError.__name__
 }
-# The attributes of our errors that are stored beside the message. Never `cause`, the text of a user's own Lambda or
-# container.
+# The attributes of our errors that are stored in addition to the message. `cause` is not among them, because it is the
+# output of a user's Lambda or container.
 _TOLD = ("uri", "problems", "status", "error", "execution_arn", "failed_state")
-# Attributes of builtin errors that are no arguments, and that people read.
+# Attributes of builtin errors that are useful to people but are not among the arguments.
 _NAMED = ("name", "path")
 _UNICODE = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
 _LONGEST_UNICODE = 1 << 20
@@ -32,7 +31,7 @@ _DEEPEST_GROUP = 10
 
 
 def encode(error: BaseException, depth: int = 0) -> dict[str, Any]:
-    """An exception for JSON; never refused, since a run that failed must be able to say why."""
+    """The exception as JSON. Every exception is accepted, since a failed run must be able to say why it failed."""
     text = _text(error)
     notes = [note for note in getattr(error, "__notes__", ()) if type(note) is str]
     for stored in _candidates(error, text, depth):
@@ -42,7 +41,7 @@ def encode(error: BaseException, depth: int = 0) -> dict[str, Any]:
 
 
 def decode(stored: dict[str, Any]) -> BaseException:
-    """The exception, or a `StoredFailureError` for one whose type is neither builtin nor of this package."""
+    """The exception, or a `StoredFailureError` if its type is neither builtin nor of this package."""
     error = _decoded(stored)
     for note in stored.get("notes", ()):
         error.add_note(str(note))
@@ -50,7 +49,7 @@ def decode(stored: dict[str, Any]) -> BaseException:
 
 
 def _candidates(error: BaseException, text: str, depth: int) -> list[dict[str, Any]]:
-    """In which ways it may be stored, the most exact one first."""
+    """The forms in which the exception may be stored, the most exact one first."""
     kind = type(error)
     if isinstance(error, StoredFailureError):
         return [{"other": error.type_name, "message": error.message}]
@@ -74,14 +73,14 @@ def _candidates(error: BaseException, text: str, depth: int) -> list[dict[str, A
 
 
 def _is_told(error: BaseException, text: str, stored: dict[str, Any]) -> bool:
-    """Whether what is stored comes back as an exception of the same type that says the same."""
+    """Whether this stored form is restored as an exception of the same type and text."""
     try:
         back = _decoded(stored)
     except Exception:
         return False
     if isinstance(error, StoredFailureError):
         return True
-    # A KeyError quotes its argument, which has become a text.
+    # A KeyError shows the repr of its argument, and the stored argument is text.
     says = (text, repr(text)) if isinstance(error, KeyError) else (text,)
     return type(back) is type(error) and (_text(back) in says or isinstance(error, _UNICODE))
 
@@ -102,7 +101,7 @@ def _decoded(stored: dict[str, Any]) -> BaseException:
         error, allowed = _OURS[stored["ours"]](str(stored["message"])), _TOLD
     elif stored.get("builtin") in _BUILTIN:
         error, allowed = _BUILTIN[stored["builtin"]](*map(_argument_from, stored["args"])), _NAMED
-    else:  # of a newer version of this package or of Python
+    else:  # written by a newer version of this package or of Python
         return StoredFailureError(str(stored.get("ours") or stored["builtin"]), str(stored["message"]))
     for name in allowed:
         if hasattr(error, name) and _is_text(value := attributes.get(name)):
@@ -116,11 +115,11 @@ def _decoded(stored: dict[str, Any]) -> BaseException:
 def _arguments(error: BaseException) -> list[Any]:
     arguments: tuple[Any, ...] = error.args
     if isinstance(error, OSError) and error.filename is not None and len(arguments) == 2:
-        # Python keeps these attributes apart from the arguments, and shows them in the message.
+        # Python shows the file names in the message, but does not keep them in `args`.
         arguments = (*arguments, error.filename)
         if error.filename2 is not None:
             arguments = (*arguments, None, error.filename2)
-    # `str(error)` is the text of a single argument, but for a KeyError, and the repr of each of several.
+    # `str(error)` shows a single argument as text, but several arguments, or the one of a KeyError, as repr.
     quoted = len(arguments) > 1 or isinstance(error, KeyError)
     return [_argument_to(argument, quoted) for argument in arguments]
 
@@ -140,7 +139,7 @@ def _argument_from(stored: Any) -> Any:
 
 
 def _unicode_to(error: Any) -> dict[str, Any]:
-    """Without the text around what could not be decoded or encoded: that may be a whole file."""
+    """The error as JSON, with only the bytes or characters at fault. The text around them may be a whole file."""
     span = error.object[error.start : error.end] if error.end <= _LONGEST_UNICODE else error.object[:0]
     return {
         "encoding": getattr(error, "encoding", None),
@@ -168,7 +167,7 @@ def _unicode_from(stored: dict[str, Any]) -> BaseException:
 
 
 def _text(value: Any, quoted: bool = False) -> str:
-    """What a value says of itself, also if it cannot."""
+    """The value's `str` or `repr`, or a placeholder if that raises."""
     try:
         return str.__str__(repr(value) if quoted else str(value))
     except Exception:

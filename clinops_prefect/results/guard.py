@@ -1,9 +1,9 @@
-"""Which stored results may be read: those that no reader runs code for.
+"""The result guard: refuses stored results that could run code when they are read.
 
-Prefect stores a result as a JSON envelope that names the serializer to read it with, or as the serializer's raw bytes,
-with or without such metadata beside it. Whoever can write to the bucket therefore chooses what the workers run: an
-envelope edited to `pickle` runs code, and so does a JSON decoder given by name. This accepts our own serializer, plain
-JSON and raw Parquet, and nothing else.
+Prefect stores a result as a JSON envelope that names its serializer, or as the serializer's raw bytes, sometimes with
+such metadata in a separate file. So whoever can write to the bucket could choose what the workers run: an envelope
+edited to `pickle` runs code, and so does a JSON decoder given by name. The guard accepts only our own serializer, plain
+JSON and raw Parquet.
 """
 
 import base64
@@ -20,26 +20,26 @@ from clinops_prefect.storage_format import PARQUET_MAGIC
 
 OURS = "clinops/dataframe"
 _OUR_KEYS = {OURS, "value"}
-# Prefect's own decoder is no custom one, but for objects with these keys it imports what they name and calls it.
+# Prefect's default decoder is accepted. But for objects with these keys, it imports the named class and calls it.
 _DECODER = "prefect.serializers.prefect_json_object_decoder"
 IMPORTING_KEYS = {"__class__", "__exc_type__"}
-# The class that the decoder imports for an ArtifactRef: it checks its texts and opens nothing.
+# The decoder may import the class ArtifactRef, which only checks its texts and opens nothing.
 _REF, _REF_KEYS = "clinops_prefect.references.ArtifactRef", {"__class__", "data"}
-# The only opcodes with which a pickle names something to import. Without them it has nothing that it could call.
+# The only opcodes with which a pickle imports something. A pickle without them can call nothing.
 _IMPORTING_OPCODES = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
 _BEGINNING = 4096
 _ENVELOPE_KEYS = {"metadata", "result", "data", "serializer", "storage_key", "expiration", "prefect_version"}
 
 
 def check_result(content: bytes, uri: str) -> None:
-    """Let a result pass if reading it runs no code.
+    """Accept a result only if reading it runs no code.
 
     Args:
-        content: What Prefect hands to `write_path`, or what `read_path` is about to return.
-        uri: For the message.
+        content: The bytes that Prefect passes to `write_path`, or that `read_path` is about to return.
+        uri: URI of the result, for the message.
 
     Raises:
-        UntrustedResultError: It names another serializer, or is neither JSON nor Parquet.
+        UntrustedResultError: The result names another serializer, or is neither JSON nor Parquet.
     """
     if content[:4] == PARQUET_MAGIC or not content:
         return
@@ -49,7 +49,7 @@ def check_result(content: bytes, uri: str) -> None:
         raise _refused(uri, "it is neither JSON nor Parquet, as a pickle or a compressed result is") from None
     if _imports(document):
         raise _refused(uri, "its JSON names a class to import")
-    # With any other key beside these two, Prefect may read it as an envelope, so it is checked as one below.
+    # A document with any other key may be an envelope to Prefect, so it is checked as an envelope below.
     if isinstance(document, dict) and document.keys() == _OUR_KEYS:
         return
     if _is_pickle_too(content):
@@ -59,12 +59,12 @@ def check_result(content: bytes, uri: str) -> None:
 
 
 def result_block(content: bytes) -> str:
-    """The id of the block with the result that this metadata, kept apart by `key_storage`, is about; or empty."""
+    """The id of the block that holds the result, if the content is metadata stored by `key_storage`; else empty."""
     return str(_note(content).get("storage_block_id") or "")
 
 
 def noted_result(content: bytes) -> str:
-    """The path of the result that this metadata, kept apart by `key_storage`, is about; or empty."""
+    """The path of the result, if the content is metadata stored by `key_storage`; else empty."""
     return str(_note(content).get("storage_key") or "")
 
 
@@ -79,8 +79,8 @@ def _note(content: bytes) -> dict[str, Any]:
 
 
 def _parsed(content: bytes) -> Any:
-    # Prefect reads envelopes with the same parser. It is three times as fast as the standard library's where a frame is
-    # inside; the standard library still reads documents that are nested more deeply.
+    # Prefect reads envelopes with this parser. With a frame inside, it is three times as fast as the standard library,
+    # which in turn reads documents that are nested more deeply.
     try:
         return from_json(content)
     except ValueError:
@@ -90,7 +90,7 @@ def _parsed(content: bytes) -> Any:
 def _check_envelope(envelope: dict[str, Any], uri: str) -> None:
     nested = envelope.get("metadata")
     metadata = nested if isinstance(nested, dict) else {}
-    # Prefect takes the serializer from the metadata, or, in its old format, from beside it; without one, it is pickle.
+    # Prefect reads the serializer from the metadata or, in its old format, from the envelope. The default is pickle.
     serializers = [part["serializer"] for part in (envelope, metadata) if "serializer" in part]
     if not serializers:
         raise _refused(uri, "it names no serializer, which Prefect takes for pickle")
@@ -124,11 +124,11 @@ def _described(kind: str) -> str:
 def _is_pickle_too(content: bytes) -> bool:
     """Whether reading the content as a pickle would import something.
 
-    Where a flow or task has kept Prefect's default serializer, that reads what has no envelope. It takes base64, and
-    skips what is none: the quotes of a JSON text, for instance.
+    If a flow or task has Prefect's default serializer, that serializer reads content without an envelope. It decodes
+    base64 and skips all other characters, such as the quotes of a JSON text.
     """
-    # Nearly everything fails at its first bytes, and decoding a frame of 100 MB takes a sixth of the time to store it.
-    # Cut at one of four places, the letters before it are whole groups of four.
+    # Nearly all content fails at its first bytes, and decoding 100 MB takes a sixth of the time to store them. So we
+    # try the beginning first. One of four cuts leaves complete groups of four base64 characters.
     for end in (*range(_BEGINNING, _BEGINNING - 4, -1), len(content)):
         try:
             file = io.BytesIO(base64.decodebytes(content[:end]))
@@ -138,7 +138,7 @@ def _is_pickle_too(content: bytes) -> bool:
             imports = any(code.name in _IMPORTING_OPCODES for code, _, _ in pickletools.genops(file))
         except ValueError:
             if file.tell() < file.getbuffer().nbytes:
-                return False  # not for having been cut: it would fail there too, having imported nothing yet
+                return False  # fails before the cut, so the whole content would fail here too, with nothing imported
         else:
             if not imports or end == len(content):
                 return imports
@@ -168,7 +168,7 @@ def _imports(document: Any) -> bool:
 
 
 def _is_reference(part: dict[str, Any]) -> bool:
-    # With a text as its data, Prefect would take it for an envelope of its old format.
+    # If `data` were text, Prefect would read the object as an envelope of its old format.
     return part.keys() == _REF_KEYS and part["__class__"] == _REF and isinstance(part["data"], dict)
 
 

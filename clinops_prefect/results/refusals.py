@@ -1,4 +1,4 @@
-"""What a result may not hold: where it is, and what to return instead. No value is quoted."""
+"""Refusals of values in a result: where the value is, and what to return instead. No value is quoted."""
 
 import dataclasses
 import enum
@@ -15,12 +15,12 @@ _ANYTHING = f"return frames, JSON values, dates, NumPy values, or containers of 
 
 
 class Refused(Exception):  # noqa: N818 - it never leaves this package
-    """A value that would not come back as it was.
+    """Raised for a value that would not be restored exactly.
 
     Attributes:
-        steps: The way to the value, its last step first; each container that the refusal passes adds one.
+        steps: The path to the value, last step first. Each container around the value adds a step.
         why: What the value is, and what to do.
-        is_frame: Whether it is a frame.
+        is_frame: Whether the value is a frame.
     """
 
     def __init__(self, why: str, *, is_frame: bool = False) -> None:
@@ -31,14 +31,14 @@ class Refused(Exception):  # noqa: N818 - it never leaves this package
 
     @property
     def where(self) -> str:
-        """The way to the value from the outside, such as `result['labs'][2]`."""
+        """The path to the value, such as `result['labs'][2]`."""
         return "result" + "".join(reversed(self.steps))
 
 
 def step_of_key(key: Any, position: int) -> str:
-    """How the way to a dictionary's value is shown.
+    """The step of the path to a dictionary's value.
 
-    A key that is a name is shown. Any other may be a patient's number, so only its position is.
+    A key that is a name is shown. Any other key may be a patient's number, so only its position is shown.
     """
     if type(key) is str and len(key) <= _SHOWN_KEY and key.isprintable() and not any(map(str.isdigit, key)):
         return f"[{key!r}]"
@@ -46,7 +46,7 @@ def step_of_key(key: Any, position: int) -> str:
 
 
 def refused(value: Any) -> Refused:
-    """The refusal of a value by its type."""
+    """The refusal of a value because of its type."""
     return Refused(f"a {name_of(value)}; {_remedy(value)}")
 
 

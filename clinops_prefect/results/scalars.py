@@ -1,4 +1,4 @@
-"""Scalars, times and arrays of a result <-> JSON. Each comes back as what it was, or is refused when it is written."""
+"""Converts scalars, times and arrays in results to JSON and back. Each is restored exactly, or refused at the write."""
 
 import base64
 import datetime as dt
@@ -17,30 +17,30 @@ from clinops_prefect.frames.conversion import zones
 from clinops_prefect.references import ArtifactRef
 from clinops_prefect.results.refusals import Refused, name_of
 
-# From here on, Python may refuse to write an integer as decimal digits, or to read it (sys.set_int_max_str_digits).
+# Python may refuse to convert a longer integer to or from decimal digits (sys.set_int_max_str_digits).
 _LONG_INTEGER_BITS = 2_000
 _ARRAY_KINDS = "biufmM"
-# A high and a low surrogate in a row: the text has two characters, and JSON would make one of them.
+# A high surrogate followed by a low one: two characters of the text, which JSON would restore as one.
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def to_base64(blob: bytes) -> str:
-    """Bytes as text."""
+    """The bytes as base64 text."""
     return base64.b64encode(blob).decode()
 
 
 def surrogates_to(text: str) -> str:
-    """A text with halves of characters as base64."""
+    """A text with surrogates, as base64."""
     return to_base64(text.encode("utf-8", "surrogatepass"))
 
 
 def surrogates_from(stored: str) -> str:
-    """The text that `surrogates_to` made this of."""
+    """The text that `surrogates_to` encoded."""
     return base64.b64decode(stored).decode("utf-8", "surrogatepass")
 
 
 def is_json(value: Any) -> bool:
-    """Whether JSON has the value as it is."""
+    """Whether JSON restores the value exactly."""
     kind = type(value)
     if kind is str:
         return value.isascii() or not _SURROGATE_PAIR.search(value)
@@ -68,7 +68,7 @@ def _zone_from(stored: Any) -> dt.tzinfo | None:
 
 
 def _same_time(left: Any, right: Any) -> bool:
-    """Whether two times show the same, on the clock and of their zone."""
+    """Whether two times have the same type, clock time, fold and time zone."""
 
     def shown(time: Any) -> tuple[Any, ...]:
         zone = (type(time.tzinfo), str(time.tzinfo), time.utcoffset(), time.tzname())
@@ -78,7 +78,7 @@ def _same_time(left: Any, right: Any) -> bool:
 
 
 def _proven(value: Any, stored: Any, again: Callable[[Any], Any]) -> Any:
-    # Compare what was made with what was stored: the zone may not know the fold, or have other rules by the same name.
+    # Restore the value and compare: the zone may ignore the fold, or have other rules under the same name.
     try:
         is_same = _same_time(value, again(stored))
     except (ArithmeticError, NotImplementedError, ValueError):  # pandas cannot show years before 1 or after 9999
@@ -97,7 +97,7 @@ def _datetime_to(value: dt.datetime) -> Any:
 
 
 def _datetime_from(stored: Any) -> dt.datetime:
-    if isinstance(stored, str):  # of version 0.1
+    if isinstance(stored, str):  # written by version 0.1
         return dt.datetime.fromisoformat(stored)
     text, fold, zone = stored
     return dt.datetime.fromisoformat(text).replace(fold=fold, tzinfo=_zone_from(zone))
@@ -109,20 +109,20 @@ def _time_to(value: dt.time) -> Any:
 
 
 def _time_from(stored: Any) -> dt.time:
-    if isinstance(stored, str):  # of version 0.1
+    if isinstance(stored, str):  # written by version 0.1
         return dt.time.fromisoformat(stored)
     text, fold, zone = stored
     return dt.time.fromisoformat(text).replace(fold=fold, tzinfo=_zone_from(zone))
 
 
 def _timestamp_to(value: pd.Timestamp) -> Any:
-    # Stored as time since the epoch, in UTC: where clocks go back, a text would name two moments.
+    # Stored as UTC time since the epoch, because a local time is ambiguous when clocks go back.
     stored = [int(value.asm8.astype("int64")), value.unit, value.fold, _zone_to(value.tz)]
     return _proven(value, stored, _timestamp_from)
 
 
 def _timestamp_from(stored: Any) -> Any:
-    if len(stored) == 3:  # of version 0.1
+    if len(stored) == 3:  # written by version 0.1
         text, unit, zone = stored
         stamp = pd.Timestamp(text)
         return (stamp.tz_convert(zone) if zone else stamp).as_unit(unit)
@@ -149,7 +149,7 @@ def _array_to(array: np.ndarray[Any, Any]) -> list[Any]:
 
 
 def _is_storable(dtype: np.dtype[Any]) -> bool:
-    # A long double has another size on another machine.
+    # The size of a long double depends on the machine.
     return dtype.kind in _ARRAY_KINDS and not (dtype.kind == "f" and dtype.itemsize > 8)
 
 
@@ -185,11 +185,11 @@ def _path_to(value: PurePath) -> list[str]:
 
 
 def _path_from(stored: Any) -> PurePath:
-    if isinstance(stored, str):  # of version 0.1
+    if isinstance(stored, str):  # written by version 0.1
         return Path(stored)
     kind, text = stored
     if issubclass(_PATHS[kind], Path) and _PATHS[kind] is not type(Path()):
-        # A path of another operating system, which this one can show but not open.
+        # A path of another operating system can be shown here, but not opened.
         return (PureWindowsPath if kind == "WindowsPath" else PurePosixPath)(text)
     return _PATHS[kind](text)
 
@@ -197,8 +197,8 @@ def _path_from(stored: Any) -> PurePath:
 # --- all of them ---
 
 
-# Tag -> (types, to JSON, from JSON). A value's type must be one of these, and no subclass of it: an enumeration, for
-# instance, would come back as something else. NumPy's scalars are the exception: each of them has a type of its own.
+# Tag -> (types, to JSON, from JSON). A value's type must be exactly one of these: an instance of a subclass, such as an
+# enumeration, would be restored as the base type. NumPy's scalars are handled apart, as each dtype has its own type.
 def _ref_to(ref: ArtifactRef) -> Any:
     return [ref.uri, ref.name, ref.version, ref.store, dict(ref.settings)]
 

@@ -1,9 +1,9 @@
-"""DataFrameSerializer: Prefect results with frames as Parquet and the rest as JSON; nothing is ever pickled.
+"""DataFrameSerializer: stores Prefect results, frames as Parquet and everything else as JSON. It never pickles.
 
     @task(result_serializer=DataFrameSerializer(), result_storage="s3-pipeline-store/prod", persist_result=True)
 
-Inside Prefect's JSON envelope the Parquet is base64. Where Prefect stores a serializer's raw bytes (flow results, and
-task results whose cache policy has a `key_storage`), it is Parquet itself: `pandas.read_parquet` opens the object.
+Inside Prefect's JSON envelope, the Parquet bytes are base64. If Prefect stores a serializer's raw bytes (flow results,
+and task results whose cache policy has a `key_storage`), the object is a Parquet file for `pandas.read_parquet`.
 """
 
 import base64
@@ -19,33 +19,33 @@ from clinops_prefect.errors import UnsupportedFrameError, UnsupportedResultError
 from clinops_prefect.results.guard import OURS
 
 
-# Not Serializer[Any]: pydantic would make that a class of its own, which Prefect cannot register.
+# The base is not Serializer[Any], because pydantic would make that a separate class, which Prefect cannot register.
 class DataFrameSerializer(Serializer):
     """A Prefect result serializer that stores DataFrames as Parquet, and everything else as JSON.
 
-    Frames come back equal (values, dtypes, index, column order), also inside dictionaries, lists and tuples. Dates,
+    Frames are restored equal (values, dtypes, index, column order), also inside dictionaries, lists and tuples. Dates,
     times, decimals, UUIDs, bytes, sets, paths, NumPy scalars and arrays, and pandas' Series, Timestamp and Timedelta
-    come back as what they were, with their zone, fold, name and attrs. Completed states and futures come back as
-    their values. Exceptions come back as themselves (builtin ones and this package's own) or as a
-    `StoredFailureError` with the type's name and the message.
+    are restored with their type, time zone, fold, name and attrs. A completed state or future is stored as its value.
+    An exception is restored with its type if that is builtin or of this package, else as a `StoredFailureError` with
+    the type's name and the message.
 
     Raises:
-        UnsupportedFrameError: A frame would not come back equal.
-        UnsupportedResultError: A value of another type. The message names the type, where the value is, and what to
-            return instead. Prefect only warns of an error here, so it is also in the log of the run.
+        UnsupportedFrameError: A frame would not be restored equal.
+        UnsupportedResultError: A value has another type. The message names the type, where the value is, and what to
+            return instead. Prefect only warns about this error, so it is also in the log of the run.
     """
 
     type: str = Field(default=OURS, frozen=True)
 
     def dumps(self, obj: Any) -> bytes:
         """Encode a result."""
-        # Imported here: Prefect imports this module with itself, and a flow without results needs no pandas.
+        # Imported here, because Prefect itself may import this module, and a flow without results needs no pandas.
         from clinops_prefect.results import values
 
         try:
             parquet, document = values.encode(obj)
         except (UnsupportedFrameError, UnsupportedResultError) as error:
-            # Prefect takes this for a failed commit: it warns without the reason, and the run is completed.
+            # Prefect treats this as a failed commit: it warns without the reason, and the run completes.
             _logger().error("the result is not stored: %s", error)
             raise
         return document if parquet is None else _ParquetBytes(parquet)
@@ -54,7 +54,7 @@ class DataFrameSerializer(Serializer):
         """Decode a result.
 
         Raises:
-            ArtifactDecodeError: It is damaged, or no result of this serializer.
+            ArtifactDecodeError: The bytes are damaged, or not a result of this serializer.
         """
         from clinops_prefect.results import values
 
@@ -62,13 +62,13 @@ class DataFrameSerializer(Serializer):
 
 
 class _ParquetBytes(bytes):
-    """Parquet that pydantic puts into JSON as base64, and that everybody else takes for the bytes it is.
+    """Parquet bytes that pydantic writes into JSON as base64.
 
-    Prefect asks a serializer for bytes, and either stores them as they are or makes them a text in a JSON envelope,
-    without saying which.
+    Prefect takes bytes from a serializer and either stores them unchanged or puts them into a JSON envelope as text.
+    The serializer does not know which.
     """
 
-    # Without this, pydantic takes the bytes for UTF-8 text, and no task result with a frame can be stored.
+    # Without this, pydantic would decode the bytes as UTF-8, and no task result with a frame could be stored.
     __pydantic_serializer__ = SchemaSerializer(
         core_schema.any_schema(
             serialization=core_schema.plain_serializer_function_ser_schema(lambda blob: base64.b64encode(blob).decode())
@@ -78,6 +78,6 @@ class _ParquetBytes(bytes):
 
 def _logger() -> Any:
     try:
-        return get_run_logger()  # whose lines are on the run's page
+        return get_run_logger()  # Prefect shows its lines on the page of the run
     except MissingContextError:
         return get_logger("clinops_prefect")

@@ -1,4 +1,4 @@
-"""The values of a result <-> bytes: a frame as Parquet, anything else as JSON, with the frames in it as base64."""
+"""Converts results to bytes and back: a frame to Parquet, anything else to JSON, with frames in it as base64."""
 
 import base64
 import json
@@ -24,10 +24,10 @@ from clinops_prefect.results.scalars import SCALARS, is_json, tag_of, to_base64
 from clinops_prefect.storage_format import PARQUET_MAGIC, StorageFormat
 
 _TAG = "__clinops__"
-# With these keys, a dictionary would look like a document of ours, or like one that names a class to import.
+# A dictionary with one of these keys would look like one of our documents, or like one that names a class to import.
 _RESERVED_KEYS = {_TAG, *IMPORTING_KEYS}
-# Each level of nesting takes several frames of Python's stack. A reader that is called deep in a stack must have
-# enough left.
+# Each level of nesting takes several frames of Python's stack. The limit leaves enough for a reader that is called deep
+# in a stack.
 _DEEPEST = 100
 _SEQUENCES: dict[str, type] = {"tuple": tuple, "set": set, "frozenset": frozenset}
 _TAG_OF_SEQUENCE = {kind: tag for tag, kind in _SEQUENCES.items()}
@@ -35,17 +35,17 @@ _CONTAINERS = {list, dict, pd.Series, *_TAG_OF_SEQUENCE}
 
 
 def encode(value: Any) -> tuple[bytes | None, bytes]:
-    """A result as Parquet, if it is a frame, or else as a JSON document; the other one of the two is None or empty.
+    """Encode a result. Returns `(Parquet, b"")` for a frame, `(None, JSON document)` for anything else.
 
     Raises:
-        UnsupportedFrameError: A frame would not come back equal.
-        UnsupportedResultError: Another value would not.
+        UnsupportedFrameError: A frame would not be restored equal.
+        UnsupportedResultError: Another value would not be restored exactly.
     """
     try:
         value = _settled(value)
         if _is_frame(value):
             return _to_parquet(value), b""
-        # The tag tells a document of ours from an envelope of Prefect's, whatever keys the value has.
+        # The tag distinguishes our document from an envelope of Prefect, whatever keys the value has.
         return None, json.dumps({OURS: 1, "value": _to_json(value, [])}, allow_nan=False).encode()
     except Refused as refusal:
         kind = UnsupportedFrameError if refusal.is_frame else UnsupportedResultError
@@ -53,10 +53,10 @@ def encode(value: Any) -> tuple[bytes | None, bytes]:
 
 
 def decode(blob: bytes) -> Any:
-    """The result of which these are the bytes.
+    """The result that was encoded as these bytes.
 
     Raises:
-        ArtifactDecodeError: It is damaged, or no result of this serializer.
+        ArtifactDecodeError: The bytes are damaged, or not a result of this serializer.
     """
     with decoding("the stored result cannot be read: damaged, or not written by DataFrameSerializer"):
         if blob[:4] == PARQUET_MAGIC:
@@ -70,7 +70,7 @@ def decode(blob: bytes) -> Any:
 
 
 def _is_frame(value: Any) -> bool:
-    """Whether it is a frame that comes back as what it is: no subclass, no query, and no reader."""
+    """Whether this is a frame whose type is restored. Subclasses, lazy frames and readers are not."""
     polars = sys.modules.get("polars")
     return type(value) in (pd.DataFrame, pa.Table) or (polars is not None and type(value) is polars.DataFrame)
 
@@ -102,7 +102,7 @@ def _series_to(series: "pd.Series[Any]", above: list[int]) -> dict[str, Any]:
 
 
 def _series_from(stored: Any) -> Any:
-    if isinstance(stored, str):  # of version 0.1
+    if isinstance(stored, str):  # written by version 0.1
         frame = _from_parquet(base64.b64decode(stored))
         nameless = bool(frame.attrs.pop("nameless", False))
         series = frame.iloc[:, 0]
@@ -118,7 +118,7 @@ def _series_from(stored: Any) -> Any:
 
 
 def _settled(value: Any) -> Any:
-    """The exception of a run that returned failed states, as Prefect raises it; any other value as it is."""
+    """For a run that returned failed states, the exception that Prefect raises; else the value itself."""
     states = [value] if isinstance(value, State) else value
     if isinstance(states, list | tuple | set) and is_state_iterable(states):
         for state in states:
@@ -146,14 +146,14 @@ def _value_of(run: "State[Any] | PrefectFuture[Any]") -> Any:
 
 
 def _to_json(value: Any, above: list[int]) -> Any:
-    """The value for JSON.
+    """The value as JSON.
 
     Args:
-        value: Anything.
-        above: The ids of the containers around it.
+        value: Any value.
+        above: The ids of the containers around the value.
 
     Raises:
-        Refused: It would not come back as it was.
+        Refused: The value would not be restored exactly.
     """
     if is_json(value):
         return value
@@ -195,14 +195,14 @@ def _items_to(items: Iterable[Any], above: list[int], step: str) -> list[Any]:
 def _dict_to(value: dict[Any, Any], above: list[int]) -> dict[str, Any]:
     keys = _items_to(value, above, ".keys()[{}]")
     items = _each(value.values(), above, lambda position: step_of_key(list(value)[position], position))
-    # Pairs where the keys are not text, or one of them means something to whoever reads the document.
+    # A dictionary is stored as pairs if a key is not text, or if a key has a meaning in a stored document.
     if all(type(key) is str and is_json(key) for key in value) and not _RESERVED_KEYS & value.keys():
         return dict(zip(keys, items, strict=True))
     return {_TAG: "dict", "value": [list(pair) for pair in zip(keys, items, strict=True)]}
 
 
 def _each(items: Iterable[Any], above: list[int], step: Callable[[int], str]) -> list[Any]:
-    """The items for JSON; a refusal on the way gets one step longer."""
+    """The items as JSON. If an item is refused, the refusal's path gets one more step."""
     found: list[Any] = []
     try:
         for item in items:
