@@ -1,9 +1,11 @@
-"""AWS Step Functions: build a state machine of steps, deploy it, run it to its end, and never twice.
+"""AWS Step Functions: build a state machine of steps, deploy it, and run it to its end exactly once.
 
-- `language`: the steps, and the Amazon States Language that they become. Pure: a Lambda function can import it.
-- `service`: what is asked of AWS: deploy, start, wait, redrive, history, and AWS's errors as ours. Needs boto3 only.
-- `runs`: what a Prefect run adds: lasting names, progress, cancellation, the task and the job.
-- `pipeline`: the Prefect block on top of them.
+- `language`: the steps and their translation to the Amazon States Language. It imports neither Prefect nor boto3, so
+  a Lambda function can use it.
+- `service`: all requests to AWS (deploy, start, wait, redrive, history), and the translation of AWS's errors to ours.
+  It needs boto3 only.
+- `runs`: what a Prefect run adds: names that survive a retry, progress, cancellation, the task and the job.
+- `pipeline`: the Prefect block on top of these three.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # PEP 562: whoever imports `language` imports this module first, and may have neither Prefect nor boto3.
+    # Lazy (PEP 562), since an import of `language` imports this module first, and Prefect and boto3 may be missing.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return registry.load(f"{_MODULES[name]}:{name}", "aws")

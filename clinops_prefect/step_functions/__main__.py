@@ -1,4 +1,4 @@
-"""`python -m clinops_prefect.step_functions policy module:pipeline`: the IAM policies that a pipeline needs."""
+"""`python -m clinops_prefect.step_functions policy module:pipeline` prints the IAM policies that a pipeline needs."""
 
 import importlib
 import json
@@ -17,15 +17,15 @@ from clinops_prefect.step_functions.service.role_policy import role_grants
 
 
 def policies(pipeline: StepFunctionsPipeline, *, delete: bool = False) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The two policies that a pipeline needs, and what only you can know.
+    """The two IAM policies that a pipeline needs, and notes on what you must add yourself.
 
     Args:
         pipeline: The pipeline.
-        delete: Whether whoever deploys it may delete it, too.
+        delete: Whether the caller may also delete the state machine.
 
     Returns:
-        The policies: of the `caller`, who deploys and runs it, and of the machine's `role`; and notes about states
-        whose definition does not say what they act on.
+        The policy `caller` is for the user who deploys and runs the pipeline. The policy `role` is for the state
+        machine's role. The notes name states whose definition does not say on which resources they act.
 
     Raises:
         InvalidPipelineError: The pipeline has a mistake, or no region.
@@ -54,12 +54,12 @@ def policies(pipeline: StepFunctionsPipeline, *, delete: bool = False) -> tuple[
 
 
 def _pipeline(given: str) -> StepFunctionsPipeline:
-    """A saved pipeline, or one of a module, or what a function of a module without arguments returns."""
+    """The pipeline that `given` names: a saved one, one in a module, or the result of a function without arguments."""
     if given.startswith(f"{SLUG}/"):
         loaded: Any = StepFunctionsPipeline.load(given.removeprefix(f"{SLUG}/"), _sync=True)
         return loaded  # type: ignore[no-any-return]
     module, _, name = given.partition(":")
-    # As `python -m` does, so that a module of the working directory is found.
+    # `python -m` also adds the working directory. Without it, the user's own modules there would not be found.
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - text, as sys.path has it
     try:
         found: Any = getattr(importlib.import_module(module), name)
@@ -72,7 +72,7 @@ def _pipeline(given: str) -> StepFunctionsPipeline:
 
 
 def main() -> None:
-    """Print the policies, and the notes to standard error."""
+    """Print the policies to standard output and the notes to standard error."""
     text = "Print the IAM policies that a pipeline needs, as JSON."
     parser = Parser("clinops_prefect.step_functions", text, "policy deployments.permissions.example:pipeline")
     parser.add_argument("command", choices=["policy"], help="what to print")

@@ -13,7 +13,7 @@ from clinops_prefect.saved_block import SavedBlock
 from clinops_prefect.step_functions.language.machine_settings import ALIAS, KMS_KEY
 from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep
 
-# As `data.name_problems`, for the form.
+# The form's equivalent of `data.name_problems`.
 _NAME_PATTERN = r"""^[^\s<>{}\[\]?*"#%\\^|~`$&,;:/]{1,80}$"""
 _EXAMPLE_STEPS: Any = [
     {"name": "Ingest", "resource": "arn:aws:lambda:us-east-1:123456789012:function:clinops-ingest"},
@@ -26,12 +26,12 @@ _EXAMPLE_STEPS: Any = [
 _EXAMPLE_HANDLERS: Any = [
     {"step": {"name": "Notify", "resource": "arn:aws:lambda:us-east-1:123456789012:function:clinops-notify"}}
 ]
-# What the form shows of a pipeline's parts; the credentials' parts are prefect-aws'.
+# The classes whose descriptions we shorten for the form. Those of the credentials belong to prefect-aws.
 _PARTS = ("PipelineStep", "MapStep", "Handler", "Retry", "S3Items", "S3Results")
 
 
 class MachineFields(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
-    """What a user says of a state machine; `StateMachine` makes a definition of it."""
+    """The fields of a state machine that a user sets. `StateMachine` makes a definition from them."""
 
     name: str = Field(
         title="State machine name",
@@ -79,7 +79,7 @@ class MachineFields(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
     credentials: AwsCredentials | None = Field(
         default=None,
         title="AWS credentials",
-        repr=False,  # it shows its session token
+        repr=False,  # its repr contains the session token
         description="An AWS credentials block. If empty, the profile or the default credential chain is used.",
         json_schema_extra={"position": 6},
     )
@@ -97,8 +97,8 @@ class MachineFields(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
     )
     type: Literal["STANDARD", "EXPRESS"] = Field(
         default="STANDARD",
-        # In forms and saved blocks. Prefect's newer form has the server read the values as if they were a schema
-        # (Prefect 3.9.1), in which `type` is a keyword: no block with a field of that name could be saved.
+        # Forms and saved blocks use this name. With Prefect's newer form, the server reads the values as if they were
+        # a schema (Prefect 3.9.1), in which `type` is a keyword: a block with a field `type` could not be saved.
         alias="machine_type",
         title="Type",
         description="What kind of state machine it is. An EXPRESS one can be started, but not waited for.",
@@ -162,13 +162,13 @@ class MachineFields(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         json_schema_extra={"position": 19},
     )
 
-    # In code, and in blocks that were saved before, `type` is `type`.
+    # Code, and blocks of earlier versions, use the field's own name, `type`.
     model_config = ConfigDict(populate_by_name=True, loc_by_alias=False)
     _invalid: ClassVar[Any] = InvalidPipelineError
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Prefect's, for a form that reads well."""
+        """Prefect's schema, with shorter descriptions for the form in the UI."""
         schema = form_schema(super().model_json_schema(*args, **kwargs), cls.model_fields)
         for part in _PARTS:
             if definition := schema.get("definitions", {}).get(part):

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 _CLIENT_CONFIG = {
-    # "legacy" counts the tries of each request by itself. The other modes share one quota among all requests of a
-    # client, which lives as long as the process: outages use the quota up, and nothing is retried any more.
+    # "legacy" counts the retries of each request separately. In the other modes, all requests of a client share one
+    # quota of retries. Our client lives as long as the process, so outages would use the quota up and end all retries.
     "retries": {"mode": "legacy", "total_max_attempts": 6},
     "connect_timeout": 10,
     "read_timeout": 30,
-    # As many threads as may wait at once, within reason.
+    # A connection for each of the threads that may wait at once, within reason.
     "max_pool_connections": 50,
 }
 
@@ -45,24 +45,24 @@ class StepFunctionsPipeline(StateMachine):
         name: The state machine's name.
         role_arn: The role that Step Functions assumes.
         region: The AWS region. If empty, it is taken from the environment.
-        steps: The steps; `add_step` adds one.
-        handlers: Steps off the chain, to which a step's `catch` leads; `add_handler` adds one.
+        steps: The steps. `add_step` adds one.
+        handlers: Steps outside the chain, which run when a step's `catch` leads to them. `add_handler` adds one.
         comment: The machine's comment.
         profile: A named AWS profile. If empty, the default credential chain is used.
         credentials: An `AwsCredentials` block, instead of a profile.
         endpoint_url: An endpoint other than AWS's own. If empty, the environment decides.
-        timeout_seconds: How long one execution may take. 0 means no timeout: AWS ends it after a year.
-        type: `STANDARD`, or `EXPRESS`, which can be deployed and started, but not waited for: AWS describes no Express
-            execution, and may run one twice.
-        tags: Tags of the state machine; others that it has are left alone.
+        timeout_seconds: Timeout of one execution, in seconds. 0 means no timeout (AWS stops it after one year).
+        type: `STANDARD` or `EXPRESS`. You can deploy and start an Express machine, but not wait for it: AWS does not
+            describe Express executions, and may run one twice.
+        tags: Tags of the state machine. Its other tags do not change.
         logging_configuration: As in the API's CreateStateMachine. If empty, nothing changes.
         tracing_configuration: As in the API's CreateStateMachine. If empty, nothing changes.
         kms_key_id: The KMS key (id, ARN or alias) that encrypts the definition and the data. If empty, nothing changes.
-        alias: An alias, such as `live`. `deploy` publishes a version and lets the alias route to it, and executions
-            start through the alias.
-        allow_http: Whether a plain http endpoint on a network is acceptable.
-        keep_versions: How many of the newest published versions stay when a new one is published; those with an alias
-            stay too, and older ones are deleted. 0 keeps all, of which AWS takes 1,000.
+        alias: An alias, such as `live`. `deploy` publishes a version and points the alias to it, and executions start
+            through the alias.
+        allow_http: Whether to accept an `http://` endpoint on another machine, to which data travels unencrypted.
+        keep_versions: How many of the newest versions stay when a new one is published. Older versions are deleted,
+            except those with an alias. 0 keeps all versions, of which AWS takes 1,000.
         own_definition: A definition of your own in the Amazon States Language, instead of steps: see `from_definition`.
         show_cause: Whether to show the cause of a failure in messages and logs. Your functions write that text, and it
             may name a patient. Otherwise the cause is an attribute of the error only.
@@ -77,29 +77,29 @@ class StepFunctionsPipeline(StateMachine):
         ```
     """
 
-    # pydantic would quote the whole input, secrets included.
+    # hide_input_in_errors: pydantic would otherwise quote the whole input, with secrets, in its errors.
     model_config = ConfigDict(hide_input_in_errors=True, ignored_types=(OfInstances,))
 
     _block_type_name: ClassVar[str | None] = "Step Functions Pipeline"
     _block_type_slug: ClassVar[str | None] = SLUG
-    # What Prefect shows for AWS.
+    # The logo that Prefect shows for AWS blocks.
     _logo_url: ClassVar[HttpUrl | None] = HttpUrl(str(AwsCredentials._logo_url))
     _documentation_url: ClassVar[HttpUrl | None] = HttpUrl(STEP_FUNCTIONS_GUIDE)
 
     @property
     def state_machine_arn(self) -> str:
-        """The ARN that the machine has, or will have: in the role's account, since AWS takes no other's role."""
-        # First the account: without it, the ARN is wrong before any client is made.
+        """The ARN that the machine has, or will have. It is in the role's account, which AWS demands."""
+        # The account comes first, so that a wrong role_arn is reported before a client is made.
         account = self._account
         return f"arn:{self._partition}:states:{self.client().meta.region_name}:{account}:stateMachine:{self.name}"
 
     @property
     def started_arn(self) -> str:
-        """The ARN that `execute` starts executions of: the alias's, if the pipeline has one, or else the machine's."""
+        """The ARN with which `execute` starts executions: of the alias if the pipeline has one, else of the machine."""
         return ":".join([self.state_machine_arn, *([self.alias] if self.alias else [])])
 
     def client(self) -> "SFNClient":
-        """The boto3 client, made once per process; none is kept on the block."""
+        """The boto3 client, made once per process. The block itself keeps no client."""
         return aws_client(
             "stepfunctions",
             region=self.region,
@@ -114,24 +114,24 @@ class StepFunctionsPipeline(StateMachine):
         """Create the state machine at AWS, update it, or do nothing when nothing has changed.
 
         Args:
-            publish: Publish a version too, and return its ARN. An execution started on a machine that was just updated
-                may still run the old definition, or that of another process that deploys at the same time; one
-                started on the version runs exactly this definition. Old versions are deleted: see `keep_versions`.
+            publish: Also publish a version, and return its ARN. An execution of a machine that was just updated may
+                still run the old definition, or the definition of another process that deploys at the same time. An
+                execution of the version runs exactly this definition. Old versions are deleted: see `keep_versions`.
 
         Returns:
-            The ARN of the state machine; with `publish`, of its version; else of the alias, if the pipeline has one.
+            With `publish`, the ARN of the version. Else the ARN of the alias if there is one, or of the machine.
 
         Raises:
-            InvalidPipelineError: `check` finds something, or AWS does.
-            AccessDeniedError: The credentials do not suffice, or Step Functions may not assume the role. A role or a
-                log destination that AWS does not know yet is waited for, at most 30 s.
+            InvalidPipelineError: `check` or AWS finds a problem in the pipeline.
+            AccessDeniedError: The credentials lack a permission, or Step Functions may not assume the role. `deploy`
+                first waits up to 30 s for a new role or log destination that AWS does not know yet.
             OperationNotSupportedError: AWS keeps no more versions of this machine, or no more machines.
             ServiceUnavailableError: AWS cannot be reached.
         """
         self.refuse_without_protection()
         self.refuse_deployment(self.region)
         definition = self.definition()
-        # The environment may say the region.
+        # The region may come from the environment, so only the client knows it.
         self.refuse_deployment(self.client().meta.region_name)
         configurations = {
             "loggingConfiguration": self.logging_configuration,
@@ -157,35 +157,35 @@ class StepFunctionsPipeline(StateMachine):
         return deployed if publish else alias
 
     def validate(self) -> list[str]:  # type: ignore[override]  # pydantic's own, which has long been called model_validate
-        """Ask AWS whether it would take the definition; nothing is deployed.
+        """AWS's warnings about the definition. Nothing is deployed.
 
         Returns:
             AWS's warnings, each with its place.
 
         Raises:
-            InvalidPipelineError: `check` finds something, or AWS does: `problems` are AWS's own words.
+            InvalidPipelineError: `check` or AWS finds a problem. `problems` has the words of AWS or of `check`.
             AccessDeniedError: There are no credentials, or they lack `states:ValidateStateMachineDefinition`.
-            OperationNotSupportedError: An emulator answers, which cannot tell.
+            OperationNotSupportedError: The endpoint is an emulator, which cannot validate.
         """
         definition = self.definition()
         return inspection.validate(self.client(), self.state_machine_arn, definition, self.type)
 
     def test_step(self, name: str, input_data: Any = None, *, result: Any = None) -> inspection.StepTest:
-        """Let AWS run one step, with the pipeline's role; nothing is deployed, but the task really runs.
+        """Let AWS run one step with the pipeline's role. Nothing is deployed, but the task really runs.
 
         Args:
-            name: The step, of a map or a handler too.
-            input_data: What flows into it; anything that JSON has.
-            result: What the task returns instead of being run. AWS tests maps, activities and tasks that wait for a
+            name: The name of a step, which may also be in a map or a handler.
+            input_data: The step's input, as any JSON value.
+            result: A result to use instead of running the task. AWS tests maps, activities and tasks that wait for a
                 job (`.sync`) only with a result.
 
         Returns:
-            What came out, or the error. Nothing of it is logged, and AWS leaves secrets of HTTP tasks out.
+            The step's output or error. Neither is logged, and AWS leaves out the secrets of HTTP tasks.
 
         Raises:
             InvalidPipelineError: There is no such step, or AWS refuses its definition.
             InvalidExecutionError: AWS refuses the input or the result.
-            OperationNotSupportedError: An emulator cannot do this.
+            OperationNotSupportedError: The endpoint is an emulator, which cannot test a step.
         """
         state = inspection.state_of(self.definition(), name)
         if state is None:
@@ -199,15 +199,15 @@ class StepFunctionsPipeline(StateMachine):
     def _delete(self, *, missing_ok: bool = False, force: bool = False) -> None:
         """Delete the state machine with its versions and aliases.
 
-        Of the class, `StepFunctionsPipeline.delete(name)` is Prefect's, which deletes a saved block.
+        Called on the class, `StepFunctionsPipeline.delete(name)` is Prefect's method, which deletes a saved block.
 
         Args:
-            missing_ok: Accept that there is no such machine.
-            force: Delete it although executions run. AWS then terminates them.
+            missing_ok: Do not raise if there is no such machine.
+            force: Delete the machine although executions run. AWS then terminates them.
 
         Raises:
-            StateMachineNotFoundError: There is no such machine.
-            InvalidExecutionError: Executions run.
+            StateMachineNotFoundError: There is no such machine, and `missing_ok` is False.
+            InvalidExecutionError: Executions run, and `force` is False.
         """
         deployment.delete(self.client(), self.state_machine_arn, missing_ok=missing_ok, force=force)
 
@@ -215,14 +215,14 @@ class StepFunctionsPipeline(StateMachine):
         """Start an execution, and return its ARN without waiting.
 
         Args:
-            input_data: What the first step gets; anything that JSON has.
-            execution_name: A name. AWS does not take the same name again for 90 days; while the execution runs, the
-                same name with the same input is the same execution. If empty, the name is unique.
-            state_machine_arn: Another machine, a version or an alias; empty, this pipeline's, through its alias.
+            input_data: The first step's input, as any JSON value.
+            execution_name: The execution's name. If empty, a unique name is made. While an execution runs, its name
+                with the same input means this execution. After its end, AWS refuses the name for 90 days.
+            state_machine_arn: Another machine, a version or an alias. If empty, the pipeline's alias or machine.
 
         Raises:
-            InvalidExecutionError: The name or the input is refused, or the name is taken.
-            StateMachineNotFoundError: There is no such machine: `deploy()` first.
+            InvalidExecutionError: AWS refuses the name or the input, or the name is taken.
+            StateMachineNotFoundError: There is no such machine. Call `deploy()` first.
         """
         text = executions.encode_input(input_data)
         machine = state_machine_arn or self.started_arn
@@ -233,8 +233,8 @@ class StepFunctionsPipeline(StateMachine):
     def wait(self, execution_arn: str, timeout: float | None = None) -> Any:
         """Wait until an execution has ended, and return its output.
 
-        In a Prefect run, states are logged as they start and end, progress is shown, and when the flow run is cancelled
-        the execution is stopped; a worker that is merely evicted leaves it running.
+        In a Prefect run, states are logged as they start and end, and progress is shown. When the flow run is
+        cancelled, the execution is stopped. When only the worker is evicted, the execution goes on.
 
         Args:
             execution_arn: The execution.
@@ -243,15 +243,15 @@ class StepFunctionsPipeline(StateMachine):
         Raises:
             ExecutionFailedError: The execution failed, timed out, or was stopped.
             ExecutionTimeoutError: `timeout` passed. The execution goes on.
-            InvalidExecutionError: It is an Express execution, which cannot be waited for.
-            ExecutionNotFoundError: There is none.
+            InvalidExecutionError: It is an Express execution, for which nobody can wait.
+            ExecutionNotFoundError: There is no such execution.
             AccessDeniedError: The credentials lack a permission.
-            ServiceUnavailableError: AWS could not be reached for long. The execution goes on.
+            ServiceUnavailableError: AWS could not be reached for a quarter of an hour. The execution goes on.
         """
         return running.wait(self, execution_arn, timeout)
 
     def refuse_express(self, execution_arn: str = "") -> None:
-        """Raise InvalidExecutionError for what cannot be waited for."""
+        """Raise InvalidExecutionError for an Express execution, for which nobody can wait."""
         if self.type == "EXPRESS" or re.match(r"arn:[^:]*:states:[^:]*:[^:]*:express:", str(execution_arn)):
             raise InvalidExecutionError(
                 "an Express execution cannot be waited for: AWS does not describe it, and may run it twice. "
@@ -260,44 +260,45 @@ class StepFunctionsPipeline(StateMachine):
             )
 
     def stop(self, execution_arn: str, error: str = "", cause: str = "") -> None:
-        """Stop an execution; one that has ended stays as it is.
+        """Stop an execution. An execution that has ended does not change.
 
         Args:
             execution_arn: The execution.
-            error: An error's name, kept in its history.
-            cause: Why, kept in its history.
+            error: The name of an error for the execution's history.
+            cause: The reason, for the execution's history.
         """
         executions.check_arn(execution_arn)
         executions.stop(self.client(), execution_arn, error=error, cause=cause)
 
     def redrive(self, execution_arn: str) -> None:
-        """Let a failed execution go on at the state that failed, with the definition that it was started with.
+        """Continue a failed execution at the state that failed, with the definition with which it was started.
 
         Raises:
-            InvalidExecutionError: AWS cannot redrive it: it succeeded, or is older than 14 days, or too long.
+            InvalidExecutionError: AWS cannot redrive it: it succeeded, is older than 14 days, or has too many events.
         """
         executions.check_arn(execution_arn)
         executions.redrive(self.client(), execution_arn)
 
     def history(self, execution_arn: str) -> Iterator[state_history.StateEvent]:
-        """What the states of an execution did so far, oldest first; without inputs and outputs."""
+        """The events of an execution's states so far, oldest first, without inputs and outputs."""
         executions.check_arn(execution_arn)
         return state_history.read(self.client(), execution_arn)
 
     def run(
         self, input_data: Any = None, execution_name: str = "", *, deploy: bool = True, timeout: float | None = None
     ) -> Any:
-        """Deploy, start or attach, wait, and return the output: what the Prefect task does.
+        """The output of an execution: deploy, start it or attach to it, and wait. The Prefect task does the same.
 
         Args:
-            input_data: What the first step gets.
-            execution_name: What the execution is for. An execution of this name that runs is attached to, one that
-                succeeded gives its output, one that failed is redriven, or run again as `name-2`. Empty, a new one.
-            deploy: Bring the machine up to date first, and run exactly that version; False, what the alias routes to.
+            input_data: The first step's input.
+            execution_name: The name of what the execution does. If an execution with this name runs, `run` attaches to
+                it. If one succeeded, its output is returned. If one failed, it is redriven, or run again as `name-2`.
+                If the name is empty, a new execution is started.
+            deploy: Update the machine first, and run exactly that version. If False, run the version of the alias.
             timeout: Seconds to wait at most. None means as long as it takes.
 
         Raises:
-            ClinopsPrefectError: Whatever `deploy`, `execute` and `wait` raise.
+            ClinopsPrefectError: The errors of `deploy`, `execute` and `wait`.
         """
         return running.run(self, input_data, execution_name, deploy=deploy, timeout=timeout)
 
@@ -315,7 +316,7 @@ class StepFunctionsPipeline(StateMachine):
         """
         return task_of(self, **task_options)
 
-    # Prefect declares the three methods of a job as coroutines; its own integrations have both kinds.
+    # Prefect declares the three methods of a job as coroutines, but its own integrations also have them as functions.
     def trigger(self, input_data: Any = None, execution_name: str = "") -> StepFunctionsRun:  # type: ignore[override]
         """Start an execution of the deployed machine, as Prefect's job blocks do."""
         self.refuse_express()
@@ -332,7 +333,7 @@ class StepFunctionsPipeline(StateMachine):
     ahistory = asynchronous_iterator(history)
     atrigger = asynchronous(trigger)
 
-    # `await` is a keyword.
+    # `await` is a keyword of Python, hence the underscore.
     async def await_(self, execution_arn: str, timeout: float | None = None) -> Any:
         """Like `wait`, for async code."""
         return await running.interruptible(self.wait)(execution_arn, timeout)

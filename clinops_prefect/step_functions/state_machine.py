@@ -1,4 +1,4 @@
-"""What a state machine is, as a Prefect block keeps it: fields, steps, definition. Nothing here asks AWS."""
+"""The state machine of a Prefect block: its steps, checks and definition. Nothing here calls AWS."""
 
 import copy
 import json
@@ -36,7 +36,7 @@ from clinops_prefect.step_functions.language.structure import (
 from clinops_prefect.step_functions.machine_fields import MachineFields
 from clinops_prefect.step_functions.service.requests import request_problems
 
-# Of one state machine: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+# AWS's limit for one state machine: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 VERSIONS_AT_MOST = 1000
 _ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d+):role/.+")
 
@@ -47,10 +47,10 @@ def _refuse(problems: list[str]) -> None:
 
 
 class StateMachine(MachineFields, ABC):
-    """A state machine of steps that run one after the other; `StepFunctionsPipeline` deploys and runs it."""
+    """A state machine of steps that run one after the other. `StepFunctionsPipeline` deploys and runs it."""
 
     def __new__(cls, *_args: Any, **data: Any) -> Self:
-        # Block's own __new__ takes keywords only.
+        # Prefect's `Block.__new__` takes keywords only.
         return super().__new__(cls, **data)
 
     def __init__(self, name: str = "", role_arn: str = "", /, **data: Any) -> None:
@@ -60,16 +60,16 @@ class StateMachine(MachineFields, ABC):
 
     @classmethod
     def from_definition(cls, definition: dict[str, Any] | str | Path, **fields: Any) -> Self:
-        """A pipeline of any definition in the Amazon States Language: with choices, branches, waits and nested maps.
+        """A pipeline from a definition in the Amazon States Language, which may have choices, branches, waits and maps.
 
-        It is deployed, run, followed, attached to and redriven like one that is built of steps.
+        You deploy, run, follow and redrive the pipeline like one that is built of steps.
 
         Args:
-            definition: The definition, or the path of a JSON file that has it.
+            definition: The definition, or the path of a JSON file with the definition.
             **fields: The other fields of the pipeline: `name`, `role_arn`, `region` and so on.
 
         Raises:
-            InvalidPipelineError: The definition is no JSON object, or the file cannot be read.
+            InvalidPipelineError: The definition is not a JSON object, or the file cannot be read.
 
         Example:
             ```python
@@ -92,10 +92,10 @@ class StateMachine(MachineFields, ABC):
         refuse_unknown(cls, list(data))
 
     def refuse_without_protection(self) -> None:
-        """Also for what a step has.
+        """Raise for unknown fields that protect data, in the block and in its steps.
 
         Raises:
-            InvalidPipelineError: A field of a newer version that protects data is unknown here.
+            InvalidPipelineError: A newer version saved a field that protects data, and this version does not know it.
         """
         super().refuse_without_protection()
         if unknown := sorted({name for step in self.steps for name in protections(step.model_extra)}):
@@ -116,11 +116,11 @@ class StateMachine(MachineFields, ABC):
         return self
 
     def add_handler(self, step: PipelineStep, fails: bool = True) -> Self:
-        """Add a step off the main chain, to which a `catch` leads, and return the pipeline.
+        """Add a step outside the main chain, which runs when a `catch` leads to it, and return the pipeline.
 
         Args:
-            step: The step; a catcher's `Next` has its name.
-            fails: End the execution as failed after it, with the error that was caught; False, as succeeded.
+            step: The step. A catcher's `Next` has its name.
+            fails: Whether the execution then ends as failed, with the error that was caught. If False, it succeeds.
 
         Raises:
             InvalidPipelineError: A step of that name is there already.
@@ -143,17 +143,17 @@ class StateMachine(MachineFields, ABC):
             raise InvalidPipelineError(problem, problems=[problem])
 
     def check(self) -> list[str]:
-        """Everything that AWS would refuse and that can be known without asking it; empty when there is nothing.
+        """The problems for which AWS would refuse the pipeline, found without calling AWS. Empty if there is none.
 
-        It also names what AWS takes and you may not mean: a step whose own paths (keys that end in `.$`) switch the
-        merge of its parameters off. That does not keep the pipeline from being deployed.
+        The list also names steps whose own paths (keys that end in `.$`) switch off the merge of their parameters. AWS
+        accepts such a step, and it can be deployed, but you may not intend it.
         """
         problems = self._definition_problems() + self._deployment_problems(self.region)
         return problems + merge_notes(self._tasks())
 
     @property
     def state_count(self) -> int:
-        """How many states an execution may enter, for the progress; those of a distributed map's children are not."""
+        """How many states an execution may enter, for the progress. A distributed map's children do not count."""
         own = sum(1 for _ in states_of(self.own_definition, with_children=False))
         return own or len(self.steps)
 
@@ -163,7 +163,7 @@ class StateMachine(MachineFields, ABC):
         return [*self.steps, *(handler.step for handler in self.handlers)]
 
     def _deployment_problems(self, region: str) -> list[str]:
-        """What keeps a definition that is well formed from being deployed."""
+        """The reasons why a well-formed definition cannot be deployed."""
         return account_problems(self.role_arn, self._tasks()) + place_problems(self._partition, region, self._tasks())
 
     def _definition_problems(self) -> list[str]:
@@ -201,16 +201,16 @@ class StateMachine(MachineFields, ABC):
         """The state machine in the Amazon States Language.
 
         Raises:
-            InvalidPipelineError: With every problem of it that `check` finds.
+            InvalidPipelineError: `check` finds problems in the definition. The error has all of them.
         """
         _refuse(self._definition_problems())
         return self._language()
 
     def refuse_deployment(self, region: str) -> None:
-        """Raise for what `check` finds and AWS would refuse in a region.
+        """Raise if AWS would refuse to deploy the pipeline in a region.
 
         Raises:
-            InvalidPipelineError: With every problem.
+            InvalidPipelineError: There are such problems. The error has all of them.
         """
         _refuse(self._definition_problems() + self._deployment_problems(region))
 
@@ -240,14 +240,14 @@ class StateMachine(MachineFields, ABC):
         """Draw the state machine.
 
         Args:
-            file: A file to draw it to, such as `machine.png` or `machine.svg`; empty, none.
+            file: Also write the drawing to this file, such as `machine.png` or `machine.svg`. If empty, write no file.
 
         Returns:
-            The drawing: shown as an image in notebooks, `view()` opens it, and `str()` is its DOT text, which needs no
+            The drawing. Notebooks show it as an image, `view()` opens it, and `str()` is its DOT text, which needs no
             Graphviz.
 
         Raises:
-            ImportError: Drawing to a file, and Graphviz is not installed.
+            ImportError: A file is to be written, and Graphviz is not installed.
         """
         diagram = Diagram(self.name, self.definition())
         if file:

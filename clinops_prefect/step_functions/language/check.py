@@ -1,7 +1,7 @@
-"""What AWS would refuse in a pipeline, found without asking it.
+"""What AWS would refuse in a pipeline, found without calling AWS.
 
-Limits: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html, rules: https://states-language.net and
-the service integrations' table, https://docs.aws.amazon.com/step-functions/latest/dg/integrate-services.html.
+The limits are from https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html. The rules are from
+https://states-language.net and https://docs.aws.amazon.com/step-functions/latest/dg/integrate-services.html.
 """
 
 import math
@@ -59,7 +59,7 @@ def definition_problems(
         return ["the pipeline has no steps: call add_step()"]
     problems = []
     inner = [child for step in steps if isinstance(step, MapStep) for child in step.steps]
-    # One name space for the whole machine, the states inside a map included.
+    # State names are unique in the whole machine, including the states inside a map.
     own = [input_state_of(step) for step in steps if isinstance(step, MapStep) and values_for_children(step)]
     own += [fail_state_of(handler) for handler in handlers if handler.fails]
     off = [handler.step for handler in handlers]
@@ -76,7 +76,7 @@ def definition_problems(
 
 
 def account_problems(role_arn: str, steps: Sequence[Step]) -> list[str]:
-    """Which account ids are not AWS's, in one sentence: the documented example has one of nine digits."""
+    """Which account ids lack the 12 digits of AWS's, as copied examples do. One problem for each account id."""
     wrong: dict[str, list[str]] = {}
     named = [("role_arn", role_arn), *((f"step {short(step.name)}", step.resource) for step in _tasks(steps))]
     named += [(f"step {short(step.name)}", step.assume_role_arn) for step in _tasks(steps)]
@@ -91,7 +91,7 @@ def account_problems(role_arn: str, steps: Sequence[Step]) -> list[str]:
 
 
 def place_problems(partition: str, region: str, steps: Sequence[Step]) -> list[str]:
-    """Which steps run where the machine cannot reach them: Step Functions calls no other region or partition."""
+    """Which steps are in another region or partition than the machine: Step Functions cannot call them."""
     problems = []
     for step in _tasks(steps):
         parts = step.resource.split(":")
@@ -117,7 +117,7 @@ def merge_notes(steps: Sequence[Step]) -> list[str]:
 
 
 def _would_merge(step: PipelineStep) -> bool:
-    """Whether the step's parameters would be merged but for its own paths; one path for all of the input is meant."""
+    """Whether only the step's own paths prevent the merge. A path for the whole input field is intended: False."""
     field = free_form_field(action_of(step.resource))
     return kind_of(step.resource) in ("lambda", "activity") or bool(field and f"{field}.$" not in step.parameters)
 

@@ -1,4 +1,4 @@
-"""What AWS would refuse as a name or as JSON. Values themselves are never named: they may be a patient's."""
+"""What AWS would refuse as a name or as JSON. Messages never contain a value: it may be a patient's."""
 
 import json
 import math
@@ -9,10 +9,11 @@ from typing import Any
 NAME_LENGTH = 80
 DATA_BYTES = 262_144
 LARGEST_INTEGER = 2**53
-# Beyond, readers of JSON give up, ours among them.
+# JSON parsers, Python's included, fail on deeper nesting.
 DEEPEST = 200
 
-# Of machines and executions. A state's name is held to its length only: AWS's own samples have "Job Complete?".
+# For names of machines and executions. Of a state's name only the length is checked: AWS's own samples have a state
+# "Job Complete?".
 _BAD_IN_NAME = re.compile(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -27,7 +28,7 @@ def name_problems(name: str, what: str) -> list[str]:
 
 
 def data_problems(value: Any, what: str) -> list[str]:
-    """Why `value` could not be the input of an execution or a state; values themselves are never named."""
+    """Why AWS would refuse `value` as the input of an execution or a state. The problems contain no values."""
     problems = list(_json_problems(value, what))
     if not problems and (size := len(_encoded(value))) > DATA_BYTES:
         problems.append(f"{what} has {size:,} bytes as JSON, and may have {DATA_BYTES:,}")
@@ -35,12 +36,12 @@ def data_problems(value: Any, what: str) -> list[str]:
 
 
 def json_problems(value: Any, what: str) -> list[str]:
-    """Why `value` cannot be written as JSON; values themselves are never named."""
+    """Why `value` cannot be written as JSON. The problems contain no values."""
     return list(_json_problems(value, what))
 
 
 def short(text: str) -> str:
-    """`text` in quotation marks, cut where a name would end."""
+    """`text` in quotation marks, cut to the longest length of a name."""
     return repr(text if len(text) <= NAME_LENGTH else text[:NAME_LENGTH] + "…")
 
 
@@ -62,7 +63,7 @@ def _json_problems(value: Any, where: str, depth: int = 0) -> Iterator[str]:
     elif value is None or isinstance(value, bool):
         return
     elif isinstance(value, int):
-        # Doubles in between: JSONata, and most readers of JSON, would round it.
+        # JSONata and most JSON parsers read numbers as doubles, and would round the integer.
         if abs(value) > LARGEST_INTEGER:
             yield f"{where} is an integer beyond 2^53, which would be rounded: pass it as text"
     elif isinstance(value, float):

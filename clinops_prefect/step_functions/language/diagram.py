@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Diagram:
-    """A state machine as a graph. Notebooks show it as an image where Graphviz is installed, and as DOT text elsewhere.
+    """A state machine as a graph. Notebooks show an image if Graphviz is installed, and DOT text if not.
 
     Args:
         name: The graph's name.
@@ -25,7 +25,7 @@ class Diagram:
         return self.dot
 
     def save(self, file: str) -> None:
-        """Draw to a file, in the format that its extension names.
+        """Draw to a file. The file's extension decides the format.
 
         Raises:
             ImportError: The package `graphviz`, or the program `dot`, is not installed.
@@ -39,7 +39,7 @@ class Diagram:
         Raises:
             ImportError: The package `graphviz`, or the program `dot`, is not installed.
         """
-        self._drawn("svg")  # says what is missing
+        self._drawn("svg")  # raises an ImportError that names the missing program
         import graphviz
 
         graphviz.Source(self.dot, filename=self.name).view(cleanup=True)

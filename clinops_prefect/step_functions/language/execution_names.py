@@ -1,6 +1,6 @@
-"""How an execution is named: by its machine and what is unique, and once more for each attempt.
+"""Names of executions: the state machine's name, a unique id, and a number for each further attempt.
 
-What is unique about a run of Prefect's is in `runs/flow_runs.py`.
+`runs/flow_runs.py` says which id is unique for a Prefect run.
 """
 
 import hashlib
@@ -10,27 +10,27 @@ from clinops_prefect.step_functions.language.data import NAME_LENGTH, name_probl
 
 
 def default_name(machine: str, unique: str) -> str:
-    """The name of an execution of a state machine: the machine's name, cut where AWS needs it, and what is unique."""
+    """The name of an execution: the machine's name, shortened to AWS's limit, and `unique`."""
     return f"{machine[: NAME_LENGTH - len(unique) - 1]}-{unique}"
 
 
 def attempt_name(name: str, attempt: int) -> str:
-    """The name of the execution that tries again what `name` stands for: at most 80 characters, as AWS demands."""
+    """The name of the `attempt`-th execution for `name`: at most 80 characters, as AWS demands."""
     if attempt == 1:
         return name
     suffix = f"-{attempt}"
     if len(name) + len(suffix) > NAME_LENGTH:
-        # Two long names that begin alike stay two names.
+        # Without the hash, two long names with the same beginning would become one name.
         suffix = f"-{hashlib.sha256(name.encode()).hexdigest()[:12]}{suffix}"
     return name[: NAME_LENGTH - len(suffix)] + suffix
 
 
 def check_name(name: str) -> None:
-    """Raise unless `name` may be an execution's.
+    """Raise unless AWS accepts `name` as the name of an execution.
 
     Raises:
-        InvalidExecutionError: It is empty, longer than 80 characters, or holds one that AWS refuses.
-        TypeError: It is no text.
+        InvalidExecutionError: The name is empty, longer than 80 characters, or has a character that AWS refuses.
+        TypeError: The name is not a string.
     """
     if not isinstance(name, str):
         raise TypeError(f"an execution's name is text, and no {type(name).__name__}")

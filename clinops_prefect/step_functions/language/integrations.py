@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from clinops_prefect.names import nearest
 
-# Service -> its actions that answer at once, and those that can also wait for the end of a job (`.sync`).
+# Service -> its actions that only answer at once, and its actions that can also wait for a job to end (`.sync`).
 OPTIMIZED: dict[str, tuple[set[str], set[str]]] = {
     "apigateway": ({"invoke"}, set()),
     "athena": ({"stopQueryExecution", "getQueryExecution", "getQueryResults"}, {"startQueryExecution"}),
@@ -58,12 +58,12 @@ OPTIMIZED: dict[str, tuple[set[str], set[str]]] = {
     "sqs": ({"sendMessage"}, set()),
     "states": (set(), {"startExecution"}),
 }
-# Those that can wait for somebody to give the task's token back.
+# Services whose actions can wait until somebody returns the task token (`.waitForTaskToken`).
 _CALLBACK = {"apigateway", "ecs", "eks", "events", "lambda", "sns", "sqs", "states", "aws-sdk"}
 
 
 def integration_problems(action: str) -> Iterator[str]:
-    """Why Step Functions has no integration such as `ecs:runTask.sync`."""
+    """Why Step Functions does not have the integration `action`, such as `ecs:runTask.sync`."""
     operation, _, pattern = action.partition(".")
     service, _, name = operation.partition(":")
     if service != "aws-sdk":

@@ -1,9 +1,9 @@
-"""What AWS would refuse in a state machine beside its definition."""
+"""What AWS would refuse in the settings of a state machine: logging, tags, alias and KMS key."""
 
 import re
 from typing import Any
 
-# With a letter, a dash, a dot or an underscore: an alias of digits would look like a version.
+# At least one character is not a digit: an alias of digits only would look like a version.
 ALIAS = "(?=.*[a-zA-Z_.-])[a-zA-Z0-9_.-]{1,80}"
 KMS_KEY = "(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/.+|alias/.+|(mrk-)?[0-9a-fA-F-]{32,36})"
 _LOG_LEVELS = ("ALL", "ERROR", "FATAL", "OFF")

@@ -1,4 +1,4 @@
-"""What AWS would refuse in a `MapStep`, beside its steps."""
+"""What AWS would refuse in a `MapStep` itself. `check` looks at the steps inside."""
 
 import math
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _WITHOUT_JSONATA = (
 
 
 def map_problems(step: MapStep, *, evaluated: bool) -> Iterator[str]:
-    """Why AWS would refuse the map; `evaluated`, whether it is JSONata."""
+    """Why AWS would refuse the map. `evaluated` says whether the map's state is JSONata."""
     if not step.steps:
         yield "the map has no steps"
     if not (math.isfinite(step.tolerated_failure_percentage) and 0 <= step.tolerated_failure_percentage <= 100):

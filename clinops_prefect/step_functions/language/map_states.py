@@ -16,27 +16,27 @@ from clinops_prefect.step_functions.language.paths import as_jsonata, looks_dyna
 from clinops_prefect.step_functions.language.retries import retriers
 from clinops_prefect.step_functions.language.steps import MapStep, S3Items
 
-# Where the user's own `batch_input` is in a child's input, beside the run's values.
+# The key of the user's own `batch_input` in a child's input, which also has the values of the run.
 _OWN = "own"
 
 
 def input_state_of(step: MapStep) -> str:
-    """The name of the state with which a map's children begin where the run's values are handed to them."""
+    """The name of the first state of a map's children when the map hands them values of the run."""
     return f"{step.name[:65]}: an item"
 
 
 def values_of_run(keys: list[str]) -> str:
-    """The expression of the execution's input in a map's children, to which the map hands the values of `keys`."""
+    """The JSONata expression by which a map's children read the execution's input, of which they get `keys`."""
     return f"${RUN_VARIABLE}" if keys else EXECUTION_INPUT
 
 
 def map_state(step: MapStep, chain: dict[str, Any], keys: list[str], partition: str) -> dict[str, Any]:
-    """The state of a map.
+    """The Map state of `step`.
 
     Args:
         step: The map.
-        chain: Its children's states.
-        keys: The keys of the execution's input that the children get. With one, the map is evaluated as JSONata.
+        chain: The states of its children.
+        keys: The keys of the execution's input that the children get. If there is any, the map's state is JSONata.
         partition: The AWS partition of the integrations, such as `aws` or `aws-cn`.
     """
     config = {"ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": step.execution_type}}
@@ -68,7 +68,7 @@ def map_state(step: MapStep, chain: dict[str, Any], keys: list[str], partition: 
 
 
 def _inputs(step: MapStep, keys: list[str]) -> dict[str, Any]:
-    """The fields that make a child's input: what the user selects, and beside it the run's values."""
+    """The fields of the Map state that make a child's input: the user's selection and the values of the run."""
     selector = _template(step.item_selector, bool(keys))
     if not step.batch_size:
         if keys:
@@ -85,7 +85,7 @@ def _inputs(step: MapStep, keys: list[str]) -> dict[str, Any]:
 
 
 def _template(value: Any, evaluated: bool) -> Any:
-    """A template of the user's, whose keys that end in `.$` have paths: as it is, or as JSONata."""
+    """The user's template, in which keys that end in `.$` have paths: unchanged, or translated to JSONata."""
     if not evaluated:
         return value
     if isinstance(value, dict):
@@ -99,7 +99,7 @@ def _template(value: Any, evaluated: bool) -> Any:
 
 
 def _with_input_state(step: MapStep, chain: dict[str, Any]) -> dict[str, Any]:
-    """The children's states, after one that keeps the run's values as a variable and hands on the item alone."""
+    """`chain` with a new first state, which stores the values of the run in a variable and passes on only the item."""
     source, item = "", "$states.input.item"
     if step.batch_size:
         own = f', "BatchInput": $states.input.BatchInput.{_OWN}' if step.batch_input else ""
@@ -140,7 +140,7 @@ def _reader(items: S3Items, partition: str, *, evaluated: bool) -> dict[str, Any
 
 
 def _where(parameters: dict[str, str], evaluated: bool) -> dict[str, Any]:
-    """The parameters that are set: as JSONata, or with the key's `.$` where the value is a path or a function."""
+    """The parameters that are not empty: in JSONata, or with `.$` added to the key of a path or a function."""
     given = {key: value for key, value in parameters.items() if value}
     if evaluated:
         paths_as = {

@@ -1,7 +1,7 @@
-"""The one JSONata expression that this package writes: a step's parameters merged into what flows in.
+"""JSONata expressions that merge a step's parameters into its input, and its result into its output.
 
 `Parameters` of the Amazon States Language replace a state's input, so that a step with parameters would lose the
-previous step's output. JSONata, set on that state alone, can merge. https://docs.jsonata.org
+previous step's output. JSONata can merge, and is set on that state only. https://docs.jsonata.org
 """
 
 import json
@@ -11,27 +11,29 @@ from typing import Any
 def literal(value: Any) -> str:
     """A JSON value as a JSONata literal.
 
-    JSON is JSONata as it stands, but for the two line separators that JSON allows in a string and JavaScript did not.
+    All JSON is valid JSONata, except for two line separators that JSON allows in a string and JavaScript did not.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-# The execution's own input, in a state of the machine itself.
+# How a state of the machine itself reads the execution's input.
 EXECUTION_INPUT = "$states.context.Execution.Input"
-# The same in a map's children: each child is an execution of its own, and gets these values in its input.
+# The variable with the execution's input in a map's children. Each child is an execution of its own, so the map passes
+# these values in the child's input.
 RUN_VARIABLE = "run"
 
 
 def merged_input(parameters: dict[str, Any], given: str = EXECUTION_INPUT) -> str:
-    """The expression: what flows in < the parameters < the execution's input, for the keys that the parameters declare.
+    """The JSONata expression of a step's merged input.
 
-    What flows in and is no object becomes the value of `input`. The expression stands on one line, since AWS takes no
-    line breaks in it.
+    The order is: the state's input, then the parameters, then the execution's input, of which only the keys that the
+    parameters declare. A later value wins. A state's input that is no object becomes the value of `input`. The
+    expression has no line break, since AWS refuses one.
 
     Args:
         parameters: The step's parameters.
-        given: The expression of the execution's input.
+        given: The JSONata expression of the execution's input.
     """
     return (
         f"{{% ($flow := $states.input; $in := {given}; "
@@ -43,7 +45,7 @@ def merged_input(parameters: dict[str, Any], given: str = EXECUTION_INPUT) -> st
 
 
 def declared_input(keys: list[str]) -> str:
-    """The expression of the execution's input, cut to `keys`: what a map hands to its children."""
+    """The JSONata expression of `keys` of the execution's input, which a map passes to its children."""
     return (
         f"{{% ($in := {EXECUTION_INPUT}; $type($in) = 'object' ? "
         f"$merge([{{}}, $sift($in, function($v, $k){{ $k in {literal(keys)} }})]) : {{}}) %}}"
@@ -51,9 +53,9 @@ def declared_input(keys: list[str]) -> str:
 
 
 def merged_output(result: str) -> str:
-    """The expression of what flowed in, with what the step returned merged into it; what the step returned wins.
+    """The JSONata expression of the state's input with the step's result merged into it. The result wins.
 
-    A value that is no object becomes the value of `input`, or of `output`.
+    An input that is no object becomes the value of `input`, and such a result the value of `output`.
     """
     return (
         f"{{% ($flow := $states.input; $r := {result}; "
@@ -63,7 +65,7 @@ def merged_output(result: str) -> str:
 
 
 def kept_input(result: str, key: str) -> str:
-    """The expression of what flowed in, with what the step returned under `key`; without a key, that is dropped."""
+    """The JSONata expression of the state's input with the result under `key`. Without a key, the result is dropped."""
     if not key:
         return "{% $states.input %}"
     return (
@@ -73,7 +75,7 @@ def kept_input(result: str, key: str) -> str:
 
 
 def nested_output(keys: list[str], value: str) -> str:
-    """The expression of what flowed in with `value` at a path: what `ResultPath` does, for a JSONata state."""
+    """The JSONata expression of the state's input with `value` at a path, as JSONPath's `ResultPath` does."""
     return f"{{% {_nested('$states.input', keys, value)} %}}"
 
 
@@ -85,7 +87,7 @@ def _nested(where: str, keys: list[str], value: str) -> str:
 
 
 def inert(value: Any) -> Any:
-    """`value`, with the strings that a JSONata state would evaluate turned into expressions that give them back."""
+    """`value` for a JSONata state: a string that AWS would evaluate becomes an expression that returns this string."""
     if isinstance(value, dict):
         return {key: inert(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

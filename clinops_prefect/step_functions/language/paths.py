@@ -1,4 +1,4 @@
-"""Paths and intrinsic functions of the Amazon States Language, and what a path is in JSONata.
+"""Paths and intrinsic functions of the Amazon States Language, and the translation of a path to JSONata.
 
 https://states-language.net/spec.html#path and
 https://docs.aws.amazon.com/step-functions/latest/dg/intrinsic-functions.html
@@ -18,12 +18,12 @@ INTRINSICS = {
 }
 
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
-# After a dot, anything but what the grammar gives another meaning: AWS accepts `$.patient-list`.
+# A name after a dot may have every character that means nothing else in the grammar: AWS accepts `$.patient-list`.
 _NAME = r"[^\s.\[\]()'\"*?@,:;$&|<>=!+{}/\\]+"
-# One value: a chain of names and indexes.
+# A path to one value is a chain of names and indexes.
 _REFERENCE = re.compile(rf"\$\$?(?:\.(?:{_NAME})|\[(?:\d+|{_QUOTED})\])*")
 _SEGMENT = re.compile(rf"\.({_NAME})|\[(\d+)\]|\[({_QUOTED})\]")
-# Everything else that JSONPath has: variables, wildcards, descent, slices, unions and filters.
+# All other paths of JSONPath: variables, wildcards, descent, slices, unions and filters.
 _INSIDE = rf"(?:[^\[\]'\"]|{_QUOTED})+"
 _PATH = re.compile(
     rf"\$(?:\$|[A-Za-z_]\w*)?(?:\.\.?(?:\*|{_NAME})|\.?\[(?:{_INSIDE}|(?:[^\[\]]*\[{_INSIDE}\])*[^\[\]]*)\])*"
@@ -43,17 +43,17 @@ def is_intrinsic(text: str) -> bool:
 
 
 def is_dynamic(text: str) -> bool:
-    """Whether `text` is what may stand under a key that ends in `.$`: a path or an intrinsic function."""
+    """Whether `text` is a path or an intrinsic function, so that a key that ends in `.$` may have it as its value."""
     return bool(_PATH.fullmatch(text)) or is_intrinsic(text)
 
 
 def looks_dynamic(text: str) -> bool:
-    """Whether `text` is meant as a path or an intrinsic function: `$…` of one, or `States.…(`."""
+    """Whether `text` begins like a path (`$.`, `$$.`, `$[`) or an intrinsic function (`States.…(`), valid or not."""
     return text == "$" or text.startswith(("$.", "$$.", "$[")) or bool(re.match(r"States\.\w+\(", text))
 
 
 def keys_of(path: str) -> list[str] | None:
-    """The names along a path into the state's input; None for a path that has an index, or is none."""
+    """The names along a path into the state's input. None if `path` has an index, or is no such path."""
     if not is_reference(path) or path.startswith("$$"):
         return None
     segments = _SEGMENT.findall(path)
@@ -71,14 +71,14 @@ def as_jsonata(path: str) -> str:
             expression += f"[{index}]"
         else:
             key = name or _unquoted(quoted)
-            # Backticks quote any name but one with a backtick.
+            # Backticks can quote every name, except one that has a backtick itself.
             expression += f".`{key}`" if "`" not in key else f".$lookup($, {json.dumps(key)})"
     return expression
 
 
 def paths(value: Any) -> Iterator[Any]:
-    """The values that the user wants evaluated: whatever stands under a key that ends in `.$`, at any depth."""
-    # Without recursion: what is nested too deeply is for the check to name.
+    """The values that AWS is to evaluate: those of all keys that end in `.$`, at any depth."""
+    # A loop, since recursion would fail on values nested too deeply before the check can report them.
     rest = [value]
     while rest:
         current = rest.pop()
@@ -116,7 +116,7 @@ def _balanced(text: str) -> bool:
     depth = 0
     for part in re.findall(r"'(?:[^'\\]|\\.)*'|[()']", text):
         if part == "'":
-            return False  # a quotation mark without its partner
+            return False  # a quotation mark that is not closed
         depth += {"(": 1, ")": -1}.get(part, 0)
         if depth < 0:
             return False

@@ -1,4 +1,4 @@
-"""What is retried, how often and with which pauses.
+"""The `Retry` fields of states: which errors are retried, how often, and with which pauses.
 
 https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
 """
@@ -8,8 +8,8 @@ from typing import Any
 
 from clinops_prefect.step_functions.language.steps import PipelineStep, Retry
 
-# https://docs.aws.amazon.com/lambda/latest/dg/lambda-invocation.html; AWS recommends retrying the first four
-# (https://docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html), the fifth is throttling.
+# Lambda's own errors (https://docs.aws.amazon.com/lambda/latest/dg/lambda-invocation.html). AWS recommends to retry the
+# first four (https://docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html). The fifth is throttling.
 THROTTLED = "Lambda.TooManyRequestsException"
 LAMBDA_ERRORS = (
     "Lambda.ClientExecutionTimeoutException",
@@ -19,13 +19,13 @@ LAMBDA_ERRORS = (
     THROTTLED,
 )
 ALL = "States.ALL"
-# A map can start thousands of functions where the account runs some. What was throttled has not run, so it can wait for
-# its turn: with jitter, these come to about an hour and a half.
+# A map can start thousands of functions, and the account may run only some at once. A throttled call has not run, so
+# retrying it is safe. With jitter, these attempts last about an hour and a half.
 _PATIENT = Retry([THROTTLED], attempts=180, interval=2, max_delay=60)
 
 
 def task_retriers(step: PipelineStep, *, runs_lambda: bool, in_map: bool) -> list[dict[str, Any]]:
-    """The `Retry` field of a task: the step's own objects, the default ones, and `States.ALL` alone and last."""
+    """The `Retry` field of a task: the step's own retries, then the defaults, then the one for `States.ALL`."""
     usual = list(LAMBDA_ERRORS) if runs_lambda else []
     named = [error for error in step.retry_on if error != ALL] if step.retry_on else ["States.TaskFailed"]
     defaults = [_PATIENT] if runs_lambda and in_map else []
@@ -39,7 +39,7 @@ def task_retriers(step: PipelineStep, *, runs_lambda: bool, in_map: bool) -> lis
 
 
 def retriers(retries: Sequence[Retry]) -> list[dict[str, Any]]:
-    """The same in the Amazon States Language; of several for `States.ALL`, the first counts."""
+    """`retries` in the Amazon States Language. The first one for `States.ALL` comes last, further ones are dropped."""
     everything = [retry for retry in retries if ALL in retry.errors][:1]
     return [_retrier(retry) for retry in [*(one for one in retries if ALL not in one.errors), *everything]]
 

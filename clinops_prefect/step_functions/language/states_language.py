@@ -1,4 +1,4 @@
-"""Steps -> Amazon States Language (https://states-language.net/spec.html)."""
+"""Translates steps to the Amazon States Language (https://states-language.net/spec.html)."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from clinops_prefect.step_functions.language.paths import keys_of, paths
 from clinops_prefect.step_functions.language.retries import task_retriers
 from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep, Step
 
-# The variable that keeps the error that led to a handler, and the state that fails with it.
+# The variable with the error that led to a handler, and the state that ends the execution with this error.
 _CAUGHT = "caught"
 _FAIL = {
     "Type": "Fail",
@@ -36,26 +36,26 @@ _KINDS = {
 
 
 def kind_of(resource: str) -> str:
-    """`lambda`, `activity` or `integration`; empty when `resource` is nothing that a Task state can run."""
+    """The kind of a resource: `lambda`, `activity` or `integration`. Empty if no Task state can run `resource`."""
     return next((kind for kind, arn in _KINDS.items() if arn.fullmatch(resource)), "")
 
 
 def action_of(resource: str) -> str:
-    """`ecs:runTask.sync` of `arn:aws:states:::ecs:runTask.sync`."""
+    """The action of a service integration: `ecs:runTask.sync` for `arn:aws:states:::ecs:runTask.sync`."""
     return resource.partition(":states:::")[2]
 
 
 def states_language(
     steps: Sequence[Step], comment: str, timeout_seconds: int, partition: str, handlers: Sequence[Handler] = ()
 ) -> dict[str, Any]:
-    """The state machine that runs `steps` one after the other.
+    """The definition of the state machine that runs `steps` one after the other.
 
     Args:
         steps: At least one step.
         comment: The machine's comment.
-        timeout_seconds: The machine's time limit; 0, none.
+        timeout_seconds: The time limit of an execution, in seconds. 0 means no limit.
         partition: The AWS partition of the integrations that a `MapStep` uses, such as `aws` or `aws-cn`.
-        handlers: Steps off the chain, to which catchers lead.
+        handlers: Steps outside the chain, which run when a catcher leads to them.
     """
     limit = {"TimeoutSeconds": timeout_seconds} if timeout_seconds else {}
     failing = frozenset(handler.step.name for handler in handlers if handler.fails)
@@ -71,12 +71,12 @@ def states_language(
 
 
 def fail_state_of(handler: Handler) -> str:
-    """The name of the state with which an execution fails after a handler."""
+    """The name of the Fail state that ends an execution after `handler`."""
     return fail_state_name(handler.step.name)
 
 
 def fail_state_name(handler: str) -> str:
-    """The same for a handler's name."""
+    """The name of the Fail state that ends an execution after the handler of this name."""
     return f"{handler[:70]}: fails"
 
 
@@ -111,7 +111,7 @@ def _task(step: PipelineStep, in_map: bool, given: str, failing: frozenset[str])
 
 
 def _data(step: PipelineStep, given: str, failing: frozenset[str]) -> dict[str, Any]:
-    """What decides a state's input and output: JSONata on this state alone, or plain `Parameters`."""
+    """The fields that decide a state's input and output: JSONata on this state only, or plain `Parameters`."""
     field, envelope = free_form_field(action_of(step.resource)), envelope_of(step)
     keeps = step.output != "replace" or bool(step.result_key)
     evaluates = any("Output" in catcher or catcher.get("Next") in failing for catcher in step.catch)
@@ -140,12 +140,12 @@ def _data(step: PipelineStep, given: str, failing: frozenset[str]) -> dict[str, 
 
 
 def has_own_paths(step: PipelineStep) -> bool:
-    """Whether the step's parameters are JSONPath of the user's own."""
+    """Whether the step's parameters have JSONPath that the user wrote (a key that ends in `.$`)."""
     return any(True for _ in paths(step.parameters))
 
 
 def merges(step: PipelineStep) -> bool:
-    """Whether what flows in, and the execution's input, are merged with the step's parameters."""
+    """Whether the state's input and the execution's input are merged with the step's parameters."""
     if not step.pass_input or not step.parameters or has_own_paths(step):
         return False
     if kind_of(step.resource) in ("lambda", "activity"):
@@ -155,7 +155,7 @@ def merges(step: PipelineStep) -> bool:
 
 
 def declared_keys(step: PipelineStep) -> list[str]:
-    """The keys of the execution's input that reach the step: those that its parameters declare."""
+    """The keys of the execution's input that the step gets: the keys that its parameters declare."""
     if not merges(step):
         return []
     field = free_form_field(action_of(step.resource))
@@ -163,15 +163,15 @@ def declared_keys(step: PipelineStep) -> list[str]:
 
 
 def free_form_field(action: str) -> str:
-    """The one parameter of an integration that is the callee's input, and so can be merged; empty, none."""
+    """The parameter of an integration that is the callee's input, and so can be merged. Empty if there is none."""
     operation = action.removesuffix(":2").removesuffix(".sync").removesuffix(".waitForTaskToken")
     return {"lambda:invoke": "Payload", "states:startExecution": "Input"}.get(operation, "")
 
 
 def envelope_of(step: PipelineStep) -> str:
-    """The field of the service's answer that has what the function or the nested execution returned; empty, none.
+    """The field of the service's answer with the result of the function or nested execution. Empty if there is none.
 
-    A step's output is what was returned, however its arguments are spelt.
+    A step's output is this result, whether the resource is the function's ARN or an integration.
     """
     action = action_of(step.resource)
     if action == "states:startExecution.sync:2":
@@ -181,9 +181,9 @@ def envelope_of(step: PipelineStep) -> str:
 
 
 def _catcher(catcher: dict[str, Any], evaluated: bool, failing: frozenset[str]) -> dict[str, Any]:
-    """The same catcher for a JSONata state, which has `Output` where JSONPath has `ResultPath`.
+    """The catcher in JSONata if the state is JSONata: it has `Output` where JSONPath has `ResultPath`.
 
-    On the way to a handler after which the execution fails, it keeps the error for the end.
+    If the execution fails after the handler, the catcher also stores the error for the Fail state.
     """
     if catcher.get("Next") in failing:
         kept = {_CAUGHT: "{% $states.errorOutput %}"} if evaluated else {f"{_CAUGHT}.$": "$"}
@@ -200,7 +200,7 @@ def _catcher(catcher: dict[str, Any], evaluated: bool, failing: frozenset[str]) 
 
 
 def values_for_children(step: MapStep) -> list[str]:
-    """The keys of the execution's input that a map hands to its children."""
+    """The keys of the execution's input that a map passes to its children."""
     return list(dict.fromkeys(key for child in step.steps for key in declared_keys(child)))
 
 

@@ -1,6 +1,6 @@
-"""The steps of a Step Functions pipeline. Pure: no Prefect, no AWS.
+"""The steps of a Step Functions pipeline. This module imports neither Prefect nor boto3.
 
-`states_language` makes the definition of them, and `check` says what AWS would refuse.
+`states_language` translates the steps to a definition, and `check` finds what AWS would refuse.
 """
 
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from clinops_prefect.names import nearest_word
 
 
 class UnknownKeywordError(TypeError, ValueError):
-    """A keyword that is no field.
+    """A keyword argument that is not the name of a field.
 
-    A TypeError, as of any Python call, and a ValueError, which pydantic expects where it tries one kind of step after
-    the other.
+    The error is a TypeError, as for any Python call. It is also a ValueError, since pydantic tries one kind of step
+    after another and goes on to the next kind only after a ValueError.
     """
 
 
 def refuse_unknown(cls: type[BaseModel], given: Sequence[str]) -> None:
-    """Raise for a keyword that is no field, naming the field that was probably meant.
+    """Raise for a keyword argument that is not a field. The message names the field that was probably meant.
 
     Raises:
-        UnknownKeywordError: Prefect's blocks would otherwise keep it, silently.
+        UnknownKeywordError: A keyword is unknown. Without this check, a Prefect block would store it silently.
     """
     fields = [field.alias or name for name, field in cls.model_fields.items()]
     if cls.model_config.get("populate_by_name"):
@@ -37,10 +37,10 @@ def refuse_unknown(cls: type[BaseModel], given: Sequence[str]) -> None:
             raise UnknownKeywordError(f"{cls.__name__} has no field {name!r}{hint}")
 
 
-# `kw_only=False` below is for type checkers, which otherwise refuse a positional argument; pydantic ignores it.
+# Without `kw_only=False` below, type checkers would refuse positional arguments. pydantic ignores it.
 class _Part(BaseModel):
-    # pydantic would quote the whole input, parameters included.
-    # extra: marks of what a newer version has saved, see `fields`; `__init__` refuses any other.
+    # hide_input_in_errors: pydantic would otherwise quote the whole input, with the parameters, in its errors.
+    # extra: a newer version may have saved marks of its fields, see `fields`. `__init__` refuses other extra fields.
     model_config = ConfigDict(hide_input_in_errors=True, extra="allow")
 
     def __init__(self, *args: Any, **data: Any) -> None:
@@ -49,7 +49,7 @@ class _Part(BaseModel):
             problem = f"gets {sorted(twice)[0]!r} twice" if len(args) <= len(fields) else "gets too many arguments"
             raise UnknownKeywordError(f"{type(self).__name__} {problem}")
         if is_reading_saved():
-            # But a field of another kind of step tells the kinds apart, and is no news.
+            # A field of another kind of step is not from a newer version. It shows that the data is of that kind.
             fields_of_all = [item for kind in _Part.__subclasses__() for item in kind.model_fields.items()]
             known = {name for name, field in fields_of_all} | {field.alias or name for name, field in fields_of_all}
             data = without_unknown("a step of a pipeline", data, known)
@@ -60,22 +60,22 @@ class _Part(BaseModel):
             super().__init__(**dict(zip(fields, args, strict=False)), **data)
         except ValidationError as error:
             if is_reading_saved():
-                raise  # pydantic adds where in the document it is
+                raise  # pydantic adds the place in the document
             raise InvalidPipelineError(f"{type(self).__name__}: {reasons(error)}") from None
 
 
 class Retry(_Part):
     """When and how often a step is tried again.
 
-    A step's own `Retry` objects come before the default ones; one for `States.ALL` comes last, as AWS demands.
+    A step's own `Retry` objects come before the default ones. A `Retry` for `States.ALL` comes last, as AWS demands.
 
     Args:
         errors: The error names, such as `["MyError"]`, or `["States.ALL"]` alone.
-        attempts: How many times it is tried again; 0, not at all.
-        interval: Seconds before the first time, at least 1.
-        backoff: By what the interval is multiplied each time, at least 1.
-        max_delay: The longest interval in seconds; 0, any.
-        jitter: Wait a random part of the interval, so that steps that failed together do not come back together.
+        attempts: How many times the step is tried again. 0 means not at all.
+        interval: Seconds before the first retry, at least 1.
+        backoff: The factor by which the interval grows with each retry, at least 1.
+        max_delay: The longest interval in seconds. 0 means no maximum.
+        jitter: Wait a random part of the interval, so that steps that failed at once do not all retry at once.
 
     Example:
         ```python
@@ -97,31 +97,31 @@ class Retry(_Part):
 class PipelineStep(_Part):
     """One task of a pipeline: a Lambda function, an activity, or another AWS service.
 
-    `parameters` are merged into what flows into a Lambda function or an activity: the previous step's output, then the
-    parameters, then those keys of the execution's input that the parameters declare; the later wins. The same holds for
-    the `Payload` of `lambda:invoke` and the `Input` of `states:startExecution`. For any other service the parameters
-    are the API request, and nothing is merged into them.
+    A Lambda function or an activity gets the previous step's output, merged with `parameters`, and then with the keys
+    of the execution's input that the parameters declare. A later value wins. The same holds for the `Payload` of
+    `lambda:invoke` and the `Input` of `states:startExecution`. For any other service the parameters are the API
+    request, and nothing is merged into them.
 
     Args:
         name: The state's name, unique in the pipeline, at most 80 characters.
         resource: The ARN of a Lambda function or an activity, or of a service integration such as
             `arn:aws:states:::ecs:runTask.sync`.
-        parameters: Static parameters. With a key that ends in `.$`, at any depth, all of them are JSONPath of your own:
-            they are handed to AWS as they are, and **nothing is merged into them**, neither what flows in nor the
-            execution's input. `StepFunctionsPipeline.check()` says so; `pass_input=False` says that you mean it.
+        parameters: Static parameters. If any key, at any depth, ends in `.$`, AWS gets the parameters unchanged, as
+            JSONPath of your own, and **nothing is merged into them**: neither the previous step's output nor the
+                execution's input. `StepFunctionsPipeline.check()` tells you. Set `pass_input=False` if you intend it.
         retry_attempts: How many times a failed step is tried again.
-        timeout_seconds: How long one attempt may take.
+        timeout_seconds: How long one attempt may take, in seconds.
         comment: A remark, kept in the definition.
-        heartbeat_seconds: How long an activity or a callback may be silent; 0, for ever.
-        catch: Catchers of the Amazon States Language; `Next` names a step of the pipeline, and `ResultPath` may be a
+        heartbeat_seconds: How long an activity or a callback may be silent, in seconds. 0 means no limit.
+        catch: Catchers of the Amazon States Language. `Next` names a step of the pipeline, and `ResultPath` may be a
             path such as `$.error`, to add the error to the step's input.
-        retry_on: The error names to retry on, instead of `States.TaskFailed`. A Lambda step retries Lambda's own
-            service errors too, whatever is named here.
-        pass_input: False, and a step receives its parameters only.
+        retry_on: The error names to retry on, instead of `States.TaskFailed`. A Lambda step always retries Lambda's own
+            service errors too.
+        pass_input: If False, the step gets its parameters only.
         retry: `Retry` objects, which come before the default retries.
-        output: What flows on: what the step returned (`replace`), what flowed in with that merged into it (`merge`), or
-            what flowed in (`keep`).
-        result_key: What the step returned is put under this key of what flowed in.
+        output: What the next step gets: `replace`, the step's result; `merge`, the step's input with the result merged
+            into it; `keep`, the step's input.
+        result_key: Put the step's result under this key of its input, and pass both on.
         assume_role_arn: A role, usually of another AWS account, that the state machine's own role assumes to run the
             step.
 
@@ -137,7 +137,7 @@ class PipelineStep(_Part):
     resource: str = Field(
         kw_only=False, description="The ARN of a Lambda function, an activity or a service integration."
     )
-    # Keys and values are not restricted here: `check()` reports them with all other problems, naming the step.
+    # The types of keys and values are open here, so that `check()` can report wrong ones with all other problems.
     parameters: dict[Any, Any] = Field(default_factory=dict, description="Static parameters, merged into the input.")
     retry_attempts: int = Field(default=3, description="How many times a failed step is tried again.")
     timeout_seconds: int = Field(default=3600, description="How long one attempt may take, in seconds.")
@@ -165,14 +165,14 @@ class S3Items(_Part):
     Args:
         bucket: The bucket.
         key: The object that holds the items.
-        prefix: Instead of a key: each object below this prefix, at any depth, is an item (`{"Key": …, "Size": …, …}`).
-            With an `input_type`, the objects are read, and each of their rows is an item.
-        input_type: `JSON` (an array), `JSONL`, `CSV` (with a header line), `PARQUET`, or `MANIFEST` (an S3 inventory);
-            empty, as the key's extension says.
-        max_items: At most this many items; 0, all.
+        prefix: Use this instead of a key: each object below the prefix, at any depth, is an item
+            (`{"Key": …, "Size": …, …}`). With an `input_type`, the objects are read, and each of their rows is an item.
+        input_type: `JSON` (an array), `JSONL`, `CSV` (with a header line), `PARQUET`, or `MANIFEST` (an S3 inventory).
+            If empty, the key's extension decides.
+        max_items: At most this many items. 0 means all.
         pointer: Where in a JSON object the array of items is, as a JSON Pointer: `/ward/patients`.
         csv_headers: The names of the columns of a CSV file without a header line.
-        csv_delimiter: What separates the values of a CSV file.
+        csv_delimiter: The name of the character between the values of a CSV file.
     """
 
     bucket: str = Field(kw_only=False, description="The bucket.")
@@ -189,7 +189,7 @@ class S3Items(_Part):
     )
 
     def format(self) -> str:
-        """The object's format: `input_type`, or what the key's extension says; empty when nothing says it."""
+        """The object's format, from `input_type` or the key's extension. Empty if neither says the format."""
         extension = self.key.rpartition(".")[2].lower()
         known = {"json": "JSON", "jsonl": "JSONL", "ndjson": "JSONL", "csv": "CSV", "parquet": "PARQUET"}
         return self.input_type or known.get(extension, "")
@@ -200,7 +200,7 @@ class S3Results(_Part):
 
     Args:
         bucket: The bucket.
-        prefix: The prefix; empty, none.
+        prefix: The prefix. If empty, there is none.
     """
 
     bucket: str = Field(kw_only=False, description="The bucket.")
@@ -210,27 +210,27 @@ class S3Results(_Part):
 class MapStep(_Part):
     """Steps that run once for each item, thousands at a time: a Distributed Map.
 
-    Each item is the input of its own child execution, so the 25,000 events of one history do not bound it, and a
-    redrive runs only the failed ones again. Those keys of the execution's input that the steps' parameters declare
-    reach every child: the map hands them over. A Lambda step of a map retries throttling for about an hour and a half.
+    Each item is the input of its own child execution. The limit of 25,000 events in one history therefore does not
+    limit the map, and a redrive runs only the failed children again. Every child gets the keys of the execution's input
+    that the steps' parameters declare. A Lambda step of a map retries throttling for about an hour and a half.
 
     Args:
         name: The state's name.
         steps: The steps that each item goes through.
-        items: An `S3Items`, or a path into the step's input, such as `$.patients`, where a list is.
-        max_concurrency: How many children run at once; 0, as many as AWS allows (10,000).
-        tolerated_failure_percentage: How many of the children may fail before the step does.
-        batch_size: How many items one child gets, as `{"Items": […]}`; 0, one item as it is.
-        item_selector: What a child gets instead of its item, as a template. A key that ends in `.$` has a path:
+        items: An `S3Items`, or a path to a list in the step's input, such as `$.patients`.
+        max_concurrency: How many children run at once. 0 means as many as AWS allows (10,000).
+        tolerated_failure_percentage: The percentage of children that may fail before the step fails, 0 to 100.
+        batch_size: How many items one child gets, as `{"Items": […]}`. 0 means that a child gets one item, unchanged.
+        item_selector: A template of what a child gets instead of its item. A key that ends in `.$` has a path:
             `$$.Map.Item.Value` is the item, `$$.Map.Item.Index` its number, and `$` what flows into the map.
-        batch_input: What each batch gets beside its items, as `{"Items": […], "BatchInput": {…}}`; a template too.
-        results: Where the children's outputs go; without it they are the step's output, of at most 256 KiB.
-        execution_type: `STANDARD` children, or `EXPRESS` ones of at most five minutes each.
+        batch_input: A template of what each batch gets besides its items, as `{"Items": […], "BatchInput": {…}}`.
+        results: Where the children's outputs are written. If None, they are the step's output, of at most 256 KiB.
+        execution_type: Children are `STANDARD` executions, or `EXPRESS` ones of at most five minutes each.
         comment: A remark, kept in the definition.
-        retry: `Retry` objects. A map has no default ones: each of its steps has.
-        catch: Catchers of the Amazon States Language, as of a `PipelineStep`.
-        output: `replace`: the list of the children's outputs flows on. `keep`: what flowed in does.
-        result_key: The list is put under this key of what flowed in.
+        retry: `Retry` objects. A map has no default retries, since each of its steps has them.
+        catch: Catchers of the Amazon States Language, as in `PipelineStep`.
+        output: What the next step gets: `replace`, the list of the children's outputs; `keep`, the map's input.
+        result_key: Put the list under this key of the map's input, and pass both on.
     """
 
     name: str = Field(kw_only=False, description="The state's name, unique in the pipeline, at most 80 characters.")
@@ -259,11 +259,11 @@ class MapStep(_Part):
 
 
 class Handler(_Part):
-    """A step off the main chain, which runs when a `catch` leads to it.
+    """A step outside the main chain, which runs when a `catch` leads to it.
 
     Args:
-        step: The step; the name that a catcher's `Next` has.
-        fails: End the execution as failed after it, with the error that was caught; False, as succeeded.
+        step: The step. A catcher's `Next` has its name.
+        fails: Whether the execution then ends as failed, with the error that was caught. If False, it succeeds.
     """
 
     step: PipelineStep = Field(kw_only=False, description="The step, to which a catcher leads.")

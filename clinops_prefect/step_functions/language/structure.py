@@ -1,6 +1,6 @@
-"""The structure of any definition in the Amazon States Language: its start, names, targets, and what can be reached.
+"""Checks the structure of any definition in the Amazon States Language: start, names, targets and reachability.
 
-What stands inside the states is for AWS itself to judge: https://states-language.net/spec.html#states-fields
+Other fields of the states are left to AWS's own validation: https://states-language.net/spec.html#states-fields
 """
 
 import json
@@ -24,11 +24,11 @@ def read_definition(path: str | Path) -> Any:
     """The definition in a JSON file.
 
     Raises:
-        InvalidPipelineError: The file cannot be read, is no JSON, or has a key twice.
+        InvalidPipelineError: The file cannot be read, is not JSON, or has a key twice.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        # JSON keeps the last of two states with one name, and AWS would never see the first.
+        # Of two states with one name, Python's parser keeps only the last, so AWS would never see the first.
         if twice := sorted({key for key, _ in pairs if [key for key, _ in pairs].count(key) > 1}):
             raise InvalidPipelineError(f"{path} has the key {twice[0]!r} twice in one object: rename or remove one")
         return dict(pairs)
@@ -51,7 +51,7 @@ def structure_problems(definition: Any) -> list[str]:
     if not isinstance(definition, dict):
         return [f"the definition is a {type(definition).__name__}, and must be an object with StartAt and States"]
     problems = list(_of_machine(definition, "the definition"))
-    # One name space for the whole machine, branches and maps included.
+    # State names are unique in the whole machine, including branches and maps.
     counted = Counter(name for name, _ in states_of(definition))
     return problems + [
         f"state {short(name)}: {count} states have this name" for name, count in counted.items() if count > 1
@@ -59,7 +59,7 @@ def structure_problems(definition: Any) -> list[str]:
 
 
 def states_of(machine: Any, *, with_children: bool = True) -> Iterator[State]:
-    """All states and their names, those of branches and maps included.
+    """All states with their names, including the states of branches and maps.
 
     Args:
         machine: A definition, a branch, or the processor of a map.
@@ -117,7 +117,7 @@ def _of_machine(machine: Any, where: str) -> Iterator[str]:
         if isinstance(state, dict):
             for field, inner in _inner_machines(state):
                 yield from _of_machine(inner, f"{what}: {field}")
-    # Targets that are wrong already would be named twice, as states that nothing leads to.
+    # If a target is wrong, the state that was meant would also be reported as one that nothing leads to.
     if not wrong and isinstance(start, str) and start in states:
         yield from _of_reach(states, start, where)
 
@@ -154,7 +154,7 @@ def _of_state(state: dict[str, Any], scope: set[str]) -> Iterator[str]:
 
 
 def _targets(state: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Where a state leads to, and by which field."""
+    """The states to which a state leads, each with the field that names it."""
     for field in ("Next", "Default"):
         if field in state:
             yield field, state[field]

@@ -1,1 +1,1 @@
-"""What a Prefect run adds to an execution: a lasting name, log lines, progress, cancellation, the task and the job."""
+"""What a Prefect run adds to an execution: a name for all attempts, log lines, progress, cancellation, task and job."""

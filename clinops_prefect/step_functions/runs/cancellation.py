@@ -1,8 +1,8 @@
-"""A trail from a flow run to its executions, and the hook that follows it when the run is cancelled.
+"""Links from a flow run to its executions, and the hook that stops these executions when the run is cancelled.
 
-The hook runs in the worker, which knows the flow run and nothing of what the run's process had in memory. So each
-execution is announced, before it starts, as an artifact of the run: a link to the AWS console, with what it takes to
-reach the execution. No secret is among it.
+The hook runs in the worker, which knows the flow run but not the memory of the run's process. Each execution is
+therefore announced before it starts, as an artifact of the run. The artifact has a link to the AWS console and the data
+that the hook needs to stop the execution, but no secrets.
 """
 
 import logging
@@ -33,12 +33,12 @@ _PAGE = 200
 
 
 def announce(pipeline: RunnablePipeline, execution_arn: str) -> None:
-    """Link the run that this code is part of to an execution; nothing outside of a run."""
+    """Link the current flow or task run to an execution. Outside of a run, do nothing."""
     if run_ids() == (None, None):
         return
     credentials = pipeline.credentials
-    # Private to Prefect: without the documents' ids, who cancels the run has no credentials to stop the execution with
-    # (tests/e2e/step_functions/test_lifecycle.py).
+    # The documents' ids are private to Prefect. Without them, the process that cancels the run would find no
+    # credentials to stop the execution (tests/e2e/step_functions/test_lifecycle.py).
     _link(
         run_ids(),
         execution_arn=execution_arn,
@@ -51,7 +51,7 @@ def announce(pipeline: RunnablePipeline, execution_arn: str) -> None:
     )
 
 
-# Once for a run and an execution: what starts it and what waits for it both announce it.
+# The start of an execution and the wait both announce it. The cache keeps this to one artifact per run and execution.
 @lru_cache(maxsize=1024)
 def _link(run: tuple[UUID | None, UUID | None], **metadata: str) -> None:  # noqa: ARG001 - the cache's key
     execution_arn = metadata["execution_arn"]
@@ -65,7 +65,7 @@ def _link(run: tuple[UUID | None, UUID | None], **metadata: str) -> None:  # noq
 
 
 def console_url(execution_arn: str) -> str:
-    """Where the AWS console shows an execution."""
+    """The URL of an execution in the AWS console."""
     partition, region = execution_arn.split(":")[1], execution_arn.split(":")[3]
     host = {"aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com"}.get(
         partition, f"{region}.console.aws.amazon.com"
@@ -76,15 +76,15 @@ def console_url(execution_arn: str) -> str:
 def stop_executions_on_cancellation(flow: "Flow[Any, Any]", flow_run: FlowRun, state: "State[Any]") -> None:  # noqa: ARG001
     """Stop every execution of a flow run that is cancelled: `@flow(on_cancellation=[stop_executions_on_cancellation])`.
 
-    A run that waits stops its execution itself. This hook is for one whose process is gone; it also stops those of the
-    flows that the flow called.
+    A run that waits stops its execution itself. This hook is for runs whose process is gone. It also stops the
+    executions of the flows that the flow called.
     """
     for metadata in _trail(flow_run.id):
         arn = metadata["execution_arn"]
         try:
             executions.stop(_client_of(metadata), arn, error="Cancelled", cause="The Prefect flow run was cancelled.")
         except ExecutionNotFoundError:
-            continue  # announced, and never started
+            continue  # it was announced but never started
         except Exception:
             logger.exception("cannot stop %s", arn)
         else:

@@ -1,7 +1,7 @@
-"""The flow run that code is part of: what a repeated one would find again, and whether somebody cancels it.
+"""The current flow run: a name that stays the same in every attempt, and whether the run is being cancelled.
 
-A flow that another flow calls is a run of its own, but not a purpose of its own: when the caller is retried, Prefect
-gives the subflow a new id. What stays is the caller's id and the subflow's place in it.
+When a flow is retried, Prefect gives a new run id to each flow that it calls. The id of the calling run stays the same,
+and so does the position of the call in it. The name is therefore made of these two.
 """
 
 import hashlib
@@ -29,23 +29,23 @@ _cancelled_lock = threading.Lock()
 
 
 def run_ids() -> tuple[UUID | None, UUID | None]:
-    """The ids of the flow run and the task run that this code is part of."""
+    """The ids of the current flow run and task run."""
     task, flow = TaskRunContext.get(), FlowRunContext.get()
     flow_run_id = flow.flow_run.id if flow and flow.flow_run else None
     return (task.task_run.flow_run_id if task else None) or flow_run_id, task.task_run.id if task else None
 
 
 def lasting_name(flow_run_id: UUID) -> str:
-    """A name of the flow run that it has in every attempt, of its own or of the flows that call it.
+    """The flow run's name that stays the same in every attempt, of the flow itself or of flows that call it.
 
     Raises:
-        InvalidExecutionError: A task calls the flow, so that it has no place which a repeated task would find again.
+        InvalidExecutionError: A task calls the flow. Prefect does not count such calls, so a retry could not find it.
     """
     return _place(flow_run_id)[0]
 
 
 def is_repeated(flow_run_id: UUID) -> bool:
-    """Whether the flow run, or one that calls it, had an attempt before this process looked at it first."""
+    """Whether the flow run, or one that calls it, had an earlier attempt when this process first asked."""
     return _place(flow_run_id)[1]
 
 
@@ -56,7 +56,7 @@ def _place(flow_run_id: UUID) -> tuple[str, bool]:
         for run, caller in _callers(client, flow_run_id):
             root, repeated = run.id, repeated or run.run_count > 1
             if caller is not None:
-                # Prefect counts the calls that a flow makes, and draws a random key for one that a task makes.
+                # Prefect counts the calls that a flow makes, but gives a random key to a call that a task makes.
                 if not str(caller.dynamic_key).isdecimal():
                     raise InvalidExecutionError(
                         "a pipeline in a flow that a task calls has no place which a repeated run would find again: "
@@ -68,9 +68,9 @@ def _place(flow_run_id: UUID) -> tuple[str, bool]:
 
 
 def is_cancelled(flow_run_id: UUID) -> bool:
-    """Whether somebody cancels the flow run or one that calls it.
+    """Whether the flow run, or one that calls it, is being cancelled.
 
-    The server is asked every few seconds, however many threads want to know.
+    All threads share one answer of the server, which is a few seconds old at most.
     """
     with _cancelled_lock:
         asked, answer = _cancelled.get(flow_run_id, (float("-inf"), False))
@@ -81,13 +81,13 @@ def is_cancelled(flow_run_id: UUID) -> bool:
 
 
 def forget(flow_run_id: UUID | None) -> None:
-    """Ask the server anew, whenever it was asked last."""
+    """Drop the stored answer, so that `is_cancelled` asks the server again at once."""
     if flow_run_id:
         _cancelled.pop(flow_run_id, None)
 
 
 def with_subflows(client: SyncPrefectClient, flow_run_id: UUID) -> list[UUID]:
-    """The flow run, those of the flows that it called, and of those that they called."""
+    """The ids of the flow run and of all flow runs below it: its subflows, their subflows, and so on."""
     found, callers = [flow_run_id], [flow_run_id]
     while callers:
         wanted = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=callers))
@@ -100,10 +100,10 @@ def with_subflows(client: SyncPrefectClient, flow_run_id: UUID) -> list[UUID]:
 
 
 def _callers(client: SyncPrefectClient, flow_run_id: UUID) -> Iterator[tuple[FlowRun, TaskRun | None]]:
-    """The flow run, and those that call it, outwards; each with the task run that stands for it in its caller."""
+    """The flow run and its callers, from the inside out, each with the task run that represents it in its caller."""
     while True:
         run = client.read_flow_run(flow_run_id)
-        # What runs a deployment starts a run of its own, which may outlive it.
+        # A run of a deployment is independent of the run that started it, and may outlive it.
         if run.parent_task_run_id is None or run.deployment_id is not None:
             yield run, None
             return
@@ -119,7 +119,7 @@ def _ask(flow_run_id: UUID) -> bool:
         with get_client(sync_client=True) as client:
             states = [run.state for run, _ in _callers(client, flow_run_id)]
     except Exception as error:
-        # Without an answer nothing is stopped: the execution may be needed, and the hook comes after.
+        # Without an answer, the execution goes on, since it may be needed. The cancellation hook can still stop it.
         logger.warning("cannot ask Prefect whether flow run %s is cancelled: %s", flow_run_id, error)
         return False
     return any(state is not None and (state.is_cancelling() or state.is_cancelled()) for state in states)

@@ -8,10 +8,10 @@ from clinops_prefect.step_functions.runs.runnable import RunnablePipeline
 
 
 class StepFunctionsRun(JobRun[Any]):
-    """An execution that was triggered.
+    """An execution that `StepFunctionsPipeline.trigger` started.
 
     Attributes:
-        execution_arn: Its ARN.
+        execution_arn: The execution's ARN.
     """
 
     def __init__(self, pipeline: RunnablePipeline, execution_arn: str) -> None:
@@ -23,7 +23,7 @@ class StepFunctionsRun(JobRun[Any]):
         """Wait until the execution has ended.
 
         Raises:
-            ExecutionFailedError: It did not succeed.
+            ExecutionFailedError: The execution did not succeed.
         """
         self.fetch_result()
 

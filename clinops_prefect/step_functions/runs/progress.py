@@ -1,7 +1,7 @@
-"""What a Prefect run sees of an execution: log lines, progress, and what its own cancellation means.
+"""What a Prefect run shows of an execution: log lines and progress. It also stops the execution on cancellation.
 
-Whether to stop an execution is decided by the flow run's state alone. The signals do not tell: a worker that is evicted
-gets the same one as a run that is cancelled, and a submitted task gets none.
+Only the flow run's state decides whether to stop an execution. Signals cannot decide it: an evicted worker gets the
+same signal as a cancelled run, and a submitted task gets no signal.
 """
 
 import logging
@@ -24,21 +24,21 @@ from clinops_prefect.step_functions.service.history import StateEvent
 
 logger = logging.getLogger(__name__)
 
-# Seconds before each time that the server is asked whether a signal was a cancellation.
+# The pauses, in seconds, before each question to the server whether a signal was a cancellation.
 _ASKED_AFTER = (0.0, 0.5, 1.0, 2.0)
 
 
 class Interrupted(BaseException):
-    """The coroutine that waits in this thread was cancelled. Never leaves the package."""
+    """The coroutine for which this thread waits was cancelled. This error never leaves the package."""
 
 
 class Observer:
-    """One execution, for one Prefect run.
+    """Shows one execution in one Prefect run, and stops it when the flow run is cancelled.
 
     Args:
         execution_arn: The execution.
-        steps: How many states there are, for the progress.
-        stop: Stops the execution.
+        steps: The number of states, for the progress.
+        stop: A function that stops the execution.
     """
 
     def __init__(self, execution_arn: str, steps: int, stop: Callable[[], None]) -> None:
@@ -52,7 +52,7 @@ class Observer:
         self.stopped = False
 
     def see(self, events: list[StateEvent]) -> None:
-        """Log what the states did, and move the progress bar. A cause is never logged."""
+        """Log the states' events, and move the progress bar. The cause of a failure is never logged."""
         for event in events:
             if event.event == "entered":
                 self.entered[event.state] = event.time
@@ -69,12 +69,12 @@ class Observer:
         self._show(min(100.0, 100.0 * len(self.exited) / max(1, self.steps)))
 
     def succeeded(self) -> None:
-        """Show that all is done, although a choice or a catch left states out."""
+        """Show a progress of 100 %, even if a choice or a catch skipped states."""
         if self.shown < 100:
             self._show(100.0)
 
     def check(self) -> None:
-        """Stop the execution when the flow run is cancelled; the wait then sees it end."""
+        """Stop the execution if the flow run is cancelled. The wait then sees that the execution ended."""
         if not self.stopped and self.flow_run_id and is_cancelled(self.flow_run_id):
             self.log.warning("the flow run is cancelled: stopping %s", self.arn)
             try:
@@ -85,8 +85,8 @@ class Observer:
                 self.stopped = True
 
     def interrupted(self, error: BaseException) -> None:
-        """Something ended the wait from outside: a cancellation stops the execution, all else leaves it running."""
-        # The signal may be faster than the state that it is about: Prefect tells of a cancellation as it stores it.
+        """Handle an interrupted wait: after a cancellation, stop the execution, else let the execution go on."""
+        # The signal may arrive before Prefect has stored the state CANCELLING, so ask the server several times.
         for pause in _ASKED_AFTER if self.flow_run_id else ():
             time.sleep(pause)
             forget(self.flow_run_id)
@@ -112,9 +112,9 @@ class Observer:
 def artifact(
     execution_arn: str, kind: str, description: str, data: Any, metadata: dict[str, str] | None = None
 ) -> ArtifactCreate:
-    """An artifact of the run that this code is part of."""
+    """An artifact of the current flow or task run."""
     flow_run_id, task_run_id = run_ids()
-    # Prefect wants keys of lowercase letters, digits and dashes.
+    # Prefect allows only lowercase letters, digits and dashes in keys.
     key = re.sub(r"[^a-z0-9]+", "-", f"step-functions-{execution_arn.split(':')[6]}-{kind}".lower()).strip("-")
     return ArtifactCreate(
         key=key,
@@ -129,7 +129,7 @@ def artifact(
 
 @contextmanager
 def observed(execution_arn: str, *, steps: int, stop: Callable[[], None]) -> Iterator[Observer | None]:
-    """Observe a wait for the Prefect run that it is part of; None outside of a run."""
+    """An observer of the wait in the block of code, for the current Prefect run. None outside of a run."""
     try:
         observer = Observer(execution_arn, steps, stop)
     except MissingContextError:

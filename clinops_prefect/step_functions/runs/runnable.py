@@ -1,4 +1,4 @@
-"""What this folder needs of a pipeline. `StepFunctionsPipeline` has it, and stands above: nothing here imports it."""
+"""What this folder needs of a pipeline, as a protocol, so that nothing here imports `StepFunctionsPipeline`."""
 
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -13,7 +13,7 @@ SLUG = "step-functions-pipeline"
 
 
 class RunnablePipeline(Protocol):
-    """A pipeline that can be run; its methods are documented on `StepFunctionsPipeline`."""
+    """A pipeline that can be run. `StepFunctionsPipeline` documents the methods."""
 
     @property
     def name(self) -> str: ...
@@ -31,7 +31,7 @@ class RunnablePipeline(Protocol):
     def show_cause(self) -> bool: ...
     @property
     def started_arn(self) -> str: ...
-    # Prefect's own names: by them, a cancellation hook in another process finds the saved block.
+    # These names are Prefect's. A cancellation hook in another process needs them to find the saved block.
     @property
     def _block_document_id(self) -> UUID | None: ...
 

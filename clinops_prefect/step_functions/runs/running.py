@@ -1,4 +1,4 @@
-"""Running a pipeline to its end: deploy, announce, start or attach, wait."""
+"""Runs a pipeline to its end: deploy, announce, start or attach, wait."""
 
 import asyncio
 import functools
@@ -25,37 +25,37 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Seconds for which credentials that were read anew must last.
+# Credentials that were read again must work for this many seconds. If AWS refuses them earlier, we give up.
 _RENEWED_EVERY = 60.0
-# Set for a thread that waits in a coroutine's place: the coroutine was cancelled.
+# The event of a thread that waits for a coroutine. It is set when the coroutine is cancelled.
 _interrupt: ContextVar[threading.Event | None] = ContextVar("interrupt", default=None)
 
 
 def start(pipeline: RunnablePipeline, input_data: Any, execution_name: str, *, deploy: bool) -> tuple[str, Any]:
-    """Deploy, and start the execution that does what `execution_name` stands for, or find it.
+    """The execution for `execution_name`: deploy the machine, and start the execution or find it.
 
     Returns:
-        The execution's ARN, and its description when it has succeeded already.
+        The execution's ARN. If it has already succeeded, also its description, else None.
     """
     pipeline.refuse_express()
     text = executions.encode_input(input_data)
     name = execution_name or default_name(pipeline.name, str(uuid4()))
     check_name(name)
     machine = pipeline.deploy(publish=True) if deploy else pipeline.started_arn
-    # Before it starts, so that a process that is killed in between leaves no execution that nobody knows of.
+    # Announce before the start: if the process is killed in between, no execution runs that nobody knows of.
     announce(pipeline, executions.execution_arn(machine, name))
 
     def ensure() -> tuple[str, Any]:
         return executions.ensure(pipeline.client(), machine, name, text)
 
-    # A machine that was deployed a moment ago may not be known yet everywhere.
+    # AWS is eventually consistent and may not know a machine yet that was deployed a moment ago.
     execution_arn, succeeded = executions.settled(ensure) if deploy else ensure()
     announce(pipeline, execution_arn)
     return execution_arn, succeeded
 
 
 def wait(pipeline: RunnablePipeline, execution_arn: str, timeout: float | None = None) -> Any:
-    """`StepFunctionsPipeline.wait`."""
+    """The implementation of `StepFunctionsPipeline.wait`."""
     _check_timeout(timeout)
     pipeline.refuse_express(execution_arn)
     executions.check_arn(execution_arn)
@@ -66,7 +66,7 @@ def wait(pipeline: RunnablePipeline, execution_arn: str, timeout: float | None =
 def run(
     pipeline: RunnablePipeline, input_data: Any, execution_name: str, *, deploy: bool, timeout: float | None
 ) -> Any:
-    """`StepFunctionsPipeline.run`."""
+    """The implementation of `StepFunctionsPipeline.run`."""
     _check_timeout(timeout)
     execution_arn, succeeded = start(pipeline, input_data, execution_name, deploy=deploy)
     if succeeded:
@@ -80,24 +80,24 @@ def _check_timeout(timeout: Any) -> None:
 
 
 def interruptible(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """`function` as a coroutine function; a wait in it ends when the coroutine is cancelled."""
+    """The async form of `function`. When the coroutine is cancelled, a wait in `function` ends."""
 
     @functools.wraps(function)
     async def interrupted(*args: P.args, **kwargs: P.kwargs) -> R:
         interrupt, context = threading.Event(), copy_context()
         context.run(_interrupt.set, interrupt)
-        # A thread of its own: asyncio's pool has a few more than there are cores, and the rest of a hundred waits
-        # would queue for them, unwatched.
+        # Each call has a thread of its own. asyncio's pool has only a few threads more than there are cores, so most of
+        # a hundred executions would not be watched.
         pool = ThreadPoolExecutor(1)
         try:
             call = functools.partial(context.run, functools.partial(function, *args, **kwargs))
             return await asyncio.get_running_loop().run_in_executor(pool, call)
         finally:
-            # Else the thread would wait on, and with it the process that wants to end.
+            # Without this, the thread would go on waiting, and the process could not end.
             interrupt.set()
             pool.shutdown(wait=False)
 
-    # Prefect looks at what is wrapped, and would take this for a function that is not async.
+    # Prefect inspects `__wrapped__`, and would take this coroutine function for a plain function.
     del interrupted.__wrapped__
     interrupted.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return interrupted
@@ -132,7 +132,7 @@ def _end(
     see: Callable[[list[StateEvent]], None] | None,
     check: Callable[[], None],
 ) -> Any:
-    """The description of the execution when it has ended. A wait may outlive its keys, which are then read anew."""
+    """The description of the ended execution. If credentials expire during the wait, they are read again."""
     deadline = None if timeout is None else time.monotonic() + timeout
     left, renewed_at = timeout, float("-inf")
     while True:
@@ -140,8 +140,8 @@ def _end(
         try:
             return polling.wait_for_end(client, execution_arn, timeout=left, on_events=see, check=check)
         except AccessDeniedError as error:
-            # There is another client when AWS refused the credentials of this one. What it refuses soon after, too,
-            # stays refused.
+            # `client()` makes a new client after AWS refused the credentials. If the client is the same, or the new
+            # credentials are refused soon after, asking again would not help.
             if pipeline.client() is client or time.monotonic() - renewed_at < _RENEWED_EVERY:
                 raise
             renewed_at = time.monotonic()

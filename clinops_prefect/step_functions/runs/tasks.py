@@ -1,4 +1,4 @@
-"""Prefect tasks that run, start or follow a pipeline: one execution for each call, however often a run is repeated."""
+"""Prefect tasks that run, start or follow a pipeline. A call has one execution, even if the flow run is repeated."""
 
 import inspect
 import threading
@@ -25,22 +25,22 @@ _counter_lock = threading.Lock()
 
 
 def _next_call() -> int | None:
-    """The place of this call among the flow run's; None where it has none that a repeated run would find again."""
+    """The number of this call in the flow run. None where a repeated run could not count it again, as in a task."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or TaskRunContext.get() is not None:
         return None
     with _counter_lock:
-        # Prefect's own counters of calls, which begin anew with each attempt of the flow run.
+        # Prefect's own counters of calls start again with each attempt of the flow run, as ours must.
         call = int(context.task_run_dynamic_keys.get(_COUNTER, -1)) + 1
         context.task_run_dynamic_keys[_COUNTER] = call
         return call
 
 
 class PipelineTask(Task[Any, Any]):
-    """A task that knows which of its flow run's calls each call is.
+    """A task that numbers its calls in the flow run.
 
-    It is counted where the flow makes the call, since submitted tasks begin in any order. A task that starts no
-    execution has no parameter `call`, and its calls have no place among the others'.
+    A call is numbered when the flow makes it, since submitted tasks begin in any order. Calls of a task that starts no
+    execution are not numbered: such a task has no parameter `call`.
     """
 
     def _counted(self, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class PipelineTask(Task[Any, Any]):
         return super().submit(*args, **self._counted(kwargs))
 
     def map(self, *args: Any, wait_for: Any = None, return_state: bool = False, **kwargs: Any) -> Any:
-        """Submit the task once for each element; a pipeline is given as `unmapped(pipeline)`, or as its name."""
+        """Submit the task once for each element. Pass a pipeline as `unmapped(pipeline)`, or by its name."""
         parameters = get_call_parameters(self.fn, args, kwargs, apply_defaults=False)
         each = expand_mapping_parameters(self.fn, parameters)
         futures: Any = PrefectFutureList(  # type: ignore[abstract]
@@ -73,7 +73,7 @@ class PipelineTask(Task[Any, Any]):
     def with_options(self, **options: Any) -> "PipelineTask":
         """The same task with other options."""
         changed: Any = super().with_options(**options)
-        # Prefect makes a plain Task, whose calls would not be counted.
+        # Prefect returns a plain Task, which would not number its calls.
         changed.__class__ = PipelineTask
         assert isinstance(changed, PipelineTask)
         return changed
@@ -91,7 +91,7 @@ def _name(pipeline: RunnablePipeline, execution_name: str, call: int | None) -> 
             "execution: give it an execution_name, such as f'{flow_run.id}-{patient}'"
         )
     unique = f"{lasting_name(flow_run_id)}-{call}"
-    # An earlier version of this package, which began all names like this, may have started the execution.
+    # An earlier version of this package, whose names all began like this, may have started the execution.
     former = f"prefect-{unique}"
     if is_repeated(flow_run_id):
         arn = executions.execution_arn(pipeline.started_arn, former)
@@ -115,7 +115,8 @@ _OPTIONS: dict[str, Any] = {
     "retry_delay_seconds": [10, 60, 300],
     "retry_jitter_factor": 0.5,
     "retry_condition_fn": worth_retrying,
-    # A pipeline's steps have effects, and the execution's name already keeps them from happening twice.
+    # A pipeline's steps have effects, so a cached result would be wrong. The execution's name already prevents a
+    # second execution.
     "cache_policy": NO_CACHE,
 }
 
@@ -131,22 +132,22 @@ def _run(
 ) -> Any:
     """Run a pipeline on AWS Step Functions, and return its output.
 
-    In a flow run, the execution's name comes from the pipeline's name, the run's id and the place of the call in it. A
-    run that is retried, or killed and started again, so attaches to the execution that runs, returns the output of the
-    one that succeeded, or redrives the one that failed. It never starts a second. In a flow that another flow calls,
-    the outer run's id counts, and the place in it: Prefect gives a subflow a new id when its caller is retried. What
-    `run_deployment` starts is a run of its own.
+    In a flow run, the execution's name is made of the pipeline's name, the run's id and the number of the call. If the
+    run is retried, or killed and started again, it never starts a second execution. It attaches to a running execution,
+    returns the output of one that succeeded, or redrives one that failed. In a subflow, the name uses the id of the
+    outer run and the position of the subflow in it, since Prefect gives a subflow a new id when its caller is retried.
+    A run that `run_deployment` starts is independent.
 
     Args:
         pipeline: The pipeline, or the name of a saved one, such as `step-functions-pipeline/prod`.
-        input_data: What the first step gets.
-        execution_name: What the execution is for, instead of the flow run and the place of the call.
-        deploy: Bring the state machine up to date first, and run exactly that version.
-        timeout: Seconds to wait at most; None, as long as it takes.
-        call: The place of the call. It is counted, not given.
+        input_data: The first step's input.
+        execution_name: The execution's name, instead of the name made of the flow run and the number of the call.
+        deploy: Update the state machine first, and run exactly that version.
+        timeout: Seconds to wait at most. None means as long as it takes.
+        call: The number of the call. The task counts it. Do not pass it.
 
     Raises:
-        ClinopsPrefectError: Whatever `StepFunctionsPipeline.run` raises.
+        ClinopsPrefectError: The errors of `StepFunctionsPipeline.run`.
     """
     loaded = _loaded(pipeline)
     name = _name(loaded, execution_name or "", call)
@@ -163,21 +164,21 @@ def _start(
 ) -> str:
     """Start a pipeline on AWS Step Functions, and return the execution's ARN without waiting.
 
-    `wait_for_step_functions_execution` waits for it, in this flow or in another. A run that is repeated finds its
-    execution, as with `run_step_functions_pipeline`: it never starts a second.
+    To wait for the execution, in this flow or in another, use `wait_for_step_functions_execution`. A repeated run finds
+    its execution and never starts a second, as with `run_step_functions_pipeline`.
 
     Args:
         pipeline: The pipeline, or the name of a saved one, such as `step-functions-pipeline/prod`.
-        input_data: What the first step gets.
-        execution_name: What the execution is for, instead of the flow run and the place of the call.
-        deploy: Bring the state machine up to date first, and run exactly that version.
-        call: The place of the call. It is counted, not given.
+        input_data: The first step's input.
+        execution_name: The execution's name, instead of the name made of the flow run and the number of the call.
+        deploy: Update the state machine first, and run exactly that version.
+        call: The number of the call. The task counts it. Do not pass it.
 
     Returns:
-        The ARN of the execution that was started, runs already, has succeeded already, or failed and was redriven.
+        The ARN of an execution that was just started, already runs, already succeeded, or failed and was redriven.
 
     Raises:
-        ClinopsPrefectError: Whatever `StepFunctionsPipeline.deploy` and `execute` raise.
+        ClinopsPrefectError: The errors of `StepFunctionsPipeline.deploy` and `execute`.
     """
     loaded = _loaded(pipeline)
     name = _name(loaded, execution_name or "", call)
@@ -188,22 +189,22 @@ def _start(
 def _wait(pipeline: RunnablePipeline | str, execution_arn: str, timeout: float | None = None) -> Any:
     """Wait until an execution on AWS Step Functions has ended, and return its output.
 
-    One flow run can wait for hundreds at once: `wait_for_step_functions_execution.map(unmapped(pipeline), arns)`. Its
+    One flow run can wait for hundreds at once: `wait_for_step_functions_execution.map(unmapped(pipeline), arns)`. The
     states are logged, progress is shown, and the executions are stopped when the flow run is cancelled.
 
     Args:
         pipeline: The pipeline, or the name of a saved one, such as `step-functions-pipeline/prod`.
-        execution_arn: What `start_step_functions_pipeline` returned.
-        timeout: Seconds to wait at most; None, as long as it takes.
+        execution_arn: The ARN that `start_step_functions_pipeline` returned.
+        timeout: Seconds to wait at most. None means as long as it takes.
 
     Raises:
-        ClinopsPrefectError: Whatever `StepFunctionsPipeline.wait` raises.
+        ClinopsPrefectError: The errors of `StepFunctionsPipeline.wait`.
     """
     return running.wait(_loaded(pipeline), execution_arn, timeout)
 
 
 def _both(function: Callable[..., Any], name: str) -> tuple[PipelineTask, PipelineTask]:
-    """The task of a function, and the one for async flows."""
+    """The task of a function for flows, and the task for async flows."""
     awaited = running.interruptible(function)
     return PipelineTask(fn=function, name=name, **_OPTIONS), PipelineTask(fn=awaited, name=name, **_OPTIONS)
 
@@ -216,7 +217,7 @@ wait_for_step_functions_execution, await_for_step_functions_execution = _both(
 
 
 def task_of(pipeline: RunnablePipeline, **task_options: Any) -> PipelineTask:
-    """The task that runs `pipeline`; `StepFunctionsPipeline.as_task` in the class's own words."""
+    """The task that runs `pipeline`. It is the implementation of `StepFunctionsPipeline.as_task`."""
 
     def run(input_data: Any = None, execution_name: str = "", *, call: int | None = None) -> Any:
         return _run(pipeline, input_data, execution_name, call=call)

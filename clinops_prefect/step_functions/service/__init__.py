@@ -1,1 +1,1 @@
-"""What is asked of AWS Step Functions. Each function takes a boto3 client; nothing here knows Prefect."""
+"""All requests to AWS Step Functions. Each function takes a boto3 client, and nothing here imports Prefect."""

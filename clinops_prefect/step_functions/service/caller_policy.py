@@ -1,4 +1,4 @@
-"""What whoever deploys and runs a state machine must be allowed: an IAM policy, held against the calls in the tests."""
+"""The IAM policy for the user who deploys and runs a state machine. Tests compare it with the calls made."""
 
 from typing import Any
 
@@ -17,18 +17,18 @@ def caller_grants(
     key: str,
     delete: bool,
 ) -> list[Grant]:
-    """What deploying, running, following, stopping, redriving, validating and testing take.
+    """The grants needed to deploy, run, follow, stop, redrive, validate and test a state machine.
 
     Args:
-        place: Where the machine is.
-        role_arn: The role that it assumes.
+        place: The place of the machine: its ARN, region and account.
+        role_arn: The role that the machine assumes.
         express: Whether it is an Express machine, which cannot be followed.
         tags: Whether the pipeline sets tags.
-        alias: Whether it has an alias.
+        alias: Whether the pipeline has an alias.
         removes_versions: Whether old versions are deleted.
-        maps: Whether it has a Distributed Map.
-        key: The KMS key that encrypts it; empty, none.
-        delete: Whether it may be deleted, too.
+        maps: Whether the pipeline has a Distributed Map.
+        key: The KMS key that encrypts the machine. Empty if there is none.
+        delete: Whether the user may also delete the machine.
     """
     machine = (place.machine_arn, f"{place.machine_arn}:*")
     executions = tuple(place.arn(f"states:execution:{place.name}{rest}") for rest in (":*", *(["/*"] if maps else [])))
@@ -51,7 +51,7 @@ def caller_grants(
         grants.append(
             Grant("FindFailedItems", _states(["ListExecutions"]), (place.arn(f"states:mapRun:{place.name}/*"),))
         )
-    # IAM knows no narrower resource for the two.
+    # IAM has no narrower resource for these two actions.
     grants.append(Grant("ValidateAndTest", _states(["ValidateStateMachineDefinition", "TestState"]), ("*",)))
     if delete:
         grants.append(Grant("DeleteTheMachine", _states(["DeleteStateMachine"]), (place.machine_arn,)))

@@ -1,4 +1,4 @@
-"""Bringing a state machine at AWS to what a pipeline says, and touching nothing when it is that already."""
+"""Creates or updates the state machine of a pipeline at AWS, and changes nothing if it is already up to date."""
 
 import json
 import logging
@@ -29,12 +29,13 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-# How often others may change the machine between two of our requests before we give up: each round, one of us has won.
+# How often other processes may change the machine between two of our requests before we give up. In each round, one of
+# the processes succeeds.
 _ROUNDS = 30
-# IAM and CloudWatch Logs are eventually consistent: a role works some seconds after it is made.
+# IAM and CloudWatch Logs are eventually consistent: a new role works only after some seconds.
 _PROPAGATES_IN, _ASKED_EVERY = 30.0, 3.0
-# What AWS says of a role or a log group that it does not know yet. A user's own missing permission (iam:PassRole) is
-# worded otherwise, and no wait helps it.
+# AWS's messages about a role or a log group that it does not know yet. If the user lacks a permission (iam:PassRole),
+# the message is different, and waiting would not help.
 _NOT_YET = re.compile(
     r"assume the provided role|log destination|managed[- ]rule|log group does not exist", re.IGNORECASE
 )
@@ -54,7 +55,7 @@ def deploy(
 ) -> str:
     """Create the state machine, update it, or leave it alone.
 
-    Tags and configurations that are not given are left as they are.
+    Tags and configurations that are not given do not change.
 
     Args:
         client: The client to ask.
@@ -65,19 +66,19 @@ def deploy(
         tags: Tags to add or to change.
         configurations: Logging, tracing and encryption, by their names in CreateStateMachine.
         publish: Whether to publish a version.
-        keep_versions: How many of the newest versions stay; 0, all.
+        keep_versions: How many of the newest versions stay. 0 means all.
 
     Returns:
-        The machine's ARN; with `publish`, that of the version that is exactly this definition.
+        The machine's ARN. With `publish`, the ARN of the version with exactly this definition.
 
     Raises:
-        ServiceUnavailableError: Others change the machine all the time, so that no version could be published.
-        OperationNotSupportedError: AWS keeps no more versions of the machine, and none of them may be deleted.
+        ServiceUnavailableError: Other processes kept changing the machine, so that no version could be published.
+        OperationNotSupportedError: AWS keeps no more versions of the machine, and no old one may be deleted.
     """
     wanted = {"definition": json.dumps(definition, ensure_ascii=False), "roleArn": role_arn, **configurations}
     for number in range(_ROUNDS):
         if number:
-            # Rivals that met once would otherwise meet again.
+            # A random pause, so that two processes in a race do not collide again.
             time.sleep(random.uniform(0, min(2.0, 0.1 * number)))  # noqa: S311 - not for secrets
         found = _describe(client, arn)
         if found is None:
@@ -119,8 +120,8 @@ def delete(client: "SFNClient", arn: str, *, missing_ok: bool, force: bool) -> N
     """Delete a state machine with its versions and aliases.
 
     Raises:
-        StateMachineNotFoundError: There is none, and `missing_ok` is False.
-        InvalidExecutionError: Executions of it run, and `force` is False.
+        StateMachineNotFoundError: There is no such machine, and `missing_ok` is False.
+        InvalidExecutionError: Executions of the machine run, and `force` is False.
     """
     found = _describe(client, arn)
     if found is None:
@@ -139,7 +140,7 @@ def delete(client: "SFNClient", arn: str, *, missing_ok: bool, force: bool) -> N
 
 
 def _running(client: "SFNClient", arn: str) -> str:
-    """How many executions run, in words; empty, when none does."""
+    """The number of running executions, in words. Empty if none runs."""
     with translated(arn):
         page = client.list_executions(stateMachineArn=arn, statusFilter="RUNNING", maxResults=1000)
         number = len(page["executions"])
@@ -166,7 +167,7 @@ def _create(
             try:
                 created = client.create_state_machine(name=name, type=kind, tags=listed, publish=publish, **wanted)
             except ClientError as error:
-                # Somebody else created it after we had looked; look again.
+                # Another process created the machine after we had looked, so the caller looks again.
                 if code_of(error) == "StateMachineAlreadyExists":
                     return ""
                 raise
@@ -189,9 +190,9 @@ def _update(client: "SFNClient", arn: str, wanted: dict[str, Any], *, publish: b
 
 
 def _publish(client: "SFNClient", arn: str, revision_id: str) -> str:
-    """The version of a revision; empty, when the machine has another revision by now.
+    """The ARN of the version of a revision. Empty if the machine has another revision by now.
 
-    AWS makes no second version of one revision.
+    AWS never makes two versions of one revision.
     """
     with translated(arn):
         try:
@@ -206,7 +207,7 @@ def _publish(client: "SFNClient", arn: str, revision_id: str) -> str:
 
 
 def _once_propagated(ask: Callable[[], T]) -> T:
-    """`ask`, again for half a minute while AWS does not know the role or the log destination yet."""
+    """The result of `ask`, called again for up to 30 s while AWS does not know the role or the log destination yet."""
     deadline = time.monotonic() + _PROPAGATES_IN
     while True:
         try:
@@ -220,7 +221,7 @@ def _once_propagated(ask: Callable[[], T]) -> T:
 
 def _is_exactly(client: "SFNClient", version_arn: str, wanted: dict[str, Any]) -> bool:
     found = _describe(client, version_arn)
-    # A version that is not known yet everywhere is looked at again in the next round.
+    # AWS may not know a new version yet. Then the next round looks again.
     return found is not None and _same_program(found, wanted)
 
 
@@ -235,7 +236,7 @@ def _equal(found: Any, wanted: dict[str, Any]) -> bool:
 
 
 def _covers(found: Any, wanted: Any) -> bool:
-    """Whether `found` has everything that `wanted` has; AWS adds its defaults to what it was given."""
+    """Whether `found` has everything that `wanted` has. AWS adds defaults, so `found` may have more."""
     if isinstance(wanted, dict):
         return isinstance(found, dict) and all(_covers(found.get(key), value) for key, value in wanted.items())
     if isinstance(wanted, list):

@@ -1,4 +1,4 @@
-"""AWS's errors become ours here, and nowhere else."""
+"""The only place that translates errors of AWS Step Functions to ours."""
 
 import re
 from collections.abc import Iterator
@@ -20,23 +20,24 @@ from clinops_prefect.errors import (
 )
 from clinops_prefect.network.failures import Problem
 
-# Quotas that stay used up until somebody makes room. Those of requests and of running executions pass by themselves:
-# for `aws.errors`, they are a service that is busy.
+# Quotas that stay exhausted until somebody deletes something. The quotas of requests and of running executions recover
+# by themselves, so `aws.errors` treats them as a busy service.
 _USED_UP = {"ServiceQuotaExceededException", "StateMachineLimitExceeded"}
 _REFUSED = {
     *("InvalidArn", "InvalidDefinition", "InvalidEncryptionConfiguration", "InvalidExecutionInput"),
     *("InvalidLoggingConfiguration", "InvalidName", "InvalidTracingConfiguration", "MissingRequiredParameter"),
     *("StateMachineTypeNotSupported", "TooManyTags", "ValidationException"),
 }
-# How botocore names the field that it refuses.
+# botocore's two ways to name the field that it refuses.
 _FIELD = re.compile(r"parameter ([\w.\[\]]+)|in input: \"?(\w+)")
-# A proxy may answer with a page of its own.
+# A proxy may answer with a long page of its own, so messages are cut to this many characters.
 _SAID_AT_MOST = 500
 _ABOUT_MACHINES = {
     *("CreateStateMachine", "CreateStateMachineAlias", "PublishStateMachineVersion", "TagResource"),
     *("UpdateStateMachine", "UpdateStateMachineAlias", "ValidateStateMachineDefinition"),
 }
-# Their one ARN is the machine's, which AWS finds malformed, and some emulators unknown.
+# These requests have only the machine's ARN. For a wrong one, AWS answers InvalidArn, and some emulators say that the
+# machine does not exist.
 _OF_ONE_MACHINE = {
     *("DeleteStateMachine", "DescribeStateMachine", "DescribeStateMachineAlias", "ListExecutions"),
     *("ListStateMachineVersions", "StartExecution"),
@@ -45,13 +46,13 @@ _OF_ONE_MACHINE = {
 
 @contextmanager
 def translated(arn: str) -> Iterator[None]:
-    """Raise our error, about `arn`, for one of AWS's."""
+    """Translate an AWS error in the block of code to our error about `arn`."""
     try:
         yield
     except ClientError as error:
         raise _translate(error, arn) from error
     except ParamValidationError as error:
-        # botocore's own check; it may quote the input, so its words stay out of ours.
+        # botocore's own check failed. Its message may quote the input, so our message does not contain it.
         fields = ", ".join(sorted({first or second for first, second in _FIELD.findall(str(error))}))
         message = f"the request about {arn} is not one that AWS takes{f' ({fields})' if fields else ''}"
         raise InvalidExecutionError(f"{message}: pass text where text is expected", uri=arn) from None
@@ -59,10 +60,10 @@ def translated(arn: str) -> Iterator[None]:
         ours = client_failure(error, arn, uri=arn, invalid=InvalidPipelineError)
         if ours is None:
             raise
-        # `from None`: what a credential process wrote may be a key.
+        # `from None`: the original error may contain the output of a credential process, and so a key.
         raise ours from None
     except (ResponseParserError, RecursionError, KeyError) as error:
-        # A proxy's page, which botocore takes for an answer without fields. `from None`, because it quotes the page.
+        # botocore takes a proxy's page for an answer without fields. `from None`: the error quotes the page.
         raise ServiceUnavailableError(
             f"what answers for {arn} is not Step Functions ({type(error).__name__}); check endpoint_url",
             uri=arn,
@@ -72,7 +73,7 @@ def translated(arn: str) -> Iterator[None]:
 def _translate(error: ClientError, arn: str) -> ClinopsPrefectError:
     code, problem = code_of(error), problem_of(error)
     if problem is Problem.DENIED:
-        # It names users, roles and log groups, never what flows through the machine.
+        # The message names users, roles and log groups, but never data of an execution.
         said = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())[:_SAID_AT_MOST]
         words = f": {said}" if said else ""
         return AccessDeniedError(f"{error.operation_name} on {arn} was refused ({code}){words}", uri=arn)
@@ -82,11 +83,11 @@ def _translate(error: ClientError, arn: str) -> ClinopsPrefectError:
     if code == "ExecutionDoesNotExist":
         return ExecutionNotFoundError(f"there is no execution {arn}", uri=arn)
     if code in _REFUSED and (error.operation_name in _ABOUT_MACHINES or code == "InvalidDefinition"):
-        # It may quote the definition, never what flows through it.
+        # The message may quote the definition, but never data of an execution.
         message = str(error.response.get("Error", {}).get("Message", ""))
         return InvalidPipelineError(f"AWS refuses {arn} ({code}): {message}", problems=[message], uri=arn)
     if code in _REFUSED:
-        # Its message may quote the input, so it stays out of ours.
+        # AWS's message may quote the input, so our message does not contain it.
         return InvalidExecutionError(f"{error.operation_name} on {arn} was refused ({code})", uri=arn)
     if code in _USED_UP:
         return OperationNotSupportedError(

@@ -1,4 +1,4 @@
-"""Starting executions, and never a second one for the same purpose."""
+"""Starts executions, and never a second one for the same name."""
 
 import json
 import logging
@@ -39,21 +39,21 @@ logger = logging.getLogger(__name__)
 _TOO_MANY_FAILED = "States.ExceedToleratedFailureThreshold"
 _EXECUTION = re.compile(r"arn:aws[a-z-]*:states:[a-z0-9-]+:\d+:execution:[^:\s]+:[^:\s]+")
 
-# A description may lag behind StartExecution's or RedriveExecution's answer by seconds.
+# DescribeExecution may show the effect of StartExecution or RedriveExecution only after some seconds.
 _SETTLES_IN = 15.0
 
 
 def execution_arn(machine_arn: str, name: str) -> str:
-    """The ARN of the execution `name`; a version's or an alias's executions are the machine's."""
+    """The ARN of the execution `name`. The ARN of a version or an alias is reduced to that of the machine."""
     parts = machine_arn.split(":")
     return ":".join([*parts[:5], "execution", parts[6], name])
 
 
 def encode_input(input_data: Any, what: str = "input_data") -> str:
-    """An execution's input as Step Functions takes it; equal inputs are equal texts.
+    """An execution's input as JSON text. Equal inputs give equal texts.
 
     Raises:
-        InvalidExecutionError: It is not JSON, or longer than 262,144 bytes.
+        InvalidExecutionError: The input is not JSON, or longer than 262,144 bytes.
     """
     value = {} if input_data is None else input_data
     if problems := data_problems(value, what):
@@ -62,11 +62,11 @@ def encode_input(input_data: Any, what: str = "input_data") -> str:
 
 
 def check_arn(arn: str) -> None:
-    """Raise unless `arn` may be an execution's.
+    """Raise unless `arn` looks like the ARN of an execution.
 
     Raises:
         InvalidExecutionError: It is something else, such as an execution's name.
-        TypeError: It is no text.
+        TypeError: It is not a string.
     """
     if not isinstance(arn, str):
         raise TypeError(f"the ARN of an execution is text, such as execute() returns, and no {type(arn).__name__}")
@@ -83,7 +83,7 @@ def start(client: "SFNClient", machine_arn: str, name: str, text: str) -> str:
     Raises:
         InvalidExecutionError: The name is taken by an execution that has ended or has another input.
     """
-    # Random by default: names made of the clock collide when two start in one second.
+    # The default name is random: names made from the time would collide when two executions start in one second.
     chosen = name or default_name(machine_arn.split(":")[6], str(uuid4()))
     check_name(chosen)
     with translated(machine_arn):
@@ -94,7 +94,7 @@ def start(client: "SFNClient", machine_arn: str, name: str, text: str) -> str:
                 raise
             arn = execution_arn(machine_arn, chosen)
             if not name:
-                # Nobody else draws this name: the client's own retry met the execution whose answer was lost.
+                # The name is random, so this execution is ours: the first answer was lost, and boto3's retry found it.
                 return arn
             raise InvalidExecutionError(
                 f"the name {name!r} is taken for 90 days by an execution that has ended or has another input", uri=arn
@@ -111,15 +111,14 @@ def exists(client: "SFNClient", arn: str) -> bool:
 
 
 def ensure(client: "SFNClient", machine_arn: str, name: str, text: str) -> tuple[str, Any]:
-    """The execution that does what `name` stands for: started, attached to, finished, or redriven.
+    """The execution for `name`: it is started, found running, found finished, or redriven.
 
-    One that failed is run again under `name-2`, `name-3` and so on. Before anything is done about a failure, all of
-    these are looked at: if one of them succeeded or is running, it is the one. Otherwise the newest that AWS can
-    redrive, that has the machine's present definition, and that no Fail state ended, is redriven; or else the next name
-    is started.
+    A failed execution is run again under `name-2`, `name-3` and so on. All of these attempts are examined first. If one
+    succeeded or is running, it is the result. Otherwise the newest attempt is redriven that AWS can redrive, that has
+    the machine's present definition, and that no Fail state ended. If there is none, the next name is started.
 
     Returns:
-        The execution's ARN, and its description when it has succeeded: nothing more need be asked then.
+        The execution's ARN. If it has succeeded, also its description, so that no further request is needed.
 
     Raises:
         InvalidExecutionError: The name was used with another input.
@@ -144,11 +143,11 @@ def ensure(client: "SFNClient", machine_arn: str, name: str, text: str) -> tuple
                 return arn, None
         if arn := _started(client, machine_arn, attempt_name(name, len(failed) + 1), text):
             return arn, None
-        # Another process took that name between our look and our start; look again.
+        # Another process took the name between our look and our start, so look again.
 
 
 def _started(client: "SFNClient", machine_arn: str, name: str, text: str) -> str:
-    """The ARN of the execution that was started, or runs with this name and input; empty when the name is used up."""
+    """The ARN of the execution that was started, or already runs with this name and input. Empty if it is taken."""
     with translated(machine_arn):
         try:
             return client.start_execution(stateMachineArn=machine_arn, name=name, input=text)["executionArn"]
@@ -163,7 +162,7 @@ def _attempts(client: "SFNClient", machine_arn: str, name: str, text: str) -> It
     for attempt in count(1):
         arn = execution_arn(machine_arn, attempt_name(name, attempt))
         try:
-            # The first is known to exist.
+            # The first attempt exists, so `settled` waits until AWS knows it.
             found = settled(lambda arn=arn: describe(client, arn)) if attempt == 1 else describe(client, arn)  # type: ignore[misc]
         except ExecutionNotFoundError:
             if attempt == 1:
@@ -179,26 +178,26 @@ def _attempts(client: "SFNClient", machine_arn: str, name: str, text: str) -> It
 
 
 def redrive(client: "SFNClient", arn: str) -> None:
-    """Let a failed execution go on at the state that failed, with the definition it was started with.
+    """Continue a failed execution at the state that failed, with the definition with which it was started.
 
     Raises:
-        InvalidExecutionError: AWS cannot redrive it: it runs, succeeded, is older than 14 days, or has too many events.
+        InvalidExecutionError: AWS cannot redrive it: it succeeded, is older than 14 days, or has too many events.
     """
     with translated(arn):
         try:
-            # The token makes the client's own retries one redrive.
+            # With the token, AWS takes boto3's retries for one redrive.
             client.redrive_execution(executionArn=arn, clientToken=uuid4().hex)
         except ClientError as error:
             if code_of(error) != "ExecutionNotRedrivable":
                 raise
-            # Another process may have redriven it just now: then it runs, which is what was wanted.
+            # If another process has just redriven the execution, it runs as intended, and there is no error.
             if describe(client, arn)["status"] not in ("RUNNING", "PENDING_REDRIVE"):
                 raise InvalidExecutionError(f"{arn} cannot be redriven", uri=arn) from error
     logger.info("redriven %s", arn)
 
 
 def _same_definition(client: "SFNClient", machine_arn: str, arn: str) -> bool:
-    """Whether the execution was started with what the machine is now: a redrive would run the old definition."""
+    """Whether the execution has the machine's present definition. A redrive runs the definition of the start."""
     with translated(arn):
         old = client.describe_state_machine_for_execution(executionArn=arn)["definition"]
         new = client.describe_state_machine(stateMachineArn=what_runs(client, machine_arn))["definition"]
@@ -206,7 +205,7 @@ def _same_definition(client: "SFNClient", machine_arn: str, arn: str) -> bool:
 
 
 def settled(ask: Callable[[], T]) -> T:
-    """`ask`, once more and again while the machine or the execution that must exist is not known yet."""
+    """The result of `ask`, called again for up to 15 s while AWS does not know the machine or execution yet."""
     deadline = time.monotonic() + _SETTLES_IN
     while True:
         try:
@@ -221,13 +220,14 @@ def outcome(client: "SFNClient", description: Any, *, show_cause: bool) -> Any:
     """The output of an execution that succeeded.
 
     Raises:
-        ArtifactDecodeError: It is no JSON.
-        ExecutionFailedError: It did not. The cause is an attribute, and in the message only when `show_cause`.
+        ArtifactDecodeError: The output is not JSON.
+        ExecutionFailedError: The execution did not succeed. The error has the cause as an attribute, and in the message
+            only with `show_cause`.
     """
     status, arn = description["status"], description["executionArn"]
     if status == "SUCCEEDED":
         return _parsed(description.get("output", "null"), "output", arn)
-    # Nobody's state failed when somebody stopped it.
+    # No state failed in an execution that somebody stopped.
     state = "" if status == "ABORTED" else _failed_state(client, arn)
     error, cause = description.get("error", ""), description.get("cause", "")
     items = failed_items(client, arn) if error == _TOO_MANY_FAILED else []
@@ -254,10 +254,9 @@ def _counted(items: list[FailedItem]) -> str:
 
 
 def _failed_state(client: "SFNClient", arn: str) -> str:
-    """The state that failed; empty when AWS does not tell.
+    """The name of the state that failed. Empty if AWS does not say.
 
-    The end of the execution is known already. An error about this question would hide it, and the task would take the
-    execution for one worth running again.
+    An error of this request is not raised. It would hide that the execution has failed, and the task would be retried.
     """
     try:
         return failed_state(client, arn)
@@ -267,11 +266,11 @@ def _failed_state(client: "SFNClient", arn: str) -> str:
 
 
 def _parsed(text: str, what: str, arn: str) -> Any:
-    """What a task wrote, or somebody passed: JSON, unless whoever answers is not Step Functions."""
+    """The value of JSON text from AWS. The text is invalid only if the endpoint is not Step Functions."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        # `from None`: the error holds the whole text.
+        # `from None`: the original error contains the whole text.
         raise ArtifactDecodeError(
             f"the {what} of {arn} cannot be read as JSON ({type(error).__name__}): damaged, or nested too deeply",
             uri=arn,
@@ -279,7 +278,7 @@ def _parsed(text: str, what: str, arn: str) -> Any:
 
 
 def stop(client: "SFNClient", arn: str, *, error: str = "", cause: str = "") -> None:
-    """Stop an execution; one that has ended stays as it is."""
+    """Stop an execution. An execution that has ended does not change."""
     reason = {key: value for key, value in (("error", error), ("cause", cause)) if value}
     with translated(arn):
         client.stop_execution(executionArn=arn, **reason)

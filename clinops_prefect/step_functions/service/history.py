@@ -1,4 +1,4 @@
-"""The history of an execution, at the level of states. Never its data: inputs and outputs are not even asked for."""
+"""The history of an execution, as events of its states. Inputs and outputs are never requested."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,16 +18,16 @@ _ENDS = ("ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "Executio
 
 @dataclass(frozen=True)
 class StateEvent:
-    """Something that happened to a state, or, with an empty `state`, to the execution.
+    """One event of a state, or of the execution itself.
 
     Attributes:
-        id: The event's number in the history; it grows.
-        time: When it happened.
-        state: The state's name.
-        event: `entered`, `exited`, or `failed` (one attempt, which may be retried or caught); of an execution
-            `started`, `redriven` or `ended`.
-        error: The error's name, of a failure.
-        cause: What the failed task said. It is the user's own text, may name a patient, and is never logged.
+        id: The event's number in the history. Later events have higher numbers.
+        time: The time of the event.
+        state: The state's name. Empty for an event of the execution.
+        event: Of a state: `entered`, `exited`, or `failed` (one attempt, which may be retried or caught). Of an
+            execution: `started`, `redriven` or `ended`.
+        error: The error's name, if the event is a failure.
+        cause: The failed task's message. It is the user's own text, may name a patient, and is never logged.
     """
 
     id: int
@@ -58,7 +58,7 @@ def read(client: "SFNClient", execution_arn: str) -> Iterator[StateEvent]:
 
 @dataclass
 class Newest:
-    """Reads what has been added to a history since the last look, with one call where a hundred events suffice."""
+    """Reads the new events of a history since the last look. One call is enough for up to 100 new events."""
 
     client: "SFNClient"
     execution_arn: str
@@ -68,14 +68,14 @@ class Newest:
     states: dict[int, str] = field(default_factory=dict)
 
     def look(self) -> tuple[list[StateEvent], bool]:
-        """The new events, oldest first, and whether one of them, or the newest of all, ends the execution."""
+        """The new events, oldest first, and whether a new event, or the newest of the history, ends the execution."""
         new: list[Any] = []
         token: dict[str, Any] = {}
         while True:
             with translated(self.execution_arn):
                 page = self.client.get_execution_history(
                     executionArn=self.execution_arn,
-                    # The first look may be at an execution that has run for long.
+                    # At the first look, the execution may already have a long history.
                     maxResults=100 if self.seen else 1000,
                     reverseOrder=True,
                     includeExecutionData=False,
@@ -92,13 +92,13 @@ class Newest:
                 events.append(event)
         if new:
             self.seen, self.last = new[0]["id"], new[0]["type"]
-        # Whether it has ended is for DescribeExecution to say: a redrive goes on after an end.
+        # The caller must confirm an end with DescribeExecution, since a redrive continues after an end event.
         return events, self.last in _ENDS or any(raw["type"] in _ENDS for raw in new)
 
     def failure(self) -> dict[str, str] | None:
-        """The description of an execution that the history says has failed; None when it does not say so.
+        """The description of the failed execution, made from its history. None if the history shows no failure.
 
-        It stands in for DescribeExecution's when that is not answered. An output is not in the history that we read.
+        It is used when DescribeExecution does not answer. It cannot describe a success, whose output we do not read.
         """
         status = _FAILURES.get(self.last)
         if not status or not self.end:
@@ -112,9 +112,9 @@ class Newest:
 
 
 def failed_state(client: "SFNClient", execution_arn: str) -> str:
-    """The state that failed, or ran when the time was up; empty when none did.
+    """The name of the state that failed, or that ran when the execution timed out. Empty if there is none.
 
-    After a handler of a pipeline, that is the state whose failure led to the handler.
+    If a pipeline's handler ran, the name is of the state whose failure led to the handler.
     """
     entered = _entered_before_end(client, execution_arn)
     last = next(entered, None)
@@ -128,7 +128,7 @@ def failed_state(client: "SFNClient", execution_arn: str) -> str:
 
 
 def ends_in_fail_state(client: "SFNClient", execution_arn: str) -> bool:
-    """Whether an execution failed because it came to a Fail state, where a redrive would only fail again."""
+    """Whether an execution ended in a Fail state. A redrive would fail there again."""
     last = next(_entered_before_end(client, execution_arn), None)
     return last is not None and last["type"] == _FAIL_STATE
 
@@ -138,10 +138,10 @@ def _name_in(entered: Any) -> str:
 
 
 def _entered_before_end(client: "SFNClient", execution_arn: str) -> Iterator[Any]:
-    """The events of states that were entered, on the way to the end, last first; none when no state was open then.
+    """The `entered` events of states on the path to the execution's end, last first. Empty if no state was open then.
 
-    The way is that of `previousEventId`, since branches run at the same time. AWS gives none for a time-out or a stop:
-    then it begins at the last state that was entered and not left.
+    The path follows `previousEventId`, since branches run at the same time. The event of a timeout or a stop has no
+    `previousEventId`. Then the path begins at the last state that was entered but not left.
     """
     events = _backwards(client, execution_arn)
     end = next((raw for raw in events if raw["type"] in _ENDS), None)
@@ -152,12 +152,12 @@ def _entered_before_end(client: "SFNClient", execution_arn: str) -> Iterator[Any
         if cause and raw["id"] != cause:
             continue
         if cause and raw["type"] == "ParallelStateFailed" and not began:
-            # It follows whichever branch came last, and not the one that failed.
+            # Its `previousEventId` leads to the last event of any branch, not to the branch that failed.
             raw = _failure_in_branch(events, _details(end).get("error"))
         entered, exited = raw.get("stateEnteredEventDetails"), raw.get("stateExitedEventDetails")
         if exited and not began:
             if cause:
-                return  # between two states
+                return  # the execution ended between two states
             left.add(exited["name"])
         if entered and (cause or entered["name"] not in left):
             began = True
@@ -169,7 +169,7 @@ def _entered_before_end(client: "SFNClient", execution_arn: str) -> Iterator[Any
 
 
 def _failure_in_branch(older: Iterator[Any], error: Any) -> Any:
-    """The event by which a branch failed with `error`, or that of the Parallel state when no event says so."""
+    """The event with which a branch failed with `error`, or the `entered` event of the Parallel state."""
     for raw in older:
         failed = raw["type"].endswith(("Failed", "TimedOut")) and _details(raw).get("error") == error
         if failed or raw["type"] in (_FAIL_STATE, "ParallelStateEntered"):
@@ -195,9 +195,9 @@ def _backwards(client: "SFNClient", execution_arn: str) -> Iterator[Any]:
 
 
 def _event(raw: Any, states: dict[int, str]) -> StateEvent | None:
-    """What an event says; `states` has the state that each event so far belongs to, and gets this one's."""
+    """The StateEvent of AWS's event `raw`, or None. `states` maps earlier events' ids to states, and is updated."""
     entered = raw.get("stateEnteredEventDetails")
-    # By the event's cause: branches run at the same time, and the state entered last may be another's.
+    # Follow `previousEventId`: branches run at the same time, so the last entered state may be of another branch.
     where = entered["name"] if entered else states.get(raw.get("previousEventId", 0), "")
     states[raw["id"]] = where
     kind = raw["type"]

@@ -1,4 +1,4 @@
-"""What AWS itself says of a definition and of a single state, before anything is deployed."""
+"""AWS's own checks of a definition and of a single state, before anything is deployed."""
 
 import json
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ _AWS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 
 @dataclass(frozen=True)
 class StepTest:
-    """What one state did in a test. Output and cause may name a patient, and are not shown.
+    """The result of the test of one state. Its repr has no output and no cause, since they may name a patient.
 
     Attributes:
-        status: `SUCCEEDED`, `FAILED`, `RETRIABLE` (it failed, and would be tried again) or `CAUGHT_ERROR`.
-        output: What would flow on.
-        error: The error's name, of a failure.
-        cause: What the failed task said.
-        next_state: The state that would follow; empty, when none would.
+        status: `SUCCEEDED`, `FAILED`, `RETRIABLE` (it failed and would be tried again) or `CAUGHT_ERROR`.
+        output: The state's output.
+        error: The error's name, if the state failed.
+        cause: The failed task's message.
+        next_state: The state that would follow. Empty if none would.
     """
 
     status: str
@@ -35,13 +35,13 @@ class StepTest:
 
 
 def validate(client: "SFNClient", arn: str, definition: dict[str, Any], kind: Any) -> list[str]:
-    """ValidateStateMachineDefinition.
+    """AWS's warnings about a definition, from ValidateStateMachineDefinition.
 
     Returns:
-        AWS's warnings, each with its place.
+        The warnings, each with its place in the definition.
 
     Raises:
-        InvalidPipelineError: AWS would refuse the definition; `problems` are its own words.
+        InvalidPipelineError: AWS would refuse the definition. `problems` has AWS's own words.
     """
     text = json.dumps(definition, ensure_ascii=False)
     with translated(arn):
@@ -61,27 +61,27 @@ def validate(client: "SFNClient", arn: str, definition: dict[str, Any], kind: An
 
 
 def state_of(definition: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """The state of a name, also in maps and in branches; None when there is none."""
+    """The state with this name, also in maps and branches. None if there is none."""
     return next((state for found, state in states_of(definition) if found == name), None)
 
 
 def test(
     client: "SFNClient", arn: str, state: dict[str, Any], *, role_arn: str, text: str, mocked: str | None
 ) -> StepTest:
-    """TestState.
+    """The result of AWS's TestState for one state.
 
     Args:
         client: The client to ask.
         arn: The machine's ARN, for errors.
         state: The state, in the Amazon States Language.
-        role_arn: The role that the state is run with.
-        text: Its input, as JSON.
-        mocked: What the task returns instead of being run, as JSON; None, and it is run.
+        role_arn: The role with which the state runs.
+        text: The state's input, as JSON.
+        mocked: The task's result, as JSON, which is used instead of running the task. If None, the task runs.
 
     Raises:
-        OperationNotSupportedError: Another service than AWS is asked.
+        OperationNotSupportedError: The endpoint is not AWS.
     """
-    # The request goes to a host of its own, `sync-states`, which no emulator has.
+    # boto3 sends the request to a separate host, `sync-states`, which no emulator has.
     host = urlsplit(client.meta.endpoint_url).hostname or ""
     if not host.endswith(_AWS):
         raise OperationNotSupportedError(f"only AWS itself can test a state, and {host} is not AWS", uri=arn)
@@ -95,7 +95,7 @@ def test(
             roleArn=role_arn,
             input=text,
             inspectionLevel="INFO",
-            # The authorization of an HTTP task would be in the answer.
+            # With True, the answer would contain the authorization of an HTTP task.
             revealSecrets=False,
             **mock,
         )
@@ -113,7 +113,7 @@ def _decoded(text: str | None, arn: str) -> Any:
     try:
         return None if text is None else json.loads(text)
     except (ValueError, RecursionError) as error:
-        # `from None`: the error holds the whole text.
+        # `from None`: the original error contains the whole text.
         raise ArtifactDecodeError(
             f"the output of a state of {arn} cannot be read as JSON ({type(error).__name__})", uri=arn
         ) from None

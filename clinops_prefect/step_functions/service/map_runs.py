@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Each costs a call of a few that AWS grants a second.
+# Each item costs a request, and AWS allows only a few of them a second.
 ITEMS_AT_MOST = 50
 
 
 def failed_items(client: "SFNClient", execution_arn: str) -> list[FailedItem]:
-    """The items of an execution's newest map run that failed, at most fifty of them.
+    """The failed items of an execution's newest map run, 50 at most.
 
-    The failure of the execution is known already, so an error about this question is logged and not raised.
+    An error of these requests is logged and not raised, since it would hide the failure of the execution.
     """
     found: list[FailedItem] = []
     try:
@@ -55,7 +55,7 @@ def _failed_children(client: "SFNClient", execution_arn: str) -> Iterator[str]:
 
 
 def _item(text: str) -> Any:
-    """The item in a child's input, without the run's values beside it."""
+    """The item in a child's input, without the values of the run that the map added."""
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):

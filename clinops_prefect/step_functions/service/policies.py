@@ -1,4 +1,4 @@
-"""IAM policies of least privilege, made of grants. Nothing is asked of AWS."""
+"""IAM policies of least privilege, made of grants. No request is sent to AWS."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Place:
-    """Where a state machine is.
+    """The partition, region and account of a state machine.
 
     Attributes:
-        machine_arn: Its ARN.
+        machine_arn: The machine's ARN.
     """
 
     machine_arn: str
@@ -39,13 +39,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Grant:
-    """Some actions on some resources.
+    """A permission for some actions on some resources.
 
     Attributes:
-        sid: What they are for; grants of one purpose become one statement.
-        actions: Actions of IAM.
+        sid: The purpose of the actions. Grants with the same purpose become one statement.
+        actions: IAM actions.
         resources: ARNs.
-        condition: IAM's condition.
+        condition: The IAM condition, if any.
     """
 
     sid: str
@@ -55,13 +55,13 @@ class Grant:
 
 
 def policy(grants: Iterable[Grant]) -> dict[str, Any]:
-    """The IAM policy of grants: those of the same actions and condition are one statement."""
+    """The IAM policy of grants. Grants with the same purpose, actions and condition become one statement."""
     merged: dict[str, list[Grant]] = {}
     for grant in grants:
         merged.setdefault(f"{grant.sid} {grant.actions} {grant.condition}", []).append(grant)
     statements, used = [], set()
     for same in merged.values():
-        # IAM wants each Sid once.
+        # IAM demands that each Sid is unique.
         sid = next(name for name in (same[0].sid, *(f"{same[0].sid}{n}" for n in range(2, 100))) if name not in used)
         used.add(sid)
         statement: dict[str, Any] = {
@@ -77,18 +77,18 @@ def policy(grants: Iterable[Grant]) -> dict[str, Any]:
 
 
 def key_grant(place: Place, key: str, actions: tuple[str, ...], condition: dict[str, Any]) -> Grant:
-    """The use of a KMS key that is given by its id, its ARN or an alias."""
+    """The grant to use a KMS key, given by its id, its ARN or an alias."""
     if not key.startswith("arn:"):
         key = place.arn(f"kms:{key}" if key.startswith("alias/") else f"kms:key/{key}")
     if ":alias/" not in key:
         return Grant("UseTheKey", actions, (key,), condition)
-    # IAM does not grant the use of a key by its alias's ARN.
+    # IAM takes no alias's ARN as a key, so the grant is for all keys, with the alias as a condition.
     name = key.split(":", 5)[5]
     aliased = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": name}}
     return Grant("UseTheKey", actions, (":".join([*key.split(":")[:5], "key/*"]),), condition | aliased)
 
 
 def static(given: Any, field: str) -> str:
-    """The value of a field that the definition fixes; empty, where a path or an expression computes it."""
+    """The constant value of a field in a definition. Empty if a path or an expression computes the value."""
     value = given.get(field, "") if isinstance(given, dict) else ""
     return value if isinstance(value, str) and not value.startswith(("{%", "$", "States.")) else ""

@@ -1,8 +1,8 @@
-"""Waiting for executions to end: soon noticed, few calls, and the same few for a thousand at once.
+"""Waits for executions to end, with a delay of seconds and few requests, even for a thousand executions at once.
 
-Step Functions has no call that waits. A single execution is watched by the newest page of its history, which says what
-its states do as well. Where several wait on one machine, one list of its running executions serves them all, and only
-an execution that is no longer on it is asked about.
+Step Functions has no request that waits. For a single execution, we read the newest page of its history, which also
+shows the states' events. When several threads wait on one machine, they share a list of its running executions, and ask
+only about an execution that is no longer in the list.
 """
 
 import logging
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Together less than 10 calls a second: the oldest published quota of DescribeExecution refills so many, for the whole
-# account. The lists have a share of their own, or they would queue behind the questions that they are to save.
+# Together these are less than 10 requests a second, the lowest quota that AWS has published for DescribeExecution in an
+# account. Lists have a rate of their own: otherwise they would queue behind the questions that they replace.
 _SECONDS_A_QUESTION, _SECONDS_A_LIST = 1 / 7.5, 1.0
 _SHORTEST_GAP, _LONGEST_GAP = 2.5, 30.0
-# Each look at a tenth of the time it will then have taken: t' - t = t' / 10.
+# The gap between two looks is a tenth of the waiting time at the second: t' - t = t' / 10.
 _GROWTH = 9
 _CROWD = 5
 _LISTED_AT_MOST = 10_000
 _CHECK_EVERY = 1.0
-# A history may lag, so now and then the execution itself is asked, in its place. A list says who is still running.
+# The history may lag, so every tenth look asks DescribeExecution instead. A list does not need this.
 _DESCRIBED_EVERY = 10
-# How long an execution may stay unknown: Step Functions is eventually consistent.
+# Seconds for which AWS may not know an execution: Step Functions is eventually consistent.
 _UNKNOWN_FOR = 30.0
 _UNREACHABLE_FOR = 900.0
 
@@ -48,7 +48,7 @@ _GOING = {"RUNNING", "PENDING_REDRIVE"}
 
 
 class _Pacer:
-    """Hands out moments, never two nearer than so many seconds, to all threads of the process."""
+    """Limits the rate of requests of all threads of the process: `seconds` lie between two of them."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -63,12 +63,12 @@ class _Pacer:
 
     @property
     def queue(self) -> float:
-        """For how many seconds the moments are already taken."""
+        """The seconds that a new request would have to wait."""
         return max(0.0, self._next - time.monotonic())
 
 
 class _Machine:
-    """What the threads that wait on one state machine share: the list of its running executions."""
+    """The list of a state machine's running executions, shared by all threads that wait on the machine."""
 
     def __init__(self, client: "SFNClient", arn: str) -> None:
         self.client, self.arn = client, arn
@@ -79,7 +79,7 @@ class _Machine:
         self._whole = True
 
     def is_running(self, execution_arn: str, max_age: float) -> bool | None:
-        """Whether it is on a list no older than `max_age`; None, when the list got too long to be read whole."""
+        """Whether a list at most `max_age` seconds old has the execution. None if the list was too long to be read."""
         with self._lock:
             if time.monotonic() - self._listed_at > max_age:
                 self._list()
@@ -91,7 +91,8 @@ class _Machine:
         token: dict[str, Any] = {}
         while True:
             _lists.wait()
-            # As old as its first page; the wait before it does not count, or it would be too old when it comes.
+            # The list is as old as its first page. The wait for that page does not count: otherwise the list could be
+            # too old when it arrives.
             began = began or time.monotonic()
             with translated(self.arn):
                 page = self.client.list_executions(
@@ -111,7 +112,7 @@ _machines_lock = threading.Lock()
 
 
 def _forget() -> None:
-    # The parent's threads do not exist in the child, and their locks would never be released.
+    # A forked child has none of the parent's threads, so a lock that they hold would never be released.
     global _questions, _lists, _machines_lock
     _questions, _lists, _machines_lock = _Pacer(_SECONDS_A_QUESTION), _Pacer(_SECONDS_A_LIST), threading.Lock()
     _machines.clear()
@@ -138,16 +139,16 @@ def _waiting(client: "SFNClient", execution_arn: str) -> Iterator[_Machine]:
 
 
 def describe(client: "SFNClient", execution_arn: str) -> Any:
-    """DescribeExecution, in its turn."""
+    """The answer of DescribeExecution, within the rate limit."""
     _questions.wait()
     with translated(execution_arn):
         description = client.describe_execution(executionArn=execution_arn)
-        _ = description["status"]  # whoever answers without is not Step Functions
+        _ = description["status"]  # an answer without a status is not from Step Functions
     return description
 
 
 def gap_after(elapsed: float) -> float:
-    """How long to look away after `elapsed` seconds of waiting."""
+    """The seconds until the next look, after `elapsed` seconds of waiting."""
     return min(max(elapsed / _GROWTH, _SHORTEST_GAP), _LONGEST_GAP)
 
 
@@ -164,31 +165,31 @@ def wait_for_end(
     Args:
         client: The client to ask.
         execution_arn: The execution.
-        timeout: Seconds to wait at most; None, as long as it takes.
-        on_events: Is given the states' events as they are seen.
-        check: Is called every few seconds; what it raises ends the wait.
+        timeout: Seconds to wait at most. None means as long as it takes.
+        on_events: A function that gets the states' new events.
+        check: A function that is called every few seconds. An error that it raises ends the wait.
 
     Raises:
         ExecutionTimeoutError: The timeout passed. The execution goes on.
-        ExecutionNotFoundError: It stayed unknown for half a minute.
-        AccessDeniedError: At once; polling on would never help.
-        ServiceUnavailableError: Nothing was reached for a quarter of an hour. The execution goes on.
+        ExecutionNotFoundError: AWS did not know the execution for half a minute.
+        AccessDeniedError: The credentials lack a permission. Raised at once, since polling would not help.
+        ServiceUnavailableError: AWS could not be reached for a quarter of an hour. The execution goes on.
     """
     began = time.monotonic()
     deadline = None if timeout is None else began + timeout
     newest = Newest(client, execution_arn)
     looks = 0
     troubled_since: float | None = None
-    # The first look comes soon, and at a moment of its own, so that those who began together spread out.
+    # The first look comes soon, after a random time, so that waits that began together do not ask together.
     gap = random.uniform(0.3, 1.0)  # noqa: S311 - not for secrets
     with _waiting(client, execution_arn) as machine:
         while True:
             crowded = machine.waiting >= _CROWD
-            # In a crowd the list may be a third of the gap old, so it is looked at after two thirds.
+            # With many waiters, a list up to a third of the gap old is good enough, so look after two thirds.
             _sleep(gap * 2 / 3 if crowded else gap, deadline, check)
             try:
                 looks += 1
-                # When the history is not answered, the execution itself may be.
+                # When GetExecutionHistory fails, DescribeExecution may still answer.
                 by_itself = looks % _DESCRIBED_EVERY == 0 or (troubled_since is not None and looks % 2 == 0)
                 if not crowded and by_itself:
                     description = _ended(client, execution_arn)
@@ -231,12 +232,12 @@ def _look(
         if machine.is_running(newest.execution_arn, max_age):
             return None
         description = _ended(machine.client, newest.execution_arn)
-        # What its states did is told at the end, and only while nobody queues for a call.
+        # The states' events are read only at the end, and only if no other request is waiting.
         if description is not None and on_events and _questions.queue == 0:
             try:
                 on_events(_paced_look(newest)[0])
             except ClinopsPrefectError as error:
-                # The end is known, and must not be lost for the sake of log lines.
+                # The execution has ended. An error that concerns only log lines must not hide this.
                 logger.warning("what the states did is not shown: %s", error)
         return description
     events, ended = _paced_look(newest)

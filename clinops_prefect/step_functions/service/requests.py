@@ -1,4 +1,4 @@
-"""The request of a service integration, held against what botocore knows of the service. Nothing is asked."""
+"""Checks the request of a service integration against botocore's model of the service. No request is sent."""
 
 import gzip
 import re
@@ -15,12 +15,12 @@ from clinops_prefect.names import nearest_word
 from clinops_prefect.step_functions.language.states_language import action_of
 from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, Step
 
-# Services whose name in Step Functions is not botocore's.
+# Services with another name in Step Functions than in botocore.
 _NAMES = {"states": "stepfunctions", "elasticmapreduce": "emr", "bedrock": "bedrock-runtime"}
-# Services that sign their requests with another name than IAM's.
+# Services with another name in signatures than in IAM.
 _IAM = {"monitoring": "cloudwatch", "email": "ses"}
 _SERVICE_ID = re.compile(r'"serviceId"\s*:\s*"([^"]+)"')
-# How much of a service's model has its metadata.
+# The metadata of a service's model is in its first characters.
 _HEAD = 4096
 
 
@@ -34,7 +34,7 @@ def request_problems(steps: Sequence[Step]) -> list[str]:
 
 
 def iam_prefix(service: str) -> str:
-    """What IAM's actions of a service begin with: `elasticmapreduce` for `emr`; the name itself for an unknown one."""
+    """The prefix of a service's IAM actions: `elasticmapreduce` for `emr`. For an unknown service, its name itself."""
     name = _NAMES.get(service) or _botocore_name(service)
     try:
         signed = str(_model(name).signing_name) if name else service
@@ -58,10 +58,10 @@ def _of_step(step: PipelineStep) -> Iterator[str]:
     try:
         model = _model(name)
     except (UnknownServiceError, DataNotFoundError):
-        return  # such as http:invoke, which is no service of AWS's
+        return  # such as http:invoke, which is not a service of AWS
     wanted = action[:1].upper() + action[1:]
     if wanted not in model.operation_names:
-        # The optimized integrations have actions of their own, such as eks:runJob.
+        # Optimized integrations have actions that the service's API does not have, such as eks:runJob.
         if is_sdk:
             near = nearest_word(wanted, model.operation_names)
             hint = f"; did you mean {near[0].lower() + near[1:]!r}?" if near else ""
@@ -74,7 +74,7 @@ def _of_step(step: PipelineStep) -> Iterator[str]:
 
 @lru_cache(maxsize=1)
 def _loader() -> Any:
-    # Not a session's: that reads the AWS configuration, and a check must not fail because of a mistake in it.
+    # A session's loader would read the AWS configuration, and a mistake in the configuration would make the check fail.
     return create_loader()
 
 
@@ -84,7 +84,7 @@ def _model(name: str) -> Any:
 
 
 def _of_structure(given: dict[Any, Any], shape: Any, operation: str, where: str, *, exact: bool) -> Iterator[str]:
-    # Step Functions capitalizes the names of fields; those of the SDK's it spells in Java's way: SseKmsKeyId.
+    # Step Functions capitalizes the names of fields. In SDK integrations it spells them as Java does: SseKmsKeyId.
     known = {name[:1].upper() + name[1:]: member for name, member in shape.members.items()}
     folded = {name.casefold(): name for name in known}
     names = {str(key).removesuffix(".$") for key in given}
@@ -94,7 +94,7 @@ def _of_structure(given: dict[Any, Any], shape: Any, operation: str, where: str,
         near = nearest_word(name, known, likeness=0.5)
         hint = f"; did you mean {where + near!r}?" if near else ""
         yield f"{operation} has no parameter {where + name!r}{hint}"
-    # A token that makes a request unique is put in by whoever sends it.
+    # The sender adds an idempotency token, so the parameters need not have it.
     needed = [name for name in shape.required_members if not shape.members[name].metadata.get("idempotencyToken")]
     for name in sorted(name[:1].upper() + name[1:] for name in needed):
         if name.casefold() not in {given_name.casefold() for given_name in names}:
@@ -107,7 +107,7 @@ def _of_structure(given: dict[Any, Any], shape: Any, operation: str, where: str,
 
 def _of_value(value: Any, shape: Any, operation: str, where: str, *, exact: bool) -> Iterator[str]:
     if shape.type_name == "structure" and isinstance(value, dict):
-        # A document may be given where the API has text, and has no fields of its own.
+        # A document type of the API takes any JSON. Its shape has no members to check.
         if shape.members:
             yield from _of_structure(value, shape, operation, f"{where}.", exact=exact)
     elif shape.type_name == "list" and isinstance(value, list | tuple):
@@ -119,7 +119,7 @@ def _of_value(value: Any, shape: Any, operation: str, where: str, *, exact: bool
 
 
 def _botocore_name(service: str) -> str:
-    """botocore's name of a service that the SDK integration calls by its id: `stepfunctions` for `sfn`."""
+    """botocore's name of a service, given by the id that SDK integrations use: `stepfunctions` for `sfn`."""
     available = _loader().list_available_services("service-2")
     if service in available:
         return service
@@ -129,7 +129,7 @@ def _botocore_name(service: str) -> str:
 
 @lru_cache(maxsize=1)
 def _by_id() -> dict[str, str]:
-    """All services by their ids. Only the beginnings of their models are read: the whole takes many seconds."""
+    """The names of all services by their ids. Only the start of each model is read: whole models take many seconds."""
     found = {}
     for folder in _loader().search_paths:
         for path in Path(folder).glob("*/*/service-2.json*"):

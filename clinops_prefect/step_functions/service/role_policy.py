@@ -1,4 +1,4 @@
-"""What the role of a state machine must be allowed: an IAM policy, read off the definition.
+"""The IAM policy for the role of a state machine, derived from the definition.
 
 https://docs.aws.amazon.com/step-functions/latest/dg/service-integration-iam-templates.html
 """
@@ -12,7 +12,7 @@ from clinops_prefect.step_functions.language.structure import is_distributed, st
 from clinops_prefect.step_functions.service.policies import Grant, Place, key_grant, static
 from clinops_prefect.step_functions.service.requests import iam_prefix
 
-# Of an optimized integration: the field that names what is acted on, and its ARN where it is a name.
+# For each optimized integration: the fields that name its targets, and the ARN of a target given by name.
 _TARGETS = {
     "batch:submitJob": (("JobDefinition", "batch:job-definition/{}"), ("JobQueue", "batch:job-queue/{}")),
     "codebuild:startBuild": (("ProjectName", "codebuild:project/{}"),),
@@ -25,8 +25,8 @@ _TARGETS = {
     "sns:publish": (("TopicArn", "sns:{}"),),
     "states:startExecution": (("StateMachineArn", "states:stateMachine:{}"),),
 }
-# What waiting for a job (`.sync`) takes: actions, what they act on (empty: the job's own target), and the name of the
-# rule that Step Functions keeps in EventBridge.
+# The permissions to wait for a job (`.sync`): the actions, their resources (empty means the job's own target), and the
+# name of the rule that Step Functions keeps in EventBridge.
 _SYNC: dict[str, tuple[tuple[str, ...], str, str]] = {
     "batch": (("batch:DescribeJobs", "batch:TerminateJob"), "*", "StepFunctionsGetEventsForBatchJobsRule"),
     "codebuild": (
@@ -49,14 +49,14 @@ _SYNC: dict[str, tuple[tuple[str, ...], str, str]] = {
     ),
 }
 _EVENTS = ("events:PutTargets", "events:PutRule", "events:DescribeRule")
-# The task's own role, and the one with which ECS fetches its image.
+# The task's own role, and the role with which ECS pulls the image.
 _ROLES_OF_A_TASK = 2
-# Of S3's API, what IAM calls otherwise.
+# Operations of S3 that have another name in IAM.
 _S3 = {
     **dict.fromkeys(("ListObjectsV2", "ListObjects", "HeadBucket"), "ListBucket"),
     **{"HeadObject": "GetObject", "DeleteObjects": "DeleteObject", "CopyObject": "PutObject"},
 }
-# IAM knows no narrower resource for these.
+# IAM has no narrower resource for these actions.
 LOGGING = (
     *("logs:CreateLogDelivery", "logs:GetLogDelivery", "logs:UpdateLogDelivery", "logs:DeleteLogDelivery"),
     *("logs:ListLogDeliveries", "logs:CreateLogStream", "logs:PutLogEvents", "logs:PutResourcePolicy"),
@@ -68,14 +68,14 @@ TRACING = (*("xray:PutTraceSegments", "xray:PutTelemetryRecords", "xray:GetSampl
 def role_grants(
     definition: dict[str, Any], place: Place, *, logs: bool, traces: bool, key: str
 ) -> tuple[list[Grant], list[str]]:
-    """What the role must be allowed, and what the definition does not say, so that you must look at it yourself.
+    """The grants that the role needs, and notes on what the definition does not say, so that you must check it.
 
     Args:
         definition: The machine in the Amazon States Language.
-        place: Where the machine is.
+        place: The place of the machine: its ARN, region and account.
         logs: Whether AWS logs its executions.
-        traces: Whether X-Ray traces them.
-        key: The KMS key that encrypts it; empty, none.
+        traces: Whether X-Ray traces its executions.
+        key: The KMS key that encrypts the machine. Empty if there is none.
     """
     grants: list[Grant] = []
     notes: list[str] = []
@@ -108,7 +108,7 @@ def _of_task(state: dict[str, Any], place: Place, name: str, notes: list[str]) -
         parts = resource.split(":")
         return [_invoke(":".join([*parts[:3], parts[3] or place.region, parts[4] or place.account, *parts[5:]]))]
     if kind != "integration":
-        return []  # an activity is asked for by its workers
+        return []  # an activity needs no permission: its workers fetch the work
     arguments = state.get("Arguments", state.get("Parameters", {}))
     operation, _, pattern = action_of(resource).partition(".")
     return list(
@@ -146,7 +146,7 @@ def _of_integration(
     if operation == "events:putEvents":
         targets = sorted(_buses(arguments, place))
     yield Grant(f"Call{_words(service)}", (f"{iam_prefix(service)}:{named}",), tuple(targets))
-    # A task definition's revisions are not a choice that is left open.
+    # `:*` for the revisions of a task definition is intended, and needs no note.
     if any(re.search(r"(^|/|[^/]:)\*$", target.removesuffix(":*" if service == "ecs" else "")) for target in targets):
         notes.append(f"state {name!r}: {operation} is allowed on {', '.join(targets)}; name what it may act on")
     roles = sorted({arn for arn in _arns(arguments) if ":iam:" in arn and ":role/" in arn})
@@ -164,7 +164,7 @@ def _of_waiting(service: str, targets: list[str], place: Place, name: str, notes
         return
     actions, where, rule = _SYNC[service]
     if service == "states":
-        # A version's or an alias's executions are the machine's.
+        # Executions of a version or an alias have ARNs of the machine.
         named = [target.replace(":stateMachine:", ":execution:", 1).split(":")[:7] for target in targets]
         waited = tuple(":".join([*parts, "*"]) for parts in named)
     else:
@@ -220,7 +220,7 @@ def _of_map(state: dict[str, Any], place: Place, name: str, notes: list[str]) ->
         if read:
             grants.append(Grant("ReadItems", ("s3:GetObject",), (f"{s3}{bucket}/{read}",)))
         if config.get("InputType") == "MANIFEST":
-            # The manifest lists the files of the inventory, which are in the same bucket.
+            # The manifest names the files of the inventory, which are in the same bucket.
             grants.append(Grant("ReadItems", ("s3:GetObject",), (f"{s3}{bucket}/*",)))
         if "*" in bucket or read == "*":
             notes.append(f"state {name!r} computes where its items are: name the bucket and the prefix")
@@ -246,7 +246,7 @@ def _arguments(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _targets(operation: str, arguments: dict[str, Any], place: Place) -> list[str]:
-    """The ARNs of what an integration acts on; `*`, where the definition does not say."""
+    """The ARNs of an integration's targets. `*` stands for what the definition does not say."""
     fields = _TARGETS.get(operation) or _TARGETS.get(operation.partition(":")[0])
     if not fields:
         service = operation.removeprefix("aws-sdk:").partition(":")[0]
@@ -257,7 +257,7 @@ def _targets(operation: str, arguments: dict[str, Any], place: Place) -> list[st
         if operation == "lambda:invoke":
             value = value.rpartition(":function:")[2] if not value.startswith("arn:") else value
         if operation == "ecs:runTask" and value and value.count(":") in (0, 6) and "*" not in value:
-            # Without a revision it is the newest, and IAM is asked about that one.
+            # Without a revision, ECS runs the newest one, and IAM checks the ARN with its revision.
             value += "" if value.startswith("arn:") and value.rpartition(":")[2].isdecimal() else ":*"
         found.append(value if value.startswith("arn:") else place.arn(template.format(value or "*")))
     return found

@@ -23,12 +23,12 @@ class VersionQuotaError(Exception):
 
 
 def remove_old_versions(client: "SFNClient", arn: str, keep: int) -> int:
-    """Delete all versions but the newest ones and those that an alias routes to.
+    """Delete all versions except the newest `keep` and those to which an alias routes.
 
-    A version that cannot be deleted stays, with a warning: the deployment itself is not at fault.
+    If a version cannot be deleted, a warning is logged and nothing is raised, since the deployment itself succeeded.
 
     Returns:
-        How many were deleted.
+        The number of deleted versions.
     """
     if not keep:
         return 0
@@ -61,7 +61,7 @@ def _remove(client: "SFNClient", version_arn: str) -> bool:
         try:
             client.delete_state_machine_version(stateMachineVersionArn=version_arn)
         except ClientError as error:
-            # An alias routes to it.
+            # ConflictException: an alias routes to the version.
             if code_of(error) == "ConflictException":
                 return False
             raise
@@ -81,7 +81,7 @@ def within_quota(ask: Callable[[], Any], arn: str) -> Any:
 
 
 def point_alias(client: "SFNClient", machine_arn: str, alias: str, version_arn: str) -> str:
-    """Let an alias route to one version alone: create it, move it, or leave it alone.
+    """Let an alias route to one version only: create the alias, move it, or leave it unchanged.
 
     Returns:
         The alias's ARN.
@@ -99,7 +99,7 @@ def point_alias(client: "SFNClient", machine_arn: str, alias: str, version_arn: 
 
 
 def what_runs(client: "SFNClient", machine_arn: str) -> str:
-    """The ARN that DescribeStateMachine knows of what an execution of `machine_arn` runs: an alias's version."""
+    """The ARN that an execution of `machine_arn` runs. For an alias, this is the version with the highest weight."""
     qualifier = machine_arn.split(":")[7:]
     if not qualifier or qualifier[0].isdecimal():
         return machine_arn
@@ -108,7 +108,7 @@ def what_runs(client: "SFNClient", machine_arn: str) -> str:
 
 
 def _routes(client: "SFNClient", alias_arn: str) -> list[Any] | None:
-    """Where an alias routes to; None when there is no such alias."""
+    """The routes of an alias. None if there is no such alias."""
     try:
         with translated(alias_arn):
             found: Any = client.describe_state_machine_alias(stateMachineAliasArn=alias_arn)["routingConfiguration"]
@@ -118,7 +118,7 @@ def _routes(client: "SFNClient", alias_arn: str) -> list[Any] | None:
 
 
 def _create_alias(client: "SFNClient", alias_arn: str, routes: Any) -> bool:
-    """Whether the alias was created, and not by somebody else since we looked."""
+    """Whether this call created the alias. False if another process created it since we looked."""
     with translated(alias_arn):
         try:
             client.create_state_machine_alias(name=alias_arn.rpartition(":")[2], routingConfiguration=routes)
