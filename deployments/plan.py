@@ -1,27 +1,27 @@
-"""What 40 million stays and 30 TB cost, computed: `python deployments/plan.py` prints the plan of the README.
+"""Computes what 40 million stays and 30 TB cost. `python deployments/plan.py` prints the plan of the README.
 
-Every figure that is not arithmetic stands at the top, with where it is from. Change it there.
+Every figure that is not computed is at the top, with its source. Change it there.
 """
 
 from math import ceil
 
 STAYS = 40e6
-SOURCE_BYTES = 30e12  # of chart events, as CSV that is not compressed
-DATES = 3650  # ten years, a partition a day
-SHARDS = 4  # of each date
+SOURCE_BYTES = 30e12  # bytes of chart events, as uncompressed CSV
+DATES = 3650  # ten years, one partition a day
+SHARDS = 4  # shards of each date
 
-ROW_BYTES, COMPRESSED = 86, 0.23  # measured on synthetic rows: CSV, and what is left of it as csv.gz
+ROW_BYTES, COMPRESSED = 86, 0.23  # measured on synthetic rows: bytes of a row as CSV, and the share left as csv.gz
 CATALOGUE_SHARE = 0.14  # measured on the MIMIC-III demo
-# Seconds of one slow core for ten million rows (tests/benchmarks/flow.py); reading a file is one core's work.
+# Seconds of one slow core for ten million rows (tests/benchmarks/flow.py). One core reads a file.
 INGEST_S, SHARDS_S, HASH_S = 3.6, 1.5, 0.4
-START_S = 40.0  # assumed: a container with its imports, and the flow's own steps
-SHARD_ROW_BYTES = 300  # estimated: peak memory for each kept row of a shard, with the arrays made of it
-EVENT_BYTES, STAY_BYTES = 22, 8 * 90 * 4  # stored: a cleaned event; a stay's eight windows of 78 columns
-SERVER_TASK_S = 0.1  # assumed: Prefect's server, for the states, events and logs of a task run, on PostgreSQL
-# Assumed, list prices in dollars: a thousand writes, ten thousand reads, a TB a month. Look them up.
+START_S = 40.0  # assumed: start of a container, its imports, and the flow's own steps
+SHARD_ROW_BYTES = 300  # estimated: peak memory for each kept row of a shard, with the arrays made from it
+EVENT_BYTES, STAY_BYTES = 22, 8 * 90 * 4  # stored bytes of a cleaned event, and of a stay's eight windows of 78 columns
+SERVER_TASK_S = 0.1  # assumed: time of Prefect's server (PostgreSQL) for the states, events and logs of a task run
+# Assumed list prices in dollars for 1,000 writes, 10,000 reads, and a TB a month. Look up the present ones.
 WRITES, READS, TB_MONTH = 0.005, 0.004, 23.0
 
-# Engine: (dates at a time, cores a date, dollars a core hour with 4 GB, the quota that binds first).
+# Engine: (dates at once, cores per date, dollars per core hour with 4 GB, the limit that is reached first).
 ENGINES = {
     "processes, one machine of 96 cores": (24, 4, 0.048, "none; its disk has to read 0.9 GB/s"),
     "Dask, 64 spot machines of 4 cores": (64, 4, 0.015, "EC2 spot vCPUs: new accounts have 5 to 32"),
@@ -36,7 +36,7 @@ def main() -> None:
     rows = SOURCE_BYTES / ROW_BYTES
     date_rows, kept = rows / DATES, rows * CATALOGUE_SHARE
     reading, computing = (seconds * date_rows / 10e6 for seconds in (INGEST_S + HASH_S, SHARDS_S))
-    # A piece a shard for each million rows that are kept; notes, staging, publishing, the three pages.
+    # One file per shard for each million kept rows. The constants are notes, staging, publishing and the three pages.
     pieces = ceil(date_rows * CATALOGUE_SHARE / 1e6) * SHARDS
     writes, reads = DATES * (pieces + 6 * SHARDS + 10), DATES * (2 * pieces + 12 * SHARDS + 10)
     tasks = DATES * (4 * SHARDS + 5)

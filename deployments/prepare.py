@@ -1,9 +1,9 @@
-"""Make the work pools and variables that `prefect.yaml` names: `python deployments/prepare.py`. Safe to repeat.
+"""Makes the work pools and variables that `prefect.yaml` names: `python deployments/prepare.py`. Safe to repeat.
 
-What is there already stays as it is. Name the pools that you want (`python deployments/prepare.py local ecs`); without
-a name, you are asked on a terminal, and elsewhere all are made. `prefect deploy --all` needs all of them: where you
-have fewer, deploy by name (`prefect deploy -n icu-features-local`). The worker packages of the pools have to be
-installed: `pip install --group deploy '.[aws,gcp]'`.
+Existing pools and variables do not change. To make only some pools, name them (`python deployments/prepare.py local
+ecs`). Without names, you are asked if there is a terminal, and otherwise all pools are made. `prefect deploy --all`
+needs all of them. If you have fewer, deploy by name (`prefect deploy -n icu-features-local`). Install the worker
+packages of the pools first: `pip install --group deploy '.[aws,gcp]'`.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from prefect.client.schemas.actions import VariableCreate, WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
-# Name: type, and how many flow runs at a time.
+# Name: (type, the most flow runs at once).
 POOLS = {
     "clinops-local": ("process", 2),
     "clinops-docker": ("docker", 2),
@@ -23,14 +23,14 @@ POOLS = {
     "clinops-cloud-run": ("cloud-run-v2", 20),
     "clinops-kubernetes": ("kubernetes", 20),
 }
-# Placeholders, of the right form. Set your own: prefect variable set NAME VALUE --overwrite
+# Placeholders in the right form. Set your own values: prefect variable set NAME VALUE --overwrite
 VARIABLES = {
     "clinops_image": "registry.example.com/clinops-prefect:0.1.0",
     "clinops_source": "/srv/mimic-iv",
     "clinops_vpc": "vpc-00000000000000000",
     "clinops_task_role": "arn:aws:iam::123456789012:role/clinops-task",
     "clinops_execution_role": "arn:aws:iam::123456789012:role/clinops-execution",
-    # Of the flow on Step Functions: raw tables, artifacts, the machine's role, what the functions' ARNs begin with.
+    # For the flow on Step Functions: raw tables, artifacts, the machine's role, the start of the functions' ARNs.
     "clinops_raw": "s3://my-clinical-bucket/raw",
     "clinops_store": "s3://my-clinical-bucket/clinops",
     "clinops_machine_role": "arn:aws:iam::123456789012:role/clinops-machine",
@@ -41,7 +41,7 @@ VARIABLES = {
 
 
 def chosen(text: str) -> list[str]:
-    """The pools that a text names, such as `local ecs`: all, where it names none.
+    """The pools that `text` names, such as `local ecs`. All pools if it names none.
 
     Raises:
         SystemExit: There is no such pool.
@@ -54,11 +54,11 @@ def chosen(text: str) -> list[str]:
 
 
 async def prepare(client: PrefectClient, pools: Collection[str] = tuple(POOLS)) -> None:
-    """Make what is not there.
+    """Make the pools and variables that do not exist yet.
 
     Args:
-        client: The server's.
-        pools: Which of `POOLS`.
+        client: A client of the Prefect server.
+        pools: The names of the pools to make, of `POOLS`.
     """
     for name, (kind, limit) in POOLS.items():
         if name not in pools:
@@ -79,7 +79,7 @@ async def prepare(client: PrefectClient, pools: Collection[str] = tuple(POOLS)) 
 
 
 async def main() -> None:
-    """Prepare the server that Prefect's settings name."""
+    """Prepare the Prefect server of the current profile."""
     text = " ".join(sys.argv[1:])
     if not text and sys.stdin.isatty():
         names = ", ".join(name.removeprefix("clinops-") for name in POOLS)

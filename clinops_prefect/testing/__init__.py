@@ -1,7 +1,7 @@
-"""For tests and for a first try: the contract suites of stores, and AWS Step Functions on your own machine.
+"""Contract suites for stores, and an emulator of AWS Step Functions for tests and first steps.
 
-`BackendContract` and `StoreContract` are the tests that every store must pass. docs/write-a-store.md shows how your own
-store inherits them. They need pytest: `pip install 'clinops-prefect[testing]'`.
+`BackendContract` and `StoreContract` are the tests that every store must pass. docs/how-to/write-a-store.md shows how
+your own store inherits them. They need pytest: `pip install 'clinops-prefect[testing]'`.
 """
 
 import importlib.util
@@ -21,13 +21,13 @@ _MODULES = {"BackendContract": "backend", "DirectAccess": "access", "StoreContra
 
 
 def __getattr__(name: str) -> Any:
-    # On demand: the emulator of Step Functions, which lives below, does not need pytest.
+    # Imported on demand, since the emulator of Step Functions is in this package too and does not need pytest.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if importlib.util.find_spec("pytest"):
         import pytest
 
-        # Without it, a law that fails shows an AssertionError without the two values that differ.
+        # Without this, a failing law would show an AssertionError without the two values that differ.
         pytest.register_assert_rewrite(_CONTRACTS)
     return registry.load(f"{_CONTRACTS}.{_MODULES[name]}:{name}", "testing")
 

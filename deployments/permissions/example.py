@@ -1,4 +1,4 @@
-"""The pipeline of aws-map-caller.json and aws-map-role.json: a map over patients in S3, and what else one may have.
+"""The example pipeline of aws-map-caller.json and aws-map-role.json: a map over patients in S3, and further options.
 
 python -m clinops_prefect.step_functions policy deployments.permissions.example:pipeline --only role
 """

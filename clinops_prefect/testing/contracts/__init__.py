@@ -1,1 +1,1 @@
-"""The laws of backends and stores, as classes of tests to inherit."""
+"""The laws of backends and stores, as test classes that you inherit."""

@@ -1,13 +1,13 @@
-"""Direct SDK access: the same objects through the provider's own client, past the code under test."""
+"""Direct SDK access: reads and writes the objects with the provider's own client, without the code under test."""
 
 from typing import Protocol
 
 
 class DirectAccess(Protocol):
-    """What the contract suites do without the store.
+    """What the contract suites do with the provider's own client.
 
-    The suites check with it what the store wrote, and put there what the store is to read. A key is a full key: the
-    store's prefix and the extension are part of it.
+    With it the suites check what the store wrote, and write what the store is to read. Keys are full keys, with the
+    store's prefix and the extension.
     """
 
     def keys(self) -> list[str]:
@@ -23,16 +23,16 @@ class DirectAccess(Protocol):
         ...
 
     def replace_bytes(self, key: str, data: bytes) -> None:
-        """Give an object other bytes and keep its metadata, as a failing disk would."""
+        """Replace the bytes of an object and keep its metadata, as a failing disk would."""
         ...
 
     def unfinished(self) -> list[str]:
-        """The keys of uploads that were begun and neither finished nor aborted, and of temporary files.
+        """The keys of temporary files, and of uploads that were neither finished nor aborted.
 
-        An empty list where the service has no such thing, or cannot list it.
+        The list is empty if the service has no unfinished uploads, or cannot list them.
         """
         ...
 
     def keep_versions(self) -> object:
-        """Make the empty bucket keep versions. Only called where the backend can."""
+        """Switch on versions for the empty bucket. Called only if the backend has versions."""
         ...

@@ -1,4 +1,4 @@
-"""The contract of a backend: bytes under keys. No frame is involved, so a failure names the operation that is wrong."""
+"""The contract of a backend: bytes under keys. It uses no frames, so a failing law names the wrong operation."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,10 +15,10 @@ from clinops_prefect.testing.contracts.access import DirectAccess
 from clinops_prefect.testing.contracts.object_versions import ObjectVersionLaws
 from clinops_prefect.testing.contracts.objects import large_size, needs, race, sample, write
 
-# More than two pages of a listing, which has a thousand keys in most services.
+# More than two pages of a listing. In most services, a page has 1,000 keys.
 _MANY = 2_001
 _RIVALS = 8
-# Characters that have a meaning in URLs, in shells, in XML or to a file system, and two spellings of one letter.
+# Keys with characters that are special in URLs, shells, XML or file systems, and with two Unicode forms of one letter.
 _KEYS = [
     "a", "a/b/c", "date=2024-01-01/shard=3", "v1.2/x.y", "ä/漢字/😀", "with space", ".hidden", "a%2Fb", "a+b", "a?b#c",
     "a:b", "a&b='\"<>", "~", "-", "e\u0301", "\u00e9",
@@ -28,23 +28,23 @@ _KEYS = [
 class BackendContract(ObjectVersionLaws):
     """The laws of a backend.
 
-    A subclass, whose name begins with `Test`, overrides the fixtures `backend` and `direct`. A law about something that
-    the backend does not say it can (`Backend.can`) is skipped.
+    Name your subclass `Test…`, and override the fixtures `backend` and `direct`. A law is skipped if it needs something
+    that is not in `Backend.can`.
     """
 
     @pytest.fixture
     def backend(self) -> Backend:
-        """The backend, with an empty bucket. To be overridden."""
+        """The backend, with an empty bucket. Override this fixture."""
         raise NotImplementedError(f"{type(self).__name__} must override the fixture `backend`")
 
     @pytest.fixture
     def direct(self) -> DirectAccess:
-        """The same bucket, past the backend. To be overridden."""
+        """Direct SDK access to the same bucket. Override this fixture."""
         raise NotImplementedError(f"{type(self).__name__} must override the fixture `direct`")
 
     @pytest.fixture
     def can(self, backend: Backend) -> frozenset[Can]:
-        """What is asked of the backend. Override it where a test server can do less than the service."""
+        """What the laws ask of the backend. Override this fixture if a test server can do less than the service."""
         return backend.can
 
     # --- whole objects ---
@@ -91,7 +91,7 @@ class BackendContract(ObjectVersionLaws):
     def test_a_write_whose_chunks_fail_changes_nothing(
         self, backend: Backend, direct: DirectAccess, is_large: bool
     ) -> None:
-        """The error is the one that the caller's own iterator raised, and the iterator is closed."""
+        """The backend raises the error of the caller's iterator unchanged, and closes the iterator."""
         write(backend, "old", b"old")
         closed = []
 
@@ -102,7 +102,7 @@ class BackendContract(ObjectVersionLaws):
             finally:
                 closed.append(True)
 
-        # Of kinds that the backend translates where they are the service's.
+        # Of these kinds, the backend translates errors of the service, but must not translate the caller's.
         for key, failure in (("old", FileNotFoundError("the caller's")), ("new", ConnectionError("the caller's"))):
             with pytest.raises(type(failure)) as caught:
                 backend.write(key, chunks(failure), content_type="text/plain", metadata={}, overwrite=True)
@@ -198,10 +198,10 @@ class BackendContract(ObjectVersionLaws):
             write(backend, "x", new)
         told = [ObjectChangedError, ArtifactNotFoundError] if change == "removed" else [ObjectChangedError]
         with suppress(*told):
-            # A bucket that keeps versions may still have the old object.
+            # If the bucket keeps versions, the old object may still be readable.
             assert backend.read("x", span(500, 100), version="", pin=info.pin) == old[500:600]
 
-    # --- what is not there ---
+    # --- missing objects ---
 
     def test_a_missing_object_is_not_found(self, backend: Backend, direct: DirectAccess) -> None:
         write(backend, "p/other", b"1")

@@ -1,4 +1,4 @@
-"""Laws of a store: a damaged object is an ArtifactDecodeError, and never another frame."""
+"""Laws of a store: a damaged object raises an ArtifactDecodeError and is never read as another frame."""
 
 import random
 import struct
@@ -46,7 +46,7 @@ class DamageLaws:
     def test_a_partial_read_of_a_damaged_parquet_artifact_fails_or_is_right(
         self, make_store: MakeStore, direct: DirectAccess
     ) -> None:
-        """The footer is checked whole and the pages by their own checksums: damage elsewhere is not seen or read."""
+        """The footer and each page have checksums. A partial read neither checks nor reads the other bytes."""
         store = make_store()
         store.upload(FRAME, "x")
         refused = 0
@@ -123,7 +123,7 @@ def _stat(store: PipelineStore) -> Callable[[], object]:
 
 
 def _flipped(data: bytes) -> Iterator[bytes]:
-    """The bytes with one bit changed: at both ends, anywhere, and in the footer where there is one."""
+    """Copies of `data` with one bit changed: at both ends, at random places, and in the footer if there is one."""
     chooser = random.Random(11)
     (footer,) = struct.unpack("<I", data[-8:-4]) if data[-4:] == b"PAR1" else (0,)
     ends = [0, 3, 4, len(data) - 1, len(data) - 5, len(data) - 8, len(data) - 9, max(0, len(data) - footer - 14)]

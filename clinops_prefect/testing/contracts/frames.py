@@ -14,7 +14,7 @@ from clinops_prefect.testing.contracts.access import DirectAccess
 
 
 class MakeStore(Protocol):
-    """What the fixture `make_store` gives."""
+    """The type of the fixture `make_store`."""
 
     def __call__(self, **fields: object) -> PipelineStore:
         """A store of the test's bucket, with these fields."""
@@ -22,7 +22,7 @@ class MakeStore(Protocol):
 
 
 def clinical() -> pd.DataFrame:
-    """The shape that the stores are for: keys, times, wide sparse floats, codes with leading zeros."""
+    """A frame of typical clinical data: keys, times, many sparse float columns, codes with leading zeros."""
     values = np.random.default_rng(7).normal(80, 10, size=(60, 12)).round(1)
     values[values > 85] = np.nan
     frame = pd.DataFrame(values, columns=[f"vital_{number}_mean" for number in range(12)])
@@ -33,7 +33,7 @@ def clinical() -> pd.DataFrame:
 
 
 def frames() -> Iterator[tuple[str, pd.DataFrame]]:
-    """Frames of the usual dtypes and indexes, each with what it is called in a failure."""
+    """Frames of the usual dtypes and indexes, each with its name for messages."""
     yield "clinical", clinical()
     yield "two index levels", clinical().set_index(["stay_id", "window_start"])
     yield "no rows", clinical().iloc[:0]
@@ -53,7 +53,7 @@ def frames() -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def assert_equal(found: pd.DataFrame, expected: pd.DataFrame) -> None:
-    """Compare values, dtypes, index, labels and order, exactly."""
+    """Assert that values, dtypes, index, labels and order are exactly equal."""
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 

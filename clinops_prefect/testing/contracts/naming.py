@@ -1,4 +1,4 @@
-"""Laws of a store: names, and what a listing says of them."""
+"""Laws of a store: names of artifacts, and listings."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ BAD = [
     "", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a/.", "a\x00b", "a\nb", "a\x7f", "a\x85", "\ud800",
     "a\u2028b", "a\u202eb", "n" * 4000, "é" * 2000,
 ]  # fmt: skip
-# Every method that takes a name.
+# Calls of every method that takes a name.
 NAMED: list[Callable[[PipelineStore, str], object]] = [
     lambda store, name: store.upload(FRAME, name), lambda store, name: store.upload_batches([FRAME], name),
     lambda store, name: store.download(name), lambda store, name: store.stat(name),
@@ -42,7 +42,7 @@ class NamingLaws:
         for number, name in enumerate(good):
             uri = store.upload(pd.DataFrame({"a": [number]}), name)
             assert uri == store.uri(name)
-        # Not fewer: no two of them are one object.
+        # The number of names shows that no two names are stored as one object.
         assert store.list_artifacts() == sorted(good)
         keys = direct.keys()
         for number, name in enumerate(good):
@@ -91,11 +91,11 @@ class NamingLaws:
                 call(store, name)
         assert ("use '" in str(caught.value)) == (name != "x.parquet.parquet")
         assert direct.keys() == before
-        # A plain object has its extension in its path.
+        # The name of a plain object contains its extension.
         assert store.write_bytes(f"b/{name}", b"1").endswith(name)
 
     def test_a_listing_is_sorted_and_of_its_own_path_and_format(self, make_store: MakeStore) -> None:
-        """Never a sibling that shares a beginning, a sidecar, a plain object, or another format."""
+        """A listing has no names of a neighbouring path, no sidecars, no plain objects and no other formats."""
         store, old = make_store(prefix="clinops/prod"), make_store(prefix="clinops/prod-old")
         for name in ("features/b", "features/a", "features_old/c", "features", "z"):
             store.upload(FRAME, name)

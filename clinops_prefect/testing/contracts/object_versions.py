@@ -54,6 +54,6 @@ class ObjectVersionLaws:
         write(backend, "x", b"1")
         for version in ("17", "no such version"):
             for call in (lambda v: backend.head("x", version=v), lambda v: backend.open("x", whole(), version=v)):
-                # The second: a service that ignores which version is asked for is found out.
+                # The second version detects a service that ignores which version is requested.
                 with pytest.raises((ArtifactNotFoundError, OperationNotSupportedError)):
                     call(version)

@@ -1,4 +1,4 @@
-"""What the laws of a backend are made of: objects with bytes that show which of them was written."""
+"""Helpers for the laws of a backend, such as objects whose bytes show which write succeeded."""
 
 import random
 import threading
@@ -16,13 +16,13 @@ def write(
     backend: Backend, key: str, data: bytes, *, metadata: dict[str, str] | None = None, overwrite: bool = True
 ) -> None:
     """Write an object."""
-    # In chunks whose borders are not those of the parts.
+    # The chunks end at other places than the parts of an upload.
     chunks = (data[start : start + 777_777] for start in range(0, len(data), 777_777))
     backend.write(key, chunks, content_type="application/x-own", metadata=metadata or {}, overwrite=overwrite)
 
 
 def race(backend: Backend, direct: DirectAccess, key: str, size: int, rivals: int) -> None:
-    """Check that of so many conditional writes at once exactly one succeeds, and is what is stored."""
+    """Assert that exactly one of `rivals` simultaneous conditional writes succeeds, and that its bytes are stored."""
     together = threading.Barrier(rivals)
 
     def attempt(number: int) -> bool:
@@ -41,7 +41,7 @@ def race(backend: Backend, direct: DirectAccess, key: str, size: int, rivals: in
 
 
 def needs(can: frozenset[Can], *wanted: Can) -> None:
-    """Skip the law where the backend does not say that it can."""
+    """Skip the law if it needs something that is not in `Backend.can`."""
     if missing := [one.name for one in wanted if one not in can]:
         pytest.skip(f"the backend does not say that it can {', '.join(missing)}")
 
@@ -52,5 +52,5 @@ def large_size(backend: Backend) -> int:
 
 
 def sample(size: int, seed: int = 0) -> bytes:
-    """Bytes that do not repeat, others for each seed."""
+    """Random bytes, different for each seed."""
     return random.Random(seed).randbytes(size)

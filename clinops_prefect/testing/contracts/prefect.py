@@ -1,4 +1,4 @@
-"""Laws of a store: what it is to Prefect, a block whose objects are pickled and a place for results."""
+"""Laws of a store as a Prefect block: it can be pickled, and it stores results."""
 
 import asyncio
 import copy

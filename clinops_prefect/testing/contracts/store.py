@@ -15,26 +15,26 @@ from clinops_prefect.testing.contracts.writing import WritingLaws
 class StoreContract(WritingLaws, FrameLaws, NamingLaws, DamageLaws, PrefectLaws):
     """The laws of a store.
 
-    A subclass, whose name begins with `Test`, overrides the fixtures `make_store` and `direct`. A law about something
-    that the backend does not say it can (`Backend.can`) is skipped.
+    Name your subclass `Test…`, and override the fixtures `make_store` and `direct`. A law is skipped if it needs
+    something that is not in `Backend.can`.
     """
 
     @pytest.fixture
     def make_store(self) -> MakeStore:
-        """Makes stores of one empty bucket, with whatever fields a test gives, such as `prefix`. To be overridden."""
+        """Makes stores of one empty bucket, with a test's fields such as `prefix`. Override this fixture."""
         raise NotImplementedError(f"{type(self).__name__} must override the fixture `make_store`")
 
     @pytest.fixture
     def direct(self) -> DirectAccess:
-        """The same bucket, past the store. To be overridden."""
+        """Direct SDK access to the same bucket. Override this fixture."""
         raise NotImplementedError(f"{type(self).__name__} must override the fixture `direct`")
 
     @pytest.fixture
     def can(self, make_store: MakeStore) -> frozenset[Can]:
-        """What is asked of the store. Override it where a test server can do less than the service."""
+        """What the laws ask of the store. Override this fixture if a test server can do less than the service."""
         return make_store()._backend_type().can
 
     @pytest.fixture(params=[StorageFormat.PARQUET.value, StorageFormat.CSV.value])
     def format(self, request: pytest.FixtureRequest) -> str:
-        """Each format in turn."""
+        """Each format, one test after the other."""
         return str(request.param)

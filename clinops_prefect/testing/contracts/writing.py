@@ -1,4 +1,4 @@
-"""Laws of a store: conditional writes, metadata, copies, versions, and what an artifact's life is made of."""
+"""Laws of a store: conditional writes, metadata, copies, versions, and the writing and deletion of artifacts."""
 
 import datetime as dt
 import threading
@@ -20,7 +20,7 @@ from clinops_prefect.testing.contracts.access import DirectAccess
 from clinops_prefect.testing.contracts.frames import MakeStore, assert_equal, clinical
 
 OLD, NEW = pd.DataFrame({"v": [1]}), pd.DataFrame({"v": [2, 3]})
-# A CSV artifact is a text and its sidecar.
+# The number of objects of an artifact. A CSV artifact has two: its text and its sidecar.
 OBJECTS = {"parquet": 1, "csv": 2}
 _RIVALS = 16
 

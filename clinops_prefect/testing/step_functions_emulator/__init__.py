@@ -1,10 +1,10 @@
-"""AWS Step Functions, Lambda and S3 on your own machine: moto's server in a process of its own, made as strict as AWS.
+"""AWS Step Functions, Lambda and S3 on your own machine: moto's server in its own process, made as strict as AWS.
 
-Lambda code really runs, and JSONata, redrives, versions and Distributed Maps work. From a shell:
+Lambda code really runs, and JSONata, redrives, versions and Distributed Maps work. To start it from a shell:
 
     python -m clinops_prefect.testing.step_functions_emulator --function clinops-ingest=ingest.py --function echo
 
-From a test:
+To use it in a test:
 
 ```python
 from clinops_prefect import PipelineStep, StepFunctionsPipeline
@@ -47,7 +47,7 @@ MODULE = "clinops_prefect.testing.step_functions_emulator"
 
 @dataclass(frozen=True)
 class Emulator:
-    """A running emulator, and the second door to it: plain boto3, and what it counted."""
+    """A running emulator, with plain boto3 clients for it, the calls it counted, and faults for its next calls."""
 
     url: str
     process: subprocess.Popen[str] | None = None
@@ -60,7 +60,7 @@ class Emulator:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What lets a process, its Lambda functions included, find the emulator and nothing else."""
+        """Environment variables with which a process and its Lambda functions use the emulator, and never AWS."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "emulator",
@@ -80,7 +80,7 @@ class Emulator:
     def function(
         self, name: str, source: str, *, handler: str = "function.handler", timeout: int = 60, **variables: str
     ) -> str:
-        """Create a Lambda function of one file; without a source, `handler` names a function of an installed module."""
+        """Create a Lambda function from one file. Without `source`, `handler` names one of an installed module."""
         code = io.BytesIO()
         with zipfile.ZipFile(code, "w") as archive:
             archive.writestr("function.py" if source else "empty", source)
@@ -96,22 +96,22 @@ class Emulator:
         return str(response["FunctionArn"])
 
     def calls(self) -> dict[str, int]:
-        """How often each Step Functions call was made since `forget_calls`."""
+        """The number of calls of each Step Functions action since `forget_calls`."""
         return dict(self._door("calls")["calls"])
 
     def other_requests(self) -> list[str]:
-        """Every request to Lambda, S3 and the rest since `forget_calls`, such as `GET /bucket/key`."""
+        """All requests to Lambda, S3 and other services since `forget_calls`, such as `GET /bucket/key`."""
         return list(self._door("calls")["others"])
 
     def busiest_second(self) -> int:
         return int(self._door("calls")["busiest"])
 
     def forget_calls(self) -> None:
-        """Forget the calls counted, and the faults still to come."""
+        """Reset the counted calls, and cancel the faults that are still to come."""
         self._door("calls", method="DELETE")
 
     def fail(self, action: str, error: str, times: int = 1, message: str = "as asked for") -> None:
-        """Let the next calls of `action` fail: with an AWS error's name, or `cut` for a dropped connection."""
+        """Make the next calls of `action` fail. `error` is an AWS error's name, or `cut` to drop the connection."""
         body = {"action": action, "error": error, "times": times, "message": message}
         self._door("faults", method="POST", body=body)
 
@@ -124,10 +124,10 @@ class Emulator:
 
 @contextlib.contextmanager
 def emulator() -> Iterator[Emulator]:
-    """A running emulator, on a free port, gone at the end."""
+    """A running emulator on a free port, which is stopped at the end of the block of code."""
     process = subprocess.Popen(
         [sys.executable, "-m", MODULE, "--port", "0"],
-        # The handlers of functions are looked for in the working directory too.
+        # Handlers of functions may also be in the working directory.
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -140,7 +140,7 @@ def emulator() -> Iterator[Emulator]:
         assert first, f"the emulator did not start: run python -m {MODULE} to see why"
         yield Emulator(f"http://127.0.0.1:{json.loads(first)['port']}", process)
     finally:
-        # A session of its own, so that the functions that still run end with it.
+        # The process has its own session, so that functions that still run are stopped with it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)

@@ -1,6 +1,6 @@
-"""The server: `python -m clinops_prefect.testing.step_functions_emulator --port 5005`.
+"""The emulator's server: `python -m clinops_prefect.testing.step_functions_emulator --port 5005`.
 
-Port 0 picks a free one, and the first line of the output says it.
+Port 0 picks a free port. The first line of the output has the port.
 """
 
 import json
@@ -33,11 +33,11 @@ ECHO = "def handler(event, context):\n    return event\n"
 
 
 class Watched:
-    """moto's application with a door of its own: what was called, and what shall go wrong next.
+    """moto's application with two more URLs, to read which calls were made and to inject faults.
 
-    `GET /_emulator/calls` counts the Step Functions calls by name, tells the busiest second, and lists the requests
-    to other services. `POST /_emulator/faults` takes `{"action": …, "times": …, "error": …, "message": …}`: an AWS
-    error's name, or `cut`, to drop the connection.
+    `GET /_emulator/calls` has the number of calls of each Step Functions action, the number in the busiest second, and
+    the requests to other services. `POST /_emulator/faults` takes `{"action": …, "times": …, "error": …, "message":
+    …}`. The error is the name of an AWS error, or `cut` to drop the connection.
     """
 
     def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
@@ -107,13 +107,13 @@ def main() -> None:
     arguments = parser.parse_args()
     default_user_config["stepfunctions"] = {"execute_state_machine": True}
     default_user_config["lambda"] = {"use_docker": False}
-    # moto's Lambda runs nothing under a role that does not exist.
+    # moto's Lambda runs no function whose role does not exist.
     iam_backends["123456789012"]["aws"].create_role("StepFunctionsRole", "{}", "/", None, "", [], None)
     for part in (lambdas, executions, versions, definitions, maps):
         part.install()
     application = Watched(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", arguments.port, application, threaded=True, request_handler=MotoRequestHandler)
-    # The states of a machine call Lambda and S3 at this port.
+    # moto's state machines call Lambda and S3 at this port.
     os.environ["MOTO_PORT"] = str(server.port)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     aws = Emulator(f"http://127.0.0.1:{server.port}")

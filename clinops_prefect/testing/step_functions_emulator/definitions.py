@@ -1,7 +1,7 @@
-"""Definitions, where moto's parser lacks something or differs from AWS.
+"""Corrections of moto's parser of definitions, where it differs from AWS.
 
-A definition whose structure is wrong is refused. Nested states have the machine's query language. Distributed maps are
-kept from the parser, and their fields are evaluated here.
+A definition with a wrong structure is refused. Nested states inherit the machine's query language. The parser does not
+see the fields of distributed maps, which this module evaluates.
 """
 
 import base64
@@ -32,19 +32,19 @@ class InvalidDefinition(AWSError):
     STATUS = 400
 
 
-# What is left of a distributed map for moto's parser; the rest stays as text in its comment.
+# The fields of a distributed map that moto's parser gets. The other fields are stored as text in the map's comment.
 _KEPT = {
     *("Type", "QueryLanguage", "Next", "End", "Retry", "Catch", "InputPath", "OutputPath", "ResultPath"),
     *("ResultSelector", "Output", "Assign"),
 }
-# As base64: moto hands on a comment with its escapes.
+# The text in the comment is base64, since moto passes on a comment with its escapes.
 _MARK = "distributed map "
 _parse = AmazonStateLanguageParser.parse
 _open: Any = Preprocessor._open_query_language_scope
 
 
 def install() -> None:
-    """Mend moto's parser, in this process."""
+    """Correct moto's parser in this process."""
     AmazonStateLanguageParser.parse = staticmethod(lambda definition: _parse(reduced(definition)))
     for name in ("create_state_machine", "update_state_machine"):
         setattr(StepFunctionResponse, name, _well_structured(getattr(StepFunctionResponse, name)))
@@ -65,13 +65,13 @@ def _well_structured(change: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def parse(definition: dict[str, Any]) -> Any:
-    """The program of a definition."""
+    """moto's program for a definition."""
     return _parse(reduced(json.dumps(definition)))[0]
 
 
 def _open_scope(preprocessor: Any, tree: Any) -> None:
-    """A nested state inherits the machine's query language, and not that of the state around it."""
-    # moto's list belongs to the class, so that two threads that parse at once share it.
+    """Give a nested state the machine's query language, and not the language of the state around it."""
+    # Set on the instance: moto's list belongs to the class, and two threads that parse at once would share it.
     scopes = vars(preprocessor).get("_query_language_per_scope", [])
     preprocessor._query_language_per_scope = scopes[:1]
     _open(preprocessor, tree)
@@ -79,7 +79,7 @@ def _open_scope(preprocessor: Any, tree: Any) -> None:
 
 
 def reduced(definition: str) -> str:
-    """The definition without what moto's parser does not know of distributed maps."""
+    """The definition without the fields of distributed maps that moto's parser does not know."""
     try:
         machine = json.loads(definition)
     except ValueError:
@@ -105,7 +105,7 @@ def _reduced_state(state: Any, language: str) -> Any:
     if config.get("Mode") != "DISTRIBUTED":
         return state | ({"ItemProcessor": _reduced_states(processor, language)} if processor else {})
     raw = {"QueryLanguage": language} | state | {"ItemProcessor": {"QueryLanguage": language} | state["ItemProcessor"]}
-    parse(children_program(raw))  # raises for what is wrong inside
+    parse(children_program(raw))  # raises if the children's states are wrong
     empty = {"StartAt": "X", "States": {"X": {"Type": "Pass", "End": True}}}
     kept = {name: value for name, value in state.items() if name in _KEPT}
     comment = _MARK + base64.b64encode(json.dumps(raw).encode()).decode()
@@ -113,19 +113,19 @@ def _reduced_state(state: Any, language: str) -> Any:
 
 
 def children_program(raw: dict[str, Any]) -> dict[str, Any]:
-    """The definition of a map's children, which has the machine's query language and not the map's own."""
+    """The definition of a map's children. They have the machine's query language, not the map's own."""
     return {name: value for name, value in raw["ItemProcessor"].items() if name != "ProcessorConfig"}
 
 
 def raw_of(state: Any) -> dict[str, Any]:
-    """The definition of a distributed map; empty for an inline one."""
+    """The definition of a distributed map. Empty for an inline map."""
     text = state.comment.comment if state.comment else ""
     raw: dict[str, Any] = json.loads(base64.b64decode(text.removeprefix(_MARK))) if text.startswith(_MARK) else {}
     return raw
 
 
 class Template:
-    """A field of a map that is evaluated with paths or with JSONata, by moto itself: as the output of a Pass state."""
+    """A field of a map with paths or JSONata. moto evaluates the field as the output of a Pass state."""
 
     def __init__(self, env: Any, language: str, field: Any) -> None:
         if language == "JSONata":
@@ -136,7 +136,7 @@ class Template:
         self.program = parse({"StartAt": "P", "States": {"P": state}})
 
     def value(self, item: Any = None, number: int = 0) -> Any:
-        """Its value, for an item of a map or for the map's own input."""
+        """The field's value for an item of a map, or for the map's own input."""
         given = self.env.states.get_input()
         context = self.env.states.get_context() | {"Map": {"Item": {"Index": number, "Value": item}}}
         env = environment_of(self.env, context, self.env.variable_store)
@@ -150,7 +150,7 @@ class Template:
 
 
 def environment_of(env: Any, context: Any, variables: Any = None) -> Any:
-    """What a program of its own runs in: its own context and history; without `variables`, its own variables too."""
+    """An environment for a separate program, with its own context, history and, unless given, variables."""
     return Environment(
         aws_execution_details=env.aws_execution_details,
         execution_type=env.execution_type,
@@ -163,11 +163,11 @@ def environment_of(env: Any, context: Any, variables: Any = None) -> Any:
 
 
 class _Error(ErrorName):
-    """An error of Step Functions itself: moto's own class takes none that it does not know."""
+    """An error of Step Functions with any name. moto's own class accepts only the names that it knows."""
 
 
 def failure(env: Any, error: str, cause: str) -> FailureEventException:
-    """A failure of the map's state."""
+    """An exception with which the map's state fails."""
     return FailureEventException(
         FailureEvent(
             env=env,
@@ -179,7 +179,7 @@ def failure(env: Any, error: str, cause: str) -> FailureEventException:
 
 
 def value_at(path: str, env: Any) -> Any:
-    """The value at a path, which moto's own engine does not find under names such as `patient-list`."""
+    """The value at a path. moto's own engine does not find names such as `patient-list`."""
     value = env.states.get_context() if path.startswith("$$") else env.states.get_input()
     for name, index, quoted in re.findall(r"\.([^.\[]+)|\[(\d+)\]|\[['\"](.*?)['\"]\]", path):
         try:

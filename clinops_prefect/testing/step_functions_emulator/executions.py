@@ -1,7 +1,7 @@
-"""Executions, where moto lacks something or differs from AWS.
+"""Corrections of moto's executions, where they differ from AWS.
 
-JSONata; a stop that takes effect at once, with its error and cause; history that can be read backwards and in pages;
-the definition that an execution was started with; redrives.
+Executions get JSONata, and a stop that takes effect at once, with its error and cause. The history can be read
+backwards and in pages. The definition of an execution's start can be read, and failed executions can be redriven.
 """
 
 import datetime
@@ -39,7 +39,7 @@ class ExecutionNotRedrivable(AWSError):
 
 
 def install() -> None:
-    """Mend moto, in this process."""
+    """Correct moto in this process."""
     engine._eval_jsonata = lambda expression: jsonata.Jsonata(expression).evaluate(None)
     json_path.parse = _parse_path
     StepFunctionResponse.get_execution_history = _history
@@ -54,7 +54,7 @@ _parse_any_path: Any = json_path.parse
 
 
 def _parse_path(path: str) -> Any:
-    """A JSONPath, whose names may be what moto's own parser takes for operators: `$.where`, `$.patient-list`."""
+    """The parsed JSONPath. moto's own parser would take names such as `$.where` or `$.patient-list` for operators."""
     return _parse_any_path(re.sub(r"\.([^.\[\]'\"]+)", r".'\1'", path) if is_reference(path) else path)
 
 
@@ -77,7 +77,7 @@ def _history(response: StepFunctionResponse) -> ActionResult:
 
 
 def _until_end(events: list[Any]) -> Iterator[Any]:
-    """The events without those of branches that go on in moto after the execution has ended."""
+    """The events up to the execution's end. In moto, branches go on after it."""
     ended = False
     for event in events:
         ended = ended and event["type"] != HistoryEventType.ExecutionRedriven
@@ -113,7 +113,7 @@ def _keep_aborted() -> None:
     reflect = BaseExecutionWorkerCommunication._reflect_execution_status
 
     def reflect_unless_aborted(communication: Any) -> None:
-        # The worker goes on until its state ends, and would overwrite what the stop has set.
+        # moto's worker goes on until its state ends, and would then overwrite the status that the stop has set.
         if communication.execution.exec_status != ExecutionStatus.ABORTED:
             reflect(communication)
 
@@ -138,7 +138,7 @@ def _redrive(response: StepFunctionResponse) -> ActionResult:
     if execution.exec_status not in ENDED:
         raise ExecutionNotRedrivable(f"Execution is {execution.exec_status}: '{execution.exec_arn}'")
     old = execution.exec_worker.env.event_manager
-    # A branch is not begun within: its Parallel or Map is run again.
+    # A redrive cannot start inside a branch, so the whole Parallel or Map state runs again.
     outer = json.loads(execution.state_machine.definition)["States"]
     entered = [
         event
@@ -154,7 +154,7 @@ def _redrive(response: StepFunctionResponse) -> ActionResult:
 
 
 class _Redriven(ExecutionWorker):
-    """Goes on at the state that failed, with that state's input, and in the same history."""
+    """Runs the execution again from the state that failed, with the state's input, and in the same history."""
 
     def __init__(self, execution: Execution, events: Any, state: dict[str, Any]) -> None:
         first = execution._get_start_execution_worker()

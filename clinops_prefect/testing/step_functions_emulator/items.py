@@ -14,7 +14,7 @@ import boto3
 
 
 def own_client(service: Any) -> Any:
-    """A client of this emulator, for what AWS does on its own behalf."""
+    """A client for requests that AWS itself would make, at this emulator."""
     return boto3.client(
         service,
         endpoint_url=f"http://127.0.0.1:{os.environ['MOTO_PORT']}",
@@ -29,7 +29,7 @@ def read_items(reader: dict[str, Any], where: dict[str, Any]) -> list[Any]:
 
     Args:
         reader: The `ItemReader` of the definition.
-        where: Its parameters, evaluated: bucket, and key or prefix.
+        where: The evaluated parameters of the `ItemReader`: bucket, and key or prefix.
     """
     config = reader.get("ReaderConfig", {})
     s3 = own_client("s3")

@@ -1,6 +1,7 @@
-"""Runs one Lambda function's handler, call after call, in a process of its own. Started by `lambdas`, never imported.
+"""Runs the handler of one Lambda function, call after call, in its own process. `lambdas` starts it as a program.
 
-One line of JSON in, one line out. Standard output is for the handler's own prints, which go to standard error.
+Each call is one line of JSON on standard input, and its answer one line on standard output. What the handler prints
+goes to standard error.
 """
 
 import importlib

@@ -1,6 +1,6 @@
-"""Lambda functions whose uploaded code really runs, for moto's server, whose own Lambda without Docker only echoes.
+"""Makes moto's Lambda run the uploaded code. Without Docker, moto's own Lambda only returns its input.
 
-Each function has warm processes, as in AWS; a handler may be in the uploaded zip, or in an installed package.
+Each function has warm processes, as in AWS. A handler may be in the uploaded zip or in an installed package.
 """
 
 import atexit
@@ -29,7 +29,7 @@ _lock = threading.Lock()
 
 
 def install() -> None:
-    """Let moto's Lambda run the uploaded code."""
+    """Make moto's Lambda run the uploaded code, in this process."""
     LambdaSimpleBackend.invoke = _invoke
     atexit.register(_stop_all)
 

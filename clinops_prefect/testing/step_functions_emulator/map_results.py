@@ -1,4 +1,4 @@
-"""What a Distributed Map gives: its results in S3, and the list of its children."""
+"""The results of a Distributed Map: its files in S3, and the list of its children."""
 
 import json
 from types import SimpleNamespace
@@ -9,12 +9,12 @@ from moto.stepfunctions.responses import StepFunctionResponse
 
 from clinops_prefect.testing.step_functions_emulator.items import own_client
 
-# Map run -> its children.
+# From the ARN of a map run to its children.
 children_of_run: dict[str, list[SimpleNamespace]] = {}
 
 
 def write_results(record: Any, children: list[SimpleNamespace], where: dict[str, str]) -> dict[str, Any]:
-    """What AWS writes: a manifest, and the children of each outcome in files beside it."""
+    """Write the files that AWS writes, a manifest and one file of children for each status, and return the output."""
     prefix = where.get("Prefix", "")
     folder = f"{prefix}{'' if not prefix or prefix.endswith('/') else '/'}{record.map_run_arn.rpartition(':')[2]}"
     s3 = own_client("s3")

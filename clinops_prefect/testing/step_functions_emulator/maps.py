@@ -1,9 +1,9 @@
-"""Distributed Maps as AWS runs them: each child an execution of its own, with an input and a context of its own.
+"""Distributed Maps as AWS runs them: each child is a separate execution with its own input and context.
 
-moto evaluates them inside the parent: children see the parent's context, a map with a failed child succeeds, and items
-come from JSON and CSV only. Here a map reads every format, batches, selects, fails when more children fail than are
-tolerated, writes its results, and can be asked about with ListMapRuns, DescribeMapRun and ListExecutions. A redrive
-runs only the children that failed.
+moto evaluates children inside the parent: they see the parent's context, a map with a failed child succeeds, and items
+come from JSON and CSV only. Here a map reads every format, makes batches, and applies its selector. It fails if more
+children fail than are tolerated, and writes its results. ListMapRuns, DescribeMapRun and ListExecutions know it. A
+redrive runs only the failed children.
 """
 
 import datetime
@@ -39,15 +39,15 @@ from clinops_prefect.testing.step_functions_emulator.definitions import (
 from clinops_prefect.testing.step_functions_emulator.items import read_items
 from clinops_prefect.testing.step_functions_emulator.map_results import children_of_run, list_children, write_results
 
-# How many children run at once, whatever a map allows: each is a thread here.
+# The most children that run at once, even if the map allows more: each child is a thread here.
 AT_ONCE = 40
 DATA_BYTES = 262_144
 _STOPPED: dict[Any, str] = {ProgramEnded: "SUCCEEDED", ProgramError: "FAILED", ProgramTimedOut: "TIMED_OUT"}
 
 _children: dict[str, SimpleNamespace] = {}
-# Execution and state -> the children that succeeded, by the number of the item, for a redrive.
-# Executions that are redriven and have not come to their map yet.
+# Executions that are redriven and have not reached their map yet.
 redriven: set[str] = set()
+# From an execution and a state to the children that succeeded, by the number of the item. A redrive needs them.
 _succeeded: dict[tuple[str, str], dict[int, SimpleNamespace]] = {}
 
 

@@ -1,7 +1,7 @@
-"""State machines and their versions, where moto lacks something or differs from AWS.
+"""Corrections of moto's state machines and versions, where they differ from AWS.
 
-One definition per name; a revision id that changes with each update; versions of one revision each, at most 1,000 of
-them, that can be listed and deleted unless an alias routes to them. Executions start through aliases, too.
+A name has one definition, and each update gives a new revision id. A version belongs to one revision. A machine has at
+most 1,000 versions, which can be listed, and deleted if no alias routes to them. Executions can start through aliases.
 """
 
 import threading
@@ -16,7 +16,7 @@ from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from moto.stepfunctions.responses import StepFunctionResponse
 
 VERSIONS_AT_MOST = 1000
-# AWS takes one change of a state machine after the other; moto's server has a thread for each request.
+# AWS makes one change of a state machine after another. moto's server has a thread for each request, hence the lock.
 _changes = threading.RLock()
 
 
@@ -41,7 +41,7 @@ class UnknownOperationException(AWSError):
 
 
 def install() -> None:
-    """Mend moto, in this process."""
+    """Correct moto in this process."""
     _share_executions_with_versions()
     _refuse_second_definition()
     _start_through_aliases()
@@ -73,7 +73,7 @@ def _revision(machine: Any) -> str:
 
 
 def _with_revision(change: Callable[..., Any]) -> Callable[..., Any]:
-    """`change`, and its answer with the revision id that an update of definition or role gives."""
+    """`change`, with a new revision id for an update of definition or role, which its answer contains."""
 
     def changed(response: StepFunctionResponse) -> Any:
         with _changes:
@@ -84,7 +84,7 @@ def _with_revision(change: Callable[..., Any]) -> Callable[..., Any]:
             if machine:
                 definition, role = response._get_param("definition"), response._get_param("roleArn")
                 if (definition or before[0], role or before[1]) != before:
-                    # Before moto publishes: a version has the revision that it was made of.
+                    # Set the revision before moto publishes: the new version must have it.
                     machine.revision = uuid4().hex
             answer = change(response)
             if machine:
@@ -108,7 +108,7 @@ def _describe_with_revision(describe: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _publish(machine: Any, description: str | None) -> None:
-    # AWS makes no second version of one revision.
+    # AWS never makes two versions of one revision.
     if machine.latest_version is not None and _revision(machine.latest_version) == _revision(machine):
         return
     if len(machine.versions) >= VERSIONS_AT_MOST:
@@ -135,7 +135,7 @@ def _publish_version(response: StepFunctionResponse) -> ActionResult:
 
 
 def _list_versions(response: StepFunctionResponse) -> ActionResult:
-    # Newest first, as AWS lists them.
+    # AWS lists the newest version first.
     versions = sorted(_machine(response).versions.values(), key=lambda version: -version.version)
     start, size = int(response._get_param("nextToken") or 0), int(response._get_param("maxResults") or 100)
     page: dict[str, Any] = {
