@@ -11,6 +11,7 @@
 """
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -31,6 +32,18 @@ _SIGN_IN = (
     "Sign in (aws sso login, gcloud auth application-default login, az login), name a profile or key in the "
     "environment, or save a block with credentials and pass its reference, such as s3-pipeline-store/prod."
 )
+# What to do about what the operating system says, which tells no more than "[Errno 2] No such file or directory".
+_REMEDIES = {
+    errno.ENOENT: "Check how the path is written, and from which folder the command runs.",
+    errno.ENOTDIR: "A part of the path is a file: name another folder.",
+    errno.EISDIR: "The path is a folder: name a file in it.",
+    errno.EACCES: "Change the rights of the path, or name one that this user may use.",
+    errno.EPERM: "Change the rights of the path, or name one that this user may use.",
+    errno.EROFS: "The disk is mounted for reading only: name a path on another one.",
+    errno.ENOSPC: "The disk is full: make room, and run the command again.",
+    errno.EDQUOT: "The quota of this user is used up: make room, and run the command again.",
+    errno.EMFILE: "Too many files are open: raise the limit (ulimit -n), and run the command again.",
+}
 # Prefect 3 says so; without these words the exit code would be 1 (tests/flows/test_command_lines.py).
 _NO_SERVER = ("Timed out while attempting to connect to ephemeral Prefect API server", "Failed to reach API at")
 # The states of a task that failed, and of a task that waited for one.
@@ -111,6 +124,8 @@ def run(
         lines = [f"\nIt failed. {otherwise}".rstrip(), f"{type(error).__name__}: {error}"]
         if isinstance(error, PermissionError) and "redentials" in str(error):
             lines.append(_SIGN_IN)
+        elif isinstance(error, OSError) and error.errno in _REMEDIES:
+            lines.append(_REMEDIES[error.errno])
         if code == UNEXPECTED:
             lines.append("Nobody expected this: --debug shows where it comes from.")
         text = "\n".join(lines)

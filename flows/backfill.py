@@ -14,11 +14,13 @@ from flows.icu_features import icu_features
 from flows.running import artifacts
 from flows.running.command_line import backfill_main
 from flows.running.engines import DEFAULT_ENGINE, task_runner
+from flows.running.failed_dates import told_failures
+from flows.running.parameters import checked_tables
 from flows.running.progress import Step, following
 
 
 class BackfillError(RuntimeError):
-    """Some dates failed; the others are complete. The message names them."""
+    """Some dates failed; the others are complete. The message names them, and says of each what was wrong."""
 
 
 @task(name="backfill-date", task_run_name="backfill-{date}", tags=["icu-features"])
@@ -83,7 +85,7 @@ def backfill(
 
     Raises:
         BackfillError: Some dates failed; every other one was done first.
-        ValueError: There is no date, or the concurrency is not 1 or more.
+        ValueError: There is no date, the concurrency is not 1 or more, or a parameter of every date is wrong.
     """
     logger, dates = get_run_logger(), list(dict.fromkeys(dates))
     if not dates or concurrency < 1:
@@ -93,7 +95,7 @@ def backfill(
             "the source has no {date} in it: all %d dates are made from the same data; write it as 'DIR/{date}'",
             len(dates),
         )
-    options = {
+    options: dict[str, Any] = {
         "shards": shards,
         "window_hours": window_hours,
         "horizon_hours": horizon_hours,
@@ -104,6 +106,8 @@ def backfill(
         "refresh": refresh,
         "accept_empty": accept_empty,
     }
+    # What is wrong for every date is said once, and not by each of them.
+    checked_tables(**options)
     common = {"source": source, "store": store, "options": options}
     steps = [Step(date.isoformat(), 1) for date in dates]
     target = open_store(store)
@@ -112,18 +116,19 @@ def backfill(
         futures = [runner.submit(backfill_date, {"date": date, **common}) for date in dates]
         progress.follow({date.isoformat(): future for date, future in zip(dates, futures, strict=True)})
         progress.end()
-    done, failed = [], []
+    done: list[dict[str, Any]] = []
+    failed: dict[dt.date, Exception] = {}
     for date, future in zip(dates, futures, strict=True):
         result = future.result(raise_on_failure=False)
         if isinstance(result, Exception):
-            failed.append(f"{date} ({type(result).__name__})")
+            failed[date] = result
         else:
             done.append(result)
     artifacts.backfill_artifact(done, target)
     computed = sum(row["state"] == "computed" for row in done)
     logger.info("%d dates computed, %d complete before, %d failed", computed, len(done) - computed, len(failed))
     if failed:
-        raise BackfillError(f"{len(failed)} of {len(dates)} dates failed, each is as it was: {', '.join(failed)}")
+        raise BackfillError(told_failures(failed, len(dates)))
     return done
 
 

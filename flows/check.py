@@ -278,7 +278,7 @@ def main() -> None:
         parser.error("--rows must be 1 or more")
     try:
         tables = (load_catalogue(given.catalogue), load_fhir_table(given.fhir_table), load_meds_table(given.meds_table))
-    except (CatalogueError, FhirTableError, MedsTableError, FileNotFoundError) as error:
+    except (CatalogueError, FhirTableError, MedsTableError) as error:
         parser.error(str(error))
     try:
         is_usable = check(given.source, *tables, given.rows)

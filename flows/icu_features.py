@@ -15,22 +15,22 @@ from prefect import flow, get_run_logger, runtime
 from clinops_prefect import __version__
 from clinops_prefect.tasks import open_store
 from flows.icu.acceptance import accept, objections, summary
-from flows.icu.catalogue import DEFAULT_CATALOGUE, load_catalogue
+from flows.icu.catalogue import DEFAULT_CATALOGUE
 from flows.icu.quality import quality_document
 from flows.icu.verdict import one_line
-from flows.icu.windows import check_window
 from flows.running import artifacts, scheduling
 from flows.running.chain import Chain, published_artifacts, states
 from flows.running.claim import claimed
 from flows.running.command_line import features_main
-from flows.running.engines import DEFAULT_ENGINE, running, task_runner
+from flows.running.engines import DEFAULT_ENGINE, running
+from flows.running.parameters import checked_tables
 from flows.running.partition import Partition, check_unchanged, fingerprint, input_files
 from flows.running.progress import following
 from flows.running.source_store import open_source
 from flows.running.tasks import finish, write_quality
-from flows.sources.fhir_table import DEFAULT_FHIR_TABLE, load_fhir_table
+from flows.sources.fhir_table import DEFAULT_FHIR_TABLE
 from flows.sources.folder import find_source
-from flows.sources.meds_table import DEFAULT_MEDS_TABLE, load_meds_table
+from flows.sources.meds_table import DEFAULT_MEDS_TABLE
 
 # A worker process that dies (usually for want of memory) takes its pool with it.
 _POOLS = 3
@@ -87,13 +87,17 @@ def icu_features(
         ClinopsPrefectError: The store cannot be used.
     """
     logger, date = get_run_logger(), scheduling.date_of_run(date)
-    check_window(window_hours, horizon_hours)
-    if shards < 1:
-        raise ValueError(f"shards must be 1 or more, not {shards}")
+    known, codes, meds = checked_tables(
+        shards=shards,
+        window_hours=window_hours,
+        horizon_hours=horizon_hours,
+        catalogue=catalogue,
+        fhir_table=fhir_table,
+        meds_table=meds_table,
+        engine=engine,
+    )
     catalogue, fhir_table = catalogue or str(DEFAULT_CATALOGUE), fhir_table or str(DEFAULT_FHIR_TABLE)
-    known, codes, target = load_catalogue(catalogue), load_fhir_table(fhir_table), open_store(store)
-    meds = load_meds_table(meds_table or DEFAULT_MEDS_TABLE)
-    task_runner(engine)  # what is wrong with it shows here
+    target = open_store(store)
     found = find_source(open_source(source), codes)
     code_table = (meds_table or str(DEFAULT_MEDS_TABLE)) if found.is_meds else fhir_table
     # What can be wrong with credentials and the bucket shows here, before anything is read.

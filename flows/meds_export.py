@@ -61,7 +61,7 @@ def export(
         How many subjects, shards and rows there are.
 
     Raises:
-        FileExistsError: The folder has something in it.
+        FileExistsError: The folder has something in it, or is a file.
         ValueError: The date is not complete, or was made with another catalogue.
     """
     partition, out = Partition(date, ""), Path(out)
@@ -72,8 +72,9 @@ def export(
         )
     if manifest["parameters"].get("catalogue_sha256", catalogue.sha256) != catalogue.sha256:
         raise ValueError(f"{date} was made with another catalogue; pass that one (--catalogue)")
-    if out.exists() and any(out.iterdir()):
-        raise FileExistsError(f"{out} is not empty; give an empty or absent folder")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        kind = "is not empty" if out.is_dir() else "is a file"
+        raise FileExistsError(f"{out} {kind}; give an empty or absent folder")
     shards = int(manifest["parameters"]["shards"])
     stays = store.download(partition.final("cohort")).merge(
         store.download(partition.final("outcomes"))[["stay_id", "death_hours"]], on="stay_id"

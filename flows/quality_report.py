@@ -10,7 +10,7 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.futures import as_completed
 
-from clinops_prefect import ArtifactNotFoundError, PipelineStore
+from clinops_prefect import ArtifactNotFoundError, PipelineStore, locations
 from clinops_prefect.command_line import BEYOND_LIMITS, UNUSABLE
 from clinops_prefect.tasks import open_store
 from flows.icu.catalogue import DEFAULT_CATALOGUE, Catalogue, load_catalogue
@@ -21,9 +21,13 @@ from flows.icu.verdict import one_line
 from flows.reports.drift_page import drift_page
 from flows.running import artifacts, scheduling
 from flows.running.command_line import quality_report_main
-from flows.running.engines import DEFAULT_ENGINE, running
+from flows.running.engines import DEFAULT_ENGINE, running, task_runner
+from flows.running.partition import Partition
 from flows.running.tasks import RETRIES
 from flows.running.trend import read_trend, trend_row
+
+# Of the dates that there are, in a message.
+_SHOWN = 3
 
 
 class DriftError(RuntimeError):
@@ -81,11 +85,7 @@ def quality_report(
     logger, target, date = get_run_logger(), open_store(store), scheduling.date_of_run(date)
     catalogue = catalogue or str(DEFAULT_CATALOGUE)
     known = load_catalogue(catalogue)
-    manifests = {day: _manifest(target, day, known) for day in (reference, date)}
-    for key in ("window_hours", "horizon_hours"):
-        hours = [manifest["parameters"][key] for manifest in manifests.values()]
-        if hours[0] != hours[-1]:
-            raise NotComparableError(f"{reference} has {key} {hours[0]}, and {date} has {hours[-1]}")
+    manifests = _comparable(target, reference, date, known)
     # Added up as they come: a shard's counts are a few megabytes.
     counts: dict[dt.date, Counts] = {day: {} for day in manifests}
     with running(engine) as runner:
@@ -128,18 +128,50 @@ def _trend(store: PipelineStore, date: dt.date) -> list[dict[str, Any]]:
         return []
 
 
+def _comparable(
+    store: PipelineStore, reference: dt.date, date: dt.date, catalogue: Catalogue
+) -> dict[dt.date, dict[str, Any]]:
+    manifests = {day: _manifest(store, day, catalogue) for day in (reference, date)}
+    for key in ("window_hours", "horizon_hours"):
+        hours = [manifest["parameters"][key] for manifest in manifests.values()]
+        if hours[0] != hours[-1]:
+            raise NotComparableError(f"{reference} has {key} {hours[0]}, and {date} has {hours[-1]}")
+    return manifests
+
+
 def _manifest(store: PipelineStore, date: dt.date, catalogue: Catalogue) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads(store.read_bytes(f"icu/{date}/manifest.json"))
-    if not manifest["run"]:
+    manifest = Partition(date.isoformat(), "").manifest(store)
+    if not manifest:
+        place = store.uri("x").rpartition("/")[0]
+        raise ArtifactNotFoundError(
+            f"{date} has no features in {place}: run flows.icu_features for it first; {_dates_of(store)}"
+        )
+    if not manifest.get("run"):
         raise NotComparableError(f"the features of {date} are being replaced, or were by half: run that date again")
     if manifest["parameters"]["catalogue_sha256"] != catalogue.sha256:
         raise NotComparableError(f"the features of {date} were made with another catalogue; pass that one")
     return manifest
 
 
+def _dates_of(store: PipelineStore) -> str:
+    """Which dates there are, for a message."""
+    days = sorted({name.split("/")[1] for name in store.list_artifacts("icu") if "/features/" in name})
+    days = [day for day in days if not day.startswith("_")]
+    more = f"{len(days) - _SHOWN} earlier dates, " if len(days) > _SHOWN else ""
+    return f"the store has {more}{', '.join(days[-_SHOWN:])}" if days else "the store has no date"
+
+
 def main() -> None:
     """The command line."""
-    quality_report_main(quality_report, {DriftError: BEYOND_LIMITS, NotComparableError: UNUSABLE})
+
+    def check(store: str, reference: dt.date, date: dt.date, catalogue: str, engine: str, **_: Any) -> None:
+        task_runner(engine)
+        known = load_catalogue(catalogue or DEFAULT_CATALOGUE)
+        # A saved block is known to Prefect alone.
+        if not isinstance(locations.parse(store), locations.BlockReference):
+            _comparable(open_store(store), reference, date, known)
+
+    quality_report_main(quality_report, {DriftError: BEYOND_LIMITS, NotComparableError: UNUSABLE}, check)
 
 
 if __name__ == "__main__":

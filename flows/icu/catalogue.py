@@ -6,7 +6,6 @@ copy it, add a table or an item, and pass the copy's path to `load_catalogue`.
 
 import hashlib
 import re
-import tomllib
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from flows.icu.catalogue_keys import CatalogueError, check_keys, check_table, number
 from flows.icu.limits import DEFAULT_LIMITS, Limits, read_limits
+from flows.icu.toml_file import read_toml
 
 __all__ = [
     "DEFAULT_CATALOGUE",
@@ -115,14 +115,9 @@ def load_catalogue(path: str | Path = DEFAULT_CATALOGUE) -> Catalogue:
         path: A TOML file; `catalogue.toml` beside this module explains the keys and is the default.
 
     Raises:
-        CatalogueError: It is not TOML, or contradicts itself; the message says where.
-        FileNotFoundError: There is no such file.
+        CatalogueError: There is no such file, it is not TOML, or it contradicts itself; the message says where.
     """
-    data = Path(path).read_bytes()
-    try:
-        tables = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CatalogueError(f"{path} is not TOML in UTF-8: {error}") from error
+    tables, data = read_toml(path, "catalogue", CatalogueError)
     limits = read_limits(tables.pop("limits", {}))
     if not tables:
         raise CatalogueError(f"{path} names no variable")

@@ -6,26 +6,40 @@ Each is handed its flow, so that a flow knows its command line and not the other
 import argparse
 import datetime as dt
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from clinops_prefect import InvalidStoreError, LocalPipelineStore, PipelineStore, locations
-from clinops_prefect.command_line import BEYOND_LIMITS, LATER, UNUSABLE, Parser, run, server_for_a_command, stop
+from clinops_prefect.command_line import (
+    BEYOND_LIMITS,
+    INCOMPLETE,
+    LATER,
+    UNUSABLE,
+    Parser,
+    run,
+    server_for_a_command,
+    stop,
+)
 from clinops_prefect.tasks import open_store
 from flows.icu.acceptance import NotAcceptedError
 from flows.icu.catalogue import CatalogueError
 from flows.icu.disclosure import told
 from flows.running.claim import ClaimLostError, DateClaimedError
+from flows.running.parameters import checked_tables, file_in_the_way
 from flows.running.source_store import open_source
 from flows.sources.fhir_table import FhirTableError
 from flows.sources.files import TableError
+from flows.sources.folder import find_source
+from flows.sources.meds_table import MedsTableError
 
 Codes = Mapping[type[BaseException], int]
 _CODES: Codes = {
     TableError: UNUSABLE,
     CatalogueError: UNUSABLE,
     FhirTableError: UNUSABLE,
+    MedsTableError: UNUSABLE,
     NotAcceptedError: BEYOND_LIMITS,
     DateClaimedError: LATER,
     ClaimLostError: LATER,
@@ -44,7 +58,13 @@ def features_main(icu_features: Callable[..., dict[str, Any]]) -> None:
     arguments = _parsed(parser)
     refuse_absent_folder(parser, arguments["source"])
     date = arguments["date"].isoformat()
-    manifest = _run(icu_features, arguments, f"{date} is as it was before.")
+
+    def check() -> None:
+        tables = checked_tables(**arguments)
+        if isinstance(root := open_source(arguments["source"]), Path):
+            find_source(root, tables.fhir)
+
+    manifest = _run(icu_features, arguments, f"{date} is as it was before.", check=check)
     _say(open_store(arguments["store"]), arguments["store"], date, manifest)
 
 
@@ -56,14 +76,21 @@ def backfill_main(backfill: Callable[..., list[dict[str, Any]]], codes: Codes) -
     parser.add_argument("--dates", required=True, nargs="+", type=_dates, help="dates, and ranges such as A..B")
     parser.add_argument("--concurrency", type=int, default=2, help="how many dates at a time (default 2)")
     arguments = _parsed(parser)
-    arguments["dates"] = [date for dates in arguments["dates"] for date in dates]
-    done = _run(backfill, arguments, "Start it again to go on with what is not complete.", codes)
+    dates = arguments["dates"] = [date for dates in arguments["dates"] for date in dates]
+    absent = {date: _absent_folder(parser, arguments["source"].replace("{date}", f"{date}")) for date in dates}
+    if all(absent.values()):
+        text = f"there is no folder {absent[dates[0]]}, so {len(absent)} of {len(absent)} dates failed"
+        stop(f"{parser.prog}: --source: {text}. Nothing was written.", INCOMPLETE)
+    otherwise = "Start it again to go on with what is not complete."
+    done = _run(backfill, arguments, otherwise, codes, check=lambda: checked_tables(**arguments))
     for row in done:
         print(f"{row['date']}  {row['state']:<16} {told(row['windows']):>12} windows")
     print(f"\n{_look(arguments['store'], done[-1]['date'])}")
 
 
-def quality_report_main(quality_report: Callable[..., dict[str, Any]], codes: Codes) -> None:
+def quality_report_main(
+    quality_report: Callable[..., dict[str, Any]], codes: Codes, check: Callable[..., None]
+) -> None:
     """`python -m flows.quality_report`: compare two dates; ends with 4 where a limit is exceeded."""
     text = "How far a date's features have drifted from another's."
     example = "--store demo/store --date 2024-01-02 --reference 2024-01-01 --max-psi 0.25"
@@ -78,7 +105,8 @@ def quality_report_main(quality_report: Callable[..., dict[str, Any]], codes: Co
     parser.add_argument("--catalogue", default="", help="the catalogue that both were made with")
     parser.add_argument("--engine", default="threads", help=_ENGINE)
     otherwise = "A limit is exceeded, or the two dates could not be compared."
-    document = _run(quality_report, _parsed(parser), otherwise, codes)
+    arguments = _parsed(parser)
+    document = _run(quality_report, arguments, otherwise, codes, check=lambda: check(**arguments))
     for name, variable in document["variables"].items():
         psi, change = variable["psi"], variable["missing_change"]
         print(f"{name:<16} PSI {_number(psi)}   missing rate changed by {_number(change)}")
@@ -105,22 +133,30 @@ def _parsed(parser: Parser) -> dict[str, Any]:
     arguments = vars(parser.parse_args())
     try:
         # Before Prefect starts, which takes seconds, and before anything is written.
-        locations.parse(arguments["store"])
+        place = locations.parse(arguments["store"])
     except InvalidStoreError as error:
         parser.error(f"--store: {error}")
+    if isinstance(place, locations.Location) and (file := file_in_the_way(arguments["store"])):
+        text = f"{file} is a file, where there should be the store's folder; name another folder"
+        stop(f"{parser.prog}: --store: {text}. Nothing was written.", UNUSABLE)
     return arguments
 
 
 def refuse_absent_folder(parser: Parser, source: str) -> None:
     """Stop where a source is a folder of this machine that is not there: before Prefect starts, which takes seconds."""
+    if absent := _absent_folder(parser, source):
+        stop(f"{parser.prog}: --source: there is no folder {absent}. Nothing was written.", UNUSABLE)
+
+
+def _absent_folder(parser: Parser, source: str) -> Path | None:
     try:
         place = locations.parse(source)
     except InvalidStoreError as error:
         parser.error(f"--source: {error}")
-    if isinstance(place, locations.Location) and place.kind.scheme == "file":
-        root = open_source(source)
-        if not root.is_dir():
-            stop(f"{parser.prog}: --source: there is no folder {root}. Nothing was written.", UNUSABLE)
+    if not isinstance(place, locations.Location) or place.kind.scheme != "file":
+        return None
+    root = open_source(source)
+    return root if isinstance(root, Path) and not root.is_dir() else None
 
 
 def _date(text: str) -> dt.date:
@@ -138,10 +174,21 @@ def _dates(text: str) -> list[dt.date]:
     return [begin + dt.timedelta(days) for days in range((end - begin).days + 1)]
 
 
-def _run(flow: Callable[..., Any], arguments: dict[str, Any], otherwise: str, codes: Codes | None = None) -> Any:
+def _run(
+    flow: Callable[..., Any],
+    arguments: dict[str, Any],
+    otherwise: str,
+    codes: Codes | None = None,
+    check: Callable[[], Any] = lambda: None,
+) -> Any:
     debug = arguments.pop("debug")
-    server_for_a_command()
-    return run(lambda: flow(**arguments), debug=debug, otherwise=otherwise, codes={**_CODES, **(codes or {})})
+
+    def work() -> Any:
+        check()  # before Prefect starts, which takes seconds
+        server_for_a_command()
+        return flow(**arguments)
+
+    return run(work, debug=debug, otherwise=otherwise, codes={**_CODES, **(codes or {})})
 
 
 def _number(number: float | None) -> str:

@@ -4,7 +4,6 @@ import datetime as dt
 import functools
 import hashlib
 import re
-import tomllib
 import zoneinfo
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from flows.icu.toml_file import read_toml
 
 DEFAULT_FHIR_TABLE = Path(__file__).with_name("fhir.toml")
 _KEYS = {"timezone": str, "item_systems": list, "stay_files": list, "stay_codes": list, "codes": dict}
@@ -114,14 +115,10 @@ def load_fhir_table(path: str | Path = DEFAULT_FHIR_TABLE) -> FhirTable:
     """Load and check a FHIR table.
 
     Raises:
-        FhirTableError: It is not TOML, a key is unknown, missing or of the wrong type, or there is no such zone.
-        FileNotFoundError: There is no such file.
+        FhirTableError: There is no such file, it is not TOML, a key is unknown, missing or of the wrong type, or there
+            is no such zone.
     """
-    data = Path(path).read_bytes()
-    try:
-        table = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FhirTableError(f"{path} is not TOML in UTF-8: {error}") from error
+    table, data = read_toml(path, "table of FHIR codes", FhirTableError)
     table = {key: kind() for key, kind in _LATER_KEYS.items()} | table
     keys = _KEYS | _LATER_KEYS
     for key in sorted(table.keys() ^ keys.keys()):

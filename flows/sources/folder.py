@@ -142,7 +142,7 @@ def load_codes(path: str | Path) -> Codes:
     """
     try:
         is_meds = "stay_begins" in tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, OSError):
         is_meds = False  # the loader says what is wrong
     return load_meds_table(path) if is_meds else load_fhir_table(path)
 

@@ -2,13 +2,13 @@
 
 import hashlib
 import re
-import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from flows.icu.catalogue import Catalogue
+from flows.icu.toml_file import read_toml
 
 DEFAULT_MEDS_TABLE = Path(__file__).with_name("meds.toml")
 _LISTS = (
@@ -92,14 +92,10 @@ def load_meds_table(path: str | Path = DEFAULT_MEDS_TABLE) -> MedsTable:
     """Load and check a MEDS table.
 
     Raises:
-        MedsTableError: It is not TOML, or a key is unknown, missing, of the wrong type, or has a form without an item.
-        FileNotFoundError: There is no such file.
+        MedsTableError: There is no such file, it is not TOML, or a key is unknown, missing, of the wrong type, or has
+            a form without an item.
     """
-    data = Path(path).read_bytes()
-    try:
-        table = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise MedsTableError(f"{path} is not TOML in UTF-8: {error}") from error
+    table, data = read_toml(path, "table of MEDS codes", MedsTableError)
     for key in sorted(table.keys() ^ {*_LISTS, *_TABLES}):
         raise MedsTableError(f"{path}: {'unknown' if key in table else 'missing'} key {key}")
     for key in _LISTS:

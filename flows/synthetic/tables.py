@@ -53,7 +53,7 @@ def generate(
 
     Raises:
         ValueError: There is no such format, or a number is out of range.
-        FileExistsError: The folder has something in it.
+        FileExistsError: The folder has something in it, or is a file.
     """
     rows = 1000 * stays if rows is None else rows
     if format not in FORMATS:
@@ -61,8 +61,9 @@ def generate(
     if stays < 1 or rows < 0 or not 0 <= catalogue_share <= 1:
         raise ValueError("there has to be a stay; rows cannot be negative; a share is between 0 and 1")
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise FileExistsError(f"{out} is not empty")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        kind = "is not empty" if out.is_dir() else "is a file"
+        raise FileExistsError(f"{out} {kind}; give an empty or absent folder")
     for folder in ("icu", "hosp"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     arguments = f"stays={stays} rows={rows} seed={seed} catalogue_share={catalogue_share}"

@@ -10,10 +10,12 @@ import pytest
 from clinops_prefect import ArtifactNotFoundError, PipelineStore
 from flows.backfill import BackfillError, backfill
 from flows.backfill import main as backfill_command
-from flows.icu.catalogue import load_catalogue
+from flows.icu.catalogue import CatalogueError, load_catalogue
 from flows.icu_features import icu_features
 from flows.quality_report import DriftError, NotComparableError, quality_report
 from flows.quality_report import main as quality_report_command
+from flows.running.failed_dates import told_failures
+from flows.sources.files import TableNotFoundError
 from flows.synthetic.tables import generate
 
 
@@ -91,3 +93,28 @@ def test_the_command_lines_say_what_they_did(
     with pytest.raises(SystemExit) as stopped:
         quality_report_command()
     assert "DriftError" in str(stopped.value)
+
+
+def test_a_failed_date_is_told_with_what_was_wrong_and_without_a_value() -> None:
+    days = [dt.date(2024, 5, day) for day in range(1, 6)]
+    failed = [
+        TableNotFoundError("/raw/icu/icustays: no such table"),
+        ValueError("cannot convert 'Jane Doe' to a number"),
+        OSError(28, "No space left on device", "/srv/store"),
+        ValueError("x"),
+        KeyError("Jane Doe"),
+    ]
+    first, *lines = told_failures(dict(zip(days, failed, strict=True)), 9).splitlines()
+    assert first.startswith("5 of 9 dates failed, each is as it was: 2024-05-01 (TableNotFoundError), 2024-05-02 (Va")
+    assert lines[0] == "2024-05-01: /raw/icu/icustays: no such table"
+    assert "flows.icu_features --date 2024-05-02 --debug" in lines[1]
+    assert lines[2] == "2024-05-03: No space left on device: /srv/store"
+    assert "other 2" in lines[3]
+    assert "Jane" not in " ".join((first, *lines))
+
+
+def test_a_backfill_says_once_what_is_wrong_for_every_date(tmp_path: Path) -> None:
+    days = [dt.date(2024, 5, 1), dt.date(2024, 5, 2)]
+    with pytest.raises(CatalogueError, match="No such file; give the path of a catalogue"):
+        backfill(str(tmp_path / "{date}"), str(tmp_path / "store"), days, catalogue=str(tmp_path / "absent"))
+    assert not (tmp_path / "store").exists()

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from tests.flows import failures_page
 FEATURES = ["flows.icu_features", "--source", "{source}", "--store", "{store}", "--date", "2024-01-15"]
 BACKFILL = ["flows.backfill", "--source", "{source}", "--store", "{store}"]
 DRIFT = ["flows.quality_report", "--store", "{store}", "--date", "2024-01-15", "--reference", "2024-01-15"]
+TWO_DATES = ["--dates", "2024-03-01..2024-03-02", "--shards", "1"]
 
 # The command, its exit code, and what is in the last five lines. docs/reference/failures.md shows each.
 WAYS = {
@@ -64,15 +66,56 @@ WAYS = {
     ),
     "no shard": ([*FEATURES, "--shards", "0"], 2, "shards must be 1 or more"),
     "half a window": ([*FEATURES, "--window-hours", "5"], 2, "not a multiple"),
-    "a catalogue that does not exist": ([*FEATURES, "--catalogue", "{new}"], 3, "No such file"),
+    "a catalogue that does not exist": ([*FEATURES, "--catalogue", "{new}"], 3, "leave it out for the one"),
     "a catalogue that is not TOML": ([*FEATURES, "--catalogue", "{file}"], 3, "is not TOML"),
+    "a table of FHIR codes that does not exist": ([*FEATURES, "--fhir-table", "{new}"], 3, "leave it out for the one"),
+    "a table of MEDS codes that does not exist": ([*FEATURES, "--meds-table", "{new}"], 3, "leave it out for the one"),
+    "a table of MEDS codes that is a folder": ([*FEATURES, "--meds-table", "{store}"], 3, "Is a directory"),
+    "a catalogue that does not exist, of a report": ([*DRIFT, "--catalogue", "{new}"], 3, "leave it out for the one"),
+    "a catalogue that does not exist, of an export": (
+        ["flows.meds_export", "--store", "{store}", "--date", "2024-01-15", "--out", "{new}", "--catalogue", "{new}"],
+        3,
+        "leave it out for the one",
+    ),
+    "a catalogue that does not exist, for many dates": (
+        [*BACKFILL, "--dates", "2024-03-01..2024-03-31", "--catalogue", "{new}"],
+        3,
+        "leave it out for the one",
+    ),
+    "a source without stays": ([*FEATURES, "--source", "{store}"], 3, "no such table; looked for .csv"),
+    "an export to a file": (
+        ["flows.meds_export", "--store", "{store}", "--date", "2024-01-15", "--out", "{file}"],
+        3,
+        "{file} is a file; give an empty or absent folder",
+    ),
+    "a folder for synthetic data that is a file": (
+        ["flows.synthetic", "--out", "{file}", "--stays", "3"],
+        3,
+        "{file} is a file; give an empty or absent folder",
+    ),
+    "a folder for synthetic data below a file": (
+        ["flows.synthetic", "--out", "{file}/new", "--stays", "3"],
+        3,
+        "A part of the path is a file",
+    ),
     "an unknown engine": ([*FEATURES, "--engine", "steam"], 2, "no engine 'steam'"),
     "a block that does not exist": (
         [*FEATURES, "--store", "local-pipeline-store/nobody"],
         3,
         "local-pipeline-store/nobody",
     ),
+    "a store below a file": ([*FEATURES, "--store", "{file}/store"], 3, "{file} is a file"),
     "a store that is a file": ([*FEATURES, "--store", "{file}"], 3, "{file}"),
+    "a date that was not computed, itself": (
+        [*DRIFT, "--date", "2020-01-01"],
+        3,
+        "run flows.icu_features for it first; the store has 2024-01-14, 2024-01-15",
+    ),
+    "a store without a date": (
+        ["flows.quality_report", "--store", "{new}", "--date", "2024-01-15", "--reference", "2024-01-14"],
+        3,
+        "run flows.icu_features for it first; the store has no date",
+    ),
     "a date that was not computed": ([*DRIFT, "--reference", "2020-01-01"], 3, "2020-01-01"),
     "a limit that is exceeded": (
         [*DRIFT, "--reference", "2024-01-14", "--max-psi", "0.000000001"],
@@ -80,6 +123,31 @@ WAYS = {
         "beyond the limits",
     ),
     "a date that fails": ([*BACKFILL, "--source", "{new}", "--dates", "2024-03-01"], 5, "1 of 1 dates failed"),
+    "a folder that no date has": (
+        [*BACKFILL, "--source", "{new}/{date}", "--dates", "2024-03-01..2024-03-03"],
+        5,
+        "there is no folder {new}/2024-03-01, so 3 of 3 dates failed",
+    ),
+    "a folder that one of two dates has": (
+        ["flows.backfill", "--source", "{days}/{date}", "--store", "{new}-store", *TWO_DATES],
+        5,
+        "2024-03-02: {days}/2024-03-02/icu/chartevents: no such table",
+    ),
+}
+
+# What these commands say without a Prefect server, which takes seconds to start.
+FOUND_AT_ONCE = {
+    "leave it out for the one",
+    "Is a directory",
+    "shards must be 1 or more",
+    "not a multiple",
+    "no engine 'steam'",
+    "{file} is a file",
+    "no such table; looked for .csv",
+    "2020-01-01",
+    "run flows.icu_features for it first; the store has no date",
+    "1 of 1 dates failed",
+    "there is no folder {new}/2024-03-01, so 3 of 3 dates failed",
 }
 
 
@@ -92,7 +160,10 @@ def places(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     generate(root / "other", 60, rows=20_000, seed=4, catalogue_share=0.8)
     for day, made_from in ((14, root / "other"), (15, source)):
         icu_features(str(made_from), str(root / "store"), f"2024-01-{day}", shards=1)
-    return {"source": str(source), "new": str(root / "new"), "file": str(root / "file"), "store": str(root / "store")}
+    (root / "days").mkdir()
+    (root / "days/2024-03-01").symlink_to(root / "other")
+    names = ("new", "file", "store", "days")
+    return {"source": str(source), **{name: str(root / name) for name in names}}
 
 
 CODES = {way: code for way, (_, code, _) in WAYS.items()}
@@ -129,6 +200,22 @@ def test_a_command_that_fails_says_why_and_what_to_do(
     assert shown.err.endswith(f"{stopped.value}\n")
     seen[way] = failures_page.section(way, module, arguments, str(stopped.value), places)
     assert WRITES or f"{seen[way]}\n" in f"{failures_page.PAGE.read_text()}\n", f"run `make failures`; now {seen[way]}"
+
+
+@pytest.mark.parametrize(
+    "way", [way for way, (_, _, said) in WAYS.items() if said in FOUND_AT_ONCE and "export" not in way]
+)
+def test_what_can_be_found_at_once_is_found_before_prefect_starts(
+    way: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (module, *arguments), code, said = WAYS[way]
+    began = []
+    monkeypatch.setattr(importlib.import_module(module), module.split(".")[1], lambda **_: began.append(module))
+    monkeypatch.setattr(sys, "argv", [module, *(argument.format(date="{date}", **places) for argument in arguments)])
+    with pytest.raises(Stopped, match=re.escape(said.format(**places))) as stopped:
+        importlib.import_module(module).main()
+    assert stopped.value.code == code
+    assert not began
 
 
 def test_the_page_of_failures_has_each_way_and_no_other() -> None:
@@ -247,9 +334,13 @@ COMMANDS = pytest.mark.parametrize("command", [features_main, partial(backfill_m
 
 @COMMANDS
 def test_the_closing_lines_open_the_features_at_a_uri(
-    command: Callable[..., None], reference: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., None],
+    reference: str,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    check_closing_lines(command, reference, monkeypatch, capsys)
+    check_closing_lines(command, reference, source, monkeypatch, capsys)
 
 
 @COMMANDS
@@ -257,17 +348,22 @@ def test_the_closing_lines_open_the_features_at_a_uri(
 def test_the_closing_lines_open_the_features_in_a_folder_or_block(
     command: Callable[..., None],
     reference: str,
+    source: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     LocalPipelineStore(str(tmp_path / "block")).save("closing", overwrite=True)
-    check_closing_lines(command, reference.format(tmp_path), monkeypatch, capsys)
+    check_closing_lines(command, reference.format(tmp_path), source, monkeypatch, capsys)
 
 
 def check_closing_lines(
-    command: Callable[..., None], reference: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., None],
+    reference: str,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     frame = pd.DataFrame({"a": range(30)})
 
@@ -282,7 +378,7 @@ def check_closing_lines(
         return [row] if is_backfill else {"artifacts": [{"name": "icu/2024-01-15/features/shard-000", "rows": 60}]}
 
     dates = "--dates" if isinstance(command, partial) else "--date"
-    monkeypatch.setattr(sys, "argv", ["x", "--source", ".", "--store", reference, dates, "2024-01-15"])
+    monkeypatch.setattr(sys, "argv", ["x", "--source", str(source), "--store", reference, dates, "2024-01-15"])
     command(flow)
     before, lines = capsys.readouterr().out.split("Look at the features in Python:\n")
     *statements, last = textwrap.dedent(lines).strip().splitlines()
