@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from clinops_prefect.store import PipelineStore as PipelineStore
 from clinops_prefect.errors import *  # noqa: F403
 
-# The only place that has it: the wheel and the sdist take it from here.
+# The wheel and the sdist take their version from here.
 __version__ = "0.1.0"
 
-# Public name -> where it is, and the extra that brings what its module imports. A block named here is one in the UI.
+# Public name -> (module, extra with the packages that the module imports). Prefect's UI shows the blocks named here.
 _PUBLIC = {
     "ArtifactDataset": ("clinops_prefect.dataset.artifact_dataset", ""),
     "ArtifactInfo": ("clinops_prefect.artifacts.info", ""),
@@ -49,7 +49,8 @@ __all__ = sorted([*_PUBLIC, *errors.__all__])
 
 
 def __getattr__(name: str) -> Any:
-    # PEP 562: Prefect and the cloud SDKs take seconds to import, and a Lambda step needs none of them.
+    # Names are imported on first use (PEP 562): importing Prefect and the cloud SDKs takes seconds, and a Lambda step
+    # needs neither.
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, extra = _PUBLIC[name]
@@ -59,6 +60,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    # `prefect block register -m clinops_prefect` gets each of these names, and ends at the first that fails.
+    # `prefect block register -m clinops_prefect` imports each of these names and stops at the first failure. So names
+    # whose extra is not installed are left out.
     missing = {name for name, (_, extra) in _PUBLIC.items() if not registry.is_installed(extra)}
     return sorted({*globals(), *__all__} - missing)

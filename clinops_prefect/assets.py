@@ -1,4 +1,4 @@
-"""What a task run reads and writes, for Prefect's Assets page: URIs, rows, bytes and column names; never a value."""
+"""Records what a task run reads and writes for Prefect's Assets page: URIs, rows, bytes and column names, no values."""
 
 import hashlib
 import os
@@ -10,15 +10,15 @@ from prefect.context import AssetContext
 
 from clinops_prefect.artifacts.info import ArtifactInfo
 
-# Column names are text that the user chose; a thousand of them would drown the page.
+# The page shows at most this many column names, because a thousand of them would make it unreadable.
 _MOST_COLUMNS = 200
 _MOST_KEY = 512
-# What a key takes beside letters and digits. Not the tilde, which begins an encoded character.
+# The characters that an asset key may contain besides letters and digits, but without "~", which marks an encoded one.
 _PLAIN = "/:._-=+,@!*()$;"
 
 
 def wrote(info: ArtifactInfo) -> None:
-    """Tell the task run, if there is one, that it made this artifact."""
+    """Record that the current task run wrote this artifact. Does nothing outside a task run."""
     metadata: dict[str, Any] = {
         "uri": info.uri,
         "rows": info.rows,
@@ -30,7 +30,7 @@ def wrote(info: ArtifactInfo) -> None:
 
 
 def wrote_object(uri: str, metadata: dict[str, Any]) -> None:
-    """Tell the task run, if there is one, that it made this object."""
+    """Record that the current task run wrote this object. Does nothing outside a task run."""
     context = AssetContext.get()
     if context is not None:
         asset = _asset(uri)
@@ -40,7 +40,7 @@ def wrote_object(uri: str, metadata: dict[str, Any]) -> None:
 
 
 def read(uri: str) -> None:
-    """Tell the task run, if there is one, that what it makes depends on this."""
+    """Record that the results of the current task run depend on this URI. Does nothing outside a task run."""
     context = AssetContext.get()
     if context is not None:
         context.direct_asset_dependencies.add(_asset(uri))
@@ -56,10 +56,10 @@ def _asset(uri: str) -> Asset:
 
 
 def _as_written(uri: str) -> str:
-    # Only file:// URIs come percent-encoded; encoding them again would show another name than the file has.
+    # Only file:// URIs are percent-encoded. They are decoded so that the page shows the file's own name.
     return os.fsdecode(unquote_to_bytes(uri)) if uri.startswith("file://") else uri
 
 
 def _encoded(character: str) -> str:
-    # A key takes fewer characters than a URI. The percent sign of an encoded one is among those it does not take.
+    # An asset key allows fewer characters than a URI. Percent-encoding is no way out, since "%" is not allowed either.
     return "".join(f"~{byte:02X}" for byte in os.fsencode(character))

@@ -1,4 +1,4 @@
-"""The `a…` form of a method, made from it: the same call in a worker thread, so the event loop goes on meanwhile."""
+"""Async wrappers: the `a…` form of a method makes the same call in a thread, so it does not block the event loop."""
 
 import asyncio
 import functools
@@ -11,12 +11,12 @@ R = TypeVar("R")
 
 
 def asynchronous(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
-    """The async wrapper of a method that returns."""
+    """The async wrapper of a method that returns a value."""
     name = method.__name__
 
     async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        # By name, so that a subclass that overrides the method overrides its wrapper too. Context variables (the flow
-        # run's) go along.
+        # Look the method up by name, so that the wrapper calls a subclass's override. `to_thread` copies the context
+        # variables, such as those of the flow run.
         return await asyncio.to_thread(getattr(self, name), *args, **kwargs)
 
     _name_wrapper(wrapper, method)
@@ -32,7 +32,7 @@ def asynchronous_iterator(
 
     async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]:
         items = getattr(self, name)(*args, **kwargs)
-        # A StopIteration cannot leave a thread's future, hence the sentinel.
+        # A future cannot raise StopIteration, so the end is marked by a sentinel.
         while (item := await asyncio.to_thread(next, items, end)) is not end:
             yield item  # type: ignore[misc]
 
@@ -42,7 +42,7 @@ def asynchronous_iterator(
 
 def _name_wrapper(wrapper: Any, method: Callable[..., Any]) -> None:
     functools.update_wrapper(wrapper, method)
-    del wrapper.__wrapped__  # or inspect would say that the wrapper is not a coroutine function
+    del wrapper.__wrapped__  # otherwise `inspect` takes the wrapper for a function that is not async
     wrapper.__name__ = f"a{method.__name__}"
     wrapper.__qualname__ = method.__qualname__.removesuffix(method.__name__) + wrapper.__name__
     wrapper.__doc__ = f"Like `{method.__name__}`, for async code."

@@ -14,27 +14,29 @@ from prefect.exceptions import HashError
 from clinops_prefect.frames.hashing.arrow import Hash
 from clinops_prefect.frames.hashing.content import Digest
 
-# Of this way to hash: what changes it must change the keys.
+# The version of the hash, which is part of every key. Change it whenever the way of hashing changes.
 _VERSION = "clinops-inputs-1"
 
 
 @dataclass
 class FrameInputs(CachePolicy):
-    """A cache policy that hashes a task's inputs, and frames among them by content.
+    """A cache policy that hashes a task's inputs, with frames hashed by content.
 
     Prefect's `INPUTS` hashes the pickle of a frame. The pickle also depends on how the frame was made, so a task may
-    run again on an equal frame that was read back. Here equal frames have one key, in every process and Python version:
-    pandas DataFrames, Series, indexes and arrays, NumPy arrays, polars and Arrow tables, wherever they stand in lists,
-    tuples, sets, dictionaries, dataclasses, pydantic models and other objects. A gigabyte takes one to two seconds.
+    run again on an equal frame that was read back. With this policy, equal frames have equal keys in every process and
+    Python version: pandas DataFrames, Series, indexes and arrays, NumPy arrays, polars and Arrow tables, also inside
+    lists, tuples, sets, dictionaries, dataclasses, pydantic models and other objects. A gigabyte takes one to two
+    seconds.
 
-    Begin a sum with it, as in `FrameInputs() + TASK_SOURCE`: then `- "name"` leaves an argument out of the sum too.
-    A sum that begins with a policy of Prefect's ignores `- "name"`; write `TASK_SOURCE + (FrameInputs() - "name")`.
+    Put this policy first in a sum, as in `FrameInputs() + TASK_SOURCE`. Then `- "name"` also excludes an argument from
+    the sum. A sum that begins with one of Prefect's policies ignores `- "name"`; write
+    `TASK_SOURCE + (FrameInputs() - "name")` instead.
 
     Attributes:
-        exclude: Arguments that are no part of the key.
+        exclude: Names of arguments that are not part of the key.
 
     Raises:
-        ValueError: An argument cannot be hashed, as a lock or an open file; the message names it.
+        ValueError: An argument, such as a lock or an open file, cannot be hashed. The message names the argument.
     """
 
     exclude: list[str] = field(default_factory=list)
@@ -46,7 +48,7 @@ class FrameInputs(CachePolicy):
         flow_parameters: dict[str, Any],  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002
     ) -> str | None:
-        """The key; None for a task without inputs."""
+        """The cache key; None for a task without inputs."""
         if not inputs:
             return None
         hashed = {name: _hash_of(name, value) for name, value in inputs.items() if name not in self.exclude}
@@ -56,18 +58,18 @@ class FrameInputs(CachePolicy):
         return total.hexdigest()
 
     def __add__(self, other: CachePolicy) -> CachePolicy:
-        """Both policies' keys in one."""
+        """A policy whose key combines the keys of both policies."""
         return _with_names(super().__add__(other))
 
     def __sub__(self, other: str) -> CachePolicy:
-        """The same without an argument."""
+        """The same policy without the argument `other` in its key."""
         if not isinstance(other, str):
             raise TypeError("Can only subtract strings from key policies.")
         return replace(self, exclude=[*self.exclude, other])
 
 
 class _Sum(CompoundCachePolicy):
-    """A sum that has `FrameInputs` in it, of which Prefect's own knows no way to leave an argument out."""
+    """A sum with `FrameInputs` from which an argument can be excluded. Prefect's own sum does not support that."""
 
     def __add__(self, other: CachePolicy) -> CachePolicy:
         return _with_names(super().__add__(other))
@@ -86,7 +88,7 @@ def _with_names(policy: CachePolicy) -> CachePolicy:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles other objects, with frames in them by content."""
+    """Pickles an object, with the frames inside replaced by hashes of their content."""
 
     def __init__(self, file: io.BytesIO, digest: Digest) -> None:
         super().__init__(file)
@@ -110,7 +112,7 @@ def _hash_of(name: str, value: Any) -> bytes:
     try:
         return digest.of(value)
     except Exception as error:
-        # Not the error's own message, which may quote a value.
+        # The error's own message is left out, because it may quote a value.
         what = held[-1] if held else f"{type(value).__module__}.{type(value).__qualname__}"
         cause = HashError(f"Unable to create hash - {what} could not be serialized ({type(error).__name__}).")
     raise ValueError(

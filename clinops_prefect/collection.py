@@ -1,6 +1,6 @@
-"""What Prefect imports before it looks up a block or a serializer by name: the `prefect.collections` entry point.
+"""The entry point `prefect.collections`, which Prefect imports before it looks up a block or a serializer by name.
 
-A class registers itself with Prefect when it is made, and `clinops_prefect` makes its classes when they are asked for.
+A class registers itself with Prefect when its module is imported, and `clinops_prefect` imports modules on first use.
 """
 
 from contextlib import suppress
@@ -8,7 +8,7 @@ from contextlib import suppress
 import clinops_prefect
 from clinops_prefect import registry
 
-# An extra that is not installed is no fault here, and Prefect would print it to each of its users as one.
+# A missing extra is no error here. Without the suppression, Prefect would show it to every user as one.
 for _name in clinops_prefect.__all__:
     with suppress(ImportError):
         getattr(clinops_prefect, _name)

@@ -1,4 +1,4 @@
-"""What all command lines have in common: examples in `--help`, one message where something fails, and exit codes.
+"""What all command lines share: examples in `--help`, one message for a failure, and exit codes.
 
 0    done
 1    it failed for a reason that nobody expected; --debug shows the traceback
@@ -32,7 +32,7 @@ _SIGN_IN = (
     "Sign in (aws sso login, gcloud auth application-default login, az login), name a profile or key in the "
     "environment, or save a block with credentials and pass its reference, such as s3-pipeline-store/prod."
 )
-# What to do about what the operating system says, which tells no more than "[Errno 2] No such file or directory".
+# Error number -> remedy. The message of the operating system, such as "No such file or directory", gives none.
 _REMEDIES = {
     errno.ENOENT: "Check how the path is written, and from which folder the command runs.",
     errno.ENOTDIR: "A part of the path is a file: name another folder.",
@@ -44,17 +44,17 @@ _REMEDIES = {
     errno.EDQUOT: "The quota of this user is used up: make room, and run the command again.",
     errno.EMFILE: "Too many files are open: raise the limit (ulimit -n), and run the command again.",
 }
-# Prefect 3 says so; without these words the exit code would be 1 (tests/flows/test_command_lines.py).
+# Beginnings of Prefect 3's messages. Without them the exit code would be 1 (tests/flows/test_command_lines.py).
 _NO_SERVER = ("Timed out while attempting to connect to ephemeral Prefect API server", "Failed to reach API at")
-# The states of a task that failed, and of a task that waited for one.
+# How Prefect's log reports a failed task, and a task that waited for a failed one.
 _FAILED = ("Finished in state Failed", "Finished in state NotReady")
-# Tells worker processes, which inherit the environment, that this command shows no traceback.
+# Environment variable that tells worker processes that this command shows no tracebacks.
 _QUIET = "CLINOPS_QUIET_WORKERS"
 _T = TypeVar("_T")
 
 
 class Stopped(SystemExit):
-    """The end of a command that failed: its text is what was said, its code the exit code."""
+    """Ends a failed command. `text` is the message on standard error, `code` the exit code."""
 
     def __init__(self, text: str, code: int) -> None:
         super().__init__(code)
@@ -65,12 +65,12 @@ class Stopped(SystemExit):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help ends with an example, whose errors are one line, and which knows `--debug`.
+    """An argument parser with `--debug`, an example at the end of the help, and errors of one line.
 
     Args:
-        module: What follows `python -m`.
-        description: What the command does, in a sentence.
-        example: Arguments of a call that works.
+        module: The module after `python -m`.
+        description: One sentence that says what the command does.
+        example: The arguments of a working call.
     """
 
     def __init__(self, module: str, description: str, example: str) -> None:
@@ -88,7 +88,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def stop(text: str, code: int) -> NoReturn:
-    """Say why on standard error, and end with the code."""
+    """Print the message on standard error and exit with the code."""
     sys.stderr.write(f"{text}\n")
     raise Stopped(text, code)
 
@@ -96,16 +96,16 @@ def stop(text: str, code: int) -> NoReturn:
 def run(
     work: Callable[[], _T], *, debug: bool, otherwise: str = "", codes: Mapping[type[BaseException], int] | None = None
 ) -> _T:
-    """Do the work of a command; where it fails, say so in one message.
+    """Run the work of a command. A failure prints one message and exits.
 
     Args:
-        work: What to do.
-        debug: Let the exception go on, with its traceback.
-        otherwise: What a failure leaves, in a sentence.
-        codes: Exit codes of further kinds of exceptions; the most special kind decides.
+        work: The function to call.
+        debug: Whether to let an exception propagate with its traceback.
+        otherwise: One sentence that says what a failure leaves behind.
+        codes: Exit codes of further exception types. The most derived type decides.
 
     Raises:
-        Stopped: It failed.
+        Stopped: The work failed.
     """
     if not debug:
         _quiet()
@@ -135,15 +135,15 @@ def run(
 
 
 def quiet_as_the_command() -> None:
-    """In a worker process: keep from the terminal what the command that started the process keeps from it."""
+    """Call this in a worker process, so that it shows no tracebacks if the command that started it shows none."""
     if _QUIET in os.environ:
         _quiet()
 
 
 def server_for_a_command() -> None:
-    """Prepare Prefect's temporary server, where the settings name none: it may be slow to start.
+    """If the settings name no Prefect server, give Prefect's temporary server enough time to start.
 
-    It starts when the first flow does, and takes the settings from the environment.
+    The temporary server starts with the first flow and takes its settings from the environment.
     """
     from prefect.context import refresh_global_settings_context
     from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
@@ -151,9 +151,9 @@ def server_for_a_command() -> None:
     if PREFECT_API_URL.value():
         return
     name = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
-    # Prefect's own 20 or 30 seconds are too few for a busy machine.
+    # Prefect's default of 20 or 30 seconds is too short on a busy machine.
     seconds = os.environ.setdefault(name, str(max(180, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value())))
-    # It would report its use, and where there is no internet an error.
+    # Otherwise the server reports usage data, and logs an error if there is no internet.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     refresh_global_settings_context()
@@ -164,7 +164,7 @@ def server_for_a_command() -> None:
 
 
 def _is_without_server(error: Exception) -> bool:
-    """Whether Prefect's server did not start, or does not answer: Prefect has no kind of error for either."""
+    """Whether Prefect's server did not start or does not answer. Prefect has no error type for this."""
     return type(error) is RuntimeError and str(error).startswith(_NO_SERVER)
 
 
@@ -174,7 +174,7 @@ def _exit_codes() -> str:
 
 
 class _Expected(logging.Filter):
-    """Keeps from the terminal what the last message says again: tracebacks, and states that failed."""
+    """Filters tracebacks and failed states from the terminal, because the command's last message repeats them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (record.exc_info or record.getMessage().startswith(_FAILED))
@@ -184,8 +184,8 @@ def _quiet() -> None:
     if "prefect" in sys.modules:
         from prefect.logging.configuration import setup_logging
 
-        setup_logging()  # else it would be done by the first run, which makes other handlers
-    # Of the handlers that write to the terminal alone: Prefect's own log keeps the traceback.
+        setup_logging()  # otherwise the first run does this, and replaces the handlers that we filter
+    # Only handlers that write to the terminal are filtered, so Prefect's own log keeps the tracebacks.
     for name in ("", "prefect", "prefect.flow_runs", "prefect.task_runs"):
         for handler in logging.getLogger(name).handlers:
             if hasattr(handler, "console") and not any(isinstance(each, _Expected) for each in handler.filters):

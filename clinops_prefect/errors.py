@@ -73,11 +73,11 @@ class ClinopsPrefectError(Exception):
         self.uri = uri
 
     def __str__(self) -> str:
-        # KeyError's own __str__ would show the repr, and OSError's an errno.
+        # KeyError's own __str__ would show the repr, and OSError's would show an errno.
         return self.message
 
     def __reduce__(self) -> Any:
-        # An error crosses process borders (Dask, Prefect's results); the default would drop the keyword arguments.
+        # Errors are pickled (by Dask, for Prefect's results). Without this, pickling would lose the keyword arguments.
         return _rebuild, (type(self), self.message, dict(self.__dict__))
 
 
@@ -97,23 +97,23 @@ class InvalidArtifactNameError(ClinopsPrefectError, ValueError):
 
 
 class InvalidMetadataError(ClinopsPrefectError, ValueError):
-    """The metadata of an upload cannot be carried by every store."""
+    """Not every store can carry this metadata of an upload."""
 
 
 class ArtifactNotFoundError(ClinopsPrefectError, FileNotFoundError):
-    """There is no artifact of that name."""
+    """The artifact does not exist."""
 
 
 class BucketNotFoundError(ClinopsPrefectError, FileNotFoundError):
-    """The bucket does not exist, so the store cannot tell whether the artifact does."""
+    """The bucket does not exist, so the store cannot say whether the artifact exists."""
 
 
 class ArtifactExistsError(ClinopsPrefectError, FileExistsError):
-    """`overwrite=False`, and an artifact of that name is already there. Nothing was written."""
+    """An artifact of that name exists, and `overwrite` is false. Nothing was written."""
 
 
 class ArtifactDecodeError(ClinopsPrefectError, ValueError):
-    """What is stored (an object, a result, an execution's output) is damaged, or is not of its format."""
+    """A stored object, result or output of an execution is damaged, or not of its format."""
 
 
 class ArtifactColumnError(ClinopsPrefectError, KeyError):
@@ -121,21 +121,21 @@ class ArtifactColumnError(ClinopsPrefectError, KeyError):
 
 
 class ArtifactArchivedError(ClinopsPrefectError, OSError):
-    """The artifact is in an archive storage class, such as Glacier: it must be restored before it can be read."""
+    """The artifact is in an archive storage class, such as Glacier. Restore the object, then read again."""
 
 
 class UnsupportedFrameError(ClinopsPrefectError, ValueError):
-    """The frame would not come back equal in this format. Nothing was written."""
+    """The frame would not be restored equal from this format. Nothing was written."""
 
 
 class UnsupportedResultError(ClinopsPrefectError, TypeError):
-    """A value in a Prefect result would not come back as it was. The result is not stored."""
+    """A value in a Prefect result would not be restored exactly. The result is not stored."""
 
 
 class StoredFailureError(ClinopsPrefectError, RuntimeError):
-    """A run failed with an error of another package, and this is what its stored result says of it.
+    """Stands for an error of another package in the stored result of a failed run.
 
-    Reading a result imports nothing, so the error itself cannot come back.
+    Reading a result imports nothing, so the error itself cannot be restored.
 
     Attributes:
         type_name: The qualified name of the error's type, such as `sqlalchemy.exc.NoResultFound`.
@@ -143,7 +143,7 @@ class StoredFailureError(ClinopsPrefectError, RuntimeError):
     """
 
     def __init__(self, type_name: str, message: str | None = None) -> None:
-        # Every error of this tree can be made of a message alone.
+        # Every error of this tree can be made from a message alone.
         super().__init__(type_name if message is None else message)
         self.type_name = "" if message is None else type_name
 
@@ -160,7 +160,7 @@ class AccessDeniedError(ClinopsPrefectError, PermissionError):
 
 
 class OperationNotSupportedError(ClinopsPrefectError, NotImplementedError):
-    """This service cannot do it, such as a conditional write, or a quota is used up. Trying again does not help."""
+    """This service does not support the operation, or a quota is used up. Trying again does not help."""
 
 
 class ServiceUnavailableError(ClinopsPrefectError, ConnectionError):
@@ -168,7 +168,7 @@ class ServiceUnavailableError(ClinopsPrefectError, ConnectionError):
 
 
 class InvalidPipelineError(ClinopsPrefectError, ValueError):
-    """The pipeline's definition would be refused by AWS.
+    """AWS would refuse the pipeline's definition.
 
     Attributes:
         problems: Every problem found, each naming its step.
@@ -180,7 +180,7 @@ class InvalidPipelineError(ClinopsPrefectError, ValueError):
 
 
 class InvalidExecutionError(ClinopsPrefectError, ValueError):
-    """An execution's name or input would be refused by AWS, or the name is taken by an execution with another input."""
+    """AWS would refuse an execution's name or input, or an execution with another input has taken the name."""
 
 
 class StateMachineNotFoundError(ClinopsPrefectError, LookupError, RuntimeError):
@@ -188,18 +188,18 @@ class StateMachineNotFoundError(ClinopsPrefectError, LookupError, RuntimeError):
 
 
 class ExecutionNotFoundError(ClinopsPrefectError, LookupError):
-    """There is no execution with that ARN."""
+    """No execution has that ARN."""
 
 
 @dataclass(frozen=True)
 class FailedItem:
-    """An item of a map whose child execution failed. Its values may be a patient's: they are in no message and no log.
+    """An item of a map whose child execution failed. Its values may be patient data, so no message or log shows them.
 
     Attributes:
-        item: The item; of a map in batches, the child's whole input.
+        item: The item. For a map in batches, the child execution's whole input.
         error: The error's name.
-        cause: What the failed task said.
-        execution_arn: The child's ARN.
+        cause: The failed task's own text about the error.
+        execution_arn: The ARN of the child execution.
     """
 
     item: Any = field(repr=False)
@@ -216,9 +216,8 @@ class ExecutionFailedError(ClinopsPrefectError, RuntimeError):
         error: The error name that Step Functions reports, such as `States.Timeout`.
         cause: The cause that Step Functions reports.
         execution_arn: The execution's ARN.
-        failed_state: The name of the state that failed; empty when no state did.
-        failed_items: Of a map that failed, up to fifty items that did, each a `FailedItem`. Like the cause, they are
-            never logged.
+        failed_state: The name of the state that failed; empty if no state failed.
+        failed_items: Up to fifty failed items of a failed map. Like the cause, they are never logged.
     """
 
     def __init__(
@@ -242,4 +241,4 @@ class ExecutionFailedError(ClinopsPrefectError, RuntimeError):
 
 
 class ExecutionTimeoutError(ClinopsPrefectError, TimeoutError):
-    """`wait` reached its own time limit. The execution goes on."""
+    """`wait` reached its own time limit. The execution continues."""

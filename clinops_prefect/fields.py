@@ -1,8 +1,8 @@
-"""Fields given to a block or a step: those that only a newer version knows, and values that a field cannot have. Pure.
+"""Checks of the fields of a block or a step: fields that only a newer version knows, and invalid values. Pure.
 
-In code, an unknown keyword is a slip, and raises. In a saved document it is ignored, so that an older worker can go on
-reading what a newer one saved: silently if its value is empty or false, and with one warning otherwise. A field that
-protects what is written cannot be ignored: `protections` says which, and nothing is written without them.
+In code, an unknown keyword is a mistake and raises. In a saved document an unknown field is ignored, so that an older
+worker can read what a newer one saved: silently if its value is empty or false, with one warning otherwise. A field
+that protects written data (such as encryption) cannot be ignored: `protections` lists such fields, and writes raise.
 """
 
 import logging
@@ -17,13 +17,13 @@ _MOST_REASONS = 3
 _PROTECTING = ("kms", "encrypt")
 _reading: ContextVar[bool] = ContextVar("clinops_prefect_reading_saved", default=False)
 _warned: set[tuple[str, str]] = set()
-# Prefect's logger of that name, whose lines are on a run's page; Prefect is not imported for it.
+# Prefect shows this logger's lines on the page of a run. The name alone is enough, so Prefect is not imported.
 _logger = logging.getLogger("prefect.clinops_prefect")
 
 
 @contextmanager
 def reading_saved() -> Iterator[None]:
-    """While a saved document is made into objects, the nested ones included."""
+    """A context in which objects, nested ones included, are made from a saved document."""
     token = _reading.set(True)
     try:
         yield
@@ -32,15 +32,15 @@ def reading_saved() -> Iterator[None]:
 
 
 def is_reading_saved() -> bool:
-    """Whether an object that is made now comes from a saved document."""
+    """Whether the object that is being made comes from a saved document."""
     return _reading.get()
 
 
 def without_unknown(kind: str, data: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """The data that this version knows, and a mark for each field that protects what is written.
+    """The known fields of the data, and a mark for each unknown field that protects written data.
 
-    The mark is the field's name with the value True, kept on the object: an object that is handed to another process
-    is protected there too. No value is kept, since it may be a secret.
+    The mark is the field's name with the value True. It stays on the object, also when the object is passed to another
+    process. The field's value is dropped, since it may be a secret.
     """
     kept = {}
     for name, value in data.items():
@@ -66,13 +66,13 @@ def protections(marks: Mapping[str, Any] | None) -> list[str]:
 
 
 def reasons(error: ValidationError) -> str:
-    """What pydantic finds wrong: fields and reasons, and no value, which may be a secret."""
+    """The problems that pydantic found: fields and reasons, but no values, which may be secrets."""
     found = []
     for each in error.errors(include_url=False, include_input=False, include_context=False):
         field = ".".join(str(part) for part in each["loc"])
         reason = each["msg"].removeprefix("Value error, ")
         if field.startswith("credentials") and each["type"] in ("value_error", "assertion_error"):
-            # The words of somebody else's validator.
+            # The message comes from another package's validator and may quote a secret.
             reason = "is not valid"
         found.append(f"{field}: {reason}" if field else reason)
     more = f" (and {len(found) - _MOST_REASONS} more)" if len(found) > _MOST_REASONS else ""

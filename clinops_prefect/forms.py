@@ -1,7 +1,7 @@
-"""The schema of a block's form, so that Prefect's UI shows a form that reads well. Pure.
+"""The JSON schema of a block, changed so that Prefect's UI shows a readable form. Pure.
 
-Prefect's two interfaces read it differently. The newer one has the server check patterns and lists of objects; the
-older one shows a list as JSON, with `example` in the empty box.
+Prefect's two user interfaces read the schema differently. In the newer one, the server checks patterns and lists of
+objects. The older one shows a list as JSON, with `example` in the empty box.
 """
 
 import inspect
@@ -10,23 +10,23 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-# An endpoint, without a user and a password in it.
+# An http or https URL without user and password.
 URL_PATTERN = "^(https?://[^@/ ]+(/[^ ]*)?)?$"
 REGION_PATTERN = "^([a-z0-9-]+)?$"
 
 
 def form_schema(schema: dict[str, Any], declared: Mapping[str, FieldInfo]) -> dict[str, Any]:
-    """Make of Prefect's schema one for a form.
+    """Change Prefect's schema of a block into one for a form, and return it.
 
-    Prefect numbers the fields as they are declared, inherited ones first, and the UI would make a tab of the None that
-    a field may be.
+    Prefect numbers the fields in the order of declaration, inherited ones first. And for a field that may be None, the
+    UI would show a tab for None.
 
     Args:
-        schema: What Prefect makes of the block's class; it is changed.
-        declared: The class's fields. Whatever their `json_schema_extra` says wins.
+        schema: Prefect's schema of the block's class. It is changed in place.
+        declared: The class's fields. Their `json_schema_extra` overrides the schema.
     """
     for name, field in declared.items():
-        # Prefect asks for the schema with aliases, and once without.
+        # Prefect asks for the schema once with aliases and once without.
         shown = schema["properties"].get(field.alias or name) or schema["properties"][name]
         if isinstance(field.json_schema_extra, dict):
             shown |= field.json_schema_extra
@@ -35,15 +35,15 @@ def form_schema(schema: dict[str, Any], declared: Mapping[str, FieldInfo]) -> di
 
 
 def part_schema(definition: dict[str, Any]) -> None:
-    """Make the schema of an object within the form one for a form: no tabs for None, and titles as elsewhere in it."""
+    """Change the schema of an object within the form in the same way: no tabs for None, and titles in sentence case."""
     for name, field in definition["properties"].items():
         _without_null(field)
-        # pydantic's is "Assume Role Arn".
+        # pydantic's title would be "Assume Role Arn".
         field["title"] = name.replace("_", " ").capitalize().replace(" arn", " ARN")
 
 
 def unwrapped(text: str | None) -> str:
-    """A text of several lines with one line a paragraph: the UI would break where the source does."""
+    """The text with each paragraph on one line, because the UI would show the line breaks of the source."""
     paragraphs = inspect.cleandoc(text or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 

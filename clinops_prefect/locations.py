@@ -1,8 +1,8 @@
-"""What a text, a path or a block reference means: which store, and where.
+"""Finds the store that a text, a path or a block reference means, and the place in it.
 
 A mistyped URI or block reference must not be taken for a folder, because patient data would then be written to a place
-that nobody looks at. Text is therefore a folder only if it says so (`/srv/data`, `./s3`, `~/data`) or if it looks like
-neither of these (`demo/store`). A `Path` is always a folder. Nothing is opened here.
+that nobody looks at. So text is a folder only if it is clearly a path (`/srv/data`, `./s3`, `~/data`) or resembles
+neither a URI nor a block reference (`demo/store`). A `Path` is always a folder. Nothing is opened here.
 """
 
 import os
@@ -16,25 +16,25 @@ from clinops_prefect.errors import InvalidStoreError
 
 _FOLDER = ("/", "./", "../", "~")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-# What was perhaps meant as a scheme: a word, then a colon or a double slash that is not quite in its place.
+# A possible mistyped scheme: a word followed by a colon or by a double slash.
 _LIKE_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?::/*|//+)(.*)", re.DOTALL)
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
-# What other tools call the schemes.
+# Names that other tools use for our schemes.
 _OTHER_NAMES = {"gcs": "gs", "s3a": "s3", "s3n": "s3", "local": "file"}
 _MOST_EDITS = 2
 _MOST_SHOWN = 100
-# A block of this package that is no store.
+# The block type of this package that is not a store.
 _PIPELINE_SLUG = "step-functions-pipeline"
 
 
 @dataclass(frozen=True)
 class Location:
-    """A place that a store of this kind can be made for.
+    """A place, given as a URI or as a folder.
 
     Attributes:
         kind: The kind of store.
-        path: What stands behind `://` in the URI, as it is written there; or the path of a folder.
-        is_uri: Whether it was a URI.
+        path: The text after `://` in the URI, unchanged; or the path of a folder.
+        is_uri: Whether the place was given as a URI.
     """
 
     kind: registry.RegisteredStore
@@ -44,7 +44,7 @@ class Location:
 
 @dataclass(frozen=True)
 class BlockReference:
-    """A saved block.
+    """A reference to a saved block.
 
     Attributes:
         kind: The kind of store.
@@ -56,14 +56,14 @@ class BlockReference:
 
 
 def parse(where: Any) -> Location | BlockReference:
-    """What `where` means.
+    """The location or block reference that `where` means.
 
     Args:
         where: A URI, a block reference, or a folder as text or as a `Path`.
 
     Raises:
-        InvalidStoreError: It means nothing for certain; the message says what was perhaps meant, and shows no secret.
-        TypeError: It is neither text nor a path.
+        InvalidStoreError: The meaning is not certain. The message suggests what was meant, and shows no secret.
+        TypeError: `where` is neither text nor a path.
     """
     if isinstance(where, os.PathLike):
         return _folder(os.fsdecode(where))
@@ -80,7 +80,7 @@ def parse(where: Any) -> Location | BlockReference:
 
 
 def shown(text: str) -> str:
-    """The text for a message: quoted, not too long, and without what may be a password or a signature."""
+    """The text for a message: quoted, shortened, and without possible passwords and signatures."""
     text = _without_secrets(text)
     return ascii(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")
 
@@ -89,7 +89,7 @@ def _folder(path: str) -> Location:
     if not path or "\0" in path:
         raise InvalidStoreError(f"{shown(path)} is no folder: give a path, such as './data', or a URI")
     kind = registry.by_scheme("file")
-    assert kind is not None  # it is a store of this package
+    assert kind is not None  # this package always has the local store
     return Location(kind, path, is_uri=False)
 
 
@@ -159,22 +159,22 @@ def _uri_meant(text: str) -> str:
     scheme = _OTHER_NAMES.get(word) or _nearest(word, [store.scheme for store in registry.stores()], most=1)
     if not scheme or not rest:
         return ""
-    # A port, or a password that has lost its `@`.
+    # Drop a port, or a password without its `@`.
     rest = rest if rest.startswith("arn:") else re.sub(r"^([^/:]*):[^/]*", r"\1", rest)
     return shown(f"file:///{rest}" if scheme == "file" else f"{scheme}://{rest}")
 
 
 def _clean(text: str) -> str:
-    """Without secrets, a query, and what nothing shows."""
+    """The text without secrets, query, fragment and unprintable characters."""
     text = re.sub(r"[?#].*", "", _without_secrets(text), flags=re.DOTALL).replace("...@", "")
     return "".join(character for character in text if character.isprintable()).strip()
 
 
 def _without_secrets(text: str) -> str:
-    """Without what may be a password, a secret key or a signature, which other tools take in a URI."""
+    """The text without possible passwords, secret keys and signatures, which other tools accept in a URI."""
     text = re.sub(r"\?.*", "?...", text, flags=re.DOTALL)
     if "@" in text:
-        # All that is in front: a secret key of AWS may have slashes and more of these signs in it.
+        # Hide everything before the last "@", because a secret key of AWS may contain slashes and "@" itself.
         scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/+", text)
         return f"{scheme[0] if scheme else ''}...@{text.rpartition('@')[2]}"
     return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*:/+(?!arn:)[^/:]*:)(?!\d*(?:/|$))[^/]*", r"\1...", text)
@@ -186,7 +186,7 @@ def _nearest(word: str, words: Iterable[str], *, most: int = _MOST_EDITS) -> str
 
 
 def _edits(one: str, two: str) -> int:
-    """How many characters to insert, remove or replace (Levenshtein's distance)."""
+    """The Levenshtein distance: how many characters to insert, remove or replace."""
     row = list(range(len(two) + 1))
     for i, left in enumerate(one, 1):
         before, row = row, [i]

@@ -1,7 +1,7 @@
-"""What may be stored under what: artifact names and the keys they become, and the metadata of an upload. Pure.
+"""The grammar of artifact names, object keys and the metadata of an upload. Pure.
 
-A name is `/`-separated segments, such as `features/windows_2024_01`. The same grammar holds for every store, so that a
-pipeline moves from a folder to a bucket without renaming. Pure text: nothing here knows a backend.
+A name consists of segments separated by `/`, such as `features/windows_2024_01`. The same grammar holds for every
+store, so that a pipeline can move from a folder to a bucket without renaming.
 """
 
 import re
@@ -13,17 +13,17 @@ from clinops_prefect.errors import InvalidArtifactNameError, InvalidMetadataErro
 
 # Cc: control characters. Cs: lone surrogates, which have no UTF-8. Zl, Zp: line separators, which split a log line.
 _REFUSED_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
-# Marks that turn the reading direction: two names that look alike in a listing would be different objects.
+# Marks that change the reading direction. With them, two different names could look alike in a listing.
 _BIDI_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-# And those that nothing shows at all. Not the joiners, which Persian and emoji are written with, nor the other
-# characters that merely look alike, composed and decomposed ones among them: a name is what its bytes are, everywhere.
+# Invisible characters. The joiners are allowed, because Persian and emoji need them. Characters that merely look alike,
+# such as composed and decomposed ones, are allowed too: names are compared by their bytes.
 _INVISIBLE = frozenset("\u00ad\u034f\u180e\u200b\u2060\u2061\u2062\u2063\u2064\u3164\ufeff\uffa0")
-# S3 lower-cases the keys, and carries 2 KB of keys and values together, of which the store takes some for itself.
+# S3 lower-cases metadata keys and allows 2 KB for keys and values together. The store needs some of that itself.
 _METADATA_KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _METADATA_BYTES = 1_800
 RESERVED = "clinops-"
 
-# The same grammar for the form in the Prefect UI, which saves a block without asking this package.
+# The same grammar as a pattern for the form in the Prefect UI, which saves a block without calling this package.
 PREFIX_PATTERN = r"^(?!/)(?!.*//)(?!(.*/)?\.{1,2}(/|$))[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 
 
@@ -31,7 +31,7 @@ def check_name(name: str, *, what: str = "artifact name") -> str:
     """Return `name` if it follows the grammar.
 
     Raises:
-        InvalidArtifactNameError: It does not; the message says which rule it breaks.
+        InvalidArtifactNameError: The name breaks a rule of the grammar, which the message names.
     """
     if not isinstance(name, str):
         raise InvalidArtifactNameError(f"{what} must be text, not {type(name).__name__}")
@@ -41,10 +41,10 @@ def check_name(name: str, *, what: str = "artifact name") -> str:
 
 
 def check_artifact_name(name: str, extension: str) -> str:
-    """Return `name` if it follows the grammar and leaves the extension to the store.
+    """Return `name` if it follows the grammar and does not end in the store's extension.
 
     Raises:
-        InvalidArtifactNameError: It breaks the grammar, or ends in the extension: `labs.parquet` would become
+        InvalidArtifactNameError: The name breaks the grammar, or ends in the extension: `labs.parquet` would become
             `labs.parquet.parquet`.
     """
     check_name(name)
@@ -59,7 +59,7 @@ def check_artifact_name(name: str, extension: str) -> str:
 
 
 def has_extension(name: str, extension: str) -> bool:
-    """Whether a name ends in the extension, in capitals or not."""
+    """Whether a name ends in the extension, in upper or lower case."""
     return bool(extension) and name[-len(extension) :].lower() == extension
 
 
@@ -72,7 +72,7 @@ def check_prefix(prefix: str, *, what: str = "prefix") -> str:
     """Return `prefix` without a trailing slash, if it is empty or follows the grammar of names.
 
     Raises:
-        InvalidArtifactNameError: It does neither.
+        InvalidArtifactNameError: The prefix breaks the grammar.
     """
     if isinstance(prefix, str):
         prefix = prefix.removesuffix("/")
@@ -87,7 +87,7 @@ def join(prefix: str, name: str, extension: str = "") -> str:
 
 
 def name_of(key: str, prefix: str, extension: str = "") -> str | None:
-    """The name that `join` made `key` from, or None when it made no such key."""
+    """The name from which `join` made `key`; None if `join` cannot have made this key."""
     root = f"{prefix}/" if prefix else ""
     if not key.startswith(root) or not key.endswith(extension):
         return None
@@ -96,13 +96,13 @@ def name_of(key: str, prefix: str, extension: str = "") -> str | None:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """A hint such as ` (did you mean 'region'?)`, empty when nothing is near."""
+    """A hint such as ` (did you mean 'region'?)`; empty if no word is similar."""
     found = nearest_word(word, words)
     return f" (did you mean {found!r}?)" if found else ""
 
 
 def nearest_word(word: str, words: Iterable[str], *, likeness: float = 0.6) -> str:
-    """The word that was perhaps meant, empty when none is as alike as that, from 0 to 1."""
+    """The most similar of the words; empty if none has a similarity of at least `likeness` (0 to 1)."""
     return next(iter(get_close_matches(word, list(words), n=1, cutoff=likeness)), "")
 
 
@@ -110,7 +110,7 @@ def check_metadata(metadata: dict[str, str] | None) -> dict[str, str]:
     """A copy of the metadata, if every store can carry it.
 
     Raises:
-        InvalidMetadataError: It cannot; the message names the key, never a value.
+        InvalidMetadataError: A store could not carry the metadata. The message names the key, never a value.
     """
     if metadata is not None and not isinstance(metadata, dict):
         raise InvalidMetadataError(f"metadata must be a dictionary of texts, not {type(metadata).__name__}")
@@ -134,14 +134,14 @@ def check_metadata(metadata: dict[str, str] | None) -> dict[str, str]:
 
 
 def without_reserved(metadata: dict[str, str]) -> dict[str, str]:
-    """The caller's part of an object's metadata."""
+    """The user's part of an object's metadata, without the keys that the store reserves."""
     return {key: value for key, value in metadata.items() if not key.startswith(RESERVED)}
 
 
 def _problem(name: str) -> str:
     if not name:
         return "is empty"
-    # Nearly every name is plain, and a listing checks twenty thousand of them.
+    # A shortcut for plain names, which nearly all are: a listing may check twenty thousand of them.
     plain = name.isascii() and name.isprintable()
     if plain and "//" not in name and "/." not in name and name[0] not in "/." and name[-1] != "/":
         return ""
@@ -159,5 +159,5 @@ def _problem(name: str) -> str:
 
 
 def _shown(name: str) -> str:
-    # ascii() shows what an editor would hide; a name of ten thousand characters is cut.
+    # ascii() makes invisible characters visible. A long name is cut.
     return ascii(name if len(name) <= 100 else name[:100] + "…")

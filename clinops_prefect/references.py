@@ -1,4 +1,4 @@
-"""ArtifactRef: a small value that stands for one version of an artifact, for tasks to return instead of the frame."""
+"""ArtifactRef: a small reference to one version of an artifact, for tasks to return instead of the frame."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
     from clinops_prefect.frames.selection.filters import Filters
     from clinops_prefect.signatures import Asked
 
-# The fields of a store that a reference may carry. No address is among them: who can write to the place where results
-# are kept could otherwise have a worker send its credentials to a server of their own.
+# The fields of a store that a reference may carry. No address is among them: otherwise, whoever can write to the result
+# storage could make a worker send its credentials to a foreign server.
 _CARRIED = frozenset(
     {
         *("prefix", "format", "region", "profile", "project", "user_project", "request_payer", "checksums"),
         *("kms_key_id", "kms_key_name", "encryption_scope"),
     }
 )
-# Not needed to read a frame.
+# Fields that are not needed to read a frame.
 _LEFT_OUT = frozenset({"allow_pickle"})
 
 
 @dataclass(frozen=True)
 class ArtifactRef:
-    """One version of an artifact, without its frame: a few hundred bytes, whatever the size of the artifact.
+    """A reference to one version of an artifact: a few hundred bytes, whatever the size of the artifact.
 
-    `upload_artifact(…, as_ref=True)` and `store.ref(name)` make it. It pickles, is stored by `DataFrameSerializer` and
-    by Prefect's `json` serializer, and has no secret in it.
+    `upload_artifact(…, as_ref=True)` and `store.ref(name)` return references. You can pickle a reference, and store it
+    with `DataFrameSerializer` or Prefect's `json` serializer. It contains no secret.
 
     Attributes:
-        uri: Where the artifact is.
-        name: Its name in the store.
-        version: Which version is meant: one of the store's or, where the store keeps none, `pin:` and what changes when
-            the artifact is overwritten.
+        uri: The artifact's URI.
+        name: The artifact's name in the store.
+        version: A version of the store. If the store keeps no versions, `pin:` and a token that changes when the
+            artifact is overwritten.
         store: The reference of the saved block, such as `s3-pipeline-store/prod`, or the URI of the bucket or folder.
-        settings: Further fields of a store that is no saved block.
+        settings: Further fields of a store that is not a saved block.
     """
 
     uri: str
@@ -77,13 +77,13 @@ class ArtifactRef:
         csv_options: "CsvOptions | None" = None,
         as_: "FrameKind" = "pandas",
     ) -> Any:
-        """The frame, or a part of it, as `PipelineStore.download` gives it.
+        """Read the frame, or a part of it, as `PipelineStore.download` does.
 
-        In a task run, what the run makes depends on the artifact (Prefect's Assets page).
+        In a task run, the artifact is recorded as upstream of the run's results (Prefect's Assets page).
 
         Raises:
             ArtifactNotFoundError: The version is gone: it was overwritten or deleted.
-            InvalidStoreError: The block is gone, or means another place now.
+            InvalidStoreError: The block is gone, or now means another place.
             ClinopsPrefectError: As `PipelineStore.download`.
         """
         asked: dict[str, Any] = {"columns": columns, "filters": filters, "csv_options": csv_options, "as_": as_}
@@ -91,7 +91,7 @@ class ArtifactRef:
         registry.load("clinops_prefect.assets:read")(self.uri)
         return frame
 
-    # For type checkers, `as_` decides what `download` gives; here it is whatever was asked for.
+    # For type checkers, the type of the result depends on `as_` (signatures.py).
     adownload: ClassVar[Any] = asynchronous(download)
 
     def stat(self) -> "ArtifactInfo":
@@ -131,19 +131,20 @@ class ArtifactRef:
 
 
 def place_of(store: Any) -> tuple[str, tuple[tuple[str, str | bool], ...]]:
-    """What an `ArtifactRef` says of its store.
+    """The `store` and `settings` of an `ArtifactRef` for this store.
 
     Args:
         store: A store.
 
     Returns:
-        The block's reference, or else a URI and other fields that are not as usual.
+        The reference of the saved block; or else a URI, and the fields that differ from their defaults.
 
     Raises:
-        InvalidStoreError: The store is no saved block, and has a field that a reference does not carry.
+        InvalidStoreError: The store is not a saved block, and has a field that a reference does not carry.
     """
     kind = type(store)
-    # Private to Prefect: without them, the reference to a saved store could not name its block (test_private_names.py).
+    # Private names of Prefect. Without them, the reference to a saved store could not name its block
+    # (test_private_names.py).
     if store._block_document_name and not store._is_anonymous:
         return f"{kind.get_block_type_slug()}/{store._block_document_name}", ()
     uri = str(store._backend().uri("")).rstrip("/")

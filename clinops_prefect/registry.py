@@ -1,11 +1,11 @@
-"""The one table of stores: scheme, block slug, class, extra, documentation. Everything that looks for a store reads it.
+"""The registry of stores: scheme, block slug, class, extra and documentation. Every look-up of a store reads it.
 
-Another package adds a store by an entry point whose name is the scheme and whose value is the class:
+Another package adds a store with an entry point, whose name is the scheme and whose value is the class:
 
     [project.entry-points."clinops_prefect.stores"]
     sftp = "their_package.store:SFTPPipelineStore"
 
-`load` is the only function of this package that imports a module above its own, by name and when it is called.
+`load` is the only function of this package that imports a module of a higher layer. It does so by name, when called.
 """
 
 import functools
@@ -19,31 +19,31 @@ from typing import Any
 
 GROUP = "clinops_prefect.stores"
 _PACKAGE = "clinops-prefect"
-# Extra -> the package of it that says whether it is installed.
+# Extra -> a package of the extra that shows whether the extra is installed.
 _EXTRAS = {"aws": "prefect_aws", "azure": "prefect_azure", "gcp": "prefect_gcp"}
 
 
-# Where the block types' pages in the Prefect UI point to. To be set here when the documentation has a home of its own;
-# nothing else in the package names an address of it.
+# The pages of the block types in the Prefect UI link here. This is the only place in the package with an address of the
+# documentation.
 REPOSITORY = "https://github.com/chaitanyakasaraneni/clinops-prefect"
 UI_GUIDE = f"{REPOSITORY}/blob/main/docs/how-to/ui.md"
 STEP_FUNCTIONS_GUIDE = f"{REPOSITORY}/blob/main/docs/how-to/step-functions.md"
 
 
 class MissingPackageError(ImportError):
-    """A package is missing, and the message says what to install."""
+    """A package is missing. The message says what to install."""
 
 
 @dataclass(frozen=True)
 class RegisteredStore:
-    """A kind of store, before its class is imported.
+    """The entry of a kind of store in the registry, known before its class is imported.
 
     Attributes:
-        scheme: What stands before `://` in its URIs.
-        target: Where its class is, `module:Class`.
-        extra: The extra that brings the packages that the module imports; empty when there is none.
-        package: The distribution that has the store, as pip knows it.
-        known_slug: The block type's slug; empty when only the class knows it.
+        scheme: The part before `://` in the store's URIs.
+        target: The class, as `module:Class`.
+        extra: The extra with the packages that the module imports; empty if it needs none.
+        package: The distribution that has the store, by its name for pip.
+        known_slug: The block type's slug; empty if the class must be imported to learn it.
     """
 
     scheme: str
@@ -59,20 +59,20 @@ class RegisteredStore:
 
     @property
     def slug(self) -> str:
-        """The block type's slug. For a store of another package, its class is imported to learn it."""
+        """The block type's slug. The class of another package is imported to learn its slug."""
         if self.known_slug:
             return self.known_slug
         try:
             return str(self.load().get_block_type_slug())
         except ImportError:
-            # Its reference must still be recognised, so that opening it says what is missing.
+            # A reference to the store must still be recognised, so that opening it says which package is missing.
             return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", self.name).lower()
 
     def load(self) -> Any:
-        """The class.
+        """Import and return the store's class.
 
         Raises:
-            ImportError: The extra or the package is not installed; the message names it.
+            ImportError: The extra or the package is not installed. The message names it.
         """
         return load(self.target, self.extra, self.package)
 
@@ -88,34 +88,34 @@ STORES = (
 
 
 def stores() -> Iterator[RegisteredStore]:
-    """All kinds of stores: those of this package, and then those that other packages register.
+    """Yield all kinds of stores: those of this package, then those that other packages register.
 
-    A package cannot replace a store of this one, so installing it does not redirect anybody's `s3://`.
+    Another package cannot replace a store of this package, so installing it does not redirect `s3://`.
     """
     yield from STORES
     yield from _registered(tuple(sys.path))
 
 
 def by_scheme(scheme: str) -> RegisteredStore | None:
-    """The kind of store whose URIs begin with `scheme://`."""
+    """The kind of store whose URIs begin with `scheme://`; None if there is none."""
     return next((store for store in stores() if store.scheme == scheme), None)
 
 
 def by_slug(slug: str) -> RegisteredStore | None:
-    """The kind of store that a block reference `slug/name` means."""
+    """The kind of store that a block reference `slug/name` means; None if there is none."""
     return next((store for store in stores() if store.slug == slug), None)
 
 
 def load(target: str, extra: str = "", package: str = _PACKAGE) -> Any:
-    """Import what `module:name` means.
+    """Import the object `module:name`.
 
     Args:
-        target: The module and the name in it.
-        extra: The extra that brings what the module imports.
+        target: The module and the name in it, as `module:name`.
+        extra: The extra with the packages that the module imports.
         package: The distribution that has the module.
 
     Raises:
-        ImportError: A package is missing; the message says what to install.
+        ImportError: A package is missing. The message says what to install.
     """
     module, _, name = target.partition(":")
     try:
@@ -135,18 +135,18 @@ def load(target: str, extra: str = "", package: str = _PACKAGE) -> Any:
     except Exception as error:
         if package == _PACKAGE:
             raise
-        # A fault of another package must not take this package's own stores along.
+        # A faulty store of another package must not break this package's own stores, so any error becomes ImportError.
         raise ImportError(f"{target} of {package} cannot be imported ({type(error).__name__}: {error})") from error
 
 
 def is_installed(extra: str) -> bool:
-    """Whether the packages of an extra are there; nothing is imported to find out."""
+    """Whether the packages of an extra are installed. Nothing is imported to find out."""
     return not extra or find_spec(_EXTRAS[extra]) is not None
 
 
 @functools.lru_cache(maxsize=8)
 def _registered(_path: tuple[str, ...]) -> tuple[RegisteredStore, ...]:
-    # Cached for each sys.path, since a search of all installed packages takes longer than opening a store.
+    # Cached per sys.path, since searching all installed packages takes longer than opening a store.
     from importlib.metadata import entry_points
 
     taken, found = {store.scheme for store in STORES}, []

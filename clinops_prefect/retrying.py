@@ -1,4 +1,4 @@
-"""Which failures of a task are worth another try."""
+"""The retry condition of tasks."""
 
 from typing import Any
 
@@ -9,6 +9,6 @@ from clinops_prefect.errors import ServiceUnavailableError
 
 
 def worth_retrying(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether a task failed for a reason that may pass: for `retry_condition_fn`."""
+    """Whether a task failed for a temporary reason, so that a retry may help. For `retry_condition_fn`."""
     error = state.result(raise_on_failure=False, _sync=True)  # type: ignore[call-overload]
     return isinstance(error, ServiceUnavailableError)

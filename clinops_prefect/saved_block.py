@@ -1,4 +1,4 @@
-"""SavedBlock: how a block of this package is made, saved and loaded, with the errors of this package only."""
+"""SavedBlock: makes, saves and loads the blocks of this package, with the errors of this package only."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,12 +14,12 @@ from clinops_prefect.fields import is_reading_saved, protections, reading_saved,
 from clinops_prefect.forms import unwrapped
 from clinops_prefect.names import nearest
 
-# What Prefect puts among the fields of a block that it hydrates in another process.
-# These names are private to Prefect. Under other names this module would drop the ids, and a result that another
-# process stores could not be found again (tests/prefect/test_results.py).
+# Private names of Prefect, which it adds to the fields of a block that it hydrates in another process. If Prefect
+# renamed them, the ids would be lost, and a result that another process stored could not be found
+# (tests/prefect/test_results.py).
 _PREFECT_KEYS = ("_block_document_id", "_block_document_name", "_is_anonymous")
 _SLUG = "block_type_slug"
-# Whether our own `load` is under way, which says what is wrong itself.
+# Whether our own `load` is running, which makes the error message itself.
 _loading: ContextVar[bool] = ContextVar("clinops_prefect_loading", default=False)
 
 P = ParamSpec("P")
@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 
 class OfInstances(Generic[P, R]):
-    """A method of instances whose name Prefect gives to a method of the class: of the class, Prefect's stays."""
+    """A method of instances that has the name of one of Prefect's class methods. On the class, Prefect's stays."""
 
     def __init__(self, method: Callable[Concatenate[Any, P], R]) -> None:
         self._method = method
@@ -43,14 +43,15 @@ class OfInstances(Generic[P, R]):
 
 
 class SavedBlock:
-    """Put before a class of Prefect's blocks among the bases."""
+    """A mixin for blocks. Put it before Prefect's class among the bases."""
 
-    # The error of a value that a field cannot have.
+    # The error class for an invalid value of a field.
     _invalid: ClassVar[type[ClinopsPrefectError]] = InvalidStoreError
 
     def __init__(self, **data: Any) -> None:
         kind: Any = type(self)
-        # Prefect loses these when it hydrates a block in another process; kept, the block stays the saved one there.
+        # Prefect loses these when it hydrates a block in another process. We keep them, so that the block is still the
+        # saved block there.
         kept = {key: data.pop(key) for key in _PREFECT_KEYS if key in data}
         saved = is_reading_saved() or bool(kept) or _SLUG in data
         data.pop(_SLUG, None)
@@ -63,7 +64,7 @@ class SavedBlock:
             try:
                 super().__init__(**data)
             except ValidationError as error:
-                # `from None`: what a validator of somebody else says may quote a secret.
+                # `from None`, because the message of another package's validator may quote a secret.
                 raise self._invalid(f"{kind.__name__}: {reasons(error)}") from None
         for key, value in kept.items():
             setattr(self, key, value)
@@ -77,27 +78,27 @@ class SavedBlock:
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
-        """What Prefect makes a block of a saved document with."""
+        """Make a block from a saved document. Prefect calls this."""
         try:
             with reading_saved():
                 made: Self = super().model_validate(obj, **options)  # type: ignore[misc]
         except ValidationError as error:
             if _loading.get():
-                raise  # `load` says which block it is
-            # Prefect's own `Block.load` would say only that something is invalid, and not what.
+                raise  # `load` adds the block's name to the message
+            # Prefect's own `Block.load` would say that something is invalid, but not what.
             raise cls._invalid(f"a saved {cls.__name__} cannot be loaded: {reasons(error)}") from None
         return made
 
     @classmethod
     def get_description(cls) -> str | None:
-        """Prefect's, without the line breaks of the source."""
+        """Prefect's description of the block type, without the line breaks of the source."""
         return unwrapped(super().get_description()) or None  # type: ignore[misc]
 
     def refuse_without_protection(self) -> None:
-        """Raise for what must not be written, because a newer version's field that protects it is unknown here.
+        """Refuse to write with a block whose encryption field is unknown to this version.
 
         Raises:
-            ClinopsPrefectError: There is such a field.
+            ClinopsPrefectError: A newer version saved the block with such a field. Install the newer version.
         """
         if unknown := protections(self.model_extra):  # type: ignore[attr-defined]
             raise self._invalid(
@@ -110,7 +111,7 @@ class SavedBlock:
         """Load a saved block by its name; in async code, await it.
 
         Raises:
-            InvalidStoreError: There is no such block, or it cannot work. For a pipeline, InvalidPipelineError.
+            InvalidStoreError: The block does not exist, or cannot work. For a pipeline, InvalidPipelineError.
             AccessDeniedError: Prefect's server refuses the access.
             ServiceUnavailableError: Prefect's server cannot be reached.
         """
@@ -128,11 +129,11 @@ class SavedBlock:
         """Save the block under a name; in async code, await it.
 
         Raises:
-            InvalidStoreError: The name is taken or no name of a block; for a pipeline, InvalidPipelineError.
+            InvalidStoreError: The name is taken, or invalid for a block. For a pipeline, InvalidPipelineError.
             AccessDeniedError: Prefect's server refuses the access.
             ServiceUnavailableError: Prefect's server cannot be reached.
         """
-        # Saved from here, the block would lose the field for everybody.
+        # Saving the block with this version would remove the unknown field for everybody.
         self.refuse_without_protection()
         with self._translated(name or ""):
             saved: Any = super().save(name, overwrite=overwrite, client=client, **options)  # type: ignore[misc]
@@ -166,7 +167,7 @@ class SavedBlock:
 
 
 def _ours(kind: type[SavedBlock], error: Exception, reference: str) -> ClinopsPrefectError | None:
-    """Our error for one that Prefect raises while it saves or loads a block; None for what is not Prefect's."""
+    """Our error for an error of Prefect while it saves or loads a block; None for any other error."""
     status = getattr(getattr(error, "response", None), "status_code", 0)
     if status in (401, 403):
         return AccessDeniedError(f"Prefect's server refuses access to the block {reference} ({status}); log in again")
@@ -178,8 +179,8 @@ def _ours(kind: type[SavedBlock], error: Exception, reference: str) -> ClinopsPr
     cause = error if isinstance(error, ValidationError) else error.__cause__
     if isinstance(cause, ValidationError):
         return kind._invalid(f"the block {reference} cannot be saved or loaded: {reasons(cause)}")
-    # Prefect raises a ValueError for each of these; only its words tell them apart. Without them, the error would not
-    # say what to do.
+    # Prefect raises a ValueError in both cases, and only its text tells them apart. If the text changes, our error no
+    # longer says what to do.
     if isinstance(error, ValueError) and "Unable to find block document" in str(error):
         return kind._invalid(
             f"there is no block {reference}: save it in the Prefect UI, or look for its name with `prefect block ls`"

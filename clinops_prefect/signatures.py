@@ -1,4 +1,4 @@
-"""The signatures of calls whose answer depends on `as_=`, for type checkers; nothing here does anything."""
+"""Signatures for type checkers, for calls whose result type depends on `as_=`. Nothing here runs."""
 
 from collections.abc import AsyncIterator, Coroutine, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, overload
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class ArrowStream(Protocol):
-    """What exports Arrow's C stream: tables and readers of PyArrow, DuckDB's relations, narwhals' frames."""
+    """An object that exports Arrow's C stream: tables and readers of PyArrow, DuckDB's relations, narwhals' frames."""
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """The stream, in a capsule."""
+        """The stream in a PyCapsule."""
 
 
-# What can be uploaded. PyArrow's tables have no types of their own for type checkers.
+# The frames that can be uploaded. PyArrow has no type hints, so its tables are covered by `ArrowStream`.
 Frame: TypeAlias = "pd.DataFrame | pl.DataFrame | pl.LazyFrame | ArrowStream"
 
 
 class Asked(TypedDict, total=False):
-    """What `iter_batches` and `download` both take."""
+    """Keyword arguments of both `iter_batches` and `download`."""
 
     columns: "Sequence[Hashable] | None"
     filters: "Filters | None"
@@ -35,19 +35,19 @@ class Asked(TypedDict, total=False):
 
 
 class AskedWhole(Asked, total=False):
-    """What `download` takes."""
+    """Keyword arguments of `download`."""
 
     version: str
 
 
 class AskedBatches(Asked, total=False):
-    """What `iter_batches` takes."""
+    """Keyword arguments of `iter_batches`."""
 
     rows: int
 
 
 class ADownload(Protocol):
-    """`PipelineStore.adownload`."""
+    """The signature of `PipelineStore.adownload`."""
 
     @overload
     def __call__(
@@ -71,7 +71,7 @@ class ADownload(Protocol):
 
 
 class AIterBatches(Protocol):
-    """`PipelineStore.aiter_batches`."""
+    """The signature of `PipelineStore.aiter_batches`."""
 
     @overload
     def __call__(
@@ -97,7 +97,7 @@ class AIterBatches(Protocol):
 if TYPE_CHECKING:
 
     class DownloadTask(Task[..., Any]):
-        """`tasks.download_artifact`."""
+        """The signature of `tasks.download_artifact`."""
 
         @overload  # type: ignore[override]
         def __call__(
@@ -120,12 +120,12 @@ if TYPE_CHECKING:
         ) -> pd.DataFrame | pl.DataFrame | pa.Table: ...
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            """The frame."""
+            """Returns the frame."""
             ...
 
 
 class DatasetDownload(Protocol):
-    """`ArtifactDataset.adownload`."""
+    """The signature of `ArtifactDataset.adownload`."""
 
     @overload
     def __call__(
@@ -145,7 +145,7 @@ class DatasetDownload(Protocol):
 
 
 class DatasetBatches(Protocol):
-    """`ArtifactDataset.aiter_batches`."""
+    """The signature of `ArtifactDataset.aiter_batches`."""
 
     @overload
     def __call__(

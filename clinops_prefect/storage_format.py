@@ -1,28 +1,28 @@
-"""What an artifact is stored as. Apart from the code that does it, which brings pandas and PyArrow."""
+"""The storage formats of artifacts. Apart from the code for them, which imports pandas and PyArrow."""
 
 from enum import StrEnum
 
-# What a Parquet file begins and ends with.
+# The first and the last four bytes of a Parquet file.
 PARQUET_MAGIC = b"PAR1"
 
 
 class StorageFormat(StrEnum):
-    """What an artifact is stored as. Parquet unless something must read it that cannot read Parquet."""
+    """The storage format of an artifact. Use Parquet, unless a program that cannot read Parquet must read it."""
 
     PARQUET = "parquet"
     CSV = "csv"
 
     @property
     def extension(self) -> str:
-        """With the dot."""
+        """The file name extension, with the dot."""
         return f".{self.value}"
 
     @property
     def content_type(self) -> str:
-        """As registered with IANA."""
+        """The media type as registered with IANA."""
         return "application/vnd.apache.parquet" if self is StorageFormat.PARQUET else "text/csv"
 
     @property
     def sidecar_bytes(self) -> int:
-        """How much longer than an artifact's key the key of its sidecar is; 0 for a format without one."""
+        """How many bytes longer the key of a sidecar is than its artifact's key; 0 for a format without sidecars."""
         return len(".0123456789abcdef.schema.json") if self is StorageFormat.CSV else 0

@@ -1,4 +1,4 @@
-"""PipelineStore: hands DataFrames from step to step by name. Written once, over the byte operations of a backend."""
+"""PipelineStore: hands DataFrames from step to step by name. All stores share this code and differ in their backend."""
 
 import abc
 import functools
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from clinops_prefect.signatures import ADownload, AIterBatches, AskedBatches, AskedWhole, Frame
 
 
-# ABC among the bases themselves is what keeps Prefect from registering a class as a block.
+# Prefect does not register a class as a block if ABC is among its direct bases.
 class PipelineStore(ArtifactCatalog, abc.ABC):
-    """A place for the DataFrames that one step of a pipeline hands to the next, by artifact name.
+    """Stores the DataFrames that one step of a pipeline hands to the next, by artifact name.
 
-    Use one of its subclasses: `LocalPipelineStore`, `S3PipelineStore`, `GCSPipelineStore`; or `from_uri`.
+    Use a subclass: `LocalPipelineStore`, `S3PipelineStore`, `GCSPipelineStore` or `AzurePipelineStore`; or `from_uri`.
     """
 
     def __init__(self, first: Any = None, /, **data: Any) -> None:
@@ -62,32 +62,32 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
     @classmethod
     @abc.abstractmethod
     def _at(cls, location: str, *, is_uri: bool, **fields: Any) -> "PipelineStore":
-        """The store at what follows `://` in a URI, or at a path."""
+        """The store at a location, which is the text after `://` in a URI, or a path."""
 
     # --- frames ---
 
     def upload(self, df: "Frame", name: str, *, overwrite: bool = True, metadata: dict[str, str] | None = None) -> str:
-        """Store a frame so that `download` gives an equal one: values, dtypes, index and column order.
+        """Store a frame so that `download` returns an equal one: values, dtypes, index and column order.
 
         Args:
-            df: The frame, shape (rows, columns): pandas', polars' (a lazy one is collected in batches), a
-                `pyarrow.Table`, or anything that has `__arrow_c_stream__`, such as a relation of DuckDB. Any types,
-                index and column labels that come back equal.
-            name: The artifact's name, such as `features/windows_2024_01`; the extension is added.
-            overwrite: Whether to replace an artifact of that name. If not, the write is conditional: when
+            df: The frame, shape (rows, columns): of pandas, of polars (a lazy frame is collected in batches), a
+                `pyarrow.Table`, or any object with `__arrow_c_stream__`, such as a relation of DuckDB. All types,
+                indexes and column labels that can be restored equal are accepted.
+            name: The artifact's name, such as `features/windows_2024_01`, without the extension.
+            overwrite: Whether to replace an artifact of that name. If false, the write is conditional: when
                 two uploads race, exactly one succeeds, and the other raises `ArtifactExistsError`.
-            metadata: A few short ASCII texts to keep with the artifact, 1,800 bytes in all.
+            metadata: A few short ASCII texts to keep with the artifact, at most 1,800 bytes in all.
 
         Returns:
             The artifact's URI.
 
         Raises:
-            UnsupportedFrameError: The frame would not come back equal; nothing was written.
-            ArtifactExistsError: `overwrite` is false and it exists; nothing was written.
+            UnsupportedFrameError: The frame would not be restored equal. Nothing was written.
+            ArtifactExistsError: `overwrite` is false and the artifact exists. Nothing was written.
             InvalidArtifactNameError: The name breaks the grammar, or ends in the store's own extension.
-            InvalidMetadataError: The metadata cannot be carried.
-            BucketNotFoundError: There is no such bucket.
-            AccessDeniedError: The credentials do not permit it.
+            InvalidMetadataError: The metadata is too long, or not ASCII.
+            BucketNotFoundError: The bucket does not exist.
+            AccessDeniedError: The credentials do not permit the write.
             ServiceUnavailableError: The service cannot be reached.
         """
         return self._upload(df, name, check_metadata(metadata), overwrite)
@@ -102,11 +102,11 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
         overwrite: bool = True,
         metadata: dict[str, str] | None = None,
     ) -> str:
-        """Store frames as one artifact, in memory bounded by a batch and a few parts, whatever the sum.
+        """Store frames as one artifact. Memory holds one batch and a few parts, whatever the total size.
 
         Args:
             batches: Frames of one kind with the same columns, types and index levels; default indexes are numbered
-                through. Or one frame that comes in batches: a `polars.LazyFrame`, a `pyarrow.RecordBatchReader`.
+                consecutively. Or one frame that yields batches: a `polars.LazyFrame`, a `pyarrow.RecordBatchReader`.
             name: As in `upload`.
             overwrite: As in `upload`.
             metadata: As in `upload`.
@@ -115,8 +115,8 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
             The artifact's URI.
 
         Raises:
-            UnsupportedFrameError: There is no batch, or one does not fit the first; nothing was written.
-            Exception: Whatever `batches` raises; nothing was written. Otherwise as `upload`.
+            UnsupportedFrameError: There is no batch, or a batch does not fit the first. Nothing was written.
+            Exception: Any error that `batches` raises. Nothing was written. Otherwise as `upload`.
         """
         key, texts = self._key(name), check_metadata(metadata)
         return self._write(key, lambda: self._codec.encode_batches(batches, texts), texts, overwrite)
@@ -149,36 +149,36 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
         csv_options: "CsvOptions | None" = None,
         as_: "FrameKind" = "pandas",
     ) -> Any:
-        """The frame that was uploaded, or a part of it.
+        """Read the frame that was uploaded, or a part of it.
 
         Args:
             name: The artifact's name.
-            columns: Only these columns, in this order; the index is kept. Of Parquet only their bytes are fetched.
-            filters: Only the rows for which they hold: conditions such as `[("stay_id", "==", 7)]`, a list of such
-                lists (any of them holds), or a pyarrow expression; lists may stand for tuples, as in JSON. Operators:
-                `==`, `!=`, `<`, `<=`, `>`, `>=`, `in`, `not in`, and without a value `is null`, `is not null`. A
-                missing value (NaN too) matches no comparison, not even `!=` or `not in`; `[]` is no filter. Of Parquet
-                only the row groups that may have such rows are fetched. A default index is renumbered.
+            columns: Only these columns, in this order; the index is kept. For Parquet, only their bytes are fetched.
+            filters: Only the rows that match: a list of conditions that all hold, such as `[("stay_id", "==", 7)]`, a
+                list of such lists (one of them holds), or a pyarrow expression. Tuples may be lists, as in JSON.
+                Operators: `==`, `!=`, `<`, `<=`, `>`, `>=`, `in`, `not in`, and without a value `is null`,
+                `is not null`. A missing value (also NaN) matches no comparison, not even `!=` or `not in`; `[]` means
+                no filter. For Parquet, only row groups that may match are fetched. A default index is renumbered.
             version: A version from `list_versions`. If empty, the current one is read.
             csv_options: How to read a CSV of another program, such as `{"delimiter": ";", "decimal": ","}`. Keys:
                 `delimiter`, `decimal`, `thousands`, `encoding`, `quote_char`, `escape_char`, `comment`, `header`,
-                `names`, `missing`, `dtype`, `skip_rows` and `skip_blank_lines`. Without them, only plain decimals are
-                numbers, an empty cell is missing, and a file whose reading is not certain is refused.
-            as_: "pandas", "polars" or "arrow" (a `pyarrow.Table`), whoever wrote it. In the latter two the levels of
-                an index are columns like any other, and columns are chosen by the names that they have there.
+                `names`, `missing`, `dtype`, `skip_rows` and `skip_blank_lines`. Without options, only plain decimals
+                are numbers, an empty cell is missing, and a file that can be read in more than one way is refused.
+            as_: "pandas", "polars" or "arrow" (a `pyarrow.Table`), whichever kind was uploaded. For polars and Arrow,
+                index levels are ordinary columns, and `columns` takes the names that the columns have there.
 
         Returns:
             The frame, shape (rows, columns).
 
         Raises:
-            ArtifactNotFoundError: There is no such artifact, or version.
-            ArtifactDecodeError: What is stored is damaged, or not of the store's format.
-            ArtifactColumnError: A column is not in it, or the filters do not fit its types.
-            BucketNotFoundError: There is no such bucket.
-            AccessDeniedError: The credentials do not permit it.
+            ArtifactNotFoundError: The artifact, or the version, does not exist.
+            ArtifactDecodeError: The stored object is damaged, or not of the store's format.
+            ArtifactColumnError: The artifact does not have a column, or the filters do not fit its types.
+            BucketNotFoundError: The bucket does not exist.
+            AccessDeniedError: The credentials do not permit the read.
             ServiceUnavailableError: The service cannot be reached.
-            TypeError: `csv_options` has an unknown key, or the store keeps Parquet.
-            ValueError: `as_` is none of the three.
+            TypeError: `csv_options` has an unknown key, or the store's format is Parquet.
+            ValueError: `as_` has another value.
         """
         key, kind = self._key(name), check_kind(as_)
         asked = self._codec.asked(filters, csv_options)
@@ -218,21 +218,21 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
         csv_options: "CsvOptions | None" = None,
         as_: "FrameKind" = "pandas",
     ) -> "Iterator[Any]":
-        """The artifact in frames of `rows` rows (the last may be shorter), in memory bounded by a few row groups.
+        """Yield the artifact in frames of `rows` rows, the last may be shorter. Memory holds a few row groups.
 
         Args:
             name: The artifact's name.
             columns: As in `download`.
             filters: As in `download`.
-            rows: Rows of a frame.
-            csv_options: As in `download`. A CSV that another program wrote is read whole before the first frame.
+            rows: Number of rows of a frame.
+            csv_options: As in `download`. A CSV of another program is read completely before the first frame.
             as_: As in `download`.
 
         Yields:
-            Frames whose concatenation is what `download` returns; one empty frame where there are no rows.
+            Frames whose concatenation equals the result of `download`; one empty frame if there are no rows.
 
         Raises:
-            ServiceUnavailableError: Also when the artifact was overwritten while it was read: begin again.
+            ServiceUnavailableError: Also if the artifact was overwritten during the read; start the iteration again.
             Exception: As `download`.
         """
         if rows < 1:
@@ -245,7 +245,7 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
             frames = self._codec.iter_frames(reader, columns, *asked, rows, kind)
             return next(frames), frames
 
-        # What was given out cannot be taken back; before that, another try costs nobody anything.
+        # Only the first frame is retried: once a frame has been yielded, starting again would repeat rows.
         first, rest = self._again(begun)
         yield first
         del first
@@ -257,7 +257,7 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
 
     aiter_batches: "ClassVar[AIterBatches]" = cast("AIterBatches", asynchronous_iterator(iter_batches))
 
-    # --- inner ---
+    # --- internal ---
 
     def _upload(
         self,

@@ -1,4 +1,4 @@
-"""StoreBlock: what a store is to Prefect, a block with a form and a place for results. It knows no frames."""
+"""StoreBlock: the part of a store that Prefect uses, a block with a form and a place for results. It has no frames."""
 
 import abc
 from collections.abc import Callable, Iterator
@@ -32,14 +32,14 @@ from clinops_prefect.storage_format import StorageFormat
 
 T = TypeVar("T")
 
-# An object that changes under a reader this often is being overwritten in a loop.
+# If an object changes in this many reads in a row, somebody overwrites it in a loop, and we give up.
 _TRIES = 5
 
 
 class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
-    """The fields that all stores share, plain objects, and Prefect results."""
+    """The block of a store: the fields that all stores share, plain objects, and Prefect results."""
 
-    # hide_input_in_errors: pydantic would quote the whole input, secrets included.
+    # Without hide_input_in_errors, pydantic's messages would quote the whole input, secrets included.
     model_config = ConfigDict(hide_input_in_errors=True)
 
     _documentation_url = HttpUrl(UI_GUIDE)
@@ -65,7 +65,7 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
     )
 
     def __new__(cls, *_: Any, **data: Any) -> Self:
-        """Positional arguments need both this and `__init__`: Prefect's `Block.__new__` takes none."""
+        """Accept positional arguments, which Prefect's `Block.__new__` does not. `__init__` stores them."""
         return super().__new__(cls, **data)
 
     def __init__(self, first: Any = None, /, **data: Any) -> None:
@@ -78,7 +78,7 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Prefect's, for a form that reads well. The UI would show what the class of the formats says about itself."""
+        """Prefect's schema, changed into one for a readable form, without the docstring of `StorageFormat`."""
         schema = form_schema(super().model_json_schema(*args, **kwargs), cls.model_fields)
         formats = schema["definitions"].pop("StorageFormat")["enum"]
         del schema["properties"]["format"]["$ref"]
@@ -87,22 +87,23 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
 
     @abc.abstractmethod
     def _backend(self) -> Backend:
-        """The byte operations, with the process's client. Cheap: called for every operation."""
+        """The backend, with the process's client. This must be cheap, because every operation calls it."""
 
     @classmethod
     @abc.abstractmethod
     def _backend_type(cls) -> type[Backend]:
-        """The class of `_backend()`, for its limits."""
+        """The class of `_backend()`, whose limits are needed before a backend is made."""
 
     # --- plain objects ---
 
     def write_bytes(self, path: str, data: bytes, *, content_type: str = "") -> str:
-        """Store a plain object, such as a report, beside the artifacts: atomically, and with a checksum.
+        """Store a plain object, such as a report, in the store: atomically, and with a checksum.
 
         Args:
-            path: As an artifact's name, with the extension: `icu/2024-01-01/quality.html`; or a URI that was returned.
+            path: A name like an artifact's, but with extension: `icu/2024-01-01/quality.html`. Or a URI from a previous
+                call.
             data: The bytes.
-            content_type: A media type; empty, guessed from the extension.
+            content_type: A media type. If empty, it is guessed from the extension.
 
         Returns:
             The object's URI.
@@ -116,11 +117,11 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
     awrite_bytes = asynchronous(write_bytes)
 
     def read_bytes(self, path: str) -> bytes:
-        """The bytes of a plain object.
+        """Read the bytes of a plain object.
 
         Raises:
-            ArtifactNotFoundError: There is none.
-            ArtifactDecodeError: They are damaged.
+            ArtifactNotFoundError: The object does not exist.
+            ArtifactDecodeError: The bytes are damaged.
         """
         key = self._path_key(path)
         return self._again(lambda: plain.read(ObjectReader(self._backend(), key)))
@@ -128,25 +129,25 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
     aread_bytes = asynchronous(read_bytes)
 
     def browser_url(self, path: str) -> str:
-        """The address at which a browser shows a plain object, for people who click.
+        """The URL that shows a plain object in a browser. Sends no request.
 
-        It is the object's page in the provider's console, where the provider asks who may see it; with an endpoint of
-        your own, the object's address there; of a local store, `file://`. Nothing is asked of the service.
+        For a cloud store, this is the object's page in the provider's console, which asks users to sign in. With your
+        own endpoint, it is the object's address there. For a local store, it is a `file://` URL.
 
         Args:
-            path: As for `write_bytes`.
+            path: As in `write_bytes`.
         """
         return self._backend().browser_url(self._path_key(path))
 
     # --- Prefect results ---
 
-    # `_sync` is what Prefect's sync engine passes; its async engine calls the async wrappers.
+    # Prefect's sync engine passes `_sync`. Its async engine calls the async wrappers.
     def read_path(self, path: str, *, _sync: bool = True) -> bytes:  # type: ignore[override]
-        """The bytes of a Prefect result, for Prefect itself.
+        """Read the bytes of a Prefect result. Prefect calls this.
 
         Raises:
-            ArtifactNotFoundError: There is none.
-            UntrustedResultError: Reading it could run code, and `allow_pickle` is false.
+            ArtifactNotFoundError: The result does not exist.
+            UntrustedResultError: Reading the result could run code, and `allow_pickle` is false.
         """
         with self._logged(path):
             content = self.read_bytes(path)
@@ -158,17 +159,18 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
     aread_path = asynchronous(read_path)
 
     def write_path(self, path: str, content: bytes, *, _sync: bool = True) -> None:  # type: ignore[override]
-        """Store the bytes of a Prefect result, for Prefect itself.
+        """Store the bytes of a Prefect result. Prefect calls this.
 
         Raises:
-            UntrustedResultError: Reading it could run code, and `allow_pickle` is false; nothing was written.
+            UntrustedResultError: Reading the result could run code, and `allow_pickle` is false. Nothing was written.
         """
         with self._logged(path):
             if not self.allow_pickle:
                 check_result(content, self._result_uri(path))
-            # Private to Prefect: without it, a key_storage that overwrites the results is not noticed (test_cache.py).
+            # A private name of Prefect. Without it, we would not notice a key_storage that overwrites the results
+            # (test_cache.py).
             if self._block_document_id and result_block(content) == str(self._block_document_id):
-                # Prefect gives both the same path, and would find its own notes where the result was.
+                # Prefect gives metadata and result the same path, so the metadata would overwrite the result.
                 raise ClinopsPrefectError(
                     f"{self._result_uri(path)} is the result itself: a key_storage in the same bucket as the result "
                     "storage must be a block of its own with another prefix",
@@ -179,8 +181,8 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
     awrite_path = asynchronous(write_path)
 
     def _resolve_path(self, path: str) -> None:
-        # Prefect asks for this where it has lost the block's id, and takes a path for one below the prefix already:
-        # with any answer but None the prefix would be there twice.
+        # Prefect calls this if it has lost the block's id, and takes the answer for a path below the prefix. With any
+        # answer but None, the prefix would be added twice.
         del path
 
     def _result_uri(self, path: str) -> str:
@@ -188,24 +190,24 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
 
     @contextmanager
     def _logged(self, path: str) -> Iterator[None]:
-        # Prefect takes any error of a read for "there is no such result", runs the task again and overwrites it, and
-        # only logs an error of a write as one of many lines. So the store says itself what happened.
+        # Prefect treats any error of a read as "there is no such result", runs the task again and overwrites the
+        # result. It hides an error of a write among many log lines. So the store logs the error itself.
         try:
             yield
         except ArtifactNotFoundError:
             raise
         except Exception as error:
-            # As ASCII: a line break in a name that was refused would forge a line.
+            # The path is logged as ASCII, because a line break in a refused name could forge a log line.
             run_logger().error("result %s: %s", ascii(path)[1:-1], error)
             raise
 
-    # --- inner ---
+    # --- internal ---
 
     def _path_key(self, path: str) -> str:
         return self._checked_key(join(self.prefix, check_name(self._own(path), what="path")))
 
     def _own(self, name: str, extension: str = "") -> str:
-        """The name of which this is the URI in this store; a name as it is."""
+        """The name of the artifact with this URI in this store. A name is returned unchanged."""
         if not isinstance(name, str) or "://" not in name:  # no name has two slashes
             return name
         backend = self._backend()
@@ -235,7 +237,7 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
         return key
 
     def _again(self, read: Callable[[], T]) -> T:
-        """A read, begun again when the object was overwritten in the middle of it, and once when it looks damaged."""
+        """Call `read`. Repeat it if the object was overwritten meanwhile, and once if the object looks damaged."""
         damaged = False
         for _ in range(_TRIES):
             try:
@@ -243,7 +245,7 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
             except ObjectChangedError:
                 continue
             except ArtifactDecodeError:
-                # Damage on the way looks like damage at rest, and only the latter is there the next time.
+                # Damage in transit looks like damage at rest, but only damage at rest shows again in the second read.
                 if damaged:
                     raise
                 damaged = True
@@ -251,9 +253,10 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
 
 
 def _refuse_note_of_missing(content: bytes) -> None:
-    """Raise ArtifactNotFoundError for Prefect's note, kept apart by `key_storage`, of a result that is gone.
+    """Raise ArtifactNotFoundError for the metadata (stored by `key_storage`) of a result that is gone.
 
-    Prefect looks only for the note to decide whether there is a result, and fails each time that it then reads none.
+    Prefect only checks the metadata to decide whether there is a result. Without this error, it would find the metadata
+    and then fail, in every run, to read the result.
     """
     if not (key := noted_result(content)):
         return
@@ -264,12 +267,12 @@ def _refuse_note_of_missing(content: bytes) -> None:
         except ArtifactNotFoundError:
             raise
         except ClinopsPrefectError:
-            return  # Reading the result says what is wrong.
+            return  # reading the result raises this error again
 
 
 def run_logger() -> Any:
-    """The logger of the Prefect run, if there is one, or else that of the package."""
+    """The logger of the current Prefect run; outside a run, the package's logger."""
     try:
-        return get_run_logger()  # whose lines are on the run's page
+        return get_run_logger()  # Prefect shows its lines on the page of the run
     except MissingContextError:
         return get_logger("clinops_prefect")

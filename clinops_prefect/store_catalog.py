@@ -1,4 +1,4 @@
-"""ArtifactCatalog: the artifacts of a store by name, to find, describe, copy and remove them. No frame is read."""
+"""ArtifactCatalog: lists, describes, copies and removes the artifacts of a store. It reads no frames."""
 
 import abc
 from collections.abc import Iterable
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from clinops_prefect.dataset.artifact_dataset import ArtifactDataset
 
 
-# ABC among the bases themselves is what keeps Prefect from registering a class as a block.
+# Prefect does not register a class as a block if ABC is among its direct bases.
 class ArtifactCatalog(StoreBlock, abc.ABC):
-    """What a store does with artifacts whose frames it does not read."""
+    """The operations of a store that read no frames."""
 
-    # Without it, type checkers would take the fields for keyword arguments only.
+    # Without this, type checkers would not allow a positional argument.
     def __init__(self, first: Any = None, /, **data: Any) -> None:
         super().__init__(first, **data)
 
     def list_artifacts(self, prefix: str = "") -> list[str]:
-        """The names of the artifacts of the store's format, sorted; each can be passed to `download`.
+        """The names of the artifacts of the store's format, sorted. Pass one to `download`.
 
         Args:
             prefix: Only names below this path: `features` finds `features/a`, not `features_old/a`.
 
         Raises:
-            BucketNotFoundError: There is no such bucket.
-            AccessDeniedError: The credentials do not permit it.
+            BucketNotFoundError: The bucket does not exist.
+            AccessDeniedError: The credentials do not permit the listing.
         """
         below = check_prefix(prefix)
         root = join(self.prefix, below) if below else self.prefix
@@ -49,20 +49,20 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
     alist_artifacts = asynchronous(list_artifacts)
 
     def dataset(self, prefix: str = "") -> "ArtifactDataset":
-        """Every artifact below a prefix as one frame: shards, partitions, and folders that other programs wrote.
+        """All artifacts below a prefix as one frame: shards, partitions, and folders that other programs wrote.
 
         Args:
-            prefix: A path, as for `list_artifacts`.
+            prefix: A path, as in `list_artifacts`.
 
         Returns:
-            The dataset. Its parts are pinned: reading one that was overwritten or removed since is an error.
+            The dataset. Its parts are pinned: reading a part that was overwritten or removed since raises an error.
 
         Raises:
-            ArtifactNotFoundError: There is no artifact below it; the message says what is there.
+            ArtifactNotFoundError: There is no artifact below the prefix. The message says what is there.
             ArtifactDecodeError: The folder is a table of a format with a log (Delta Lake, Iceberg, Hudi), or its parts
-                do not lie in the same partition folders.
-            BucketNotFoundError: There is no such bucket.
-            AccessDeniedError: The credentials do not permit it.
+                have different levels of partition folders.
+            BucketNotFoundError: The bucket does not exist.
+            AccessDeniedError: The credentials do not permit the listing.
         """
         from clinops_prefect.dataset.artifact_dataset import ArtifactDataset
 
@@ -71,7 +71,7 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
     adataset = asynchronous(dataset)
 
     def exists(self, name: str) -> bool:
-        """Whether there is such an artifact. A missing bucket or a denied access raises: it is not "no"."""
+        """Whether the artifact exists. A missing bucket or a denied access raises an error; it does not mean "no"."""
         try:
             self._backend().head(self._key(name))
         except ArtifactNotFoundError:
@@ -81,15 +81,15 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
     aexists = asynchronous(exists)
 
     def stat(self, name: str, *, version: str = "") -> ArtifactInfo:
-        """Size, rows, schema, time, metadata and version of an artifact, without its rows.
+        """Size, number of rows, schema, time, metadata and version of an artifact. Its rows are not read.
 
         Args:
             name: The artifact's name.
-            version: A version from `list_versions`. If empty, the current one is meant.
+            version: A version from `list_versions`. If empty, the current one is described.
 
         Raises:
-            ArtifactNotFoundError: There is no such artifact, or version.
-            ArtifactDecodeError: What is stored is damaged, or not of the store's format.
+            ArtifactNotFoundError: The artifact, or the version, does not exist.
+            ArtifactDecodeError: The stored object is damaged, or not of the store's format.
         """
         key = self._key(name)
         return self._again(lambda: self._codec.info(ObjectReader(self._backend(), key, version)))
@@ -97,10 +97,10 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
     astat = asynchronous(stat)
 
     def list_versions(self, name: str) -> list[ArtifactInfo]:
-        """The versions of an artifact that the bucket still keeps, newest first; one where it keeps none.
+        """The versions of an artifact that can be read, newest first. Without versioning, only the current one.
 
         Raises:
-            ArtifactNotFoundError: There is no version of such an artifact.
+            ArtifactNotFoundError: The artifact has no version.
         """
         backend, key = self._backend(), self._key(name)
         found = self._again(
@@ -116,8 +116,9 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
         """A reference to the current version of an artifact, for tasks to return instead of the frame.
 
         Raises:
-            ArtifactNotFoundError: There is no such artifact.
-            InvalidStoreError: The store is no saved block, and has credentials or an address in its fields.
+            ArtifactNotFoundError: The artifact does not exist.
+            InvalidStoreError: The store is not a saved block, and has credentials or an address in its fields. Save it
+                as a block.
         """
         return self._ref(name, {})
 
@@ -128,24 +129,24 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
         return self._backend().uri(self._key(name))
 
     def copy_artifact(self, source: str, target: str, *, store: "ArtifactCatalog | None" = None) -> str:
-        """Copy an artifact to another name, or to another store.
+        """Copy an artifact to another name, or to another store. An existing artifact of that name is replaced.
 
-        Within a bucket no byte passes through this machine. To another bucket or service, the bytes pass through it in
-        bounded memory. The copy is exact: the file, its metadata and, of a CSV, its sidecar.
+        Within a bucket, the service copies, and no byte passes through this machine. To another bucket or service, the
+        bytes pass through it in bounded memory. The copy is exact: the file, its metadata, and the sidecar of a CSV.
 
         Args:
             source: The artifact's name in this store, or its URI.
             target: The copy's name.
-            store: The copy's store, of the same format; without it, this one.
+            store: The store for the copy, of the same format. If None, this store.
 
         Returns:
-            The copy's URI. An artifact of that name is replaced.
+            The copy's URI.
 
         Raises:
-            ArtifactNotFoundError: There is no such artifact.
+            ArtifactNotFoundError: The artifact does not exist.
             InvalidStoreError: The other store has another format.
             InvalidMetadataError: Another program gave the artifact metadata that not every store can carry.
-            ServiceUnavailableError: Also when the artifact was overwritten while it was copied to another store.
+            ServiceUnavailableError: Also if the artifact was overwritten during a copy to another store; copy again.
         """
         other = self if store is None else store
         if not isinstance(other, ArtifactCatalog):
@@ -161,7 +162,7 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
         if not self._is_same_place(other):
             self._copy_to(ObjectReader(backend, origin), there, key)
         elif origin == key:
-            backend.head(key)  # S3 refuses to copy an object to itself
+            backend.head(key)  # only check that it exists, because S3 refuses to copy an object to itself
         else:
             self._again(lambda: self._codec.copy(backend, origin, key))
         return there.uri(key)
@@ -172,7 +173,7 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
         """Remove an artifact.
 
         Raises:
-            ArtifactNotFoundError: There is none, and `missing_ok` is false.
+            ArtifactNotFoundError: The artifact does not exist, and `missing_ok` is false.
         """
         backend, key = self._backend(), self._key(name)
         if not missing_ok:
@@ -182,11 +183,11 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
     adelete_artifact = asynchronous(delete_artifact)
 
     def delete_artifacts(self, prefix: str, *, dry_run: bool = False) -> list[str]:
-        """Remove all artifacts of the store's format below a path; plain objects stay.
+        """Remove all artifacts of the store's format below a path. Plain objects are kept.
 
         Args:
-            prefix: A path as in `list_artifacts`, but not an empty one, which would mean the whole store.
-            dry_run: Whether to remove nothing, and only say what would be removed.
+            prefix: A path as in `list_artifacts`, but not empty, since that would mean the whole store.
+            dry_run: Whether to remove nothing and only return the names.
 
         Returns:
             The names of the artifacts, sorted.
@@ -194,7 +195,7 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
         Raises:
             InvalidArtifactNameError: The prefix is empty.
             ClinopsPrefectError: An artifact could not be removed. All others were tried (unless the service cannot be
-                reached), and the message says how many were removed. Call it again for the rest.
+                reached), and the message says how many were removed. Call the method again for the rest.
         """
         if not (below := check_prefix(prefix)):
             raise InvalidArtifactNameError(
@@ -211,11 +212,11 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
 
     adelete_artifacts = asynchronous(delete_artifacts)
 
-    # --- inner ---
+    # --- internal ---
 
     @property
     def _codec(self) -> "Codec":
-        # At the first frame, not before: pandas and PyArrow take a third as long to import as all else together.
+        # Imported for the first frame only, because pandas and PyArrow are slow to import.
         from clinops_prefect.artifacts.codecs import codec_of
 
         return codec_of(self.format)
@@ -223,7 +224,7 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
     def _names(self, keys: Iterable[str]) -> list[str]:
         extension = self.format.extension
         names = (name_of(key, self.prefix, extension) for key in keys)
-        # Another program may have written `labs.parquet.parquet`; no method takes `labs.parquet` as a name.
+        # Skip names such as `labs.parquet` (an object `labs.parquet.parquet`), because no method accepts such a name.
         return sorted(name for name in names if name is not None and not has_extension(name, extension))
 
     def _copy_to(self, reader: ObjectReader, backend: Backend, key: str) -> None:
@@ -235,11 +236,11 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
             ) from None
 
     def _ref(self, name: str, mark: dict[str, str]) -> ArtifactRef:
-        """A reference to the version whose metadata has this mark."""
+        """A reference to the version whose metadata contains this mark."""
         backend, key, (place, settings) = self._backend(), self._key(name), place_of(self)
         found = backend.head(key)
         if not mark.items() <= found.metadata.items() and backend.keeps_metadata(key):
-            # Somebody else was faster. Where the bucket keeps versions, ours is still there.
+            # Another writer has overwritten our artifact. If the bucket keeps versions, ours can still be read.
             kept = (backend.head(key, version=info.version) for info in backend.versions(key) if info.version)
             ours = next((info for info in kept if mark.items() <= info.metadata.items()), None)
             if ours is None:
@@ -253,7 +254,7 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
         return ArtifactRef(backend.uri(key), own, found.version or f"{PIN}{found.pin}", place, settings)
 
     def _is_same_place(self, other: "ArtifactCatalog") -> bool:
-        """Whether both stores write to one place in one way, so that the service can copy by itself."""
+        """Whether both stores have the same bucket and settings, so that the service can copy by itself."""
         if type(self) is not type(other):
             return False
         fields = type(self).model_fields.keys() - {"prefix", "format", "allow_pickle"}

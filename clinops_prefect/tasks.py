@@ -1,11 +1,10 @@
-"""Prefect tasks over the stores: thin, so that the same steps run without Prefect.
+"""Thin Prefect tasks around the stores.
 
     frame = download_artifact("s3-pipeline-store/prod", "raw/events")
     uri = upload_artifact("s3-pipeline-store/prod", features, "features/windows_2024_01")
 
-Each takes a store, a URI, or the reference of a saved block, and has an `a…` form for async flows. They retry what is
-worth retrying (`ServiceUnavailableError`), and record as assets what was read and written. They are never
-answered from Prefect's cache.
+Each task takes a store, a URI, or the reference of a saved block, and has an `a…` form for async flows. The tasks retry
+on `ServiceUnavailableError`, and record what they read and write as assets. Their results are never cached.
 """
 
 import asyncio
@@ -50,13 +49,13 @@ if TYPE_CHECKING:
     )
 
     class Kept(TypedDict, total=False):
-        """What `upload_artifact` takes."""
+        """Keyword arguments of `upload_artifact`."""
 
         overwrite: bool
         metadata: dict[str, str] | None
 
     class UploadTask(Task[..., Any]):
-        """`tasks.upload_artifact`."""
+        """The signature of `tasks.upload_artifact`."""
 
         @overload  # type: ignore[override]
         def __call__(
@@ -74,7 +73,7 @@ if TYPE_CHECKING:
         ) -> str | ArtifactRef: ...
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            """The URI, or the reference."""
+            """Returns the URI, or the reference."""
             ...
 
 
@@ -99,12 +98,12 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# In an object's metadata: a hash of the flow run, the artifact's URI and the frame, to know one's own write again.
+# The metadata key for a hash of flow run, URI and frame, by which a retry recognises its own write.
 _OWNER = f"{RESERVED}owner"
 
 StoreReference = PipelineStore | str | os.PathLike[str]
 
-# Name -> where it is. It imports boto3: a user of another cloud's stores need not have it.
+# Name -> module, imported on first use: it needs boto3, which users of other clouds may not have.
 _STEP_FUNCTIONS = {
     **dict.fromkeys(
         (
@@ -125,14 +124,14 @@ def __getattr__(name: str) -> Any:
 
 
 def open_store(store: StoreReference) -> PipelineStore:
-    """The store that a reference means.
+    """Return the store that a reference means.
 
     Args:
-        store: A store, a URI or path as `PipelineStore.from_uri` takes it, or the reference of a saved block, such as
+        store: A store, a URI or path as in `PipelineStore.from_uri`, or the reference of a saved block, such as
             `s3-pipeline-store/prod`.
 
     Raises:
-        InvalidStoreError: There is no such block, no store for such a URI, or the text looks like a mistyped one.
+        InvalidStoreError: The block does not exist, no store has the URI's scheme, or the text looks mistyped.
         ImportError: The extra of that store is not installed.
     """
     if isinstance(store, PipelineStore):
@@ -145,16 +144,16 @@ def open_store(store: StoreReference) -> PipelineStore:
 
 
 def _run_id() -> str:
-    """The id of the flow run, which a retry keeps; of the task run outside a flow; empty outside a run."""
+    """The id of the flow run, which a retry keeps. Outside a flow, the id of the task run; outside a run, empty."""
     context = TaskRunContext.get()
     return str(context.task_run.flow_run_id or context.task_run.id) if context else ""
 
 
 def _upload_once(store: PipelineStore, df: "Frame", name: str, texts: dict[str, str], run: str) -> str:
-    """Upload with `overwrite=False`, where the run may have written it already and failed before it could say so.
+    """Upload with `overwrite=False`, and accept an artifact that an earlier try of this run has written.
 
     Returns:
-        The owner that the artifact is marked with.
+        The owner, a hash that is stored in the artifact's metadata.
     """
     mine = hashlib.sha256(f"{run} {store.uri(name)} {content_hash(df)}".encode()).hexdigest()
     try:
@@ -177,8 +176,8 @@ def _store_task(description: str) -> Callable[[Callable[P, R]], Task[P, R]]:
             retry_delay_seconds=exponential_backoff(2),
             retry_jitter_factor=0.5,
             retry_condition_fn=worth_retrying,
-            # A store changes, so an earlier answer is not this one's. And a key for the cache would be made by hashing
-            # the frame, which takes several times as long as storing it.
+            # A cached result may be outdated, because a store changes. And a cache key would need a hash of the frame,
+            # which takes several times as long as storing it.
             cache_policy=NO_CACHE,
         )
         return options(function)
@@ -187,12 +186,12 @@ def _store_task(description: str) -> Callable[[Callable[P, R]], Task[P, R]]:
 
 
 def _typed_upload(made: Task[..., Any]) -> "UploadTask":
-    """For type checkers: what the task gives depends on `as_ref`."""
+    """Cast for type checkers: the task's result type depends on `as_ref`."""
     return cast("UploadTask", made)
 
 
 def _typed(made: Task[..., Any]) -> "DownloadTask":
-    """For type checkers: what the task gives depends on `as_`."""
+    """Cast for type checkers: the task's result type depends on `as_`."""
     return cast("DownloadTask", made)
 
 
@@ -213,10 +212,10 @@ def upload_artifact(
         store: A store, a URI, or a block's reference.
         df: The frame, shape (rows, columns).
         name: The artifact's name.
-        overwrite: Whether to replace an artifact of that name. If not, the task still succeeds where the same flow run
-            has stored the same frame under this name: a retry finds its own write.
-        metadata: A few short texts to keep with it.
-        as_ref: Whether to return an `ArtifactRef`, which means this version and has `download()`, and not the URI.
+        overwrite: Whether to replace an artifact of that name. If false, the task still succeeds if the same flow run
+            has already stored the same frame under this name, because a retry finds its own write.
+        metadata: A few short texts to keep with the artifact.
+        as_ref: Whether to return an `ArtifactRef` to this version, which has `download()`, instead of the URI.
 
     Returns:
         The artifact's URI, or a reference to what was stored.
@@ -230,7 +229,7 @@ def upload_artifact(
     texts = check_metadata(metadata)
     if as_ref:
         place_of(opened)  # refused before anything is written
-    # Rows that are read once, or computed each time: no hash of them says that an artifact is this run's.
+    # Only a frame that can be read twice has a hash by which a retry recognises its own write.
     if run and not overwrite and is_repeatable(df):
         mark = {_OWNER: _upload_once(opened, df, name, texts, run)}
     else:
@@ -253,15 +252,15 @@ def download_artifact(
     csv_options: CsvOptions | None = None,
     as_: FrameKind = "pandas",
 ) -> Any:
-    """Read a frame and record the artifact as upstream of what the run makes.
+    """Read a frame and record the artifact as upstream of the run's results.
 
     Args:
-        store: A store, a URI, or a block's reference; or an `ArtifactRef`, which says name and version itself.
+        store: A store, a URI, or a block's reference; or an `ArtifactRef`, which includes name and version.
         name: The artifact's name.
         columns: Only these columns.
-        filters: Only these rows, as `PipelineStore.download` takes them.
-        version: A version of it.
-        csv_options: How to read a CSV of another program, as `PipelineStore.download` takes it.
+        filters: Only these rows, as in `PipelineStore.download`.
+        version: A version of the artifact.
+        csv_options: How to read a CSV of another program, as in `PipelineStore.download`.
         as_: "pandas", "polars" or "arrow".
 
     Returns:
@@ -304,7 +303,7 @@ def _async_task(original: Task[P, Any]) -> Task[P, Any]:
     async def run(*args: P.args, **kwargs: P.kwargs) -> Any:
         return await asyncio.to_thread(original.fn, *args, **kwargs)
 
-    del run.__wrapped__  # or Prefect would take it for a function that is not async
+    del run.__wrapped__  # otherwise Prefect takes `run` for a function that is not async
     run.__name__ = f"a{original.fn.__name__}"
     run.__signature__ = inspect.signature(original.fn)  # type: ignore[attr-defined]
     return _store_task(original.description or "")(run)
