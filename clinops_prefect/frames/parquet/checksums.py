@@ -1,14 +1,14 @@
-"""Checksums inside every Parquet file that we write, so that they need no place of their own and survive any copy.
+"""Block checksums inside every Parquet file that we write, so that they survive any copy.
 
-Not every writer of Parquet leaves page checksums, and those leave out the page headers and the footer: 4 of 200 bit
-flips in a footer read back as another frame. So between the last page and the footer, where Parquet allows anything
-(its page indexes and Bloom filters live there too) and no reader looks, stand the CRC-32 of every block of the file:
+Not every writer of Parquet writes page checksums, and these do not cover the page headers and the footer: 4 of 200 bit
+flips in a footer were read as another frame. So we write the CRC-32 of every block of the file between the last page
+and the footer. Parquet allows any bytes there (page indexes and Bloom filters are there too), and readers skip them:
 
     body | CRC-32 of each 8 KiB of the body | length of the body, CRC-32 of those, CRC-32 of the footer, "CPS2" | footer
 
-All numbers are little-endian, of four bytes each but for the length, which has eight. Blocks instead of one sum:
-whoever reads a few columns checks what they read, and whoever reads all checks each range as it comes. The footer's
-metadata says that the sums are there.
+All numbers are little-endian. The length has eight bytes, all others have four. With blocks instead of one checksum, a
+reader of a few columns can check the bytes it reads, and a reader of the whole file can check each range as it arrives.
+A key in the footer's metadata says that the file has block checksums.
 """
 
 import struct
@@ -20,22 +20,22 @@ from collections import deque
 from clinops_prefect.errors import ArtifactDecodeError
 from clinops_prefect.storage_format import PARQUET_MAGIC
 
-# "seal" is the word of the first version; files have it, so it stays.
+# The first version called the block checksums "seal". Stored files have this key, so it must not change.
 CHECKSUMS_KEY = b"clinops.seal"
-# A chunk of a column begins and ends in the middle of a block: 10 of 1,000 columns read 30 % more than they need. Half
-# the size would save 15 of those, and double the 0.05 % that the sums take.
+# A column chunk begins and ends in the middle of a block: reading 10 of 1,000 columns fetches 30 % more than needed.
+# With half the block size, it would be 15 %, but the checksums would take twice their 0.05 % of the file.
 BLOCK_BYTES = 8 << 10
 _TRAILER = struct.Struct("<QII4s")
 TRAILER_BYTES = _TRAILER.size
 _MAGIC = b"CPS2"
-# A footer ends with its own length (four bytes) and the magic.
+# A Parquet file ends with the footer's length (four bytes) and the magic bytes.
 _END_BYTES = 8
 
 Bytes = bytes | bytearray | memoryview
 
 
 class ChecksummedSink:
-    """A file to write Parquet to; hands the bytes on as they come, and adds the block checksums when it ends."""
+    """A file that a Parquet writer writes to. It passes the bytes on and adds the block checksums at the end."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -54,16 +54,16 @@ class ChecksummedSink:
         return self._position
 
     def flush(self) -> None:
-        """pyarrow flushes; there is nothing to do."""
+        """Do nothing. pyarrow calls this."""
 
     def close(self) -> None:
         self.closed = True
 
     def drain(self, keep: int = 0) -> list[bytes]:
-        """The bytes written since the last call, but for the last `keep` or more.
+        """The bytes written since the last call, without at least the last `keep` bytes.
 
         Args:
-            keep: What may be of the footer already; 0 as long as the writer was not told to close.
+            keep: Number of last bytes that may already belong to the footer; 0 until the writer is told to close.
         """
         drained = []
         while self._pending and self._held - len(self._pending[0]) >= keep:
@@ -74,7 +74,7 @@ class ChecksummedSink:
         return drained
 
     def finish(self) -> list[bytes]:
-        """The rest once the writer was closed (indexes and footer), with the block checksums before the footer."""
+        """The rest (indexes and footer) after the writer was closed, with the block checksums before the footer."""
         rest = b"".join(self._pending)
         start = len(rest) - _END_BYTES - _footer_length(rest)
         if start < 0:
@@ -90,8 +90,8 @@ class BlockChecksums:
     """The block checksums of a file.
 
     Args:
-        length: The length of the body.
-        table: The sums of its blocks, or nothing: then only the footer can be checked, and was.
+        length: Length of the body in bytes.
+        table: The checksums of the body's blocks. If empty, only the footer could be checked.
         where: The URI, for errors.
     """
 
@@ -101,14 +101,14 @@ class BlockChecksums:
         self._where = where
 
     def aligned(self, start: int, end: int) -> tuple[int, int]:
-        """The range of whole blocks that holds a range of the body."""
+        """The smallest range of whole blocks that contains a range of the body."""
         return start - start % BLOCK_BYTES, min(self.length, -(-end // BLOCK_BYTES) * BLOCK_BYTES)
 
     def check(self, start: int, data: Bytes) -> None:
-        """Check whole blocks.
+        """Check the checksums of whole blocks.
 
         Raises:
-            ArtifactDecodeError: A sum differs.
+            ArtifactDecodeError: A checksum differs.
         """
         first = start // BLOCK_BYTES
         sums = _BlockSums()
@@ -118,15 +118,15 @@ class BlockChecksums:
 
 
 def most_bytes(size: int) -> int:
-    """How many bytes before the footer the block checksums of a file of this size take at most."""
+    """The maximum number of bytes that block checksums take before the footer, in a file of `size` bytes."""
     return TRAILER_BYTES + 4 * -(-size // BLOCK_BYTES)
 
 
 def footer_start(tail: Bytes, size: int, where: str) -> int:
-    """The offset in the whole file at which the footer begins, from the last bytes of the file.
+    """The offset of the footer in the file, computed from the last bytes of the file.
 
     Raises:
-        ArtifactDecodeError: These are not the last bytes of a Parquet file.
+        ArtifactDecodeError: `tail` is not the end of a Parquet file.
     """
     if size < _END_BYTES + len(PARQUET_MAGIC) or bytes(tail[-4:]) != PARQUET_MAGIC:
         raise ArtifactDecodeError(f"{where} is not a Parquet file, or its end is missing", uri=where)
@@ -137,13 +137,13 @@ def footer_start(tail: Bytes, size: int, where: str) -> int:
 
 
 def read_checksums(tail: Bytes, tail_start: int, start: int, where: str) -> BlockChecksums | None:
-    """The block checksums before the footer, once both were found undamaged; None where there are none.
+    """Read the block checksums, and check them and the footer. None if the file has no block checksums.
 
     Args:
-        tail: The end of the file; with at least `TRAILER_BYTES` before the footer, and with `most_bytes` before it if
-            the body is to be checked.
-        tail_start: Where `tail` begins in the file.
-        start: Where the footer begins in the file.
+        tail: The end of the file. It must include at least `TRAILER_BYTES` before the footer, and `most_bytes` before
+            the footer if the body is to be checked.
+        tail_start: Offset of `tail` in the file.
+        start: Offset of the footer in the file.
         where: The URI, for errors.
 
     Raises:
@@ -166,12 +166,12 @@ def read_checksums(tail: Bytes, tail_start: int, start: int, where: str) -> Bloc
 
 
 def damaged(where: str) -> ArtifactDecodeError:
-    """The error of a checksum that differs."""
+    """The error for a checksum that differs."""
     return ArtifactDecodeError(f"{where} is damaged: its checksum differs from the one taken at upload", uri=where)
 
 
 class _BlockSums:
-    """The CRC-32 of each block of bytes that come in pieces of any size."""
+    """Computes the CRC-32 of each block, from bytes that are added in any sizes."""
 
     def __init__(self) -> None:
         self.length = 0
@@ -204,7 +204,7 @@ def _numbers(table: bytes) -> "array[int]":
 
 
 def _swapped(numbers: "array[int]") -> "array[int]":
-    # The file is little-endian wherever it was written.
+    # The file is little-endian, whatever the byte order of the machine that wrote it.
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers

@@ -1,4 +1,4 @@
-"""The columns of a Parquet file's row groups: where they are, and what they take in memory."""
+"""The column chunks of a Parquet file: their ranges in the file, and their sizes in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ class ColumnChunk:
     """One column of one row group.
 
     Attributes:
-        group: The row group.
-        path: The column's, `field.list.element` where it is nested.
-        range: Its first byte in the file, and the one after its last.
-        decoded: The bytes of its pages when they are decompressed, as the footer says.
-        values: How many there are.
-        is_text: Whether they are texts, or bytes of any length.
+        group: Number of the row group.
+        path: Path of the column, such as `field.list.element` if it is nested.
+        range: The range of the chunk in the file, as `(start, end)` in bytes, `end` excluded.
+        decoded: Size of the decompressed pages in bytes, as the footer says.
+        values: Number of values.
+        is_text: Whether the values are texts, or bytes of variable length.
     """
 
     group: int
@@ -33,17 +33,17 @@ class ColumnChunk:
 def find(
     file: pq.ParquetFile, groups: Sequence[int], fields: list[str] | None, size: int, where: str
 ) -> list[ColumnChunk]:
-    """The chunks of these fields, or of all.
+    """The column chunks of these fields, or of all fields, in these row groups.
 
     Raises:
-        ArtifactDecodeError: So many rows do not fit into memory.
-        ValueError: The footer has a chunk outside of the file.
+        ArtifactDecodeError: The rows do not fit into memory.
+        ValueError: The footer places a chunk outside of the file.
     """
     metadata, schema = file.metadata, file.schema_arrow
     wanted = None if fields is None else set(fields)
     positions = []
     for position in range(metadata.num_columns):
-        # A nested field's leaves are called `field.item.element`; a plain name may have dots too.
+        # The leaves of a nested field have paths such as `field.item.element`, but a plain name may also contain dots.
         path = metadata.schema.column(position).path
         if wanted is None or path in wanted or any(path.startswith(f"{n}.") for n in wanted if n and "." in path):
             positions.append(position)
@@ -56,7 +56,7 @@ def find(
             first = column.dictionary_page_offset or column.data_page_offset
             start = min(first, column.data_page_offset)
             end = start + column.total_compressed_size
-            # What lies outside would be asked of the store, which would take it for another version's.
+            # A request for bytes outside of the file would look as if the object had changed.
             if not 0 <= start <= end <= size:
                 raise ValueError("a column outside of the file")
             is_text = column.physical_type == "BYTE_ARRAY"
@@ -69,7 +69,7 @@ def find(
 
 
 def group_sizes(metadata: pq.FileMetaData, schema: pa.Schema, fields: Sequence[str]) -> list[tuple[int, int]]:
-    """The rows of each row group, and about how many bytes these fields of it take in memory."""
+    """For each row group, the number of rows and the approximate bytes that these fields take in memory."""
     wanted = set(fields)
     known = [field for field in schema if field.name in wanted]
     share, found = len(known) / max(1, len(schema)), []

@@ -1,7 +1,7 @@
-"""Times that old programs (Hive, Impala, Spark before 3.0) store as INT96: a day, and nanoseconds of that day.
+"""Reads times that old programs (Hive, Impala, Spark before 3.0) store as INT96: a day, and nanoseconds of that day.
 
-They have neither a unit nor statistics. Read in nanoseconds, a time before 1677 or after 2262 would wrap around
-silently; read in microseconds, it would lose its nanoseconds. So their values are looked at before a unit is chosen.
+INT96 has neither a unit nor statistics. Read in nanoseconds, a time before 1677 or after 2262 would silently overflow.
+Read in microseconds, a time would lose its nanoseconds. So we look at all values before we choose a unit.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,22 +14,22 @@ import pyarrow.parquet as pq
 from clinops_prefect.errors import ArtifactDecodeError
 from clinops_prefect.frames.conversion.arrow_frames import leaves
 
-_NANOSECONDS = np.iinfo(np.int64).max // 1000  # microseconds that nanoseconds reach
+_NANOSECONDS = np.iinfo(np.int64).max // 1000  # the largest time, in microseconds, that fits into nanoseconds
 
 
 def fields_of(metadata: pq.FileMetaData) -> list[str]:
-    """The top-level fields that have such times."""
+    """The top-level fields that have INT96 times."""
     found = [metadata.schema.column(position) for position in range(metadata.num_columns)]
     paths = [column.path for column in found if column.physical_type == "INT96"]
     return list(dict.fromkeys(path.partition(".")[0] for path in paths))
 
 
 class Int96File:
-    """A reader of a Parquet file whose INT96 fields come in the unit that each of them needs.
+    """A reader of a Parquet file that reads each INT96 field in the unit that the field needs.
 
     Args:
-        opened: Opens the file; takes the unit for INT96.
-        fine: The INT96 fields to read in nanoseconds; the others are read in microseconds.
+        opened: Opens the file with the given unit for INT96.
+        fine: The INT96 fields to read in nanoseconds. All others are read in microseconds.
     """
 
     def __init__(self, opened: Callable[[str], pq.ParquetFile], fine: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ class Int96File:
 
     @property
     def schema_arrow(self) -> pa.Schema:
-        """The file's schema, in these units."""
+        """The file's schema, with these units."""
         schema = self._coarse.schema_arrow
         if self._fine is not None:
             for name in self._names:
@@ -46,7 +46,7 @@ class Int96File:
         return schema
 
     def read_row_groups(self, groups: list[int], columns: list[str] | None, use_threads: bool) -> pa.Table:
-        """As `pyarrow.parquet.ParquetFile.read_row_groups`."""
+        """Like `pyarrow.parquet.ParquetFile.read_row_groups`."""
         table = self._coarse.read_row_groups(groups, columns=columns, use_threads=use_threads)
         fine = [name for name in table.column_names if name in self._names]
         if self._fine is None or not fine:
@@ -58,11 +58,11 @@ class Int96File:
 
 
 class Units:
-    """Finds out which unit each INT96 field needs, from all of its values.
+    """Finds the unit that each INT96 field needs, from all of its values.
 
     Args:
-        names: The fields.
-        wanted: Those that pandas' metadata says were nanoseconds.
+        names: The INT96 fields.
+        wanted: The fields that had nanoseconds according to pandas' metadata.
         where: The URI, for errors.
     """
 
@@ -72,13 +72,13 @@ class Units:
         self._is_far: set[str] = set()
 
     def look(self, opened: Callable[[str], pq.ParquetFile], group: int) -> None:
-        """Look at a row group of the file, which `opened` opens in a unit for INT96."""
+        """Look at the values of a row group. `opened` opens the file with a given unit for INT96."""
         coarse, fine = (
             opened(unit).read_row_groups([group], columns=self._names, use_threads=False) for unit in ("us", "ns")
         )
         for name in coarse.column_names:
             for one, other in zip(_leaves(coarse.column(name)), _leaves(fine.column(name)), strict=True):
-                # In arithmetic modulo 2**64, as the reader's, so that it is right for what wrapped too.
+                # Like the reader, this computes modulo 2**64, so it is also right for values that overflowed.
                 if np.any(other - one * 1000):
                     self._has_nanoseconds.add(name)
                 if np.any(np.abs(one) > _NANOSECONDS):
@@ -88,7 +88,7 @@ class Units:
         """The fields to read in nanoseconds.
 
         Raises:
-            ArtifactDecodeError: A field has times that need nanoseconds and others that nanoseconds do not reach.
+            ArtifactDecodeError: A field has times with nanoseconds, and times that do not fit into nanoseconds.
         """
         if both := sorted(self._has_nanoseconds & self._is_far):
             raise ArtifactDecodeError(
@@ -100,6 +100,6 @@ class Units:
 
 
 def _leaves(column: pa.ChunkedArray) -> list["np.ndarray[Any, Any]"]:
-    """The times in a column, at any depth, as integers; missing ones as 0."""
+    """The times in a column, at any depth, as integers. Missing times are 0."""
     found = [leaf for chunk in column.chunks for leaf in leaves(chunk) if pa.types.is_timestamp(leaf.type)]
     return [leaf.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False) for leaf in found]

@@ -1,8 +1,8 @@
-"""Decode a Parquet file in units of a few megabytes, in threads of this process.
+"""Decodes a Parquet file in units of a few megabytes, in threads that end with the read.
 
-Not in pyarrow's: when a read has returned, those may still be about to let go of the file's bytes. Letting go of what
-Python owns takes the GIL, and where the interpreter ends meanwhile, that aborts the process, at its very end and with
-all its work done: "terminate called without an active exception". The threads here are gone when a read returns.
+pyarrow's own threads may release the file's bytes after the read has returned. Releasing an object that Python owns
+takes the GIL, and if the interpreter exits meanwhile, the process aborts after all its work is done: "terminate called
+without an active exception".
 """
 
 import threading
@@ -18,19 +18,20 @@ from clinops_prefect.frames import memory
 from clinops_prefect.frames.conversion.schemas import null_table
 from clinops_prefect.frames.parquet.column_chunks import ColumnChunk
 
-# What is decoded at once, and then copied into its place in the frame: as much, and of a small file some for each core.
+# The size of a decode unit in bytes, which is then copied into the frame. Units of a small file are smaller, so that
+# each core has some.
 _MOST_BYTES = 4 << 20
 _LEAST_BYTES = 512 << 10
 
 
 @dataclass(frozen=True)
 class DecodeUnit:
-    """Some fields of some row groups.
+    """Some fields of some row groups, decoded in one go.
 
     Attributes:
         groups: The row groups.
-        at: How many of the rows that are read come before theirs.
-        names: The fields; None, all of the file.
+        at: Number of rows of the read before these row groups.
+        names: The fields. None means all fields of the file.
     """
 
     groups: tuple[int, ...]
@@ -38,14 +39,14 @@ class DecodeUnit:
     names: tuple[str, ...] | None
 
     def read(self, file: pq.ParquetFile) -> pa.Table:
-        """The table of it."""
+        """Read the unit as a table."""
         names = self.names and list(self.names)
         try:
             table = file.read_row_groups(list(self.groups), columns=names, use_threads=False)
         except pa.ArrowNotImplementedError:
             if len(self.groups) == 1:
                 raise
-            # Arrow reads a nested dictionary, or nested text of 2 GB, of one row group only.
+            # Arrow can read a nested dictionary, or 2 GB of nested text, only from one row group at a time.
             each = [file.read_row_groups([group], columns=names, use_threads=False) for group in self.groups]
             table = pa.concat_tables(each)
         return table if self.names is None else table.select(list(self.names))
@@ -58,17 +59,17 @@ def units_of(
     groups: Sequence[int],
     names: list[str] | None,
 ) -> list[DecodeUnit]:
-    """Units of a few megabytes: row groups together where they are small, a few columns where they are large.
+    """Divide a read into units of a few megabytes: several small row groups, or a few columns of a large one.
 
     Args:
-        schema: The file's.
-        metadata: The file's.
-        found: The chunks of these groups and fields.
+        schema: The file's schema.
+        metadata: The file's metadata.
+        found: The column chunks of these row groups and fields.
         groups: The row groups, in the order to read them.
-        names: The fields; None, all of the file.
+        names: The fields. None means all fields of the file.
     """
     fields = list(schema) if names is None else [schema.field(name) for name in names]
-    # Several fields of one name can only be read together.
+    # Fields with the same name can only be read together.
     is_one = len({field.name for field in fields}) < len(fields)
     everything = None if names is None else tuple(names)
     sizes: Counter[int] = Counter()
@@ -109,12 +110,12 @@ def for_each(
     opened: Callable[[], pq.ParquetFile],
     work: Callable[[DecodeUnit, pq.ParquetFile], None],
 ) -> None:
-    """Do `work` with each unit and a reader of the file, several at once; the first error ends it.
+    """Call `work` with each unit and a reader of the file, several at once. The first error cancels the rest.
 
     Args:
         units: The units.
-        opened: Opens the file: a reader of it is for one thread.
-        work: What to do.
+        opened: Opens the file. Each thread gets its own reader.
+        work: The function to call.
     """
     local = threading.local()
 
@@ -143,17 +144,17 @@ def table(
     names: list[str] | None,
     where: str,
 ) -> pa.Table:
-    """One table of the units, in the types of the schema.
+    """Read the units as one table with the types of the schema.
 
     Args:
-        units: What `units_of` made of the row groups.
+        units: The units from `units_of`.
         opened: Opens the file.
-        schema: The file's.
-        names: As for `units_of`.
+        schema: The file's schema.
+        names: As in `units_of`.
         where: The URI, for errors.
 
     Raises:
-        ArtifactDecodeError: What was read as dictionaries does not fit into memory otherwise.
+        ArtifactDecodeError: Columns that were read as dictionaries do not fit into memory when they are decoded.
     """
     if names is not None:
         schema = pa.schema([schema.field(name) for name in names], schema.metadata)
@@ -165,7 +166,7 @@ def table(
     if not by_groups:
         return null_table(schema)
     rows = [_side_by_side(parts) for parts in by_groups.values()]
-    # Tables without columns have rows all the same, which Arrow does not add up; those are one unit.
+    # A table without columns still has rows, but Arrow does not add them up. Such a table is always a single unit.
     table = pa.concat_tables(rows) if len(rows) > 1 else rows[0]
     if table.schema.types != schema.types:
         memory.check(sum(memory.decoded_bytes(column) for column in table.columns), where)
@@ -174,12 +175,13 @@ def table(
 
 
 def _compact(table: pa.Table) -> pa.Table:
-    """The table in memory of its size: PyArrow's reader leaves numbers in up to twice as much."""
+    """The table without unused memory: PyArrow's reader uses up to twice the size of the numbers."""
     columns = []
     for column in table.columns:
         if column.num_chunks == 1 and len(column) > 1 and pa.types.is_primitive(column.type):
             chunk = column.chunk(0)
-            # Two parts joined are a new array; of one part Arrow returns the part itself.
+            # Joining two slices makes a new array of exact size. For a single slice, Arrow would return the slice
+            # itself.
             column = pa.chunked_array([pa.concat_arrays([chunk.slice(0, 1), chunk.slice(1)])])
         columns.append(column)
     return pa.Table.from_arrays(columns, schema=table.schema) if columns else table

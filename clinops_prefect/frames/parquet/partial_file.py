@@ -1,15 +1,15 @@
-"""A file of which only some ranges are there, and which ranges to get."""
+"""A file of which only some ranges are in memory, and the choice of the ranges to fetch."""
 
 import io
 from collections.abc import Sequence
 
 Range = tuple[int, int]
-# A hole smaller than this costs less to read than a request of its own.
+# Fetching a gap smaller than this costs less than a separate request.
 _HOLE_BYTES = 32 << 10
 
 
 class PartialFile(io.RawIOBase):
-    """A file of which some ranges are in memory; nobody reads the others."""
+    """A file of which only some ranges are in memory. Reading outside of them is an error."""
 
     def __init__(self, size: int, parts: dict[Range, bytes] | None = None) -> None:
         self._size = size
@@ -17,11 +17,12 @@ class PartialFile(io.RawIOBase):
         self._parts = {} if parts is None else parts
 
     def again(self) -> "PartialFile":
-        """The same file with a position of its own, for another thread."""
+        """The same file with its own position, for another thread."""
         return PartialFile(self._size, self._parts)
 
     def add(self, start: int, data: bytes) -> None:
-        # By both ends: of two reads at once, one may begin in the block of checksums in which the other ends.
+        # The key is the whole range: two concurrent reads may have ranges with the same start, because both are aligned
+        # to checksum blocks.
         self._parts[start, start + len(data)] = data
 
     def window(self, start: int, end: int) -> memoryview:
@@ -50,7 +51,7 @@ class PartialFile(io.RawIOBase):
         start, self._position = self._position, max(self._position, end)
         if start >= end:
             return b""
-        # A list, because other threads fetch and forget other ranges meanwhile.
+        # Copy the items, because other threads add and remove ranges meanwhile.
         for (first, last), data in list(self._parts.items()):
             if first <= start and end <= last:
                 return bytes(memoryview(data)[start - first : end - first])
@@ -58,7 +59,7 @@ class PartialFile(io.RawIOBase):
 
 
 def joined_ranges(spans: list[Range]) -> list[Range]:
-    """The same ranges in order, those that nearly touch as one."""
+    """The ranges in order, with ranges joined that are separated only by a small gap."""
     ranges: list[Range] = []
     for start, end in sorted(spans):
         if ranges and start - ranges[-1][1] <= _HOLE_BYTES:

@@ -1,4 +1,4 @@
-"""Parquet bytes -> Arrow tables and frames, of which only the needed ranges are fetched, many at once."""
+"""Reads a stored Parquet file as Arrow tables and frames. Only the needed ranges are fetched, in parallel."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -19,30 +19,30 @@ from clinops_prefect.frames.parquet.stored_file import PART_BYTES, Fetch, Stored
 if TYPE_CHECKING:
     import pandas as pd
 
-# What imports pandas (PyArrow's datasets do, too) is imported where a pandas frame, or a filter, is asked for.
+# Modules that import pandas (PyArrow's datasets also do) are imported only for a pandas frame or a filter.
 
-# The last bytes are fetched first, before the size of the footer is known: enough for nearly every artifact.
+# The first request fetches the last bytes, before the size of the footer is known. This many hold nearly every footer.
 TAIL_BYTES = 128 << 10
-# The same for `stat`, of which a flow may do thousands.
+# The same for `stat`, which a flow may call thousands of times.
 STAT_BYTES = 32 << 10
-# The same where the whole file is read: a larger first fetch wastes nothing then.
+# The same for a read of the whole file, for which a larger first fetch wastes nothing.
 WHOLE_BYTES = 1 << 20
-# From here on a frame is filled row group by row group, instead of converted from a table that is as large again.
+# A larger frame is filled unit by unit. Converting a whole table would need twice the memory.
 _LARGE_BYTES = 16 << 20
 
 
 class ParquetReader:
-    """A Parquet file that is somewhere else.
+    """Reads a stored Parquet file.
 
     Args:
-        fetch: How to get ranges of it.
-        tail: Its last bytes.
-        size: Its length in bytes.
-        where: Its URI, for errors.
-        footer_only: Whether nothing but the footer will be asked for.
+        fetch: Fetches ranges of the file.
+        tail: The last bytes of the file.
+        size: Size of the file in bytes.
+        where: The file's URI, for errors.
+        footer_only: Whether only the footer will be read.
 
     Raises:
-        ArtifactDecodeError: It is damaged, or no Parquet.
+        ArtifactDecodeError: The file is damaged, or not Parquet.
     """
 
     def __init__(self, fetch: Fetch, tail: bytes, size: int, where: str, *, footer_only: bool = False) -> None:
@@ -58,7 +58,7 @@ class ParquetReader:
 
     @functools.cached_property
     def schema(self) -> pa.Schema:
-        """The schema as which the file is read, with a layout; of another program's file, one that fits it.
+        """The schema that pandas frames are made from. The layout of another program's file is inferred.
 
         Raises:
             ArtifactDecodeError: Another program's file cannot be read as a frame.
@@ -83,18 +83,18 @@ class ParquetReader:
 
     @functools.cached_property
     def stored_schema(self) -> pa.Schema:
-        """The schema that the file has."""
+        """The schema that is stored in the file."""
         if self._file.int96:
             self._file.set_fine(self._units().fine())
         return self._file.schema
 
     @classmethod
     def of(cls, data: bytes, where: str) -> "ParquetReader":
-        """A file that is all there."""
+        """A reader of a file that is completely in memory."""
         return cls(nothing_to_fetch, data, len(data), where)
 
     def frame(self) -> "pd.DataFrame":
-        """The whole frame; every byte of a file with block checksums is checked.
+        """Read the whole frame. Every byte of a file with block checksums is checked.
 
         Raises:
             ArtifactDecodeError: The file is damaged.
@@ -114,7 +114,7 @@ class ParquetReader:
                 future.cancel()
 
     def table(self) -> pa.Table:
-        """The whole table.
+        """Read the whole table.
 
         Raises:
             ArtifactDecodeError: The file is damaged.
@@ -122,7 +122,7 @@ class ParquetReader:
         return self._as_described(self.stored_table())
 
     def stored_table(self) -> pa.Table:
-        """The whole table in the types of `stored_schema`; every byte of a file with block checksums is checked.
+        """Read the whole table with the types of `stored_schema`. Every byte of a file with block checksums is checked.
 
         Raises:
             ArtifactDecodeError: The file is damaged.
@@ -137,9 +137,9 @@ class ParquetReader:
         schema: pa.Schema | None = None,
         guarantee: pc.Expression | None = None,
     ) -> list[int]:
-        """The row groups that may hold rows of `expression`, judged by the statistics in the footer.
+        """The row groups that may have rows for which `expression` holds, by the statistics in the footer.
 
-        `schema` is what the expression is over, if it has more than the file; `guarantee` is what holds for every row.
+        `schema` is the schema of the expression, if it has more fields than the file. `guarantee` holds for every row.
         """
         every = list(range(self._file.metadata.num_row_groups))
         if expression is None:
@@ -147,14 +147,15 @@ class ParquetReader:
         with self._file.decoding():
             import pyarrow.dataset as ds
 
-            # A dataset reads in threads of pyarrow's: see parallel_decode.py.
+            # A dataset reads in pyarrow's threads, which must not release memory of Python (see parallel_decode.py). So
+            # we give it a copy in Arrow's memory.
             footer = arrow_owned(self._file.footer)
             fragment = ds.ParquetFileFormat().make_fragment(pa.BufferReader(footer), partition_expression=guarantee)
             try:
                 known = self._file.schema if schema is None else schema
                 return [info.id for info in fragment.subset(expression, schema=known).row_groups]
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
-                # The statistics do not fit the expression. Whether the rows do is for `Selection.apply` to say.
+                # The statistics do not fit the expression. `Selection.apply` checks whether the rows do.
                 return every
 
     def complete(self) -> frozenset[str]:
@@ -165,13 +166,13 @@ class ParquetReader:
             return frozenset(foreign_schema.without_missing(self._file.metadata))
 
     def group_sizes(self, fields: Sequence[str]) -> list[tuple[int, int]]:
-        """The rows of each row group, and about how many bytes these fields of it take in memory."""
+        """For each row group, the number of rows and the approximate bytes that these fields take in memory."""
         return column_chunks.group_sizes(self._file.metadata, self._file.schema, fields)
 
     def fill(self, groups: Sequence[int], fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
-        """Hand over these fields of these row groups as for `read`, in units of a few megabytes.
+        """Pass these fields of these row groups to `put`, as `read` would return them, in units of a few megabytes.
 
-        `put` takes how many of these rows come before the table, and a table of some fields; from several threads.
+        `put(at, table)` gets the number of rows before the table, and a table of some fields. Several threads call it.
         """
         names = list(fields)
         if not names or not self._is_unique:
@@ -189,14 +190,14 @@ class ParquetReader:
             )
 
     def categories(self, name: str) -> pa.Array:
-        """The categories of a dictionary column of another program's file, of all its row groups."""
+        """All categories of a dictionary column in another program's file, from all row groups."""
         return self._categories_of(name, [], None)
 
     def read(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:
-        """These fields of these row groups.
+        """Read these fields of these row groups.
 
         Raises:
-            ArtifactDecodeError: What was read is damaged.
+            ArtifactDecodeError: The bytes read are damaged.
         """
         table = self._as_described(self._read(groups, list(fields))).select(list(fields))
         if not self._is_foreign:
@@ -205,16 +206,16 @@ class ParquetReader:
         if names := [name for name in names if name not in self._noted]:
             from clinops_prefect.frames.conversion import foreign_schema
 
-            # A filter may leave no row, and still each part of the file has the same categories.
+            # Use the categories of all row groups, so that every part of the file has the same ones, even without rows.
             known = {name: self._categories_of(name, groups, table) for name in names}
             table = table.replace_schema_metadata(foreign_schema.with_categories(table.schema, known).metadata)
         return table
 
     def read_stored(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:
-        """These fields of these row groups, in the types of `stored_schema`.
+        """Read these fields of these row groups, with the types of `stored_schema`.
 
         Raises:
-            ArtifactDecodeError: What was read is damaged.
+            ArtifactDecodeError: The bytes read are damaged.
         """
         schema = self.stored_schema
         wanted = pa.schema([schema.field(name) for name in fields], schema.metadata) if self._is_unique else schema
@@ -222,7 +223,7 @@ class ParquetReader:
         return _with_schema(table.select(list(fields)) if self._is_unique else table, wanted)
 
     def _read(self, groups: Sequence[int], fields: list[str]) -> pa.Table:
-        # Fields of one name can only be read together.
+        # Fields with the same name can only be read together.
         names = fields if self._is_unique else None
         found = self._file.chunks_of(groups, names)
         with self._file.fetched(found):
@@ -240,10 +241,10 @@ class ParquetReader:
         return parallel_decode.table(wanted, lambda: self._file.again(doubtful), self._file.schema, names, self._where)
 
     def some(self, fields: Sequence[str]) -> "pd.DataFrame":
-        """The frame of these fields, index included: filled unit by unit, without a table of them all.
+        """Read these fields, which include the index, as a frame that is filled unit by unit without a table of it all.
 
         Raises:
-            ArtifactDecodeError: What was read is damaged.
+            ArtifactDecodeError: The bytes read are damaged.
         """
         from clinops_prefect.frames.conversion.frame_builder import FrameBuilder, to_frame
 
@@ -279,7 +280,7 @@ class ParquetReader:
         return units
 
     def _categories_of(self, name: str, groups: Sequence[int], table: pa.Table | None) -> pa.Array:
-        """The categories of all row groups."""
+        """The categories of a column, from all row groups."""
         if name not in self._categories:
             every = range(self._file.metadata.num_row_groups)
             each = (self._as_described(self._read([group], [name])).column(name) for group in every)
@@ -287,7 +288,7 @@ class ParquetReader:
             self._categories[name] = categories_of(columns, self.schema.field(name).type.value_type)
         return self._categories[name]
 
-    # --- the whole ---
+    # --- the whole file ---
 
     def _table(self, data: Any, arriving: "list[Future[None]]", found: list[column_chunks.ColumnChunk]) -> pa.Table:
         wait(arriving)
@@ -337,5 +338,5 @@ class ParquetReader:
 
 
 def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with the metadata of a schema and of its fields."""
+    """The table with the metadata of this schema and of its fields."""
     return pa.Table.from_arrays(table.columns, schema=schema) if schema.names else table

@@ -1,4 +1,4 @@
-"""A stored Parquet file: its footer, its block checksums, and the ranges of it that were fetched."""
+"""A stored Parquet file: its footer, its block checksums, and its fetched ranges."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -13,20 +13,20 @@ from clinops_prefect.frames.decoding import decoding_parquet
 from clinops_prefect.frames.parquet import checksums, column_chunks, int96
 from clinops_prefect.frames.parquet.partial_file import PartialFile, Range, joined_ranges
 
-# A connection on a real network carries some 80 MB/s: large parts make the last one late, small ones cost requests.
+# A connection on a real network carries about 80 MB/s. Larger parts delay the last part; smaller parts cost requests.
 PART_BYTES = 4 << 20
 
-# Gets `(start, end)` ranges of the file, all at once; hands each to a function, in the thread that got it.
+# Fetches `(start, end)` ranges of the file in parallel, and passes each to a function in the thread that fetched it.
 Fetch = Callable[[Sequence[Range], Callable[[int, bytes], None]], "list[Future[None]]"]
 
 
 class StoredFile:
-    """A Parquet file that is somewhere else; the arguments are those of `ParquetReader`.
+    """A stored Parquet file. The arguments are those of `ParquetReader`.
 
     Attributes:
-        metadata: What the footer says.
+        metadata: The metadata in the footer.
         schema: The file's schema.
-        int96: The fields that are stored as INT96, if the file is another program's.
+        int96: The fields that another program stored as INT96.
     """
 
     def __init__(self, fetch: Fetch, tail: bytes, size: int, where: str, *, footer_only: bool = False) -> None:
@@ -45,7 +45,7 @@ class StoredFile:
         self._file = PartialFile(size)
         self._file.add(start, tail)
         with self.decoding():
-            # Of the footer alone: pyarrow would read the last 64 KiB of the file to find it.
+            # Pass only the footer, because pyarrow would otherwise read the last 64 KiB of the file.
             self.metadata = pq.read_metadata(pa.BufferReader(memoryview(tail)[footer - start :]))
             self._parquet = self.with_unit(pa.PythonFile(self._file, mode="r"), (), "us")
             self.schema: pa.Schema = self._parquet.schema_arrow
@@ -60,14 +60,14 @@ class StoredFile:
         return memoryview(self._tail)[self._footer - self._tail_start :]
 
     def set_fine(self, fields: list[str]) -> None:
-        """Read these of the INT96 fields in nanoseconds."""
+        """From now on, read these INT96 fields in nanoseconds."""
         self._fine = fields
         with self.decoding():
             self.schema = self.opened(pa.PythonFile(self._file, mode="r")).schema_arrow
 
     @contextmanager
     def fetched(self, found: Sequence[column_chunks.ColumnChunk]) -> Iterator[None]:
-        """Fetch these column chunks, and keep them as long as the context lasts."""
+        """Fetch these column chunks, and keep them until the context ends."""
         ranges = self._wanted(found)
         try:
             wait(self._fetch(ranges, self._take))
@@ -85,20 +85,20 @@ class StoredFile:
         return self.with_unit(pa.PythonFile(self._file.again()), (), unit)
 
     def again(self, doubtful: Sequence[str] = ()) -> Any:
-        """A reader of the fetched ranges, for one thread; these columns come as dictionaries."""
+        """A reader of the fetched ranges, for one thread. The `doubtful` columns are read as dictionaries."""
         return self.opened(pa.PythonFile(self._file.again(), mode="r"), doubtful)
 
     def arriving(self) -> "tuple[bytes | np.ndarray[Any, Any], list[Future[None]]]":
-        """The file's bytes, and a future for each `PART_BYTES` of them."""
+        """Start to fetch the whole file. Returns its bytes, and a future for each `PART_BYTES` of them."""
         sums, tail, start = self._checksums, self._tail, self._tail_start
         end = start
         if sums is not None:
-            # The tail begins in the middle of a block.
+            # The tail begins in the middle of a block, so that block is fetched again.
             end = sums.aligned(0, start)[1]
             sums.check(end, memoryview(tail)[end - start : sums.length - start])
         if not start:
             return tail, []
-        # `empty`, not `zeros`: memory takes no space before it is written to.
+        # `empty` leaves the memory unused until a part is written to it; nothing is set to zero first.
         data = np.empty(self._size, dtype=np.uint8)
         data[start:] = np.frombuffer(tail, dtype=np.uint8)
 
@@ -116,26 +116,26 @@ class StoredFile:
             return column_chunks.find(self._parquet, groups, fields, self._size, self._where)
 
     def opened(self, source: Any, as_dictionaries: Sequence[str] = ()) -> Any:
-        """A reader of `source`, whose INT96 fields come in the unit that each needs."""
+        """A reader of `source` that reads each INT96 field in the unit that the field needs."""
         if self.int96:
             return int96.Int96File(lambda unit: self.with_unit(source, as_dictionaries, unit), self._fine)
         return self.with_unit(source, as_dictionaries, "us")
 
     def with_unit(self, source: Any, as_dictionaries: Sequence[str], unit: str) -> pq.ParquetFile:
-        """A reader of `source`, with INT96 in this unit."""
+        """A reader of `source` that reads INT96 in this unit."""
         return pq.ParquetFile(
             source,
             metadata=self.metadata,
-            # Only of times that are stored as INT96, which say no unit.
+            # This affects only INT96 times, which have no unit.
             coerce_int96_timestamp_unit=unit,
-            # It is all in memory; and to read ahead takes threads of pyarrow's.
+            # All bytes are in memory, and reading ahead would use pyarrow's threads.
             pre_buffer=False,
             page_checksum_verification=self._checksums is None,
             read_dictionary=list(as_dictionaries),
         )
 
     def decoding(self) -> AbstractContextManager[None]:
-        """The context in which stored bytes are decoded."""
+        """A context for decoding stored bytes, which translates errors."""
         return decoding_parquet(self._where)
 
     def _take(self, start: int, data: bytes) -> None:
@@ -144,7 +144,7 @@ class StoredFile:
         self._file.add(start, data)
 
     def _wanted(self, found: Sequence[column_chunks.ColumnChunk]) -> list[Range]:
-        """The ranges to fetch for these; what the tail has of them is checked."""
+        """The ranges to fetch for these column chunks. Ranges within the tail are checked at once."""
         spans = joined_ranges([chunk.range for chunk in found])
         if self._checksums is not None:
             spans = joined_ranges([self._checksums.aligned(*span) for span in spans])
@@ -158,13 +158,13 @@ class StoredFile:
 
 
 def nothing_to_fetch(spans: Sequence[Range], _: Callable[[int, bytes], None]) -> "list[Future[None]]":
-    """The `fetch` of a file that is all there."""
+    """The `fetch` for a file that is completely in memory."""
     if spans:
         raise ValueError("the footer points to before the file")
     return []
 
 
 def wait(futures: "Sequence[Future[None]]") -> None:
-    """Wait for all; the first error is raised."""
+    """Wait for all futures in order, and raise the first error."""
     for future in futures:
         future.result()

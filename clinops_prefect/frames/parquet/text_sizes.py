@@ -1,8 +1,8 @@
-"""How much memory the texts of a Parquet file take when they are decoded, found out before they are.
+"""Computes how much memory the texts of a Parquet file would take when decoded, before they are decoded.
 
-A dictionary does not show it: a long text that is stored once may be repeated a million times. The footer says sizes
-too, but whoever wrote the file chose them. The sizes in the page headers are true: a page whose header lies cannot be
-decompressed.
+The size of a dictionary is not enough: a long text that is stored once may be repeated a million times. The sizes in
+the footer are not reliable, because the file's writer chose them. The sizes in the page headers are reliable, because a
+page with a wrong header cannot be decompressed.
 """
 
 import threading
@@ -14,10 +14,10 @@ import pyarrow as pa
 from clinops_prefect.frames import memory
 from clinops_prefect.frames.parquet.column_chunks import ColumnChunk
 
-# pyarrow shows no page headers, so this module reads them: Thrift's compact protocol, of which a header uses little
+# pyarrow does not expose page headers, so this module parses the part of Thrift's compact protocol that they use
 # (https://github.com/apache/parquet-format, PageHeader in parquet.thrift).
 _DATA, _INDEX, _DICTIONARY, _DATA_V2 = range(4)
-# The fields of PageHeader that are read, and of the structs in it.
+# The field numbers that we read, of PageHeader and of the structs in it.
 _TYPE, _UNCOMPRESSED, _COMPRESSED = 1, 2, 3
 _DETAILS = {_DATA: 5, _DATA_V2: 8}
 _VALUES = 1
@@ -30,15 +30,15 @@ _TEXTS = (
 
 
 class TooManyTextsError(Exception):
-    """Decoded, the texts might not fit into memory."""
+    """The decoded texts might not fit into memory."""
 
 
 class TextBudget:
-    """Counts what the texts take, row group by row group, before they are decoded.
+    """Counts the memory of the texts, row group by row group, before they are decoded.
 
     Args:
-        schema: The file's.
-        data: The file.
+        schema: The file's schema.
+        data: The bytes of the file.
     """
 
     def __init__(self, schema: pa.Schema, data: memoryview) -> None:
@@ -49,10 +49,10 @@ class TextBudget:
         self._lock = threading.Lock()
 
     def add(self, group: int, chunks: list[ColumnChunk]) -> None:
-        """Count a row group, once.
+        """Count the texts of a row group. Each row group is counted once.
 
         Raises:
-            TooManyTextsError: With this one they might be more than there is.
+            TooManyTextsError: With this row group, the texts might not fit into memory.
         """
         with self._lock:
             if group in self._seen:
@@ -67,14 +67,14 @@ class TextBudget:
 def doubtful_texts(
     schema: pa.Schema, chunks: Sequence[ColumnChunk], window: Callable[[int, int], memoryview], where: str
 ) -> list[str]:
-    """The columns of texts that must be read as dictionaries first, because decoded they might not fit into memory.
+    """The text columns that must first be read as dictionaries, because decoded they might not fit into memory.
 
-    That takes no longer: it is how the file has them.
+    Reading them as dictionaries takes no longer, since the file stores them as dictionaries.
 
     Args:
-        schema: The file's.
-        chunks: Those that are about to be read.
-        window: Gives the bytes of a range.
+        schema: The file's schema.
+        chunks: The column chunks that are about to be read.
+        window: Returns the bytes of a range.
         where: The URI, for errors.
     """
     least = most = 0
@@ -87,7 +87,7 @@ def doubtful_texts(
 
 
 def _decoded(schema: pa.Schema, chunks: Sequence[ColumnChunk]) -> list[ColumnChunk]:
-    # But for categories: a category is read as a dictionary and stays one.
+    # Categories are left out, because they are read as dictionaries and stay dictionaries.
     return [chunk for chunk in chunks if chunk.is_text and _may_be_decoded(schema, chunk.path)]
 
 
@@ -97,14 +97,14 @@ def _may_be_decoded(schema: pa.Schema, path: str) -> bool:
 
 
 def _page_bytes(pages: memoryview, values: int) -> tuple[int, int]:
-    """What the texts in these pages take when they are decoded: at least, and at most.
+    """The minimum and maximum size in bytes of the decoded texts in these pages.
 
     Args:
         pages: The bytes of a column chunk.
-        values: How many values the footer says that it has.
+        values: Number of values of the column chunk, as the footer says.
 
     Raises:
-        LookupError, ValueError: These are no pages.
+        LookupError, ValueError: The bytes are not valid pages.
     """
     position, seen, plain, dictionary = 0, 0, 0, 0
     while seen < values:
@@ -118,7 +118,7 @@ def _page_bytes(pages: memoryview, values: int) -> tuple[int, int]:
         if size < 0 or header[_COMPRESSED] < 0:
             raise ValueError("a page of negative size")
         position += header[_COMPRESSED]
-    # At most, because every value may be the whole of the dictionary.
+    # The maximum assumes that every value is as long as the whole dictionary.
     return plain + dictionary, plain + max(values, seen) * dictionary
 
 

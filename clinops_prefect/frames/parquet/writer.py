@@ -1,8 +1,8 @@
-"""Arrow tables -> Parquet bytes with block checksums, handed on while they are encoded.
+"""Writes Arrow tables as Parquet bytes with block checksums, and yields the bytes while it encodes.
 
-Two writers make the same file. Polars' uses all cores, and half the processor time on a wide frame; pyarrow's takes
-every type, and tables that come one by one. Polars' is used for the types that it was seen to keep exactly (the
-property tests read them all back); a table with any other type goes to pyarrow's.
+There are two writers. Polars' writer uses all cores, and half the CPU time on a wide frame. pyarrow's writer accepts
+every type, and a sequence of tables. Polars' writer is used only for tables whose types it is known to keep exactly
+(the property tests read them all back).
 """
 
 import base64
@@ -21,48 +21,49 @@ from clinops_prefect.forks import in_child
 from clinops_prefect.frames.parquet.checksums import CHECKSUMS_KEY, ChecksummedSink
 from clinops_prefect.frames.parquet.writer_pipe import stream_of
 
-# A row group is what a filter can skip, what a writer holds in memory, and what a column of it takes a request for.
-# 96 Ki rows of a narrow table are some 2 MB of Parquet, and the rows of one stay may be in two groups: 4 % of a table
-# of 5M rows. Of wide rows they would be a gigabyte, so bytes bound it too. Half as many bytes make ten of a thousand
-# columns take twice as many requests.
+# A filter can skip a row group, a writer holds a row group in memory, and reading a column takes one request per row
+# group. 96 Ki rows of a narrow table take about 2 MB of Parquet. The rows of one stay may be in two row groups, which
+# are 4 % of a table of 5M rows. 96 Ki wide rows would take a gigabyte, so the bytes are limited too. With half as many
+# bytes, reading ten of a thousand columns would take twice as many requests.
 _GROUP_ROWS = 98_304
 _GROUP_ROWS_LEAST = 8_192
 _GROUP_BYTES = 192 << 20
-# Of tables that come one by one, the next of which needs memory as well.
+# The limit for a sequence of tables, where the next table needs memory as well.
 _STREAMED_BYTES = 64 << 20
-# Zstandard, whose higher levels gain nothing on measured values; every reader of Parquet has it. A table that is mostly
-# floats is written in three quarters of the time, and read faster, with LZ4, and is a quarter larger; anything else
-# would be two thirds larger.
+# Every reader of Parquet supports Zstandard; its higher levels gain nothing on measured values. With LZ4, a table of
+# mostly floats is written in three quarters of the time and read faster, but is a quarter larger. Other tables would be
+# two thirds larger with LZ4.
 _ZSTD_LEVEL = 1
-# Below this, importing Polars and waking its threads costs more than it saves.
+# Below this size, importing Polars and waking its threads costs more than it saves.
 _POLARS_BYTES = 16 << 20
-# Values looked at to tell a measured column (few distinct values: dictionary) from a computed one (byte streams).
+# The number of values sampled to tell a measured column (few distinct values: dictionary) from a computed one (byte
+# stream split).
 _SAMPLE = 2_000
-# Units, labels and codes have fewer words than that; each row group has a dictionary of all of them.
+# Columns of units, labels or codes have fewer distinct texts. Each row group stores a dictionary of all of them.
 _MOST_WORDS = 1_000
 _SLICE_ROWS = 500_000
 
-# Polars writes in the threads that it computes in, one for each core. Two uploads that wait for their network would
-# hold up all that Polars does in a process of two: the rest of a third upload, too, whose network is ready. So one has
-# it at a time; others, which come at the same time and share the cores in any case, take pyarrow's writer.
+# Polars writes in its compute threads, one per core. On two cores, two uploads that wait for the network would block
+# all other work of Polars in the process, even an upload whose network is ready. So only one upload at a time uses
+# Polars' writer. Uploads at the same time, which share the cores in any case, use pyarrow's.
 _turn = threading.Lock()
 _FEWEST_THREADS = 2
-# A forked child of a process that used Polars has its locks and not its threads: it would wait for ever.
+# A forked child of a process that used Polars inherits Polars' locks, but not its threads, so it would wait for ever.
 _forked_with_polars = False
 
 
 def is_a_group(tables: list[pa.Table]) -> bool:
-    """Whether these are enough for a row group."""
+    """Whether these tables are large enough for a row group."""
     rows, held = (sum(getattr(table, of) for table in tables) for of in ("num_rows", "nbytes"))
     return bool(rows >= _GROUP_ROWS or (rows >= _GROUP_ROWS_LEAST and held >= _STREAMED_BYTES))
 
 
 def encode(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
-    """One table as Parquet.
+    """Yield one table as Parquet bytes.
 
     Args:
         table: The table.
-        schema: Its schema, with all metadata that the file is to carry.
+        schema: The table's schema, with all metadata for the file.
     """
     if table.nbytes >= _POLARS_BYTES and _polars_keeps(schema):
         return _in_turn(table, schema)
@@ -70,12 +71,12 @@ def encode(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
 
 
 def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table) -> Iterator[bytes]:
-    """Tables as one Parquet file; each is written in row groups of its own.
+    """Yield tables as one Parquet file. Each table gets its own row groups.
 
     Args:
         tables: Tables of `schema`.
-        schema: With all metadata that the file is to carry.
-        sample: The first table, to choose encodings by.
+        schema: The schema, with all metadata for the file.
+        sample: The first table, by which the encodings are chosen.
     """
     sink = ChecksummedSink()
     schema = _marked(schema)
@@ -92,7 +93,7 @@ def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table)
     )
     try:
         for table in tables:
-            # An empty table still makes an empty row group, and one file without any is the same file.
+            # Skip empty tables: pyarrow would write an empty row group for each, and a file needs none.
             if table.num_rows:
                 writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=_group_rows(table))
             # Release the table before the next one is made.
@@ -104,7 +105,7 @@ def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table)
 
 
 def _in_turn(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
-    import polars as pl  # half as long to import as pandas; only here, for those who never come here
+    import polars as pl  # imported only here, since importing takes half as long as pandas and few calls need it
 
     if pl.thread_pool_size() < _FEWEST_THREADS or not _turn.acquire(blocking=False):
         yield from encode_each([table], schema, table)
@@ -116,7 +117,7 @@ def _in_turn(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
 
 
 def _group_rows(table: pa.Table) -> int:
-    """How many rows of the table make a row group, all of which are about as large."""
+    """The number of rows of a row group, so that all row groups have about the same size."""
     rows = int(table.num_rows)
     by_bytes = _GROUP_BYTES * rows // max(1, int(table.nbytes))
     most = max(_GROUP_ROWS_LEAST, min(_GROUP_ROWS, by_bytes))
@@ -129,9 +130,9 @@ def _with_polars(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
 
     sink = ChecksummedSink()
     rows = _group_rows(table)
-    # Polars knows no fixed offsets. Parquet keeps UTC in any case; the zone is in the schema.
+    # Polars does not know time zones with a fixed offset. Parquet stores UTC in any case, and the schema has the zone.
     in_utc = _with_dictionaries(table.cast(pa.schema([_in_utc(field) for field in table.schema])))
-    # Polars keeps no metadata of a table. With these, pyarrow and pandas find what their own writer would have left.
+    # Polars drops the metadata of a table. We add what pyarrow's writer would have added, for pyarrow and pandas.
     metadata = {key.decode(): value.decode() for key, value in schema.metadata.items()}
     metadata["ARROW:schema"] = base64.b64encode(schema.serialize().to_pybytes()).decode()
     footer = _most_footer_bytes(in_utc, -(-table.num_rows // rows), metadata)
@@ -140,7 +141,7 @@ def _with_polars(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
     del in_utc
 
     def write(file: IO[bytes]) -> None:
-        # Not kept beside the frame, which has other dictionaries than Arrow's.
+        # Release the Arrow table at once, because Polars makes its own copy of the dictionaries.
         frame = pl.from_arrow(held.pop(), rechunk=False)
         assert isinstance(frame, pl.DataFrame)
         frame.write_parquet(
@@ -163,9 +164,10 @@ def _codec(table: pa.Table) -> tuple[Literal["lz4", "zstd"], int | None]:
 
 
 def _with_dictionaries(table: pa.Table) -> pa.Table:
-    """The same values; texts that repeat as dictionaries, which they become in the file in any case.
+    """The same values, with repeated texts as dictionaries, which the file uses for them in any case.
 
-    Polars would hold a view of 16 bytes of each text first: on 5M rows of five columns, half of all memory it takes.
+    Otherwise Polars would first hold a view of 16 bytes for each text. With five columns of 5M rows, these views would
+    be half of the memory that it uses.
     """
     for position, field in enumerate(table.schema):
         if _is_text(field.type) and (encoded := _dictionaries(table.column(position))):
@@ -174,7 +176,7 @@ def _with_dictionaries(table: pa.Table) -> pa.Table:
 
 
 def _dictionaries(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """The texts as dictionaries of a few words; None if they are too many."""
+    """The texts as dictionaries; None if there are too many distinct texts."""
     sample = np.linspace(0, len(texts) - 1, min(len(texts), _SAMPLE), dtype=np.int64)
     if pc.count_distinct(texts.take(sample)).as_py() > _MOST_WORDS:
         return None
@@ -187,7 +189,7 @@ def _dictionaries(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def _most_footer_bytes(table: pa.Table, groups: int, metadata: dict[str, str]) -> int:
-    """More than the footer takes: these bytes are held back until the end is known."""
+    """An upper bound of the footer's size in bytes. The sink holds back this many bytes until the file is complete."""
     total = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
     for field in table.schema:
         texts: list[Any] = []
@@ -196,7 +198,7 @@ def _most_footer_bytes(table: pa.Table, groups: int, metadata: dict[str, str]) -
         elif pa.types.is_dictionary(field.type):
             texts = [chunk.dictionary for chunk in table.column(field.name).chunks]
         longest = max((pc.max(pc.binary_length(some)).as_py() or 0 for some in texts), default=0)
-        # The statistics have the least and the greatest value, each twice; the rest is some 100 bytes.
+        # The statistics have the smallest and the largest value, each twice. The rest takes about 100 bytes.
         total += (groups + 1) * (2 * len(field.name.encode()) + 4 * longest + 512)
     return total + 4096
 
@@ -210,7 +212,7 @@ def _marked(schema: pa.Schema) -> pa.Schema:
 
 
 def _polars_keeps(schema: pa.Schema) -> bool:
-    # A column without a name would get one.
+    # Polars would give a name to a column without one.
     return not _forked_with_polars and all(field.name and _kept(field.type) for field in schema)
 
 
@@ -233,7 +235,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _computed_floats(sample: pa.Table) -> set[str]:
-    """The float columns whose values hardly repeat: byte streams compress these faster and better."""
+    """The float columns whose values rarely repeat. Byte stream split compresses these faster and better."""
     found = set()
     for field in sample.schema:
         if pa.types.is_float32(field.type) or pa.types.is_float64(field.type):

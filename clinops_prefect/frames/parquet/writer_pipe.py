@@ -1,7 +1,7 @@
-"""What a writer writes, as an iterator: the writer works in a thread, and waits when nobody takes its pieces.
+"""The output of a writer as an iterator. The writer runs in a thread, and waits while nobody takes its bytes.
 
-Through a pipe of the operating system, because a writer in another language writes to one without Python's lock:
-handing over each of its small pieces in Python made a narrow frame take a third longer.
+The bytes pass through a pipe of the operating system, because a writer in another language can write to a pipe without
+the GIL. Handing over each of its small writes in Python made a narrow frame take a third longer.
 """
 
 import os
@@ -12,15 +12,15 @@ from contextlib import suppress
 from typing import IO
 
 _PIECE_BYTES = 1 << 20
-# Seconds without a piece after which to see whether the writer is still there.
+# Seconds without bytes after which we check whether the writer is still running.
 _LOOK_SECONDS = 1.0
 
 
 def stream_of(write: Callable[[IO[bytes]], None]) -> Iterator[bytes]:
-    """The bytes that `write` writes to the file it is given, in pieces of a megabyte; the last may be shorter.
+    """Yield the bytes that `write` writes to its file, one MiB at a time. The last chunk may be shorter.
 
     Raises:
-        Exception: Whatever `write` raised.
+        Exception: The error that `write` raised.
     """
     source, target = os.pipe()
     _widen(target)
@@ -38,10 +38,11 @@ def stream_of(write: Callable[[IO[bytes]], None]) -> Iterator[bytes]:
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(source, selectors.EVENT_READ)
-            # Filled before it is handed on: a writer may write a few hundred bytes at a time.
+            # Fill a chunk before yielding it, because a writer may write only a few hundred bytes at a time.
             piece, filled = memoryview(bytearray(_PIECE_BYTES)), 0
             while True:
-                # A child that another thread forked meanwhile holds the pipe open too, so its end alone says nothing.
+                # A child process that another thread has forked may keep the pipe open, so waiting for its end of file
+                # is not enough.
                 is_over = not thread.is_alive()
                 if selector.select(0 if is_over else _LOOK_SECONDS):
                     if not (count := os.readv(source, [piece[filled:]])):
@@ -55,7 +56,7 @@ def stream_of(write: Callable[[IO[bytes]], None]) -> Iterator[bytes]:
             if filled:
                 yield bytes(piece[:filled])
     finally:
-        # Also when the upload failed: closing the pipe makes the writer stop with EPIPE.
+        # If the upload failed, closing the pipe makes the writer stop with EPIPE.
         os.close(source)
         thread.join()
     if failed:
@@ -63,7 +64,7 @@ def stream_of(write: Callable[[IO[bytes]], None]) -> Iterator[bytes]:
 
 
 def _widen(pipe: int) -> None:
-    """As wide as Linux lets everybody have it; elsewhere it stays as it is."""
+    """Enlarge the pipe's buffer to the size that Linux allows every user. On other systems, do nothing."""
     with suppress(ImportError, AttributeError, OSError):
         import fcntl
 
