@@ -1,4 +1,4 @@
-"""Many dates of ICU features, a few at a time; started again, it does what is not complete.
+"""Computes ICU features of many dates, a few at once. When started again, it computes only incomplete dates.
 
 python -m flows.backfill --source 'DIR/{date}' --store URI_OR_BLOCK --dates 2024-01-01..2024-01-31
 """
@@ -20,12 +20,12 @@ from flows.running.progress import Step, following
 
 
 class BackfillError(RuntimeError):
-    """Some dates failed; the others are complete. The message names them, and says of each what was wrong."""
+    """Some dates failed. The message names them, and what was wrong with each. All other dates are complete."""
 
 
 @task(name="backfill-date", task_run_name="backfill-{date}", tags=["icu-features"])
 def backfill_date(date: dt.date, source: str, store: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Compute one date, or find it complete."""
+    """Compute one date, unless it is complete."""
     began = dt.datetime.now(dt.UTC)
     manifest = icu_features(source.replace("{date}", date.isoformat()), store, date, **options)
     return {
@@ -64,13 +64,13 @@ def backfill(
     """Compute the features of each date that is not complete.
 
     Args:
-        source: As `icu_features`; `{date}` in it stands for the date. Without it all dates are made from the same data,
-            and a warning says so.
-        store: As `icu_features`.
-        dates: The dates, in the order in which to begin them.
-        concurrency: How many dates at a time. Each has an engine of its own, so that this many times as many threads
-            or processes are busy; on one Dask cluster they share its workers.
-        shards: As `icu_features`, and so are the parameters after it.
+        source: As in `icu_features`. `{date}` in the text is replaced by the date. Without `{date}`, all dates are made
+            from the same data, and a warning says so.
+        store: As in `icu_features`.
+        dates: The dates, in the order in which they are begun.
+        concurrency: How many dates are computed at once. Each date has its own engine, so the number of threads or
+            processes is multiplied by this. Dates on one Dask cluster share the cluster's workers.
+        shards: This and all further parameters are as in `icu_features`.
         window_hours: …
         horizon_hours: …
         catalogue: …
@@ -81,11 +81,11 @@ def backfill(
         accept_empty: …
 
     Returns:
-        Per date `state` (`computed`, or `complete before`) and its number of `windows`.
+        For each date its `state` (`computed` or `complete before`) and its number of `windows`.
 
     Raises:
-        BackfillError: Some dates failed; every other one was done first.
-        ValueError: There is no date, the concurrency is not 1 or more, or a parameter of every date is wrong.
+        BackfillError: Some dates failed. All other dates were computed first.
+        ValueError: There is no date, `concurrency` is below 1, or a parameter of every date is wrong.
     """
     logger, dates = get_run_logger(), list(dict.fromkeys(dates))
     if not dates or concurrency < 1:
@@ -133,7 +133,7 @@ def backfill(
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     backfill_main(backfill, {BackfillError: INCOMPLETE})
 
 

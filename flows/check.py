@@ -1,10 +1,10 @@
-"""What the ICU flow would use of a source, what it would drop and why, from the first rows of its files.
+"""Shows what the ICU flow would use of a source, and what it would drop and why, from the first rows of the files.
 
     python -m flows.check --source DIR [--catalogue FILE] [--rows N]
 
-Nothing is written. Counts, column names and codes are printed, and no cell and no identifier. Numbers under ten are
+Nothing is written. Counts, column names and codes are printed, but no cells and no identifiers. Numbers under ten are
 hidden, and so are codes of fewer than ten patients. The exit code is 0 if the flow can use the source, 1 if it cannot,
-and 2 if the call is wrong.
+and 2 if the arguments are wrong.
 """
 
 import argparse
@@ -37,7 +37,7 @@ _REQUIRED_TABLES = ("icu/icustays", "icu/chartevents")
 _DEFAULT_ROWS = 200_000
 _SHOWN = 20
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_ ./()%-]{0,60}")
-# Code, and how often, and by whom: for each file a frame of these.
+# The columns of a frame with one row for each row that was read: its code, item and subject.
 _SEEN = ["code", "item", "subject"]
 
 
@@ -45,14 +45,14 @@ def check(source: str, catalogue: Catalogue, fhir: FhirTable, meds: MedsTable, r
     """Print what the flow would do with a source.
 
     Args:
-        source: As `flows.icu_features` takes it.
-        catalogue: What to look for.
-        fhir: Which FHIR codes are which items.
-        meds: Which MEDS codes are which items.
-        rows: How many rows of each table, or resources, to look at.
+        source: As in `flows.icu_features`.
+        catalogue: The variables to look for.
+        fhir: The table of FHIR codes and their items.
+        meds: The table of MEDS codes and their items.
+        rows: How many rows of each table, or how many resources, to read.
 
     Returns:
-        Whether the flow can use it.
+        Whether the flow can use the source.
     """
     root = open_source(source)
     try:
@@ -90,7 +90,7 @@ def _unusable(why: str) -> bool:
 
 
 def _say_tables(root: SourcePath, *, only_there: bool = False) -> bool:
-    """Say which tables there are, and what is missing of their columns; where there are none, what files there are."""
+    """Print the tables and their missing columns, or, if there are no tables, the files."""
     complete, is_any = True, False
     for name, layout in LAYOUTS.items():
         try:
@@ -122,7 +122,7 @@ def _say_tables(root: SourcePath, *, only_there: bool = False) -> bool:
 
 
 def _names(columns: list[str]) -> str:
-    """Columns for the terminal. Where one has no name, the file may have no header, and its first row may be cells."""
+    """The column names as text. If one does not look like a name, the file may lack a header: its cells stay hidden."""
     if not all(_NAME.fullmatch(column.strip()) for column in columns):
         return f"{len(columns)}, not shown, since not all are names; the first row has to be a header"
     return ", ".join(columns)
@@ -208,7 +208,7 @@ def _say_codes(seen: pd.DataFrame, catalogue: Catalogue, cleaned: dict[str, Any]
 
 
 def _seen(found: Source, catalogue: Catalogue, codes: Codes, rows: int) -> pd.DataFrame:
-    """The codes of the first rows of each table, with their item and subject."""
+    """The codes in the first rows of each table, with their items and subjects."""
     wanted = frozenset(catalogue.item_ids)
     parts, read = [], dict.fromkeys((events.table for events in found.events), 0)
     for events in found.events:
@@ -260,7 +260,7 @@ def _fhir_codes(path: SourcePath, table: FhirTable) -> Iterator[pd.DataFrame]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.check",
         description="What the ICU flow would use of a source, what it would drop, and why. Nothing is written.",

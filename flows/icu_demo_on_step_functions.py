@@ -21,7 +21,7 @@ BUCKET = "icu-demo"
 
 @contextmanager
 def icu_cloud(source: Path) -> Iterator[tuple[Emulator, dict[str, Any]]]:
-    """An emulator with the raw tables in a bucket and the three functions, and the flow's parameters for it."""
+    """An emulator with the raw tables in a bucket and the three functions, and the parameters of a flow run on it."""
     with emulator() as aws:
         before = {name: os.environ.get(name) for name in aws.environment}
         os.environ |= aws.environment
@@ -52,7 +52,7 @@ def icu_cloud(source: Path) -> Iterator[tuple[Emulator, dict[str, Any]]]:
 
 
 def main() -> None:
-    """Run the chain, and say what it wrote and how it went."""
+    """Run the chain, and print what it wrote and how it went."""
     from flows.icu_features_on_step_functions import icu_features_on_step_functions
 
     text = "The ICU chain on an emulated Step Functions."

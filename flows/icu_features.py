@@ -1,9 +1,9 @@
-"""ICU features, from raw MIMIC-IV tables or FHIR to one row per stay and window, through a pipeline store.
+"""Computes ICU features from raw MIMIC-IV tables, FHIR or MEDS: one row per stay and window, in a pipeline store.
 
     python -m flows.icu_features --source DIR --store URI_OR_BLOCK --date YYYY-MM-DD [--engine processes]
 
-Tasks pass each other the store's reference and artifact names, never frames. Everything is computed aside and put in
-place at the end, so that a run which fails leaves the date as it was.
+Tasks pass on the store's reference and names of artifacts, never frames. All artifacts are computed in staging and
+published at the end, so that a run which fails leaves the date unchanged.
 """
 
 import datetime as dt
@@ -32,7 +32,7 @@ from flows.sources.fhir_table import DEFAULT_FHIR_TABLE
 from flows.sources.folder import find_source
 from flows.sources.meds_table import DEFAULT_MEDS_TABLE
 
-# A worker process that dies (usually for want of memory) takes its pool with it.
+# How many pools to try. When a worker process dies (usually from lack of memory), its pool is lost.
 _POOLS = 3
 
 
@@ -56,33 +56,35 @@ def icu_features(
     refresh: bool = False,
     accept_empty: bool = False,
 ) -> dict[str, Any]:
-    """Compute the ICU features of a date's partition, or find that it is complete.
+    """Compute the ICU features of a date's partition, unless it is complete.
 
     Args:
-        source: The folder that holds `icu/` and `hosp/` in MIMIC-IV layout, or FHIR R4 NDJSON, on this machine or in a
-            bucket (`s3://…`, `gs://…`, or a block such as `s3-pipeline-store/raw`); see `flows.sources.folder`.
-        store: Where the artifacts go: `s3://…`, `gs://…`, `file:///…`, a folder, or a block such as
+        source: A folder with `icu/` and `hosp/` in MIMIC-IV layout, FHIR R4 NDJSON, or a MEDS dataset. It is on this
+            machine or in a bucket (`s3://…`, `gs://…`, or a block such as `s3-pipeline-store/raw`); see
+            `flows.sources.folder`.
+        store: The store for the artifacts: `s3://…`, `gs://…`, `file:///…`, a folder, or a block such as
             `s3-pipeline-store/prod`.
-        date: The partition's date; without, the day for which the run is scheduled. It filters nothing.
-        shards: Into how many parts the subjects are split.
+        date: The partition's date. If None, the day for which the run is scheduled. The date does not filter the data.
+        shards: The number of parts into which the subjects are split.
         window_hours: The length of a window, in whole hours.
-        horizon_hours: How far from ICU admission windows reach, in whole hours; a multiple of `window_hours`.
-        catalogue: A catalogue of variables, items, units and ranges; empty, the one that comes with the flow.
-        fhir_table: Which FHIR codes are which items; empty, the one that comes with the flow.
-        meds_table: Which codes of MEDS are which items, and begin and end a stay; likewise.
-        engine: What the tasks run on: `threads[=N]`, `processes[=N]`, `dask[=ADDRESS]` or `ray[=ADDRESS]`.
-        refresh: Compute also what is complete already, of the same inputs by the same code.
-        accept_empty: Publish also a result without values, or without those of a table or variable that had some in
-            what it replaces.
+        horizon_hours: The latest end of a window, in whole hours after ICU admission; a multiple of `window_hours`.
+        catalogue: A file of variables, items, units and ranges. If empty, the default catalogue.
+        fhir_table: A file that maps FHIR codes to items. If empty, the default table.
+        meds_table: A file that maps MEDS codes to items, and names the codes that begin and end a stay. If empty, the
+            default table.
+        engine: The engine of the tasks: `threads[=N]`, `processes[=N]`, `dask[=ADDRESS]` or `ray[=ADDRESS]`.
+        refresh: Compute again even if the partition is complete, from the same inputs and by the same code.
+        accept_empty: Also publish a result without values, or one in which a table or variable has lost all of the
+            values that the published result has.
 
     Returns:
-        The manifest, of this run or of the one that made the same before: run, inputs, parameters,
-        and the artifacts with their URIs, rows and bytes.
+        The manifest of this run, or of the earlier run that made the same: run, inputs, parameters, and the artifacts
+        with their URIs, rows and bytes.
 
     Raises:
         ValueError: A parameter is wrong.
         TableError: A source table is missing or cannot be read.
-        NotAcceptedError: The result is empty, or much worse than what it would replace; the date is as it was.
+        NotAcceptedError: The result is empty, or much worse than the published one. The date is unchanged.
         DateClaimedError: Another run of the date is under way.
         ClinopsPrefectError: The store cannot be used.
     """
@@ -100,7 +102,7 @@ def icu_features(
     target = open_store(store)
     found = find_source(open_source(source), codes)
     code_table = (meds_table or str(DEFAULT_MEDS_TABLE)) if found.is_meds else fhir_table
-    # What can be wrong with credentials and the bucket shows here, before anything is read.
+    # This request fails for wrong credentials or a wrong bucket, before anything is read.
     target.exists(f"icu/{date}/cohort")
     owner = str(runtime.flow_run.id)
     with claimed(target, date.isoformat(), owner, logger.warning):
@@ -142,7 +144,7 @@ def icu_features(
                 try:
                     with running(engine) as runner:
                         made = chain.compute(runner, progress)
-                        # Before anything is put in place: it raises when a row is unaccounted for.
+                        # Before anything is published, since this raises if a row is unaccounted for.
                         counts = chain.counted(target)
                         document = quality_document(**counts, catalogue=known, parameters=parameters)
                         totals = summary(counts["cohort"], counts["cleaned"], counts["features"])
@@ -183,7 +185,7 @@ def icu_features(
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     features_main(icu_features)
 
 

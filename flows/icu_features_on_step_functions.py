@@ -1,4 +1,4 @@
-"""The ICU chain on AWS Step Functions, deployed and run from Prefect: three Lambda steps over one S3 store.
+"""The ICU chain on AWS Step Functions, deployed and run from Prefect: three Lambda steps with one S3 store.
 
     make demo-step-functions            # on this machine, on an emulator, with synthetic data or SOURCE=…
 
@@ -26,18 +26,18 @@ STEPS = ("ingest", "preprocess", "features")
 
 
 def icu_pipeline(role_arn: str, functions: str, **fields: Any) -> StepFunctionsPipeline:
-    """The state machine: three steps, each step's output the next one's input.
+    """The state machine with three steps. Each step's output is the input of the next.
 
     Args:
-        role_arn: The role that the state machine assumes; it needs `lambda:InvokeFunction` on the three functions.
-        functions: What the functions' ARNs begin with; `ingest`, `preprocess` and `features` end them.
-        **fields: Any other field of `StepFunctionsPipeline`.
+        role_arn: The role that the state machine assumes. It needs `lambda:InvokeFunction` on the three functions.
+        functions: The common start of the functions' ARNs, which end in `ingest`, `preprocess` and `features`.
+        **fields: Other fields of `StepFunctionsPipeline`.
     """
     pipeline = StepFunctionsPipeline(
         name="icu-features", role_arn=role_arn, comment="ICU features from raw MIMIC-IV tables", **fields
     )
     for step in STEPS:
-        # A Lambda function lasts at most fifteen minutes.
+        # AWS stops a Lambda function after fifteen minutes.
         pipeline.add_step(PipelineStep(name=step.capitalize(), resource=f"{functions}{step}", timeout_seconds=900))
     return pipeline
 
@@ -61,28 +61,28 @@ def icu_features_on_step_functions(
     """Compute the ICU features of a date on AWS Step Functions.
 
     Args:
-        source: Where the raw tables are, in MIMIC-IV layout: `s3://…`.
-        store: Where the artifacts go: `s3://…`.
+        source: The raw tables in MIMIC-IV layout: `s3://…`.
+        store: The store for the artifacts: `s3://…`.
         role_arn: The state machine's role.
-        functions: What the three functions' ARNs begin with.
-        date: The partition's date; without, the day for which the run is scheduled.
-        shards: Into how many parts the subjects are split.
+        functions: The common start of the three functions' ARNs.
+        date: The partition's date. If None, the day for which the run is scheduled.
+        shards: The number of parts into which the subjects are split.
         window_hours: The length of a window, in whole hours.
-        horizon_hours: How far from ICU admission windows reach; a multiple of `window_hours`.
+        horizon_hours: The latest end of a window, in hours after ICU admission; a multiple of `window_hours`.
 
     Returns:
         `store`, `date`, `windows` and `artifacts`.
 
     Raises:
-        ExecutionFailedError: A step failed; names it.
-        InvalidPipelineError: The definition would be refused by AWS.
+        ExecutionFailedError: A step failed. The error names the step.
+        InvalidPipelineError: AWS would refuse the definition.
     """
     check_window(window_hours, horizon_hours)
     given = {
         "source": source,
         "store": store,
         "date": scheduling.date_of_run(date).isoformat(),
-        # A retry of the flow run, or of one that calls it, is the same run: it finds its execution and its artifacts.
+        # The name stays the same when this flow run or its caller is retried, so a retry finds its execution.
         "run": lasting_name(UUID(runtime.flow_run.id)),
         "shards": shards,
         "window_hours": window_hours,
@@ -93,7 +93,7 @@ def icu_features_on_step_functions(
 
 
 def main() -> None:
-    """Parse the command line, run the flow, and say what it wrote."""
+    """Run the command line: parse the arguments, run the flow, and print what it wrote."""
     example = (
         "--date 2024-01-15 --source s3://raw/mimic-iv --store s3://features/clinops \\\n"
         "      --role-arn arn:aws:iam::123456789012:role/icu-features \\\n"

@@ -1,9 +1,9 @@
-"""What a run has stored, as a MEDS dataset: cohort, events and features, for tools that read MEDS.
+"""Writes the cohort, events and features of a date as a MEDS dataset, for tools that read MEDS.
 
     python -m flows.meds_export --store URI_OR_BLOCK --date YYYY-MM-DD --out DIR [--no-features]
 
-Each row stands at the time from which it was known: an event at the later of its chart and storing time, a feature at
-the end of its window. Values are in the units of their items, so that `--source DIR` reads them again.
+The time of each row is the time at which it was known: for an event, the later of its chart and storing time; for a
+feature, the end of its window. Values are in the units of their items, so that `--source DIR` can read them again.
 """
 
 import datetime as dt
@@ -24,9 +24,9 @@ from flows.icu.catalogue import DEFAULT_CATALOGUE, Catalogue, CatalogueError, Un
 from flows.icu.hashing import shard_of
 from flows.running.partition import Partition
 
-# The version of the standard whose schemas the tests check the output by.
+# The version of MEDS. The tests check the output against its schemas.
 MEDS_VERSION = "0.4"
-# MEDS's names of the splits.
+# From our names of the splits to the names that MEDS uses.
 _SPLITS = {"train": "train", "validation": "tuning", "test": "held_out"}
 _SCHEMA = pa.schema(
     [
@@ -38,7 +38,7 @@ _SCHEMA = pa.schema(
         ("charttime", pa.timestamp("us")),
     ]
 )
-# Rows of so many subjects are in memory at a time, beside the shard that they are of.
+# The number of subjects whose rows are in memory at once, in addition to their shard.
 _SUBJECTS = 200
 _NOTES = """\
 numeric_value has 32 bits, as MEDS wants it: six significant digits, which charted values have, come back exactly.
@@ -51,17 +51,17 @@ def export(
     """Write a date as a MEDS dataset.
 
     Args:
-        store: Where the flow has stored it.
+        store: The store of the flow run.
         date: The partition's date.
-        out: A folder, which has to be empty or absent.
-        catalogue: The one that the date was made with.
+        out: The folder for the dataset. It must be empty or absent.
+        catalogue: The catalogue of the flow run.
         features: Whether to write the window features too, as `FEATURE//…`.
 
     Returns:
-        How many subjects, shards and rows there are.
+        The numbers of subjects, shards and rows.
 
     Raises:
-        FileExistsError: The folder has something in it, or is a file.
+        FileExistsError: The folder is not empty, or is a file.
         ValueError: The date is not complete, or was made with another catalogue.
     """
     partition, out = Partition(date, ""), Path(out)
@@ -108,7 +108,7 @@ def _rows(
     catalogue: Catalogue,
     codes: dict[str, str],
 ) -> Iterator[pd.DataFrame]:
-    """The rows of some stays' subjects, by subject and time, some subjects at a time; notes what the codes mean."""
+    """Frames of the rows of `_SUBJECTS` subjects each, sorted by subject and time. Also notes the codes' meanings."""
     subjects = np.unique(stays["subject_id"].to_numpy("int64"))
     for first in range(0, len(subjects), _SUBJECTS):
         some = subjects[first : first + _SUBJECTS]
@@ -119,7 +119,7 @@ def _rows(
         if windows is not None:
             frames += _feature_rows(windows[windows["subject_id"].isin(some)], catalogue, codes)
         rows = pd.concat([frame.reindex(columns=_SCHEMA.names) for frame in frames], ignore_index=True)
-        # What has no time is of the whole life, and comes first.
+        # In MEDS, a row without a time holds for the whole life, and comes first.
         yield rows.sort_values(["subject_id", "time"], kind="stable", na_position="first", ignore_index=True)
 
 
@@ -159,7 +159,7 @@ def _event_rows(events: pd.DataFrame, catalogue: Catalogue, codes: dict[str, str
 
 
 def _in_unit(value: "pd.Series[float]", unit: Unit) -> "pd.Series[float]":
-    """A canonical value as it was charted; the 32 bits that it is written in round to what it was."""
+    """The values as they were charted. They are written in 32 bits, which rounds them to the charted value."""
     return value * unit.divide / unit.multiply + unit.subtract
 
 
@@ -168,7 +168,7 @@ def _feature_rows(windows: pd.DataFrame, catalogue: Catalogue, codes: dict[str, 
     for variable in catalogue.variables:
         for feature in ("mean", "min", "max", "last", "filled", "lag1", "lag2", "count"):
             column = windows[f"{variable.name}_{feature}"].astype("float64")
-            # A count of 0 is said by the absence of the row, as a missing value is.
+            # Neither a count of 0 nor a missing value gets a row.
             there = column.notna() & ((column != 0) | (feature != "count"))
             code = f"FEATURE//{variable.name}_{feature}"
             codes[code] = f"{feature} of {variable.name} ({variable.unit}) in the window that ends at this time"
@@ -213,12 +213,12 @@ def _write_metadata(out: Path, stays: pd.DataFrame, codes: dict[str, str], date:
         "raw_source_id_columns": ["stay_id"],
         "other_extension_columns": ["charttime"],
     }
-    # Last: a folder without it is no dataset yet.
+    # This file is written last, since a folder without it is not yet a MEDS dataset.
     (folder / "dataset.json").write_text(json.dumps(dataset, indent=1), encoding="utf-8")
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     text = f"Cohort, events and features of a date as a MEDS dataset.\n\n{_NOTES}"
     example = "--store s3://bucket/clinops --date 2024-01-15 --out meds-2024-01-15"
     parser = Parser("flows.meds_export", text, example)

@@ -1,4 +1,4 @@
-"""How far a date's features have drifted from a reference date's: a page, and a failure where limits are given.
+"""Compares the features of a date with a reference date: writes a page, and fails if a given limit is exceeded.
 
 python -m flows.quality_report --store URI_OR_BLOCK --date D --reference D [--max-psi 0.25]
 """
@@ -31,16 +31,16 @@ _SHOWN = 3
 
 
 class DriftError(RuntimeError):
-    """Variables are beyond the limits. The message names them; the page was written first."""
+    """Variables exceed the given limits. The message names them. The page was already written."""
 
 
 class NotComparableError(ValueError):
-    """The two dates were not made alike. The message names what differs."""
+    """The two dates were made with different catalogues or windows. The message names the difference."""
 
 
 @task(name="count-shard", task_run_name="count-{name}", **RETRIES)
 def count_shard(store: str, name: str, catalogue: str) -> Counts:
-    """Count one shard of features, reading only the columns that are counted."""
+    """The counts of one shard of features. Only the columns that are counted are read."""
     known = load_catalogue(catalogue)
     columns = ["subject_id", "stay_id", "split"]
     columns += [f"{variable}_{feature}" for variable in known.names for feature in ("mean", "filled", "missing")]
@@ -62,31 +62,31 @@ def quality_report(
     catalogue: str = "",
     engine: str = DEFAULT_ENGINE,
 ) -> dict[str, Any]:
-    """Compare the features of two dates, and write a page beside those of the first.
+    """Compare the features of two dates, and write a page to the partition of the date.
 
     Args:
-        store: As `icu_features`.
-        reference: The date to compare with.
-        date: The date to look at; without, the day for which the run is scheduled.
-        max_psi: Fail where a variable's population stability index is above it; 0.25 is customary.
-        max_missing_change: Fail where a variable's missing rate has changed by more, either way; 0.1 is ten percent of
-            the windows.
-        catalogue: The catalogue that both dates were made with; empty, the one that comes with the flow.
-        engine: As `icu_features`.
+        store: As in `icu_features`.
+        reference: The date with which to compare.
+        date: The date to judge. If None, the day for which the run is scheduled.
+        max_psi: Fail if a variable's population stability index is above this limit. 0.25 is customary.
+        max_missing_change: Fail if a variable's missing rate has changed by more than this limit, up or down. 0.1 means
+            ten percent of the windows.
+        catalogue: The catalogue of both dates. If empty, the default catalogue.
+        engine: As in `icu_features`.
 
     Returns:
-        The document: `icu/{date}/drift/{reference}.json`; the page is `.html` beside it.
+        The document, which is stored as `icu/{date}/drift/{reference}.json`. The page has the extension `.html`.
 
     Raises:
         DriftError: A limit is exceeded.
-        NotComparableError: The two were made with different catalogues or windows.
-        ArtifactNotFoundError: There are no features of one of the dates.
+        NotComparableError: The two dates were made with different catalogues or windows.
+        ArtifactNotFoundError: One of the dates has no features.
     """
     logger, target, date = get_run_logger(), open_store(store), scheduling.date_of_run(date)
     catalogue = catalogue or str(DEFAULT_CATALOGUE)
     known = load_catalogue(catalogue)
     manifests = _comparable(target, reference, date, known)
-    # Added up as they come: a shard's counts are a few megabytes.
+    # Each shard's counts are added as they arrive, since they take a few megabytes.
     counts: dict[dt.date, Counts] = {day: {} for day in manifests}
     with running(engine) as runner:
         futures = {
@@ -119,12 +119,12 @@ def quality_report(
 
 
 def _trend(store: PipelineStore, date: dt.date) -> list[dict[str, Any]]:
-    """The dates up to this one."""
+    """The trend rows of the dates up to `date`."""
     try:
         document = json.loads(store.read_bytes(f"icu/{date}/quality.json"))
         return [*read_trend(store, date.isoformat()), trend_row(date.isoformat(), document)]
     except (ArtifactNotFoundError, ValueError, KeyError):
-        # An older version wrote another document; the drift can be told all the same.
+        # An older version wrote another document. The drift does not need the trend.
         return []
 
 
@@ -162,12 +162,12 @@ def _dates_of(store: PipelineStore) -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
 
     def check(store: str, reference: dt.date, date: dt.date, catalogue: str, engine: str, **_: Any) -> None:
         task_runner(engine)
         known = load_catalogue(catalogue or DEFAULT_CATALOGUE)
-        # A saved block is known to Prefect alone.
+        # Only Prefect knows saved blocks, and Prefect has not started yet.
         if not isinstance(locations.parse(store), locations.BlockReference):
             _comparable(open_store(store), reference, date, known)
 

@@ -1,1 +1,1 @@
-"""Pages for people: the quality of one date, and the drift between two."""
+"""Pages for readers: the quality of one date, and the drift between two dates."""

@@ -1,4 +1,4 @@
-"""The drift page: the drift document as one file of HTML, with plots."""
+"""The drift page: the drift document as one HTML file with plots."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,13 @@ from flows.reports.quality_page import trend_parts
 
 
 def drift_page(document: dict[str, Any], date: str, reference: str, trend: Sequence[dict[str, Any]] = ()) -> str:
-    """Render a drift document.
+    """The HTML of a drift document.
 
     Args:
-        document: As `drift.drift_document` returns it.
-        date: What was compared …
-        reference: … and with what.
-        trend: Dates, as `trend.trend_row` returns them; none, the page has no such part.
+        document: The result of `drift.drift_document`.
+        date: The date that was compared.
+        reference: The date with which it was compared.
+        trend: Rows of `trend.trend_row`. If there are none, the page has no trend.
     """
     variables, levels = document["variables"], levels_of(document["verdict"])
     trend_rows, trend_plots = trend_parts(trend)
@@ -49,7 +49,7 @@ def drift_page(document: dict[str, Any], date: str, reference: str, trend: Seque
 
 
 def _psi_plot(document: dict[str, Any], levels: dict[str, str]) -> Markup:
-    # An index that cannot be told is not small: it has a bar of its own kind.
+    # A hidden index is not small, so its bar looks different.
     bars = [
         Bar(
             label(name),

@@ -1,6 +1,6 @@
-"""The set of parts that every report is made of: one page, its numbers and its tables.
+"""The parts of every report: the page, numbers as text, and tables.
 
-The file asks nothing of the network: styles and plots are inside.
+A page loads nothing from the network: it contains its styles and plots.
 """
 
 import re
@@ -19,20 +19,20 @@ _CSS = {"good": "good", "look at this": "look", "do not use": "bad", "": ""}
 
 @dataclass(frozen=True)
 class Heat:
-    """A cell that is coloured by a share, and tells it in percent."""
+    """A table cell with a share in percent, coloured by the share."""
 
     share: float | None
 
 
 @dataclass(frozen=True)
 class Words:
-    """A cell of words, which may have several lines."""
+    """A table cell with text, which may have several lines."""
 
     text: str
 
 
 def render_page(template: str, **values: Any) -> str:
-    """Render a template of this folder; what is missing in it raises, and texts are escaped."""
+    """The HTML of a template of this folder. Texts are escaped, and a missing value raises."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -45,44 +45,44 @@ def render_page(template: str, **values: Any) -> str:
 
 
 def svg(plot: str) -> Markup:
-    """A plot, which is no text to be escaped."""
+    """A plot as markup, which is not escaped."""
     return Markup(plot)  # noqa: S704
 
 
 def levels_of(verdict: dict[str, Any]) -> dict[str, str]:
-    """The worst level of each variable or table that a verdict has something about."""
+    """The worst level of each variable or table in a verdict's findings."""
     levels: dict[str, str] = {}
     for finding in verdict["findings"]:
         for name in finding["about"]:
-            # The worst come first.
+            # The findings are sorted, the worst first.
             levels.setdefault(name, finding["level"])
     return levels
 
 
 def count(number: int | None) -> str:
-    """A count. One may be hidden to protect another one, and not be small itself."""
+    """A count as text. A count may be hidden to protect another count, so "hidden" does not mean small."""
     return "hidden" if number is None else f"{number:,}"
 
 
 def number(number: float | None) -> str:
-    """A measured number. Four figures are more than the bins resolve; of thousands all are shown."""
+    """A measured number as text, with four digits, which is more than the bins resolve. Thousands show all digits."""
     if number is None:
         return _NOT_SHOWN
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
 
 
 def percent(share: float | None) -> str:
-    """A share."""
+    """A share as text, in percent."""
     return _NOT_SHOWN if share is None else f"{share:.1%}"
 
 
 def points(change: float | None) -> str:
-    """A change of a share, in percentage points."""
+    """A change of a share as text, in percentage points."""
     return _NOT_SHOWN if change is None else f"{100 * change:+.1f}"
 
 
 def index(index: float | None) -> str:
-    """A stability index."""
+    """A stability index as text."""
     return _NOT_SHOWN if index is None else f"{index:.3f}"
 
 
@@ -98,7 +98,7 @@ def _cell(cell: Any) -> Markup:
 
 
 def _unbroken(text: str) -> Markup:
-    """The text with dates that no line ends in."""
+    """The text as HTML in which no date is broken across lines."""
     return Markup(re.sub(r"\d{4}-\d\d-\d\d", r'<span class="date">\g<0></span>', str(escape(text))))  # noqa: S704
 
 
@@ -107,5 +107,5 @@ def _hours(hours: list[int]) -> list[str]:
 
 
 def _heading(name: str) -> str:
-    # The rows of a table are variables, dates or splits; only a variable has another name for readers.
+    # The rows of a table are variables, dates or splits. Only a variable has another name for readers.
     return name if name in ("total", "train", "validation", "test") or name[:1].isdigit() else label(name)

@@ -1,8 +1,8 @@
-"""The reports' plots: inline SVG by matplotlib, which needs nothing from outside and no script.
+"""The reports' plots: inline SVG by matplotlib, without scripts and external files.
 
-Each plot is drawn 360 units wide with letters of 11. A phone shows it almost at that size, so that they stay legible;
-a wide screen shows several plots side by side. Colours are variables of the page's style sheet, so that a plot follows
-dark mode and paper.
+Each plot is 360 units wide, with letters of 11 units. A phone shows it almost at that size, so the letters stay
+legible. A wide screen shows several plots side by side. Colours are variables of the page's style sheet, so that plots
+follow dark mode and print.
 """
 
 import io
@@ -19,9 +19,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 WIDTH = 360
 _LETTERS = 11
-# Of matplotlib's default font, in units: what a label needs at most.
+# The largest width of a letter in matplotlib's default font, in units.
 _LETTER_WIDTH, _CAPITAL_WIDTH = 6.3, 8.2
-# What matplotlib draws with; `_svg` makes variables of the style sheet of them.
+# The colours that matplotlib draws. `_svg` replaces them by variables of the style sheet.
 _INK, _MUTED, _LINE = "#010101", "#020202", "#030303"
 _VALUE, _SECOND, _LOOK, _BAD, _HIDDEN = "#040404", "#050505", "#060606", "#070707", "#080808"
 _VARIABLES = {
@@ -29,7 +29,7 @@ _VARIABLES = {
     _LOOK: "look", _BAD: "bad", _HIDDEN: "hidden",
 }  # fmt: skip
 _BY_LEVEL = {"look at this": _LOOK, "do not use": _BAD}
-# How long the bar of a hidden number is drawn, as a share of the longest: it is there, and tells nothing.
+# The length of a hidden number's bar, as a share of the longest. It is constant, so that it reveals nothing.
 _HIDDEN_LENGTH = 0.05
 
 
@@ -38,11 +38,11 @@ class Bar:
     """One bar of a bar plot.
 
     Attributes:
-        label: What it is.
-        number: How long it is; None, if that is hidden.
-        text: What is written at its end.
-        level: The verdict on it.
-        inner: A second, narrower bar in it.
+        label: The text before the bar.
+        number: The bar's length. None if the number is hidden.
+        text: The text at the bar's end.
+        level: The verdict's level.
+        inner: The length of a second, narrower bar inside.
     """
 
     label: str
@@ -53,13 +53,13 @@ class Bar:
 
 
 def bar_plot(bars: Sequence[Bar], title: str, *, top: float | None = None, lines: Sequence[float] = ()) -> str:
-    """Draw horizontal bars, the first on top; a hidden number as a short hatched bar with the word "hidden".
+    """The SVG of horizontal bars, the first at the top. A hidden number is a short hatched bar with the word "hidden".
 
     Args:
-        bars: What to draw.
-        title: What the plot shows, for those who do not see it.
-        top: The length of a full bar; None, the longest one's.
-        lines: Where to draw a limit.
+        bars: The bars.
+        title: A description of the plot for screen readers.
+        top: The length of a full bar. If None, the length of the longest bar.
+        lines: The positions of lines for limits.
     """
     labels = [textwrap.fill(bar.label, 26) for bar in bars]
     height = (27 if any("\n" in text for text in labels) else 19) * len(bars) + 8
@@ -99,15 +99,15 @@ def variable_plot(
     hours: Sequence[int],
     other: dict[str, Any] | None = None,
 ) -> str:
-    """Draw one variable: its distribution, and how its quartiles go on from admission.
+    """The SVG of one variable: its distribution, and its quartiles over the time since admission.
 
     Args:
-        title: What the plot shows, for those who do not see it.
-        unit: Of the variable.
-        distribution: As `bins.distribution` returns it; hidden bars are hatched.
-        course: Of each window the quartiles `p25`, `p50` and `p75`; None, no such plot.
-        hours: When the windows end.
-        other: A distribution to compare with, as an outline; both are then in percent of their windows.
+        title: A description of the plot for screen readers.
+        unit: The variable's unit.
+        distribution: The result of `bins.distribution`. Hidden bars are hatched.
+        course: The quartiles `p25`, `p50` and `p75` of each window. If None, this part is not drawn.
+        hours: The windows' ends, in hours.
+        other: A distribution to compare with, drawn as an outline. Both are then in percent of their windows.
     """
     height, low, high = 150, 36, 12
     wide = course is None or not any(number is not None for number in course["p50"])
@@ -121,7 +121,7 @@ def variable_plot(
 
 
 def line_plot(labels: Sequence[str], numbers: Sequence[float | None], title: str, unit: str) -> str:
-    """Draw a line of one number per label, with gaps where it is hidden."""
+    """The SVG of a line with one number per label. Hidden numbers are gaps."""
     height = 150
     figure = _figure(height)
     axes = _axes(figure, 50, 36, WIDTH - 66, height - 50, height)
@@ -151,7 +151,7 @@ def _histogram(axes: Axes, unit: str, distribution: dict[str, Any], other: dict[
     axes.bar(gone, [0.06 * top] * len(gone), width=step, align="edge", **_hatched())
     if other:
         axes.stairs([n or 0 for n in outline], [*lefts, lefts[-1] + step], color=_INK, linewidth=1.2)
-    # Most of the range is often empty; show where the data are.
+    # Most of the range is often empty, so show only the part with data.
     first, last = max(min(there) - 1, 0), min(max(there) + 1, len(lefts) - 1)
     axes.set_xlim(lefts[first], lefts[last] + step)
     axes.set_ylim(0, 1.04 * top)
@@ -197,7 +197,7 @@ def _width(text: str) -> float:
 
 
 def _figure(height: float) -> Figure:
-    # Figure itself and not pyplot, which keeps a global list of figures and is not safe in threads.
+    # Figure instead of pyplot, which keeps a global list of figures and is not thread-safe.
     return Figure(figsize=(WIDTH / 72, height / 72))
 
 
@@ -218,22 +218,22 @@ def _svg(figure: Figure, title: str, height: float) -> str:
         for text in (axes.xaxis.label, axes.yaxis.label, *axes.texts):
             text.set_fontsize(_LETTERS)
     buffer = io.StringIO()
-    # Text stays text, which a screen reader finds; a fixed salt makes the same data the same bytes.
+    # Text stays text, so that screen readers find it. With a fixed salt, the same data give the same bytes.
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif", "hatch.linewidth": 0.7}
     figure.patch.set_visible(False)
     with matplotlib.rc_context(settings):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
-    # Without the XML head and the metadata, which name addresses outside of the page, and what only an editor needs.
+    # Remove the XML head and the metadata, which contain external addresses, and what only an editor needs.
     svg = re.sub(
         r"<metadata>.*?</metadata>|<!--.*?-->|<style .*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL
     )
-    # All hatches are the page's: each plot would bring a long one of its own.
+    # The page defines the hatch once. Otherwise each plot would contain a long definition.
     svg = re.sub(r"<pattern .*?</pattern>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"url\(#h\w+\)", "url(#hatch)", svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
-    # Coordinates need one decimal; the text of a label stays as it is.
+    # One decimal is enough for coordinates. Only tags are changed, so the text of labels stays.
     svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d)\d+", r"\1", tag[0]), svg)
     svg = re.sub(r"\s*\n\s*", " ", svg)
     svg = re.sub(r"<g>\s*(<(?:text|path|use)[^<]*(?:</text>|/>))\s*</g>", r"\1", svg)

@@ -1,4 +1,4 @@
-"""The quality page: the quality document for a reader with a clinical eye, as one file of HTML."""
+"""The quality page: the quality document for clinical readers, as one HTML file."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _GROUPS = {
     "unit": "First care unit",
     "admission": "Kind of admission",
 }
-# More files than these are not listed one by one; all are in the manifest.
+# The page lists at most this many files. The manifest has all of them.
 _LISTED_FILES = 40
 
 
@@ -28,12 +28,12 @@ def quality_page(
     title: str = "ICU features: data quality",
     trend: Sequence[dict[str, Any]] = (),
 ) -> str:
-    """Render a quality document.
+    """The HTML of a quality document.
 
     Args:
-        document: As `quality.quality_document` returns it; a number that it suppresses shows as "hidden", or as a dash.
+        document: The result of `quality.quality_document`. Suppressed numbers are shown as "hidden" or as a dash.
         title: The page's heading.
-        trend: The dates before and this one, as `trend.trend_row` returns them; none, the page has no such part.
+        trend: Rows of `trend.trend_row` for earlier dates and this one. If there are none, the page has no trend.
 
     Returns:
         The HTML. Texts from the document and the catalogue are escaped.
@@ -84,7 +84,7 @@ def _tiles(document: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _sum(numbers: list[int | None]) -> int | None:
-    # Without the ones that are hidden it would be wrong, and with them give them away.
+    # A sum without the hidden numbers would be wrong, and a sum with them would reveal them.
     known = [number for number in numbers if number is not None]
     return sum(known) if len(known) == len(numbers) else None
 
@@ -113,7 +113,7 @@ def _dropped_plot(table: str, account: dict[str, Any], document: dict[str, Any])
         if finding["about"] == [table]
         for reason in REASON_GROUPS[finding["kind"]][0]
     }
-    # Nearly all rows are of other items; beside that bar one could see no other. The text tells that number.
+    # Nearly all rows are of other items. Their bar would make all others invisible, so only the text has this number.
     dropped = {key: rows for key, rows in account["dropped"].items() if key != "not_in_catalogue" and rows != 0}
     bars = [
         Bar(REASON_TEXTS.get(key, key.replace("_", " ")), rows, count(rows), level=levels.get(key, ""))
@@ -162,7 +162,7 @@ def _measured(course: dict[str, Any] | None) -> str:
 def _delay_row(name: str, variable: dict[str, Any]) -> list[Any]:
     known = [rows for rows in variable["delay"] if rows is not None]
     total = sum(known) if len(known) == len(variable["delay"]) else None
-    # A hidden cell is small beside the others; the shares of these are told without it.
+    # A hidden cell is small, so the shares of the others are computed without it.
     shown = total or sum(known)
     return [name, *(Heat(None if rows is None or not shown else rows / shown) for rows in variable["delay"])]
 
@@ -204,7 +204,7 @@ def _plot(
 
 
 def trend_parts(trend: Sequence[dict[str, Any]]) -> tuple[list[list[Any]], list[tuple[str, Markup]]]:
-    """The rows and the plots of dates that follow each other, for both pages."""
+    """The rows and plots of the trend over dates, for both pages."""
     rows = [
         [
             row["date"], row["verdict"], count(row["subjects"]), count(row["stays"]), count(row["windows"]),

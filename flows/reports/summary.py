@@ -1,4 +1,4 @@
-"""What a report says in short: a text in Markdown, for the artifacts that Prefect's UI shows."""
+"""Short forms of the reports in Markdown, for the artifacts that Prefect's UI shows."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ _NO_LINK = "A browser on another machine cannot open it: it is a file of the mac
 
 
 def quality_markdown(document: dict[str, Any], date: str, page: str, link: str) -> str:
-    """The verdict on a date and the counts that it depends on.
+    """The verdict on a date and its counts, as Markdown.
 
     Args:
-        document: As `quality.quality_document` returns it.
+        document: The result of `quality.quality_document`.
         date: The partition's date.
         page: The URI of the whole report.
-        link: What a browser opens: `store.browser_url` of the page.
+        link: The URL for a browser: `store.browser_url` of the page.
     """
     total = document["splits"]["total"]
     lines = [
@@ -50,7 +50,7 @@ def quality_markdown(document: dict[str, Any], date: str, page: str, link: str) 
 
 
 def drift_markdown(document: dict[str, Any], date: str, reference: str, page: str, link: str) -> str:
-    """The verdict on a drift, and each variable's numbers; see `quality_markdown`."""
+    """The verdict on a drift and each variable's numbers, as Markdown. See `quality_markdown`."""
     lines = _head(f"ICU features of {date}: drift from {reference}", document["verdict"], page, link)
     lines += [
         "| variable | stability index | missing then | missing now | change, points |",
@@ -78,7 +78,7 @@ def _head(title: str, verdict: dict[str, Any], page: str, link: str) -> list[str
 
 
 def _plain(text: str) -> str:
-    """A text of the source, such as a unit, as Markdown that shows it as it is."""
+    """A text of the source, such as a unit, escaped so that Markdown shows it unchanged."""
     for sign in "\\`*_[]<>|~#":
         text = text.replace(sign, f"\\{sign}" if sign not in "<>" else {"<": "&lt;", ">": "&gt;"}[sign])
     return text

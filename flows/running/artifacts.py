@@ -1,4 +1,4 @@
-"""What a run shows in Prefect: progress, the quality of the data, and what was written. Counts and URIs only."""
+"""The artifacts of a run in Prefect: the quality of the data, and what was written. Counts and URIs only."""
 
 import hashlib
 import re
@@ -12,11 +12,11 @@ from flows.reports.summary import drift_markdown, quality_markdown
 
 
 def key(name: str, store: PipelineStore) -> str:
-    """An artifact's key: one a store, so that it is a timeline of its dates, and no other store's run is in it.
+    """The key of a Prefect artifact. Each store has its own, so that the artifact is a timeline of the store's dates.
 
     Args:
-        name: What it shows, in lower-case letters, digits and dashes.
-        store: The store that it is about. The end of its URI is in the key, and a digest of the whole.
+        name: The artifact's subject, in lower-case letters, digits and dashes.
+        store: The store. The key contains the end of its URI, and a digest of the whole URI.
     """
     uri = store.uri("icu").removesuffix(store.format.extension).removesuffix("/icu")
     end = re.sub(r"[^a-z0-9]+", "-", uri.casefold())[-24:].strip("-")
@@ -24,14 +24,14 @@ def key(name: str, store: PipelineStore) -> str:
 
 
 def quality_artifact(document: dict[str, Any], store: PipelineStore, date: str, page: str, link: str) -> None:
-    """The quality document as a Prefect artifact: the verdict with its counts, the variables, and the report's link.
+    """Write the quality document as a Prefect artifact: the verdict, its counts, the variables, and the report's link.
 
     Args:
-        document: As `quality.quality_document` returns it.
-        store: Where the date is.
+        document: The result of `quality.quality_document`.
+        store: The store of the date.
         date: The partition's date.
         page: The URI of the whole report.
-        link: Where a browser opens it.
+        link: The URL of the report for a browser.
     """
     said = f"Data quality of {date}: {document['verdict']['level']}"
     text = quality_markdown(document, date, page, link)
@@ -39,7 +39,7 @@ def quality_artifact(document: dict[str, Any], store: PipelineStore, date: str, 
 
 
 def written_artifact(published: list[dict[str, Any]], store: PipelineStore, date: str) -> None:
-    """What a run wrote, as a table."""
+    """Write a table of what a run published, as a Prefect artifact."""
     rows = [
         {
             "name": artifact["name"],
@@ -53,19 +53,19 @@ def written_artifact(published: list[dict[str, Any]], store: PipelineStore, date
 
 
 def backfill_artifact(done: list[dict[str, Any]], store: PipelineStore) -> None:
-    """The dates of a backfill, as a table."""
+    """Write a table of the dates of a backfill, as a Prefect artifact."""
     rows = [row | {"windows": _cell(suppress(row["windows"]))} for row in done]
     create_table_artifact(rows, key=key("icu-backfill", store), description="Dates that are complete")
 
 
 def drift_artifact(document: dict[str, Any], store: PipelineStore, page: str, link: str) -> None:
-    """The verdict on the drift of a date from another, and each variable's numbers.
+    """Write the verdict on a drift and each variable's numbers, as a Prefect artifact.
 
     Args:
-        document: As `quality_report` writes it.
-        store: Where the dates are.
+        document: The document that `quality_report` writes.
+        store: The store of the dates.
         page: The URI of the whole report.
-        link: Where a browser opens it.
+        link: The URL of the report for a browser.
     """
     date, reference = document["date"], document["reference"]
     text = drift_markdown(document, date, reference, page, link)

@@ -1,7 +1,7 @@
-"""The ICU chain on an engine: which task waits for which, and what each artifact is made from.
+"""The ICU chain on an engine: the order of the tasks, and the lineage of each artifact.
 
-Tasks take names and wait for each other by `wait_for` alone: a future among a task's parameters would draw it, in the
-run's graph, now beside its task and now inside of it, as the one was done or not when the other was submitted.
+Tasks take names, and wait for each other by `wait_for` only. If a parameter were a future, the run's graph would draw
+the task beside its predecessor or inside it, depending on whether the predecessor was done at the submission.
 """
 
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ from flows.sources.folder import Source
 from flows.sources.sizes import estimated_rows
 
 Future = PrefectFuture[Any]
-# Work beside reading a row, for each row of the source (measured, tests/benchmarks/flow.py).
+# Work for each row of the source, relative to reading it (measured with tests/benchmarks/flow.py).
 _CLEANING, _WINDOWS, _PUBLISHING = 0.3, 0.1, 0.05
 
 
@@ -40,11 +40,11 @@ class Chain:
     """The steps of one date.
 
     Attributes:
-        source: What it is made from.
+        source: The source's files.
         store: The store's reference.
-        partition: Where the artifacts go.
-        shards: Into how many parts the subjects are split.
-        code_table: Which codes of FHIR, or of MEDS, are which items.
+        partition: The names of the artifacts.
+        shards: The number of parts into which the subjects are split.
+        code_table: The file that maps codes of FHIR or MEDS to items.
         options: `catalogue`, `window_hours` and `horizon_hours`.
     """
 
@@ -56,7 +56,7 @@ class Chain:
     options: dict[str, Any]
 
     def steps(self) -> list[Step]:
-        """All steps, with the work that each is."""
+        """All steps, each with its share of the work."""
         files = {
             f"ingest-{events.name}": estimated_rows(self.source.root / events.path) for events in self.source.events
         }
@@ -73,10 +73,10 @@ class Chain:
         ]
 
     def compute(self, runner: TaskRunner[Any], progress: Progress) -> dict[str, Future]:
-        """Compute every artifact in staging; each task finds what it, or an earlier try of it, has finished.
+        """Compute every artifact in staging. A task does nothing if an earlier try has already finished its work.
 
         Returns:
-            What made each artifact, by its name.
+            The future of each artifact's task, by the artifact's name.
         """
         common = {"store": self.store, "partition": self.partition}
         reading = {"source": reference_of(self.source.root), "fhir": self.code_table, **common}
@@ -104,7 +104,7 @@ class Chain:
         return made
 
     def counted(self, target: PipelineStore) -> dict[str, Counts]:
-        """What every step counted, added up; and a description of the whole cohort."""
+        """The added counts of every step, and a description of the whole cohort."""
 
         def counted(steps: Iterable[str]) -> list[dict[str, Any]]:
             return [self.partition.read_note(target, step) or {} for step in steps]
@@ -124,7 +124,7 @@ class Chain:
     def publish(
         self, runner: TaskRunner[Any], target: PipelineStore, made: dict[str, Future], progress: Progress
     ) -> dict[str, Future]:
-        """Put the artifacts in place, each with its lineage: tables → cohort and events → features."""
+        """Publish the artifacts, each with its lineage: tables → cohort and events → features."""
         sources = [path.as_uri() for path in self.source.paths]
         cohort = target.uri(self.partition.final("cohort"))
         futures: dict[str, Future] = {}
@@ -144,30 +144,30 @@ class Chain:
 
 
 def published_artifacts(futures: dict[str, Future]) -> list[dict[str, Any]]:
-    """What `Chain.publish` has put in place, by name.
+    """The published artifacts, sorted by name.
 
     Args:
-        futures: What it returned.
+        futures: The result of `Chain.publish`.
     """
     return sorted((future.result().artifact for future in futures.values()), key=lambda artifact: str(artifact["name"]))
 
 
 def states(futures: dict[str, Future], kind: str = "") -> list[State[Any]]:
-    """The states of tasks, for others to wait for.
+    """The states of tasks, for which other tasks wait.
 
-    A future of Ray that is waited for once more would start another instance.
+    We pass states and not futures: waiting again for a future of Ray would start another instance of Ray.
 
     Args:
-        futures: Tasks by what they made.
-        kind: Only those whose names begin so.
+        futures: Futures of tasks, by the names of what they made.
+        kind: Only the tasks whose names begin with this.
     """
     return [future.state for name, future in futures.items() if name.startswith(kind)]
 
 
 def _finish(futures: dict[str, Future], progress: Progress) -> None:
-    """Wait for all, so that what can be done is done and kept, then raise what failed.
+    """Wait for all tasks, so that all possible work is done and kept, and then raise the first failure.
 
-    A pool that broke comes first: what depends on its tasks fails with other errors, and is tried again with them.
+    A broken pool is raised first. Tasks that depend on it fail with other errors, and are tried again with it.
     """
     progress.follow(futures)
     failures: list[Exception] = []

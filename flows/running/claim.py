@@ -1,11 +1,11 @@
-"""A date's claim: one run of a date at a time, whatever machine it is on.
+"""The claim of a date, so that only one run of a date is under way, on any machine.
 
     icu/_claims/{date}
 
-A conditional write makes it, so of two runs that begin at once exactly one has it; a heartbeat writes it again every
-minute. A run that is killed leaves it behind. The next run takes it over if its process is known to be gone, or once
-nobody has written it for ten minutes. A run that slept for so long finds by `check_claim`, before each step that
-publishes, that the date is another's; only the instant between that check and the write is not covered.
+A conditional write makes the claim, so when two runs begin at once, exactly one gets it. A heartbeat writes the claim
+again every minute. A killed run leaves its claim behind. The next run takes it over if that process no longer exists,
+or if nobody has written the claim for ten minutes. A run that slept for ten minutes notices that it lost the date by
+`check_claim`, which precedes each step that publishes. Only the moment between this check and the write is not covered.
 """
 
 import datetime as dt
@@ -31,7 +31,7 @@ class DateClaimedError(RuntimeError):
 
 
 class ClaimLostError(RuntimeError):
-    """Another run has taken the date over: this one may publish nothing more."""
+    """Another run has taken over the date. This run must not publish anything more."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,20 @@ def claimed(store: PipelineStore, date: str, owner: str, warn: Callable[[str], N
     """Hold the date's claim.
 
     Args:
-        store: Where the date is.
-        date: `YYYY-MM-DD`.
-        owner: Whose it is: the flow run's id, so that a run which Prefect retries finds its own.
-        warn: Called with a message where the claim of a run that is gone was taken over.
+        store: The store of the date.
+        date: The date, as `YYYY-MM-DD`.
+        owner: The id of the flow run, so that a run which Prefect retries finds its own claim.
+        warn: A function that gets a message when the claim of a dead run is taken over.
 
     Raises:
-        DateClaimedError: Another run has it; says since when.
+        DateClaimedError: Another run has the claim. The message says since when.
     """
     name = _name(date)
     mine = _Claim(owner, _host(), os.getpid(), dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
     while not _written(store, name, mine):
         found = _read(store, name)
         if found is None:
-            continue  # given back meanwhile
+            continue  # the claim was released meanwhile
         if found.owner != owner:
             age = dt.datetime.now(dt.UTC) - _last_beat(store, name)
             if not _is_gone(found) and age < STALE_AFTER:
@@ -80,17 +80,17 @@ def claimed(store: PipelineStore, date: str, owner: str, warn: Callable[[str], N
     finally:
         ended.set()
         heart.join()
-        # What cannot be given back now is taken over later; the run's own error is what matters.
+        # If the release fails, the next run takes over the claim later. The run's own error must not be hidden.
         with suppress(ClinopsPrefectError):
             if (found := _read(store, name)) is not None and found.owner == owner:
                 store.delete_artifact(name, missing_ok=True)
 
 
 def check_claim(store: PipelineStore, date: str, owner: str) -> None:
-    """Check, before something is published, that the date is still this run's.
+    """Raise, before something is published, if this run has lost the claim of the date.
 
     Raises:
-        ClaimLostError: It is not.
+        ClaimLostError: Another run has taken over the date.
     """
     found = _read(store, _name(date))
     if found is None or found.owner != owner:
@@ -99,7 +99,7 @@ def check_claim(store: PipelineStore, date: str, owner: str) -> None:
 
 def _beat(store: PipelineStore, name: str, mine: _Claim, ended: threading.Event) -> None:
     while not ended.wait(HEARTBEAT_SECONDS):
-        # A beat that fails is followed by another one: nine of them may.
+        # One failed heartbeat does no harm: nine in a row may fail before the claim can be taken over.
         with suppress(ClinopsPrefectError):
             if (found := _read(store, name)) is None or found.owner != mine.owner:
                 return
@@ -126,11 +126,11 @@ def _last_beat(store: PipelineStore, name: str) -> dt.datetime:
     try:
         return store.stat(name).created
     except ArtifactNotFoundError:
-        return dt.datetime.now(dt.UTC)  # given back meanwhile: asked for again
+        return dt.datetime.now(dt.UTC)  # the claim was released meanwhile, so the caller tries again
 
 
 def _is_gone(claim: _Claim) -> bool:
-    """Whether the claim is of a process of this machine that does not exist any more."""
+    """Whether the claim belongs to a process of this machine that no longer exists."""
     if claim.host != _host():
         return False
     try:
@@ -138,12 +138,12 @@ def _is_gone(claim: _Claim) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        pass  # somebody else's, and so it is there
+        pass  # the process exists and belongs to another user
     return False
 
 
 def _host() -> str:
-    # With the boot, so that a process of before a restart is not looked for among those of after it.
+    # The boot id tells processes before a restart from those after it, which may have the same process id.
     boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
     return f"{socket.gethostname()} {boot}".strip()
 

@@ -1,6 +1,6 @@
 """The command lines of the flows: `python -m flows.icu_features`, `flows.backfill` and `flows.quality_report`.
 
-Each is handed its flow, so that a flow knows its command line and not the other way.
+Each function gets its flow as an argument, so that this module does not import the flows.
 """
 
 import argparse
@@ -51,7 +51,7 @@ _SOURCE_AND_STORE = "--source demo/mimic-iv-synthetic --store demo/store"
 
 
 def features_main(icu_features: Callable[..., dict[str, Any]]) -> None:
-    """`python -m flows.icu_features`: parse, run the flow, and say what it wrote."""
+    """Run `python -m flows.icu_features`: parse the arguments, run the flow, and print what it wrote."""
     text = "From raw MIMIC-IV tables or FHIR to ICU features."
     parser = _features_parser("icu_features", text, f"{_SOURCE_AND_STORE} --date 2024-01-01")
     parser.add_argument("--date", required=True, type=_date, help="the partition, YYYY-MM-DD")
@@ -69,7 +69,7 @@ def features_main(icu_features: Callable[..., dict[str, Any]]) -> None:
 
 
 def backfill_main(backfill: Callable[..., list[dict[str, Any]]], codes: Codes) -> None:
-    """`python -m flows.backfill`: likewise, for many dates."""
+    """Run `python -m flows.backfill`: the same for many dates."""
     text = "ICU features of many dates; started again, it does what is not complete."
     example = "--source 'raw/{date}' --store demo/store --dates 2024-01-01..2024-01-31"
     parser = _features_parser("backfill", text, example)
@@ -91,7 +91,7 @@ def backfill_main(backfill: Callable[..., list[dict[str, Any]]], codes: Codes) -
 def quality_report_main(
     quality_report: Callable[..., dict[str, Any]], codes: Codes, check: Callable[..., None]
 ) -> None:
-    """`python -m flows.quality_report`: compare two dates; ends with 4 where a limit is exceeded."""
+    """Run `python -m flows.quality_report`: compare two dates. The exit code is 4 if a limit is exceeded."""
     text = "How far a date's features have drifted from another's."
     example = "--store demo/store --date 2024-01-02 --reference 2024-01-01 --max-psi 0.25"
     parser = Parser("flows.quality_report", text, example)
@@ -132,7 +132,7 @@ def _features_parser(module: str, description: str, example: str) -> Parser:
 def _parsed(parser: Parser) -> dict[str, Any]:
     arguments = vars(parser.parse_args())
     try:
-        # Before Prefect starts, which takes seconds, and before anything is written.
+        # Check the store before Prefect starts, which takes seconds, and before anything is written.
         place = locations.parse(arguments["store"])
     except InvalidStoreError as error:
         parser.error(f"--store: {error}")
@@ -143,7 +143,7 @@ def _parsed(parser: Parser) -> dict[str, Any]:
 
 
 def refuse_absent_folder(parser: Parser, source: str) -> None:
-    """Stop where a source is a folder of this machine that is not there: before Prefect starts, which takes seconds."""
+    """Exit if the source is a local folder that does not exist, before Prefect starts, which takes seconds."""
     if absent := _absent_folder(parser, source):
         stop(f"{parser.prog}: --source: there is no folder {absent}. Nothing was written.", UNUSABLE)
 
@@ -200,7 +200,7 @@ def _say(store: PipelineStore, reference: str, date: str, manifest: dict[str, ob
     first = next(name for name in names if "/features/" in name)
     frame = store.stat(first)
     path = f"icu/{date}/quality.html"
-    # A path that one can open, where there is one: not every program takes a URI of a file.
+    # For a local store, print a path: not every program can open a file URI.
     is_local = isinstance(store, LocalPipelineStore)
     page = (
         url2pathname(urlsplit(store.browser_url(path)).path)
@@ -220,7 +220,7 @@ Quality report (open it in a browser):
 
 
 def _look(reference: str, date: str) -> str:
-    """What one pastes into Python to see the features, for every kind of reference."""
+    """Python code that shows the features when pasted, for every kind of store reference."""
     if isinstance(locations.parse(reference), locations.BlockReference):
         lines = ["from clinops_prefect.tasks import open_store", f"store = open_store({reference!r})"]
     else:

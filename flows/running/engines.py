@@ -1,9 +1,9 @@
-"""What a flow's tasks run on: threads, processes or a Dask cluster, by one text.
+"""The engine of a flow's tasks: threads, processes, Dask or Ray, chosen by a text.
 
     threads[=N]   processes[=N]   dask[=ADDRESS]   ray[=ADDRESS]
 
-Tasks hand each other the store's reference and names, so the same tasks run on each of them. Processes and the workers
-of Dask and Ray import the flows: these have to be installed, or on `PYTHONPATH`, wherever a worker runs.
+Tasks pass on the store's reference and names of artifacts, so the same tasks run on every engine. Processes and the
+workers of Dask and Ray import the flows, which must be installed, or on `PYTHONPATH`, on every worker's machine.
 """
 
 from collections.abc import Iterator
@@ -20,18 +20,19 @@ _THREADS = 4
 
 @contextmanager
 def running(engine: str) -> Iterator[TaskRunner[Any]]:
-    """A flow's task runner, entered.
+    """A running task runner for a flow.
 
-    Without a Prefect server, a flow starts a temporary one. Each worker process on this machine would start another,
-    which costs it many seconds, and its task runs would be written where nobody looks; so it is told of the flow's.
+    Without a Prefect server, a flow starts a temporary server. Each worker process on this machine would then start its
+    own, which takes many seconds, and would write its task runs there. The workers are therefore given the address of
+    the flow's server.
 
     Args:
-        engine: As in `task_runner`, which says what it raises too.
+        engine: As in `task_runner`, which also lists the errors.
     """
     kind, _, address = engine.partition("=")
     flow_run = FlowRunContext.get()
     settings = {}
-    # Workers on another machine could not reach it.
+    # Workers on another machine could not reach the flow's server.
     is_near = kind == "processes" or (kind in ("dask", "ray") and not address)
     if is_near and flow_run is not None and not PREFECT_API_URL.value():
         settings[PREFECT_API_URL] = str(flow_run.client.api_url)
@@ -40,13 +41,13 @@ def running(engine: str) -> Iterator[TaskRunner[Any]]:
 
 
 def task_runner(engine: str) -> TaskRunner[Any]:
-    """The task runner that an engine means, not entered yet.
+    """The task runner of an engine, not yet running.
 
     Args:
-        engine: `threads` (4 by default): for short runs, and where the network is what is waited for. `processes` (one
-            per core by default): one shard's work in each at a time. `dask`: a temporary cluster of a process per core,
-            or the cluster whose scheduler is at `dask=tcp://host:8786`. `ray`: a temporary instance with a worker per
-            core, or the cluster at `ray=ray://host:10001`.
+        engine: `threads` (4 by default): for short runs, and if most of the time is spent on the network. `processes`
+            (one per core by default): each works on one shard at a time. `dask`: a temporary cluster with a process per
+            core, or the cluster whose scheduler is at `dask=tcp://host:8786`. `ray`: a temporary instance with a worker
+            per core, or the cluster at `ray=ray://host:10001`.
 
     Raises:
         ValueError: There is no such engine.

@@ -1,9 +1,9 @@
-"""The ICU steps as three Lambda handlers: each reads and writes through the pipeline store, and passes names on.
+"""The ICU steps as three Lambda handlers. Each reads and writes through the pipeline store, and passes on names.
 
-The event is `{"source", "store", "date", "run", "shards", "window_hours", "horizon_hours"}`; source and store are URIs.
-Every handler returns the event with what it made, which is the next one's event. A handler that is run again, as Step
-Functions does after an error, writes the same artifacts again. They go into one container image (see
-`deployments/Dockerfile.lambda`): pandas and pyarrow are too large for a zip.
+The event is `{"source", "store", "date", "run", "shards", "window_hours", "horizon_hours"}`. Source and store are URIs.
+Each handler returns the event with what it made, and this is the event of the next handler. A handler that Step
+Functions runs again after an error writes the same artifacts again. The handlers are in one container image (see
+`deployments/Dockerfile.lambda`), since pandas and pyarrow are too large for a zip.
 """
 
 import json
@@ -33,7 +33,7 @@ Event = dict[str, Any]
 
 
 def ingest(event: Event, _context: Any = None) -> Event:
-    """Read the raw tables; store the cohort and each shard's rows of the catalogue's items."""
+    """Read the raw tables, and store the cohort and each shard's rows of the catalogue's items."""
     store, partition, shards = _open(event)
     catalogue, counts, parts = load_catalogue(), Counts(), [[empty_raw()] for _ in range(shards)]
     root = open_source(event["source"])
@@ -64,7 +64,7 @@ def preprocess(event: Event, _context: Any = None) -> Event:
 
 
 def features(event: Event, _context: Any = None) -> Event:
-    """Make the window features, then put everything in place with its quality report."""
+    """Make the window features, then publish everything with its quality report."""
     store, partition, shards = _open(event)
     catalogue, stays = load_catalogue(), store.download(partition.staged("cohort"))
     shard_numbers = shard_of(stays["subject_id"].to_numpy("int64"), shards)
@@ -112,7 +112,7 @@ def features(event: Event, _context: Any = None) -> Event:
     }
     store.write_bytes(partition.final("manifest.json"), json.dumps(manifest, indent=1).encode())
     partition.clear(store)
-    # Small, whatever the data: a state's output has 256 KiB.
+    # The output must stay small for any data: a state's output may have 256 KiB.
     return {"store": event["store"], "date": partition.date, "windows": windows, "artifacts": sorted(finals)}
 
 

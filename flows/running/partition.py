@@ -1,10 +1,10 @@
-"""One date's partition of the store: where a run's artifacts go, first aside, then, all of them complete, in place.
+"""One date's partition of the store. A run writes its artifacts to staging, and publishes them when all are complete.
 
     icu/{date}/cohort, outcomes, events/shard-NNN, features/shard-NNN, quality.json, quality.html, manifest.json
     icu/_staging/{date}/{run}/…        the same, and the raw shards, while a run is under way
 
-A run is named by the fingerprint of what it depends on (inputs, parameters, catalogue, code), not by a clock: a run
-that was killed finds what it had finished, and a run on other inputs finds nothing of it.
+A run's name is the fingerprint of what it depends on (inputs, parameters, catalogue, code), and not a time. A new try
+after a kill finds what the run had finished, and a run with other inputs does not.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class Partition:
     Attributes:
         date: The date, as `YYYY-MM-DD`.
         run: The run's fingerprint.
-        owner: Who has claimed the date (`claim`), the flow run's id; empty where nobody claims dates.
+        owner: The id of the flow run that has claimed the date (`claim`). Empty if dates are not claimed.
     """
 
     date: str
@@ -42,24 +42,24 @@ class Partition:
     owner: str = ""
 
     def final(self, name: str) -> str:
-        """Where readers find it."""
+        """The published name of an artifact, where readers find it."""
         return f"icu/{self.date}/{name}"
 
     def staged(self, name: str) -> str:
-        """Where it waits until all are complete."""
+        """The name of an artifact in staging, where it is until all artifacts are complete."""
         return f"{_STAGING}/{self.date}/{self.run}/{name}"
 
     def raw(self, table: str, shard: int, part: int) -> str:
-        """A piece of a shard's raw rows."""
+        """The name of one of the artifacts with a shard's raw rows."""
         return self.staged(f"raw/{table}/shard-{shard:03d}/part-{part:05d}")
 
     def write_note(self, store: PipelineStore, step: str, note: dict[str, Any]) -> None:
-        """Say that a step is complete, and what it counted."""
-        # As a frame, so that the store lists it: what is left of a killed run can be found and removed.
+        """Record that a step is complete, and its counts."""
+        # The note is a frame, so that the store lists it, and the notes of a killed run can be found and removed.
         store.upload(pd.DataFrame({"note": [json.dumps(note)]}), self.staged(f"notes/{step}"))
 
     def read_note(self, store: PipelineStore, step: str) -> dict[str, Any] | None:
-        """What a complete step counted; None for one that is not complete."""
+        """The counts of a complete step. None if the step is not complete."""
         try:
             frame = store.download(self.staged(f"notes/{step}"))
         except ArtifactNotFoundError:
@@ -68,7 +68,7 @@ class Partition:
         return note
 
     def manifest(self, store: PipelineStore) -> dict[str, Any]:
-        """The manifest of what is in place now, whatever made it; empty where there is none."""
+        """The published manifest, of any run. Empty if there is none."""
         try:
             manifest: dict[str, Any] = json.loads(store.read_bytes(self.final("manifest.json")))
         except (ArtifactNotFoundError, ArtifactDecodeError, ValueError):
@@ -76,7 +76,7 @@ class Partition:
         return manifest
 
     def is_complete(self, store: PipelineStore, manifest: dict[str, Any]) -> bool:
-        """Whether this very run made what the manifest names, and all of it is there in the size that it had."""
+        """Whether this run made the manifest, and all artifacts in it still exist with the same sizes."""
         if manifest.get("run") != self.run:
             return False
         try:
@@ -87,34 +87,34 @@ class Partition:
             return False
 
     def check_claim(self, store: PipelineStore) -> None:
-        """Raise `ClaimLostError` if the date has been taken over by another run since."""
+        """Raise `ClaimLostError` if another run has taken over the date."""
         if self.owner:
             check_claim(store, self.date, self.owner)
 
     def withdraw(self, store: PipelineStore, before: dict[str, Any]) -> None:
-        """Say, before the first artifact is replaced, that the date is not what its manifest says any more.
+        """Withdraw the published manifest before the first artifact is replaced.
 
-        Each artifact is replaced in one step, but not all of them in one: a run that is killed in between would leave
-        some of two runs, under the manifest of the first.
+        Each artifact is replaced atomically, but not all of them together. If a run were killed in between, the date
+        would have artifacts of two runs under the manifest of the first.
 
         Args:
-            store: Where the date is.
-            before: The manifest of what is in place.
+            store: The store of the date.
+            before: The published manifest.
         """
         self.check_claim(store)
         if not before:
             return
-        # What was there goes on to be what the next try is judged by, if this one is killed.
+        # Keep the summary of the old result: if this run is killed, the next try is compared with it.
         note = {"run": "", "replaced_by": self.run, "summary": before.get("summary")}
         store.write_bytes(self.final("manifest.json"), json.dumps(note).encode())
 
     def clear(self, store: PipelineStore) -> None:
-        """Remove what this and earlier runs of the date have left in staging."""
+        """Remove everything that this and earlier runs of the date left in staging."""
         for name in store.list_artifacts(f"{_STAGING}/{self.date}"):
             store.delete_artifact(name, missing_ok=True)
 
     def remove_stale(self, store: PipelineStore, keep: set[str]) -> int:
-        """Remove the date's artifacts that are not of this run: a rerun with fewer shards, or in another format."""
+        """Remove the date's artifacts that are not in `keep`, left by a run with more shards or in another format."""
         removed = 0
         for format in StorageFormat:
             same = store if format is store.format else store.model_copy(update={"format": format})
@@ -126,29 +126,29 @@ class Partition:
 
 
 def input_files(paths: Iterable[SourcePath], root: SourcePath) -> list[dict[str, Any]]:
-    """What the run was made from: each file's name and size, and its SHA-256 or, in a bucket, its version there."""
+    """The run's inputs: each file's name, its size, and its SHA-256 or, in a bucket, its version."""
 
     def one(path: SourcePath) -> dict[str, Any]:
         if isinstance(path, ObjectPath):
-            # Its ETag or generation: for a checksum of our own every object would be fetched twice.
+            # The version is the ETag or generation. For a checksum of our own, every object would be fetched twice.
             return {"file": path_below(path, root).as_posix(), **path.objects.identity(path.key)}
         with path.open("rb") as file:
             checksum = hashlib.file_digest(file, "sha256").hexdigest()
         return {"file": path_below(path, root).as_posix(), "bytes": path.stat().st_size, "sha256": checksum}
 
-    # Hashing lets go of the interpreter lock.
+    # Threads help here, since hashing releases the interpreter lock.
     with ThreadPoolExecutor(_ASKING if isinstance(root, ObjectPath) else _HASHING) as pool:
         return list(pool.map(one, paths))
 
 
 def check_unchanged(paths: Iterable[SourcePath], root: SourcePath, inputs: list[dict[str, Any]]) -> None:
-    """Raise `TableError` if an object of the source is not what it was when the run began: some was read of each."""
+    """Raise `TableError` if an object of the source changed during the run, which may have read both versions."""
     if isinstance(root, ObjectPath) and input_files(paths, root) != inputs:
         raise TableError(f"{root}: changed while the run read it, so nothing is published; run again")
 
 
 def fingerprint(inputs: list[dict[str, Any]], parameters: dict[str, Any]) -> str:
-    """A name for what a run depends on: inputs, parameters, and the code of the steps."""
+    """A digest of what a run depends on: inputs, parameters, and the code of the steps."""
     code = hashlib.sha256()
     for module in sorted(Path(__file__).parents[1].rglob("*.py")):
         code.update(module.read_bytes())

@@ -1,6 +1,6 @@
-"""How far a run is, by the rows of its source and not by its tasks: in Prefect's UI, and on a terminal.
+"""Shows a run's progress in Prefect's UI and on a terminal, measured in rows of the source, not in tasks.
 
-A task that reads a file says in staging how many rows it has read, so that its progress is known wherever it runs.
+A task that reads a file writes to staging how many rows it has read, so its progress is known on every engine.
 """
 
 import queue
@@ -16,9 +16,9 @@ from prefect.futures import PrefectFuture
 
 from flows.running.terminal import terminal_line
 
-# A look costs a request for each file that is being read, and another one to Prefect.
+# Each look costs one request for each file that is being read, and one request to Prefect.
 _LOOK_EVERY_SECONDS = 3.0
-# Nothing is said of what is left before so much is done: it would be a guess.
+# The time left is not shown before this share is done: it would be a guess.
 _KNOWN_FROM = 0.02
 
 
@@ -27,9 +27,9 @@ class Step:
     """A task of a run.
 
     Attributes:
-        name: The task, as its note in staging is called.
-        work: How much of the run it is, in rows of the source.
-        rows: How many rows it reads, about; 0 for a task that does not read the source.
+        name: The task's name, which its note in staging has too.
+        work: The task's share of the run's work, in rows of the source.
+        rows: An estimate of the rows that the task reads. 0 for a task that does not read the source.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Progress:
     """Shows how much of a run's work is done.
 
     Args:
-        artifact: The progress artifact.
+        artifact: The id of the progress artifact.
         steps: All steps of the run.
-        rows_read: Says of a step that is under way how many rows it has read.
-        show: Called with the share that is done, and a text.
+        rows_read: A function that returns how many rows a running step has read.
+        show: A function that gets the share that is done, and a text.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Progress:
         self._next_look = 0.0
 
     def follow(self, futures: dict[str, PrefectFuture[Any]]) -> None:
-        """Show progress until all futures, by the names of their steps, have ended, well or not."""
+        """Show progress until all futures have ended, also if they fail. The keys are the names of steps."""
         ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         waiting = dict(futures)
         for name, future in futures.items():
@@ -76,11 +76,11 @@ class Progress:
                 self._done[name] = 1.0
             if time.monotonic() >= self._next_look:
                 self._look(waiting)
-                # A store that answers slowly is not asked all the time.
+                # The pause starts after the answer, so a slow store is not asked without a break.
                 self._next_look = time.monotonic() + _LOOK_EVERY_SECONDS
 
     def end(self) -> None:
-        """All of the work is done."""
+        """Show that all work is done."""
         update_progress_artifact(self._artifact, progress=100.0, description="done")
         self._show(1.0, "done")
 
@@ -88,7 +88,7 @@ class Progress:
         for name in waiting:
             step = self._steps[name]
             if step.rows and (read := self._rows_read(name)):
-                # How many there are was estimated: a file is read once its task says so.
+                # The number of rows was estimated, so a file counts as read only when its task has ended.
                 self._done[name] = min(read / step.rows, 0.99)
         total = sum(step.work for step in self._steps.values())
         share = sum(self._steps[name].work * done for name, done in self._done.items()) / total
@@ -116,19 +116,19 @@ def following(
     """Show the progress of the run that is under way.
 
     Args:
-        key: The artifact's; the same each time, so that it is a timeline.
-        title: What is done, for the terminal.
+        key: The artifact's key. It is the same in each run, so that the artifact is a timeline.
+        title: The title of the terminal's line.
         steps: All steps of the run.
-        rows_read: Says of a step that is under way how many rows it has read.
+        rows_read: A function that returns how many rows a running step has read.
     """
     artifact = create_progress_artifact(0.0, key=key, description="begun")
-    assert isinstance(artifact, UUID)  # it is a coroutine only in async code
+    assert isinstance(artifact, UUID)  # Prefect returns a coroutine only in async code
     with terminal_line(title) as show:
         yield Progress(artifact, steps, rows_read, show)
 
 
 def _coarse(number: float) -> str:
-    """Two figures of a number: more would change with each look, and tell how few some rows are."""
+    """A number as text, with two digits. More would change with each look, and could reveal small numbers of rows."""
     whole = int(number)
     return "under 1,000" if whole < 1000 else f"{round(whole, 2 - len(str(whole))):,}"
 

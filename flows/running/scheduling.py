@@ -1,4 +1,4 @@
-"""Which date a run is about, where it is not told: a scheduled run's own day, however late it starts."""
+"""The date of a run without the parameter: the day for which the run is scheduled, even if it starts late."""
 
 import datetime as dt
 from typing import Any
@@ -7,7 +7,7 @@ from prefect import runtime
 
 
 def date_of_run(date: dt.date | None) -> dt.date:
-    """The date given, or the day (UTC) for which the flow run is scheduled."""
+    """The given date, or the day (UTC) for which the flow run is scheduled."""
     return date or runtime.flow_run.scheduled_start_time.astimezone(dt.UTC).date()
 
 

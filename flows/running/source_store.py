@@ -1,7 +1,7 @@
-"""Opening a source: a folder of this machine, or what lies in a bucket, read through a store's own connection.
+"""Opens a source: a folder of this machine, or objects in a bucket, read through a store.
 
-A store, and no library for file systems in clouds, because it has the credentials, endpoints, certificates, retries and
-errors that the run's other reads and writes have, and because every registered store becomes a source.
+We use a store and not a library for cloud file systems. The source then has the same credentials, endpoints,
+certificates, retries and errors as the run's other requests, and every registered store can be a source.
 """
 
 import io
@@ -18,14 +18,14 @@ from flows.sources.objects import ObjectPath, SourcePath
 
 
 def open_source(source: str | Path) -> SourcePath:
-    """Find out where a source is; nothing is read yet.
+    """The root of a source. Nothing is read yet.
 
     Args:
         source: A folder, `file:///…`, `s3://…`, `gs://…` or the URI of another registered store, or a saved block such
-            as `s3-pipeline-store/prod`. What is there as a folder is that folder.
+            as `s3-pipeline-store/prod`. If a folder of this name exists, it is the source.
 
     Raises:
-        InvalidStoreError: It means nothing for certain; the message says what was perhaps meant.
+        InvalidStoreError: The meaning of `source` is not clear. The message says what may be meant.
     """
     if isinstance(source, Path) or Path(source).is_dir():
         return Path(source)
@@ -39,45 +39,45 @@ def open_source(source: str | Path) -> SourcePath:
 
 
 def reference_of(root: SourcePath) -> str:
-    """What a task in another process opens the source by."""
+    """The text with which a task in another process opens the source."""
     return root.objects.reference if isinstance(root, ObjectPath) else str(root)
 
 
 class StoreObjects:
-    """The objects below a store's prefix, whatever wrote them (`flows.sources.objects.Objects`)."""
+    """All objects below a store's prefix, written by any program (see `flows.sources.objects.Objects`)."""
 
     def __init__(self, store: PipelineStore, reference: str) -> None:
         self.reference = reference
-        # Other programs' objects have no artifact's name, so they are reached below the store's public methods.
+        # Objects of other programs do not have names of artifacts, so the store's public methods cannot read them.
         self._backend = store._backend()
         self._begin = f"{store.prefix}/" if store.prefix else ""
 
     @cached_property
     def _keys(self) -> list[str]:
         found = (key.removeprefix(self._begin) for key in self._backend.list(self._begin))
-        # Consoles make empty objects whose keys end in a slash, to show a folder.
+        # Web consoles make empty objects whose keys end in a slash, to show folders.
         return sorted(key for key in found if key and not key.endswith("/"))
 
     def keys(self) -> list[str]:
-        """As listed once: a run reads the files that it found."""
+        """The keys, listed once: a run reads the files that it found at its start."""
         return self._keys
 
     def uri(self, key: str) -> str:
-        """The object's URI; of the root, that of the prefix."""
+        """The object's URI. For the root, the URI of the prefix."""
         return self._backend.uri(f"{self._begin}{key}".rstrip("/"))
 
     def open(self, key: str) -> io.RawIOBase:
-        """The object's bytes, in ranges, all of the version that is there now."""
+        """The object as a file, read in ranges, all of its present version."""
         return _ObjectFile(self._backend, f"{self._begin}{key}", self.uri(key))
 
     def identity(self, key: str) -> dict[str, Any]:
-        """Size, and ETag or generation."""
+        """The object's size in bytes, and its ETag or generation."""
         info = self._backend.head(f"{self._begin}{key}")
         return {"bytes": info.size, "version": info.pin}
 
 
 class _ObjectFile(io.RawIOBase):
-    """An object as a file: each read is a request for that range of the version that was opened."""
+    """An object as a file. Each read requests a range of the version that was opened."""
 
     def __init__(self, backend: Backend, key: str, uri: str) -> None:
         self._backend, self._key, self._uri, self._at = backend, key, uri, 0

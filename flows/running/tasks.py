@@ -1,8 +1,8 @@
-"""The ICU feature flow's steps as Prefect tasks: a store's reference and artifact names in, an artifact name out.
+"""The ICU feature flow's steps as Prefect tasks. They take a store's reference and names of artifacts.
 
-Each says by a note in staging that it is complete, so that a run which was killed goes on where it was. None returns a
-text or a dict: Prefect finds by a result's address in memory which task made a parameter. Addresses are used again, so
-that the run's graph would have edges by chance.
+Each task writes a note to staging when it is complete, so that a new try after a kill continues there. No task returns
+a str or a dict: Prefect finds the task that made a parameter by the result's address in memory. Python reuses
+addresses, so the run's graph would have wrong edges.
 """
 
 import json
@@ -31,12 +31,12 @@ from flows.running.source_store import open_source
 from flows.running.trend import read_trend, trend_row
 from flows.sources.folder import Events, ingest_events, load_codes, read_stays, superseded_observations
 
-# Raw rows in memory, over all shards, before they are written as parts.
+# The raw rows of all shards that are kept in memory before they are written.
 _BUFFERED_ROWS = 1_000_000
 _SAY_EVERY_ROWS = 1_000_000
-# For the run's progress, which looks as often.
+# The run's progress looks at the notes equally often.
 _NOTE_EVERY_SECONDS = 3.0
-# A worker process imports this module before it runs a task; without this, it would print tracebacks.
+# A worker process imports this module before it runs a task. Without this line, it would print tracebacks.
 quiet_as_the_command()
 RETRIES: dict[str, Any] = {
     "retries": 2,
@@ -49,7 +49,7 @@ RETRIES: dict[str, Any] = {
 
 @task(name="make-cohort", task_run_name="make-cohort", **RETRIES)
 def make_cohort(source: str, store: str, partition: Partition, fhir: str) -> None:
-    """Read and check the stays, and store them and how they ended."""
+    """Read and check the stays, and store them and their outcomes."""
     target = open_store(store)
     cohort = read_stays(open_source(source), load_codes(fhir))
     target.upload(cohort.outcomes, partition.staged("outcomes"), metadata={"run": partition.run})
@@ -62,7 +62,7 @@ def make_cohort(source: str, store: str, partition: Partition, fhir: str) -> Non
 
 @task(name="find-versions", task_run_name="find-versions", **RETRIES)
 def find_observation_versions(source: str, store: str, partition: Partition) -> None:
-    """Find the Observations of which there is a later version, in whatever file."""
+    """Find the Observations that a later version, in any file, supersedes."""
     target, step = open_store(store), "versions"
     if partition.read_note(target, step) is None:
         partition.write_note(target, step, superseded_observations(open_source(source)))
@@ -72,13 +72,13 @@ def find_observation_versions(source: str, store: str, partition: Partition) -> 
 def ingest_file(
     source: str, store: str, partition: Partition, events: Events, shards: int, catalogue: str, fhir: str
 ) -> None:
-    """Stream a file of events and store the rows of the catalogue's items, in parts, by shard of the subject."""
+    """Stream a file of events, and store the rows of the catalogue's items by the shard of their subject."""
     logger, target, step = get_run_logger(), open_store(store), f"ingest-{events.name}"
     table = events.table
     if partition.read_note(target, step) is not None:
         logger.info("%s: ingested by an earlier try of this run; kept", events.name)
         return
-    # A table with a header and nothing else is counted too.
+    # These zeros count a table that has a header and no rows.
     counts: Counts = {table: {"rows_in": 0, "not_in_catalogue": 0, "passed_on": 0}}
     parts: list[list[str]] = [[] for _ in range(shards)]
     held: list[pd.DataFrame] = []
@@ -88,7 +88,7 @@ def ingest_file(
     def store_held() -> None:
         if not held:
             return
-        # Put together before they are parted: the pieces of every batch for every shard would be rows times shards.
+        # Join the batches before splitting: to split each batch for each shard would take rows times shards.
         together = pd.concat(held, ignore_index=True)
         held.clear()
         for shard, part in split_into_shards(together, shards).items():
@@ -120,7 +120,7 @@ def ingest_file(
 
 @task(name="preprocess-shard", task_run_name="preprocess-shard-{shard:03d}", **RETRIES)
 def preprocess_shard(store: str, partition: Partition, shard: int, files: list[str], catalogue: str) -> None:
-    """Clean a shard's raw rows: one reason for each that is dropped, units, plausible ranges, duplicates."""
+    """Clean a shard's raw rows: drop rows, each for one reason, convert units, check ranges, remove duplicates."""
     target, name = open_store(store), partition.staged(f"events/shard-{shard:03d}")
     step = f"events-{shard:03d}"
     if partition.read_note(target, step) is not None:
@@ -167,9 +167,10 @@ def features_shard(
 
 
 class Published:
-    """What was put in place.
+    """A published artifact.
 
-    No dict: Prefect remembers the parts of one by their addresses, and takes what is there later for the same.
+    It is not a dict: Prefect remembers a dict's values by their addresses, and would confuse them with later objects
+    at the same addresses.
     """
 
     def __init__(self, artifact: dict[str, Any]) -> None:
@@ -178,7 +179,7 @@ class Published:
 
 @task(name="publish-artifact", task_run_name="publish-{name}", **RETRIES)
 def publish_artifact(store: str, partition: Partition, name: str, made_from: list[str]) -> Published:
-    """Put a complete artifact in its place, and record what it was made from."""
+    """Publish a complete artifact, and record its lineage."""
     target = open_store(store)
     partition.check_claim(target)
     target.copy_artifact(partition.staged(name), partition.final(name))
@@ -205,7 +206,7 @@ def write_quality(store: str, partition: Partition, document: dict[str, Any]) ->
 
 @task(name="finish", task_run_name="finish", **RETRIES)
 def finish(store: str, partition: Partition, manifest: dict[str, Any]) -> str:
-    """Remove what an earlier run left over, then say, last of all, what is there now."""
+    """Remove artifacts of earlier runs, then write the manifest as the last step."""
     target = open_store(store)
     partition.check_claim(target)
     stale = partition.remove_stale(target, {artifact["name"] for artifact in manifest["artifacts"]})

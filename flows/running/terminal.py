@@ -1,4 +1,4 @@
-"""A progress line on a terminal; nothing where standard error is none. No Prefect: the synthetic data use it too."""
+"""A progress line on a terminal. This module does not import Prefect, since the synthetic data use it too."""
 
 import logging
 import sys
@@ -9,16 +9,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-# Columns of a terminal that has room for all: a title, a bar, and a text of about 85 characters.
+# The width in columns at which a terminal has room for a title, a bar, and a text of about 85 characters.
 _WIDE = 140
 
 
 @contextmanager
 def terminal_line(title: str) -> Iterator[Callable[[float, str], None]]:
-    """A line on standard error, where that is a terminal; else nothing.
+    """A progress line on standard error. Nothing is shown if standard error is not a terminal.
 
     Yields:
-        What shows a share that is done, and a text.
+        A function that shows the share that is done, and a text.
     """
     console = _console()
     if not (sys.stderr.isatty() and console.is_terminal):
@@ -26,8 +26,8 @@ def terminal_line(title: str) -> Iterator[Callable[[float, str], None]]:
         return
     percentage = TaskProgressColumn(table_column=Column(min_width=4, no_wrap=True))
     description, text = TextColumn("{task.description}"), TextColumn("{task.fields[text]}")
-    # On a narrow terminal rich would shorten each column, to no bar, no percentage and no time. The end of the text is
-    # the time that is left: it comes first there, so that it is not cut off.
+    # On a narrow terminal, rich would shorten every column until bar, percentage and time are gone. The text's end is
+    # the time left. There it comes first, so that it is not cut off.
     is_wide = console.width >= _WIDE
     columns = (
         (description, BarColumn(bar_width=24), percentage, text, TimeElapsedColumn()) if is_wide else (percentage, text)
@@ -42,7 +42,7 @@ def _reversed(text: str) -> str:
 
 
 def _console() -> Console:
-    # The console of Prefect's log, so that a log line goes above the progress line and not through it.
+    # Use the console of Prefect's log, so that log lines are printed above the progress line and do not break it.
     for handler in (*logging.getLogger().handlers, *logging.getLogger("prefect").handlers):
         console = getattr(handler, "console", None)
         if isinstance(console, Console):
