@@ -106,7 +106,7 @@ def backfill(
         "refresh": refresh,
         "accept_empty": accept_empty,
     }
-    # What is wrong for every date is said once, and not by each of them.
+    # A parameter that is wrong for every date is reported here once, and not by each date.
     checked_tables(**options)
     common = {"source": source, "store": store, "options": options}
     steps = [Step(date.isoformat(), 1) for date in dates]

@@ -26,7 +26,7 @@ from flows.running.partition import Partition
 from flows.running.tasks import RETRIES
 from flows.running.trend import read_trend, trend_row
 
-# Of the dates that there are, in a message.
+# How many of the store's dates a message names.
 _SHOWN = 3
 
 
@@ -154,7 +154,7 @@ def _manifest(store: PipelineStore, date: dt.date, catalogue: Catalogue) -> dict
 
 
 def _dates_of(store: PipelineStore) -> str:
-    """Which dates there are, for a message."""
+    """The store's newest dates as text, for a message."""
     days = sorted({name.split("/")[1] for name in store.list_artifacts("icu") if "/features/" in name})
     days = [day for day in days if not day.startswith("_")]
     more = f"{len(days) - _SHOWN} earlier dates, " if len(days) > _SHOWN else ""

@@ -1,4 +1,4 @@
-"""Reading the files that say what a run looks for: the catalogue, and the tables of FHIR's and MEDS's codes."""
+"""Reads the TOML files of a run: the catalogue, and the tables of FHIR and MEDS codes."""
 
 import tomllib
 from pathlib import Path
@@ -6,17 +6,17 @@ from typing import Any
 
 
 def read_toml(path: str | Path, what: str, error: type[ValueError]) -> tuple[dict[str, Any], bytes]:
-    """Read a TOML file.
+    """The content of a TOML file.
 
     Args:
         path: The file.
-        what: What it is, for the message.
-        error: What to raise where it cannot be read, or is no TOML.
+        what: What kind of file it is, for the message.
+        error: The error to raise if the file cannot be read or is not TOML.
 
     Returns:
-        What is in it, and its bytes.
+        The parsed content, and the file's bytes.
     """
-    # A worker has its own folder and its own disk: the whole path tells on which of them the file is missing.
+    # A worker has its own folder and disk, so the message has the absolute path of the missing file.
     whole = Path(path).absolute()
     otherwise = f"give the path of a {what} on this machine, or leave it out for the one that comes with the flow"
     try:

@@ -1,4 +1,4 @@
-"""What a backfill says of the dates that failed."""
+"""The message of a backfill about the dates that failed."""
 
 import datetime as dt
 
@@ -11,7 +11,7 @@ from flows.sources.fhir_table import FhirTableError
 from flows.sources.files import TableError
 from flows.sources.meds_table import MedsTableError
 
-# Their messages name paths, columns and codes, and never a cell. Those of other packages may quote a value.
+# Messages of these errors name paths, columns and codes, but never a cell. Other packages' messages may quote a value.
 _OURS = (
     ClinopsPrefectError,
     TableError,
@@ -23,16 +23,16 @@ _OURS = (
     DateClaimedError,
     ClaimLostError,
 )
-# The last lines are what a terminal still shows.
+# How many dates the message explains, so that it fits on a terminal.
 _SHOWN = 3
 
 
 def told_failures(failed: dict[dt.date, Exception], of: int) -> str:
-    """Say which dates failed, and of the first ones what was wrong or how to find out.
+    """A text that names the failed dates, and says for the first ones what was wrong or how to find out.
 
     Args:
-        failed: What each date raised.
-        of: How many dates there were.
+        failed: The error of each failed date.
+        of: The number of all dates.
     """
     kinds = ", ".join(f"{date} ({type(error).__name__})" for date, error in failed.items())
     lines = [f"{len(failed)} of {of} dates failed, each is as it was: {kinds}"]

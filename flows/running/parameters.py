@@ -1,4 +1,4 @@
-"""A run's parameters, checked before anything is read: by the flow, and by its command before Prefect starts."""
+"""Checks a run's parameters before anything is read: in the flow, and in its command before Prefect starts."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from flows.sources.meds_table import DEFAULT_MEDS_TABLE, MedsTable, load_meds_ta
 
 
 class Tables(NamedTuple):
-    """The tables that a run is made with."""
+    """The tables of a run: the catalogue, and the tables of FHIR and MEDS codes."""
 
     catalogue: Catalogue
     fhir: FhirTable
@@ -31,10 +31,10 @@ def checked_tables(
     engine: str,
     **_: Any,
 ) -> Tables:
-    """Check the parameters of `icu_features` that need neither the source nor the store, and load its tables.
+    """The loaded tables of `icu_features`. All parameters are checked that need neither the source nor the store.
 
     Raises:
-        ValueError: A parameter is wrong, or a table is; says which.
+        ValueError: A parameter or a table is wrong. The message names it.
         ImportError: The engine's package is not installed.
     """
     check_window(window_hours, horizon_hours)
@@ -49,10 +49,10 @@ def checked_tables(
 
 
 def file_in_the_way(store: str) -> Path | None:
-    """The file that a store of this machine would have to be a folder of; None where there is none.
+    """The file at a path where a local store needs a folder. None if there is no such file.
 
     Args:
-        store: The reference of a store that is no saved block.
+        store: The reference of a store that is not a saved block.
     """
     opened = open_store(store)
     if not isinstance(opened, LocalPipelineStore):
