@@ -1,7 +1,7 @@
-"""Whether a run's result may replace what is there: nothing bad replaces something good.
+"""Decides whether a run's result may replace the published one, so that a bad result never replaces a good one.
 
-Judged on the exact counts, before anything is published. The messages name tables and variables, and rates where enough
-values are behind them: they end up in logs.
+The decision uses the exact counts, and comes before anything is published. The messages end up in logs, so they name
+only tables and variables, and rates if enough values support them.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ class NotAcceptedError(ValueError):
 
 @dataclass(frozen=True)
 class Objection:
-    """Why a result is not to be published.
+    """A reason not to publish a result.
 
     Attributes:
-        text: What is wrong, for a person.
-        is_empty: Whether something has no value at all, which may be what somebody expects.
+        text: What is wrong, in words.
+        is_empty: Whether something has no values at all, which a user may expect and accept.
     """
 
     text: str
@@ -29,16 +29,16 @@ class Objection:
 
 
 def summary(cohort: Counts, cleaned: Counts, features: Counts) -> dict[str, Any]:
-    """Sum up a run, for the one that will replace it.
+    """The summary of a run, with which a later run of the date is compared.
 
     Args:
-        cohort: What `cohort.build_cohort` counted.
-        cleaned: The sum of what `events.clean` counted.
-        features: The sum of what `quality.count_features` counted.
+        cohort: The counts of `cohort.build_cohort`.
+        cleaned: The sum of the counts of `events.clean`.
+        features: The sum of the counts of `quality.count_features`.
 
     Returns:
-        `stays`, `windows`, per table the rows `kept`, per variable `usable` values and windows with a value `missing`;
-        exact, and all JSON.
+        `stays`, `windows`, for each table the rows `kept`, and for each variable the `usable` values and the windows
+        with a `missing` value. The numbers are exact, and all is JSON.
     """
     return {
         "stays": cohort["stays"],
@@ -52,12 +52,12 @@ def summary(cohort: Counts, cleaned: Counts, features: Counts) -> dict[str, Any]
 
 
 def objections(now: dict[str, Any], before: dict[str, Any] | None, limits: Limits) -> list[Objection]:
-    """Find what speaks against publishing a result.
+    """The reasons not to publish a result.
 
     Args:
         now: The `summary` of the run.
-        before: That of the date that it would replace; None where there is none, or an older version made it.
-        limits: From which jump on a missing rate speaks against it, and of how many values.
+        before: The `summary` of the published result. None if there is none, or an older version made it.
+        limits: How much a missing rate may grow, and how many values a variable needs for this comparison.
     """
     if not now["windows"]:
         return [Objection("there is no window: the cohort has no stay", is_empty=True)]
@@ -73,7 +73,7 @@ def objections(now: dict[str, Any], before: dict[str, Any] | None, limits: Limit
     ]
     for name, old in before["variables"].items():
         if (new := now["variables"].get(name)) is None or not old["usable"]:
-            continue  # another catalogue
+            continue  # nothing to compare: the new catalogue lacks the variable, or it had no usable values before
         if not new["usable"]:
             found.append(Objection(f"{name} had usable values, and has none now", is_empty=True))
             continue
@@ -85,10 +85,10 @@ def objections(now: dict[str, Any], before: dict[str, Any] | None, limits: Limit
 
 
 def accept(found: list[Objection], *, accept_empty: bool) -> None:
-    """Let a result pass, or say what speaks against it.
+    """Raise if there are reasons not to publish a result.
 
     Raises:
-        NotAcceptedError: There is an objection that `accept_empty` does not lift.
+        NotAcceptedError: There is an objection. With `accept_empty`, objections about missing values do not count.
     """
     standing = [objection for objection in found if not (accept_empty and objection.is_empty)]
     if not standing:

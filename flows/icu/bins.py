@@ -1,7 +1,7 @@
-"""Histograms that can be counted apart and added: fixed bins for each variable, whatever the data.
+"""Histograms with fixed bins for each variable. Their counts can be made for each shard and then added.
 
-A bar of a plot is a whole number of bins. The bars are as wide as a round number (1, 2 or 5 times a power of ten) and
-begin halfway between two numbers that may be charted. Otherwise some bars would hold more charted numbers than their
+A bar of a plot is a whole number of bins. Its width is a round number (1, 2 or 5 times a power of ten), and it begins
+halfway between two numbers that may be charted. Otherwise some bars would contain more charted numbers than their
 neighbours, and the plot would show teeth that are not in the data.
 """
 
@@ -20,7 +20,7 @@ from flows.icu.disclosure import SMALL, hidden_cells
 QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
 _BARS = 50
 _BINS_PER_BAR = 5
-# Bins below and above the range that is shown; each of the two is one bar.
+# The number of bins below and above the shown range. Each of these two groups is one bar.
 _OUTER_BINS = 40
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
@@ -32,8 +32,8 @@ class Grid:
 
     Attributes:
         edges: The bins' edges, ascending.
-        bar: Of each bin, the bar that it is part of. Bar 0 lies below the shown range, the last bar above it.
-        bar_edges: The edges of the bars between these two.
+        bar: For each bin, the number of its bar. Bar 0 is below the shown range, and the last bar is above it.
+        bar_edges: The edges of the bars within the shown range.
     """
 
     edges: _Floats
@@ -41,7 +41,7 @@ class Grid:
     bar_edges: _Floats
 
     def find(self, values: _Floats) -> _Ints:
-        """The bin of each value; what lies outside of the range counts in the first or last bin."""
+        """The bin of each value. Values outside of the range count in the first or last bin."""
         place = np.searchsorted(self.edges, values, side="right") - 1
         return np.clip(place, 0, len(self.edges) - 2).astype(np.int64)
 
@@ -50,7 +50,7 @@ class Grid:
 def _grid(low: float, high: float, shown: tuple[float, float]) -> Grid:
     power = 10.0 ** math.floor(math.log10((shown[1] - shown[0]) / _BARS))
     step = next(power * factor for factor in (1, 2, 5, 10) if (shown[1] - shown[0]) / (power * factor) <= _BARS + 1e-9)
-    # The last digit that the step has: of a step of 2 or 5 it is 1, of 0.2 it is 0.1.
+    # The unit of the step's last digit: 1 for a step of 2 or 5, 0.1 for a step of 0.2.
     digit = 10.0 ** math.floor(math.log10(step) + 1e-9)
     begin = math.floor(shown[0] / digit + 1e-9) * digit - digit / 2
     bars = max(math.ceil((shown[1] - begin) / step - 1e-9), 1)
@@ -58,7 +58,7 @@ def _grid(low: float, high: float, shown: tuple[float, float]) -> Grid:
     inner = np.round(begin + step / _BINS_PER_BAR * np.arange(bars * _BINS_PER_BAR + 1), 12)
     end = float(bar_edges[-1])
     below = np.linspace(low, begin, _OUTER_BINS + 1)[:-1] if low < begin else np.empty(0)
-    # Above, bins grow: few values are spread over a wide range.
+    # Above the shown range, bins grow wider: few values are spread over a wide range.
     above = np.geomspace(end, high, _OUTER_BINS + 1)[1:] if high > end > 0 else np.linspace(end, max(high, end), 2)[1:]
     above = above[above > end]
     bar = [0] * len(below) + [1 + index // _BINS_PER_BAR for index in range(len(inner) - 1)] + [bars + 1] * len(above)
@@ -74,13 +74,13 @@ def count_bins(values: _Floats, subject: npt.NDArray[np.intp], variable: Variabl
     """Count values by bin.
 
     Args:
-        values: In the variable's unit; null ones are not counted.
-        subject: Of each value, a number for its subject.
-        variable: Gives the bins.
+        values: The values in the variable's unit. Null values are not counted.
+        subject: A number for the subject of each value.
+        variable: The variable, which has the bins.
 
     Returns:
-        Per bin the `windows` in it and the subjects whose `lowest` and `highest` value is in it. Per bar its
-        `subjects`.
+        For each bin, the number of `windows` and of the subjects whose `lowest` and `highest` value is in it. For each
+        bar, the number of `subjects`.
     """
     grid, there = grid_of(variable), ~np.isnan(values)
     bins, subject = grid.find(values[there]), subject[there]
@@ -99,17 +99,17 @@ def count_bins(values: _Floats, subject: npt.NDArray[np.intp], variable: Variabl
 
 
 def quantiles(bins: Counts, edges: _Floats) -> dict[str, float | None]:
-    """The quantiles of a histogram, by linear interpolation within a bin; None where too few people are behind one."""
+    """The quantiles of a histogram, interpolated within a bin. None for a quantile based on fewer than ten patients."""
     windows = np.array(bins["windows"])
     upto = np.cumsum(windows)
-    # Subjects with a value in this bin or a lower one, and in this bin or a higher one.
+    # For each bin, the subjects with a value in it or in a lower bin, and in it or in a higher bin.
     below = np.cumsum(bins["lowest"])
     above = np.cumsum(bins["highest"][::-1])[::-1]
     found: dict[str, float | None] = {}
     for name, quantile in QUANTILES.items():
         place = quantile * upto[-1]
         index = int(np.searchsorted(upto, place))
-        # Beyond where ten people are, a quantile would be about one of them.
+        # With fewer than ten patients below or above, the quantile could reveal the value of one of them.
         if upto[-1] == 0 or below[index] < SMALL or above[index] < SMALL:
             found[name] = None
             continue
@@ -119,14 +119,14 @@ def quantiles(bins: Counts, edges: _Floats) -> dict[str, float | None]:
 
 
 def variable_quantiles(bins: Counts, variable: Variable) -> dict[str, float | None]:
-    """The quantiles of what `count_bins` counted, within the plausible range."""
+    """The quantiles of the counts of `count_bins`, limited to the plausible range."""
     found = quantiles(bins, grid_of(variable).edges)
     # The first and the last bin may reach beyond the range.
     return {k: None if q is None else min(max(q, variable.low), variable.high) for k, q in found.items()}
 
 
 def resolution(found: dict[str, float | None], variable: Variable) -> float:
-    """How wide the widest of the bins is that these quantiles are in: none of them is further off."""
+    """The width of the widest bin that contains one of these quantiles. No quantile has a larger error."""
     edges = grid_of(variable).edges
     known = np.array([quantile for quantile in found.values() if quantile is not None])
     index = grid_of(variable).find(known if len(known) else edges[:1])
@@ -134,10 +134,10 @@ def resolution(found: dict[str, float | None], variable: Variable) -> float:
 
 
 def distribution(bins: Counts, variable: Variable) -> dict[str, Any]:
-    """The bars of a plot; None where too few people are behind one.
+    """The bars of a plot. None stands for bars based on too few patients.
 
     Returns:
-        The bars' `edges`, the `windows` in each, and those `below` and `above` all of them.
+        The bars' `edges`, the number of `windows` in each bar, and the numbers `below` and `above` the bars.
     """
     grid = grid_of(variable)
     windows = np.bincount(grid.bar, weights=bins["windows"], minlength=len(grid.bar_edges) + 1).astype(np.int64)

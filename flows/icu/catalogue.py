@@ -1,7 +1,7 @@
-"""The catalogue: which items make up which variable, in which unit, and what is plausible.
+"""The catalogue: the items, the unit and the plausible range of each variable.
 
-It is a data file (`catalogue.toml`, which explains its own keys), so that a user extends it without touching code:
-copy it, add a table or an item, and pass the copy's path to `load_catalogue`.
+The catalogue is a data file (`catalogue.toml`, which explains its own keys), so that you can extend it without changing
+code: copy the file, add a table or an item, and pass the copy's path to `load_catalogue`.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ __all__ = [
 
 DEFAULT_CATALOGUE = Path(__file__).with_name("catalogue.toml")
 
-# Feature columns are `{variable}_{feature}`, so a name has to be usable in a column name everywhere.
+# Feature columns are named `{variable}_{feature}`, so a variable's name must be valid in column names everywhere.
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _VARIABLE_KEYS = ("unit", "plausible", "shown", "items", "items_in", "items_by_text", "units")
 _UNIT_KEYS = ("texts", "subtract", "multiply", "divide")
@@ -40,7 +40,7 @@ class Unit:
 
     Attributes:
         name: The unit, as written in the catalogue.
-        texts: The accepted spellings, `fold_text`ed; the name's own among them.
+        texts: The accepted spellings after `fold_text`, including the name.
     """
 
     name: str
@@ -55,12 +55,12 @@ class Variable:
     """One variable of the catalogue.
 
     Attributes:
-        name: Prefix of its feature columns.
+        name: The variable's name, with which its feature columns begin.
         low: Lowest plausible value, included, in `unit`.
         high: Highest plausible value, included, in `unit`.
         units: The canonical unit first, then the convertible ones.
-        items: Item id to the name of its unit, or to None where the row's own text decides; in the order of the file.
-        shown: The range that plots show, in `unit`; None, all that is plausible.
+        items: The name of the unit of each item id, or None if the row's own text decides. In the order of the file.
+        shown: The range that plots show, in `unit`. None means the plausible range.
     """
 
     name: str
@@ -81,8 +81,8 @@ class Catalogue:
     """The variables, in the order of the feature columns.
 
     Attributes:
-        limits: From when on a result may not be published, or a person should look at it.
-        sha256: Digest of the file that it came from, for the provenance of what is made with it.
+        limits: The limits for publishing a result, and for the verdict of a report.
+        sha256: The digest of the catalogue's file, for the lineage of results.
     """
 
     variables: tuple[Variable, ...]
@@ -96,14 +96,14 @@ class Catalogue:
 
     @property
     def item_ids(self) -> list[int]:
-        """Every item id of every variable, ascending."""
+        """The item ids of all variables, ascending."""
         return sorted(item for variable in self.variables for item in variable.items)
 
 
 def fold_text(text: str) -> str:
-    """Fold a unit text for comparison: NFKC, no case, no white space.
+    """A unit text in a form for comparison: NFKC, case-folded, without white space.
 
-    NFKC makes one of the micro sign (U+00B5) and the Greek mu (U+03BC), which both occur in the source.
+    NFKC maps the micro sign (U+00B5) to the Greek mu (U+03BC). Both occur in sources.
     """
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
@@ -112,10 +112,10 @@ def load_catalogue(path: str | Path = DEFAULT_CATALOGUE) -> Catalogue:
     """Load and check a catalogue.
 
     Args:
-        path: A TOML file; `catalogue.toml` beside this module explains the keys and is the default.
+        path: A TOML file. The default is `catalogue.toml` in the folder of this module, which explains the keys.
 
     Raises:
-        CatalogueError: There is no such file, it is not TOML, or it contradicts itself; the message says where.
+        CatalogueError: There is no such file, it is not TOML, or it contradicts itself. The message says where.
     """
     tables, data = read_toml(path, "catalogue", CatalogueError)
     limits = read_limits(tables.pop("limits", {}))
@@ -145,7 +145,7 @@ def _variable(name: str, table: Any) -> Variable:
         raise CatalogueError(f"{where}: shown has to lie within plausible, {low:g} to {high:g}")
     tables = table.get("units", {})
     check_table(f"{where}, units", tables)
-    # The canonical unit may list spellings of its own; it comes first and converts to itself.
+    # The canonical unit comes first and converts to itself. It may have a table too, with more spellings.
     units = tuple(_unit(where, unit, tables.get(unit, {})) for unit in dict.fromkeys([canonical, *tables]))
     if (units[0].subtract, units[0].multiply, units[0].divide) != (0, 1, 1):
         raise CatalogueError(f"{where}: {canonical} is the canonical unit and cannot have a conversion")
@@ -160,7 +160,7 @@ def _items(where: str, table: dict[str, Any], canonical: str, units: set[str]) -
         if unit not in units:
             raise CatalogueError(f"{where}: items_in names {unit}, but units has no conversion from {unit}")
     groups: list[tuple[str, str | None, Any]] = []
-    # In the order of the file: among values of one time, that of the item named first counts as last.
+    # Keep the order of the file: among values with the same time, the value of the first item counts as the last.
     for key in table:
         if key == "items":
             groups.append((key, canonical, table[key]))
@@ -173,7 +173,7 @@ def _items(where: str, table: dict[str, Any], canonical: str, units: set[str]) -
         if not isinstance(ids, list):
             raise CatalogueError(f"{where}: {key} has to be a list of item ids")
         for item in ids:
-            # bool is an int to Python, but never an item id.
+            # In Python, bool is a kind of int, but it is not an item id.
             if type(item) is not int or not 0 < item < 2**63:
                 raise CatalogueError(f"{where}: {key} has {item!r}, which is not an item id")
             if item in items:

@@ -1,4 +1,4 @@
-"""What every table of the catalogue is checked with: its keys, and its numbers."""
+"""Checks for every table of the catalogue: its keys and its numbers."""
 
 import difflib
 import math
@@ -6,24 +6,24 @@ from typing import Any
 
 
 class CatalogueError(ValueError):
-    """The catalogue contradicts itself, or is not one. The message names the variable, item or unit."""
+    """The catalogue contradicts itself, or is not a catalogue. The message names the variable, item or unit."""
 
 
 def number(where: str, key: str, value: Any) -> float:
-    """Return a finite number, or raise."""
+    """The value as a float. Raises unless it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise CatalogueError(f"{where}: {key} has to be a finite number")
     return float(value)
 
 
 def check_table(where: str, table: Any) -> None:
-    """Raise unless it is a table."""
+    """Raise unless `table` is a table."""
     if not isinstance(table, dict):
         raise CatalogueError(f"{where}: has to be a table")
 
 
 def check_keys(where: str, table: Any, known: tuple[str, ...]) -> None:
-    """Raise if it is no table, or has a key that is not known; name the nearest that is."""
+    """Raise unless `table` is a table with known keys only. The message names the most similar known key."""
     check_table(where, table)
     for key in table:
         if key not in known:

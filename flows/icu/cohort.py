@@ -1,8 +1,8 @@
-"""The cohort: the ICU stays that the features are about, checked, and each subject's split.
+"""The cohort: the checked ICU stays for the features, and each subject's split.
 
-No stay is dropped for being short or empty: those are often the patients who died. Left out, and counted, is only what
-no window could be made for or attributed to anyone. How the stays ended is kept apart from the features: it is known
-only later.
+No stay is dropped because it is short or empty: such stays are often of patients who died. A row is left out, and
+counted, only if no window can be made for it, or if it belongs to nobody. Outcomes are kept separate from the features,
+since they are known only later.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ COHORT_DTYPES: dict[str, object] = {
     "died_in_hospital": pd.BooleanDtype(),
 }
 
-# MIMIC-IV groups everyone above 89 as 91; MIMIC-III moves their birth 300 years back.
+# MIMIC-IV gives all patients above 89 the age 91. MIMIC-III moves their births 300 years back.
 _OLDEST, _OLDEST_AS = 89, 91
 
 
@@ -40,10 +40,10 @@ OUTCOME_DTYPES: dict[str, object] = {
     "death_hours": np.dtype("float64"),
     "died_in_icu": pd.BooleanDtype(),
 }
-# A cohort row is dropped for the first of these that holds; one that says the same as another is `repeated`.
+# A row of stays is dropped for the first of these reasons that holds. A row equal to another one is `repeated`.
 COHORT_REASONS = ("no_id", "no_intime", "several_rows", "unknown_subject", "outtime_before_intime")
 
-# What is noted of the stays, and of the patients; all other counts of the cohort are of rows.
+# Counts of stays, and of patients. All other counts of the cohort are of rows.
 COHORT_NOTES = ("no_outtime", "ambiguous_patient", "ambiguous_admission", "any_encounter")
 PATIENT_NOTES = ("patient_no_id", "patient_superseded")
 
@@ -54,17 +54,17 @@ _ADMISSION = ["admission_type", "hospital_expire_flag", "deathtime"]
 
 @dataclass(frozen=True)
 class Cohort:
-    """The stays, how they ended, and what was left out.
+    """The stays, their outcomes, and the counts of rows that were left out.
 
     Attributes:
-        stays: One row a stay, sorted by `stay_id`, with the columns and dtypes of `COHORT_DTYPES`.
-        outcomes: One row a stay, sorted by `stay_id`, with the columns and dtypes of `OUTCOME_DTYPES`: `los_hours`
-            (`outtime - intime`) and `death_hours` (`deathtime - intime`, of those who died in the hospital) in hours;
-            the flags are null where the source does not tell.
-        counts: `rows_in` = `repeated` + those of `COHORT_REASONS` + `stays`; and, of the stays, `no_outtime`,
-            `ambiguous_patient` and `ambiguous_admission` (several rows that contradict each other: nothing of them is
-            used). Of FHIR also those of `fhir_cohort.read_encounters` and `read_patients`.
-        warnings: What a person should look at, for the run's log.
+        stays: One row per stay, sorted by `stay_id`, with the columns and dtypes of `COHORT_DTYPES`.
+        outcomes: One row per stay, sorted by `stay_id`, with the columns and dtypes of `OUTCOME_DTYPES`. `los_hours`
+            (`outtime - intime`) and `death_hours` (`deathtime - intime`, if the patient died in the hospital) are in
+            hours. The flags are null if the source does not say.
+        counts: `rows_in` = `repeated` + the counts of `COHORT_REASONS` + `stays`. Of the stays also `no_outtime`,
+            `ambiguous_patient` and `ambiguous_admission` (several rows contradict each other, and none is used). For
+            FHIR also the counts of `fhir_cohort.read_encounters` and `read_patients`.
+        warnings: Messages for the run's log that a person should read.
     """
 
     stays: pd.DataFrame
@@ -80,20 +80,20 @@ def build_cohort(
     *,
     names_all_subjects: bool = True,
 ) -> Cohort:
-    """Check the stays, add what is known of the patient and the admission, and split the subjects.
+    """The cohort: checked stays with columns of the patient and the admission, and the split of each subject.
 
-    A stay without an end is kept: no upper bound. Rows that no window could be made for, or attributed to anyone, are
-    left out, each for the first reason that holds; the events of such a stay become `unknown_stay`.
+    A stay without an end is kept, and has no upper bound. A row for which no window can be made, or which belongs to
+    nobody, is left out for the first reason that holds. Events of such a stay become `unknown_stay`.
 
     Args:
-        icustays: As `tables.read_frame` gives `icu/icustays`. Where it has the columns `hospital_expire_flag` and
-            `deathtime` itself, as FHIR's stays do, these count.
-        patients: As `hosp/patients`; without, the columns made of it are null.
-        admissions: Likewise, as `hosp/admissions`.
-        names_all_subjects: Whether a stay of a subject that `patients` does not name is one of nobody.
+        icustays: The table `icu/icustays`, as `tables.read_frame` returns it. If it has the columns
+            `hospital_expire_flag` and `deathtime` itself, as stays from FHIR do, these are used.
+        patients: The table `hosp/patients`. If None, the columns made from it are null.
+        admissions: The table `hosp/admissions`. If None, the columns made from it are null.
+        names_all_subjects: Whether `patients` has all subjects, so that stays of other subjects are dropped.
 
     Returns:
-        The cohort; `split` is a function of the subject alone. `age` is in whole years at `intime`, 91 above 89.
+        The cohort. `split` depends only on the subject. `age` is in whole years at `intime`, and 91 above 89.
     """
     counts: Counts = {"rows_in": len(icustays), **dict.fromkeys(COHORT_REASONS, 0)}
 
@@ -129,7 +129,7 @@ def _outcomes(stays: pd.DataFrame) -> pd.DataFrame:
     has_died = died.eq(True).fillna(False).to_numpy("bool")
     death = np.where(has_died, pd.to_datetime(stays["deathtime"]).to_numpy("datetime64[us]"), np.datetime64("NaT"))
     in_icu = has_died & (death >= intime) & ((death <= outtime) | np.isnat(outtime))
-    # Of who died, and nobody knows when, it is not known whether they had left the unit.
+    # If the time of a death is unknown, it is unknown whether the patient had left the unit.
     unknown = died.isna().to_numpy() | (has_died & np.isnat(death))
     return pd.DataFrame(
         {
@@ -149,11 +149,11 @@ def _died(stays: pd.DataFrame) -> "pd.Series[Any]":
 
 
 def _join(stays: pd.DataFrame, table: pd.DataFrame | None, key: str, columns: list[str]) -> tuple[pd.DataFrame, int]:
-    """Add columns of a table; and how many stays have several rows in it that contradict each other."""
+    """The stays with columns of a table, and the number of stays with several contradicting rows in the table."""
     if table is None:
         return stays.assign(**dict.fromkeys(columns, np.nan)), 0
     table = table.loc[table[key].notna(), [key, *columns]].drop_duplicates()
-    # Either might be the true one, and a join would multiply the stays.
+    # Nothing says which of several rows is right, and a join with all of them would multiply the stays.
     several = table.loc[table[key].duplicated(keep=False), key]
     table = table[~table[key].isin(several)]
     return stays.merge(table, how="left", on=key, validate="many_to_one"), int(stays[key].isin(several).sum())
@@ -161,7 +161,7 @@ def _join(stays: pd.DataFrame, table: pd.DataFrame | None, key: str, columns: li
 
 def _age(stays: pd.DataFrame) -> pd.Series:
     intime, dob = stays["intime"].dt, pd.to_datetime(stays["dob"]).dt
-    # MIMIC-IV gives the age in one shifted year; MIMIC-III a date of birth.
+    # MIMIC-IV has the age in one shifted year. MIMIC-III has a date of birth.
     anchored = stays["anchor_age"] + (intime.year - stays["anchor_year"])
     before_birthday = (intime.month < dob.month) | ((intime.month == dob.month) & (intime.day < dob.day))
     born = intime.year - dob.year - before_birthday

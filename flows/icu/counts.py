@@ -1,7 +1,7 @@
-"""Counts: plain nested dictionaries of whole numbers, which every step returns beside its frame.
+"""Counts: nested dictionaries of whole numbers, which every step returns in addition to its frame.
 
-Plain, so that they pass through any result store as JSON; and added by one function, whatever step they are from, so
-that shards can be counted apart and the counts put together in any order.
+They are plain dictionaries, so that they can be stored as JSON. One function adds the counts of any step, so that
+shards can be counted separately and added in any order.
 """
 
 from typing import Any
@@ -10,10 +10,10 @@ Counts = dict[str, Any]
 
 
 def add_counts(*counts: Counts) -> Counts:
-    """Add counts: numbers by key, lists (histograms) element by element, dictionaries likewise within.
+    """The sum of counts: numbers are added by key, lists (histograms) by element, and dictionaries recursively.
 
     Args:
-        counts: Any number of counts; a key that is absent counts as nothing.
+        counts: Any number of counts. An absent key counts as 0.
 
     Raises:
         ValueError: Two lists under the same key differ in length: they were counted with different parameters.
@@ -34,7 +34,7 @@ def _add(left: Any, right: Any) -> Any:
 
 
 def _copy(value: Any) -> Any:
-    # The total must not share parts with what it was added from, or a later addition could show there.
+    # Copy, since the total must not share lists or dictionaries with its summands: a later sum would change them.
     if isinstance(value, dict):
         return add_counts(value)
     return [_copy(item) for item in value] if isinstance(value, list) else value

@@ -1,7 +1,7 @@
-"""What a clinician looks for first: who the patients are, and what is known of them hour by hour.
+"""What a clinician looks for first: who the patients are, and what was measured hour by hour.
 
-The cohort is described as a whole. The course (`count_course`) is counted for each shard and added up. As everywhere, a
-number that fewer than ten people are behind is not told (`disclosure`).
+The cohort is described as a whole. The course (`count_course`) is counted for each shard and then added. As everywhere,
+numbers based on fewer than ten patients are hidden (`disclosure`).
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from flows.icu.catalogue import Catalogue, Variable
 from flows.icu.counts import Counts
 from flows.icu.disclosure import SMALL, hidden_cells, suppress
 
-# Each category, and what it ends before: in years, and in hours.
+# Each category with its excluded upper bound, in years for ages and in hours for stays.
 _AGES = {"under 18": 18, "18 to 29": 30, **{f"{age} to {age + 9}": age + 10 for age in range(30, 90, 10)}}
 _STAYS = {
     "under 1 day": 24,
@@ -26,22 +26,22 @@ _STAYS = {
     "7 to 14 days": 336,
 }
 _NOT_KNOWN = "not known"
-# Measurements of a stay are counted one by one up to here.
+# The number of a stay's measurements has its own bin up to this number.
 _MOST = 500
 _Ints = npt.NDArray[np.int64]
 
 
 def describe_cohort(stays: pd.DataFrame, outcomes: pd.DataFrame) -> dict[str, Any]:
-    """Describe the stays.
+    """The numbers of stays by age, sex and other groups.
 
     Args:
-        stays: The cohort, as `cohort.COHORT_DTYPES`.
-        outcomes: How the stays ended, as `cohort.OUTCOME_DTYPES`; sorted as the stays are.
+        stays: The cohort, with `cohort.COHORT_DTYPES`.
+        outcomes: The outcomes, with `cohort.OUTCOME_DTYPES`, in the order of the stays.
 
     Returns:
-        Per group (`age`, `sex`, `unit`, `admission`, `length_of_stay`, `outcome`) the number of stays of each category,
-        None where it is hidden. A category of a source's own words that fewer than ten patients have is counted with
-        the others like it, and not named.
+        For each group (`age`, `sex`, `unit`, `admission`, `length_of_stay`, `outcome`) the number of stays of each
+        category. None stands for a hidden number. Categories in the source's own words that fewer than ten patients
+        have are counted together, without their names.
     """
     died, in_icu = (outcomes[name].astype("boolean") for name in ("died_in_hospital", "died_in_icu"))
     outcome = pd.Series("left the hospital alive", index=outcomes.index, dtype=object)
@@ -88,12 +88,13 @@ def _told(
 
 
 def count_course(features: pd.DataFrame, catalogue: Catalogue) -> Counts:
-    """Count the features of one shard by window, and the measurements of each stay.
+    """The counts of one shard's features by window, and of the measurements of each stay.
 
     Returns:
-        `windows`: per window number how many `windows` and `subjects` there are and, per variable, the `missing` ones
-        and the `bins` of the means; `measured`: per variable the bins of the number of measurements of a stay. Bins are
-        sparse: bin to the values in it and the subjects whose lowest and highest value is in it.
+        `windows` has for each window number the numbers of `windows` and `subjects` and, for each variable, the number
+        of `missing` values and the `bins` of the means. `measured` has for each variable the bins of the number of
+        measurements of a stay. Bins are sparse: they map a bin to the number of its values, and to the numbers of
+        subjects whose lowest and whose highest value is in it.
     """
     window, stay = features["window"].to_numpy("int64"), pd.factorize(features["stay_id"])[0]
     subject = pd.factorize(features["subject_id"])[0]
@@ -125,7 +126,7 @@ def _bins_of_windows(
 
 
 def _sparse(bins: _Ints, group: _Ints, subject: npt.NDArray[np.intp]) -> Counts:
-    """Count by group and bin: values, and subjects whose lowest, and whose highest, bin of the group this is."""
+    """For each group and bin, the number of values, and of subjects whose lowest, and whose highest, value is in it."""
     if not len(bins):
         return {}
     order = np.lexsort((bins, subject, group))
@@ -142,17 +143,17 @@ def _sparse(bins: _Ints, group: _Ints, subject: npt.NDArray[np.intp]) -> Counts:
 
 
 def course_document(course: Counts, catalogue: Catalogue, window_hours: int) -> dict[str, Any]:
-    """Put the course of all shards together.
+    """The course of all shards, as a part of the quality document.
 
     Args:
-        course: The sum of what `count_course` counted.
-        catalogue: What was measured.
-        window_hours: The length of a window.
+        course: The sum of the counts of `count_course`.
+        catalogue: The catalogue.
+        window_hours: The length of a window, in hours.
 
     Returns:
-        `hours`: when each window ends, counted from admission; `windows`: how many there are; per variable, for each
-        window, the share `missing` and the quantiles `p25`, `p50`, `p75` of the means, and `measured`: these quantiles
-        of the number of measurements of a stay. None is what is hidden.
+        `hours` has each window's end in hours after admission, and `windows` the number of windows. For each variable
+        and window there are the share `missing` and the quantiles `p25`, `p50`, `p75` of the means. `measured` has
+        these quantiles of the number of measurements of a stay. None stands for hidden numbers.
     """
     numbers = sorted(course.get("windows", {}), key=int)
     of_windows = [course["windows"][k] for k in numbers]
@@ -176,7 +177,7 @@ def _course(
     found = [counts["variables"][variable.name] for counts in of_windows]
     missing = [counts["missing"] for counts in found]
     present = [counts["windows"] - n for counts, n in zip(of_windows, missing, strict=True)]
-    # The share over all windows is told elsewhere, so that one hidden share could be worked out from the others.
+    # Readers know the share over all windows, so a single hidden share could be computed from the others.
     hides = [a or b for a, b in zip(hidden_cells(missing), hidden_cells(present), strict=True)]
     shares = [
         None if hide or not total else round(number / total, 4)
@@ -188,7 +189,7 @@ def _course(
     return {
         "missing": shares,
         **{name: [of_window[name] for of_window in course] for name in ("p25", "p50", "p75")},
-        # Bin n holds what was measured n times.
+        # Bin n is for exactly n measurements.
         "measured": {name: None if (n := each[name]) is None else int(n) for name in ("p25", "p50", "p75")},
     }
 
@@ -201,14 +202,14 @@ def _dense(sparse: Counts, number: int) -> Counts:
 
 
 def delay_document(delays: list[int] | None) -> list[int | None]:
-    """How many values were stored how late (`events.DELAYS`), without the small cells."""
+    """The numbers of values by storing delay (`events.DELAYS`). Small cells are hidden."""
     return [None if hide else n for n, hide in zip(delays or [], hidden_cells(delays or []), strict=True)]
 
 
 def lost_document(lost: Counts, tables: dict[str, Any], names: list[str]) -> dict[str, dict[str, int | None]]:
-    """Rows dropped of each variable, by reason, without the small cells.
+    """The number of each variable's dropped rows, by reason. Small cells are hidden.
 
-    A reason that is hidden in a table's account is hidden here altogether: the variables' numbers would add up to it.
+    A reason that is hidden in a table's account is hidden for all variables here, since their numbers add up to it.
     """
     reasons = dict.fromkeys(reason for of_variable in lost.values() for reason in of_variable)
     hidden_in_tables = {
@@ -224,6 +225,6 @@ def lost_document(lost: Counts, tables: dict[str, Any], names: list[str]) -> dic
 
 
 def suppressed_values(bins: Counts) -> int | None:
-    """How many windows have a value, or None where too few people have one."""
+    """The number of windows with a value, or None if too few patients have one."""
     people = sum(bins["lowest"])
     return None if people and suppress(people) is None else suppress(sum(bins["windows"]))

@@ -1,8 +1,8 @@
-"""Small-cell suppression: what of a count may be told without telling about a person.
+"""Small-cell suppression: hides numbers that could reveal something about a person.
 
-A count between one and nine is not shown, of people or of rows: a handful of rows is often one person's. Where what is
-hidden of a group could be had from its total, and would still be one number or a small one, more of the group is hidden
-with it, the smallest first. Nobody is in an empty cell: it is told as 0.
+A count from 1 to 9 is hidden, of patients and of rows, since a few rows are often of one patient. A hidden number could
+be computed from the total of its group. If only one number, or a small sum, is hidden in a group, the smallest other
+numbers are therefore hidden too. An empty cell is shown as 0, since nobody is in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ SMALL = 10
 
 
 def hidden_cells(numbers: Sequence[int]) -> list[bool]:
-    """Say which cells of a group with a known total have to be hidden.
+    """Which cells of a group with a known total must be hidden.
 
     Args:
-        numbers: How many people, or rows, are in each cell.
+        numbers: The number of patients or rows in each cell.
     """
     hidden = [0 < number < SMALL for number in numbers]
     for index in sorted(range(len(numbers)), key=lambda index: numbers[index]):
@@ -28,13 +28,13 @@ def hidden_cells(numbers: Sequence[int]) -> list[bool]:
 
 @dataclass(frozen=True)
 class Account:
-    """An account of rows as it may be told; None stands for a number that is hidden.
+    """An account of rows in which numbers may be hidden. None stands for a hidden number.
 
     Attributes:
-        total: The rows in.
-        kept: Those that were kept.
-        dropped: The others, by reason.
-        hidden: What all hidden cells are together, so that the account adds up: total = kept + dropped + hidden.
+        total: The number of rows that were read.
+        kept: The number of rows that were kept.
+        dropped: The numbers of dropped rows, by reason.
+        hidden: The sum of all hidden cells, so that total = kept + dropped + hidden.
     """
 
     total: int | None
@@ -44,10 +44,10 @@ class Account:
 
 
 def told_account(kept: int, dropped: Mapping[str, int]) -> Account:
-    """Hide what has to be hidden of an account of rows.
+    """The account of rows, with hidden numbers.
 
-    What was kept is known wherever the rows are; so the reasons are hidden first, and where they do not suffice, the
-    total.
+    The number of kept rows is known to everyone who has the rows. Reasons are therefore hidden first, and if this is
+    not enough, the total.
     """
     few = suppress(kept) is None
     hides_kept, *hides = hidden_cells([kept if few else 0, *dropped.values()])
@@ -62,36 +62,36 @@ def told_account(kept: int, dropped: Mapping[str, int]) -> Account:
 
 
 def _is_enough(hidden: Sequence[int]) -> bool:
-    """Whether several cells, of ten together, are hidden: what a total tells of them is then no small number."""
+    """Whether at least two cells with a sum of ten or more are hidden, so that the total reveals no small number."""
     return len(hidden) > 1 and sum(hidden) >= SMALL
 
 
 def suppress(number: int) -> int | None:
-    """Replace a number on its own by None, if it is small and not 0."""
+    """A number without a known total, or None if it is small and not 0."""
     return None if 0 < number < SMALL else number
 
 
 def suppress_part(part: int, whole: int) -> int | None:
-    """Replace a part of a known whole by None, if it or the rest is small and not 0."""
+    """A part of a known whole, or None if the part or the rest is small and not 0."""
     return None if suppress(part) is None or suppress(whole - part) is None else part
 
 
 def suppress_cells(cells: Mapping[str, int]) -> dict[str, int | None]:
-    """Replace what has to be hidden of a group, whose total is known, by None."""
+    """The cells of a group with a known total. None stands for cells that must be hidden."""
     hidden = hidden_cells(list(cells.values()))
     return {key: None if hide else number for (key, number), hide in zip(cells.items(), hidden, strict=True)}
 
 
 def share(part: int, whole: int) -> float | None:
-    """Return part / whole, or None where either side of the division is a small cell, or there is no whole."""
+    """`part / whole`, or None if the part or the rest is a small cell, or the whole is 0."""
     return None if not whole or suppress_part(part, whole) is None else part / whole
 
 
 def told(number: int) -> str:
-    """A number on its own, for a log line."""
+    """A number for a log line, hidden if it is small."""
     return f"under {SMALL}" if suppress(number) is None else f"{number:,}"
 
 
 def about(number: int) -> str:
-    """A total for a log line, too coarse for anyone to subtract from it what was kept."""
+    """A total for a log line, rounded so that nobody can subtract the number of kept rows from it."""
     return f"about {round(number, -3):,}" if number >= 1000 else "under 1,000"

@@ -1,7 +1,8 @@
-"""Drift: how far the features of one date are from those of another, per variable, as one document.
+"""Drift: the difference between the features of two dates, for each variable, as one document.
 
-The population stability index (PSI) over tenths of the reference: up to 0.1 means no relevant change, above 0.25 the
-population has changed. It is made of counts alone (`quality.count_features`), so shards are counted apart and added.
+The measure is the population stability index (PSI) over tenths of the reference. A PSI up to 0.1 means no relevant
+change; above 0.25 the population has changed. It needs only counts (`quality.count_features`), so shards are counted
+separately and added.
 """
 
 from typing import Any
@@ -23,19 +24,20 @@ _COMPARED = ("reference", "date")
 def drift_document(
     reference: Counts, date: Counts, catalogue: Catalogue, *, max_psi: float | None, max_missing_change: float | None
 ) -> dict[str, Any]:
-    """Compare two dates.
+    """The comparison of two dates.
 
     Args:
-        reference: The sum of what `count_features` counted of the reference; at least the means are distributed.
-        date: Likewise of the date.
-        catalogue: What both were made with.
-        max_psi: A variable whose index is above it has drifted; None, no index is too high.
-        max_missing_change: Likewise the change of its missing rate, either way.
+        reference: The sum of the counts of `count_features` for the reference. At least the means are distributed.
+        date: The sum of the counts of `count_features` for the date.
+        catalogue: The catalogue of both dates.
+        max_psi: A variable with a higher PSI exceeds the limit. None means no limit.
+        max_missing_change: A variable whose missing rate changes by more, up or down, exceeds the limit. None means no
+            limit.
 
     Returns:
-        The `verdict` (`verdict.drift_verdict`), `windows` and, per variable, the windows with `values`, `psi`,
-        `missing_rate`, `missing_change`, the `quantiles` and `distribution` of the window means of both, and which
-        limits it `exceeds`. None stands for what fewer than ten people are behind.
+        The `verdict` (`verdict.drift_verdict`), `windows` and, for each variable, the windows with `values`, `psi`,
+        `missing_rate`, `missing_change`, the `quantiles` and `distribution` of the window means of both dates, and the
+        limits that it `exceeds`. None stands for numbers based on fewer than ten patients.
     """
     both = dict(zip(_COMPARED, (reference, date), strict=True))
     windows = {name: sum(split["windows"] for split in counts["splits"].values()) for name, counts in both.items()}
@@ -43,7 +45,7 @@ def drift_document(
     for variable in catalogue.variables:
         counted = {name: counts["features"][variable.name] for name, counts in both.items()}
         bins = {name: counts["bins"]["mean"] for name, counts in counted.items()}
-        # Each subject has one lowest value.
+        # Each subject has exactly one lowest value, so the sum is the number of subjects.
         few = any(sum(found["lowest"]) == 0 or suppress(sum(found["lowest"])) is None for found in bins.values())
         index = None if few else psi(*(np.array(bins[name]["windows"]) for name in _COMPARED))
         rates = {name: share(counted[name]["missing"], windows[name]) for name in _COMPARED}
@@ -69,10 +71,10 @@ def drift_document(
 def psi(reference: npt.NDArray[np.int64], date: npt.NDArray[np.int64]) -> float:
     """The population stability index of two histograms over the same bins, by tenths of the reference.
 
-    Half a count is added to every tenth, or an empty one would make it infinite.
+    Half a count is added to every tenth, since an empty tenth would make the index infinite.
     """
     upto = np.cumsum(reference)
-    # A bin belongs to the tenth that its middle count is in; a bin larger than a tenth is one of its own.
+    # A bin belongs to the tenth that contains its middle count. A bin larger than a tenth is a group of its own.
     tenth = np.minimum((upto - reference / 2) * _GROUPS // upto[-1], _GROUPS - 1).astype(np.int64)
     there = np.unique(tenth)
     shares = []

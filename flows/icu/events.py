@@ -1,7 +1,7 @@
-"""Cleaning: the raw rows of one shard to events with a time, a variable and a value in its canonical unit.
+"""Cleaning: turns the raw rows of one shard into events with a time, a variable and a value in its canonical unit.
 
-Every row is either kept or dropped for exactly one reason, and the function checks that itself before it returns.
-Values that cannot be used (unknown unit, implausible) become null and stay; nothing is clipped or guessed.
+Every row is kept, or dropped for exactly one reason. The function checks this before it returns. Values that cannot be
+used (unknown unit, implausible) become null, and their rows stay. Nothing is clipped or guessed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,8 +18,8 @@ from flows.icu.raw import EVENT_SOURCES, OBSERVATIONS
 from flows.icu.stays import NO_TIME, StayTable, microseconds
 from flows.icu.units import UnitTable
 
-# A row is dropped for the first of these that holds. A row that names its stay is judged by that stay; one that names a
-# subject and a time alone, as every laboratory row does, belongs to the stay that was under way.
+# A row is dropped for the first of these reasons that holds. If a row names its stay, this stay is used. If it names
+# only a subject and a time, as every laboratory row does, it belongs to the stay that was under way.
 ALL_REASONS = (
     "not_in_catalogue",
     "no_stay",
@@ -35,11 +35,11 @@ ALL_REASONS = (
 )
 REASONS = tuple(reason for reason in ALL_REASONS if reason not in ("unknown_subject", "outside_stays"))
 LAB_REASONS = ("not_in_catalogue", "unknown_subject", "no_time", "no_number", "outside_stays", "duplicate")
-# FHIR's Observations are of either kind; one that names no stay, or none of the cohort, is judged by its time.
+# FHIR's Observations may name a stay or not. If one names no stay of the cohort, its time decides.
 _OBSERVATION_REASONS = tuple(reason for reason in ALL_REASONS if reason not in ("no_stay", "unknown_stay"))
 REASONS_OF = {"chartevents": REASONS, "labevents": LAB_REASONS, OBSERVATIONS: _OBSERVATION_REASONS}
 
-# What a storing delay is up to, in microseconds; the last number of a variable is of those beyond.
+# Upper bounds of storing delays, in microseconds. The last count of a variable is for longer delays.
 DELAYS = {"15 min": 900_000_000, "1 h": 3_600_000_000, "6 h": 21_600_000_000}
 
 _JOINED_ROWS = 250_000
@@ -54,14 +54,14 @@ class Cleaned:
     Attributes:
         events: `subject_id`, `stay_id`, `itemid` int64; `variable` categorical, in the catalogue's order; `charttime`
             and `time` datetime64[us], where `time` is when the value was known; `value` float64, in the variable's
-            unit. Sorted by stay, `time`, `charttime` and, backwards, the catalogue's order of items: the order in which
-            values count as last.
-        counts: `tables`: per table `rows_in`, `kept` and, by reason, `dropped`; `variables`: per variable `converted`,
-            `unknown_unit` and `implausible` (of the rows that only `duplicate` can still drop), `usable` (of the kept)
-            and `no_storetime` (of the usable, those that count from their chart time); `unknown_texts`: per variable,
-            the unit texts that the catalogue does not know, folded, with the number of subjects; `lost`: per variable
-            and reason, the rows dropped; `delays`: per variable, how many usable values were stored how long after
-            their chart time (`DELAYS`).
+            unit. The rows are sorted by stay, `time`, `charttime` and the catalogue's order of items, reversed. In this
+            order, the last value of a window is its `last` feature.
+        counts: `tables` has for each table `rows_in`, `kept` and, by reason, `dropped`. `variables` has for each
+            variable `converted`, `unknown_unit` and `implausible` (of rows that only `duplicate` can still drop),
+            `usable` (of kept rows) and `no_storetime` (usable values that count from their chart time).
+            `unknown_texts` has for each variable the folded unit texts that are not in the catalogue, with the number
+            of subjects. `lost` has for each variable and reason the number of dropped rows. `delays` has for each
+            variable the numbers of usable values by the delay between chart and storing time (`DELAYS`).
     """
 
     events: pd.DataFrame
@@ -70,10 +70,10 @@ class Cleaned:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Columns of the rows that only `duplicate` can still drop; times in microseconds since 1970."""
+    """Columns of the rows that only `duplicate` can still drop. Times are in microseconds since 1970."""
 
     table: npt.NDArray[np.int8]
-    stay: _Ints  # the row of the stay in the cohort
+    stay: _Ints  # the stay's row number in the cohort
     item: _Ints
     charttime: _Ints
     time: _Ints
@@ -89,19 +89,19 @@ def clean(frames: Iterable[pd.DataFrame], stays: pd.DataFrame, catalogue: Catalo
     """Clean the raw rows of one shard.
 
     Args:
-        frames: The shard's raw rows (`raw.RAW_DTYPES`), in any number of frames; no frame at all is an empty shard.
-            All rows of a subject have to be in the same shard. Each frame is let go once its rows are judged, so an
-            iterator keeps the peak at the survivors.
-        stays: The **whole** cohort (`cohort.COHORT_DTYPES`), not the shard's: only so can a row with another subject's
-            stay be told from a row with an unknown stay. A row without a stay of its own belongs to the stay of its
-            subject that is under way when the value is known; of several, to the one that began last.
+        frames: The shard's raw rows (`raw.RAW_DTYPES`), in any number of frames. No frame means an empty shard. All
+            rows of a subject must be in the same shard. Each frame is released after its rows are judged, so with an
+            iterator only the surviving rows are in memory.
+        stays: The **whole** cohort (`cohort.COHORT_DTYPES`), not only the shard's stays. Otherwise a row with another
+            subject's stay would look like a row with an unknown stay. A row that names no stay belongs to the stay of
+            its subject that is under way when the value is known. If there are several, it belongs to the latest one.
         catalogue: Items, units and plausible ranges.
 
     Returns:
         The events and the counts.
     """
     table, units = StayTable(stays), UnitTable(catalogue)
-    # Begin with no rows, so that an empty shard takes the same path and gets the same schema.
+    # Start with a frame without rows, so that an empty shard gets the same schema.
     parts = [_no_rows()]
     counts: Counts = {
         "tables": {
@@ -125,7 +125,7 @@ def clean(frames: Iterable[pd.DataFrame], stays: pd.DataFrame, catalogue: Catalo
         account = counts["tables"][name]
         account["dropped"]["duplicate"] += int(np.count_nonzero(~first & (rows.table == code)))
         account["kept"] += int(np.count_nonzero(kept.table == code))
-        # Not a debug check: an unexplained row is a bug, and a report that hides it is worse than none.
+        # This check also runs in production: a lost row is a bug, and a report must not hide it.
         if account["rows_in"] != account["kept"] + sum(account["dropped"].values()):
             raise AssertionError(f"{name}: the rows in are not the rows kept and dropped")
     usable = ~np.isnan(kept.value)
@@ -142,7 +142,7 @@ def clean(frames: Iterable[pd.DataFrame], stays: pd.DataFrame, catalogue: Catalo
 
 
 def _joined(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Join small frames: a fixed cost per frame would otherwise be most of the work."""
+    """The frames, with small ones joined. Otherwise the fixed cost of each frame would be most of the work."""
     waiting: list[pd.DataFrame] = []
     for frame in frames:
         waiting.append(frame)
@@ -154,7 +154,7 @@ def _joined(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
 
 
 def _judge(frame: pd.DataFrame, stays: StayTable, units: UnitTable) -> tuple[_Rows, pd.DataFrame, Counts]:
-    """Judge rows one by one: everything but the duplicates."""
+    """Check each row on its own. Duplicates are found later."""
     table = frame["table"].cat.codes.to_numpy().astype(np.int8)
     item = frame["itemid"].to_numpy("int64", na_value=-1)
     charttime, storetime = (microseconds(frame[column]) for column in ("charttime", "storetime"))
@@ -186,7 +186,7 @@ def _judge(frame: pd.DataFrame, stays: StayTable, units: UnitTable) -> tuple[_Ro
         "after_stay": by_stay & (time >= ends),
         "outside_stays": ~is_there,
     }
-    # select takes the first condition that holds.
+    # np.select takes the first condition that holds.
     reason = np.select(list(conditions.values()), list(range(len(conditions))), default=-1)
     survivors = np.flatnonzero(reason == -1)
     position = position[survivors]
@@ -231,7 +231,7 @@ def _judge(frame: pd.DataFrame, stays: StayTable, units: UnitTable) -> tuple[_Ro
 
 
 def _lost(reason: _Ints, variable: _Ints, conditions: list[str], names: list[str]) -> Counts:
-    """Count the rows of each variable that were dropped, by reason."""
+    """The number of each variable's dropped rows, by reason."""
     number = np.bincount(variable * len(conditions) + reason, minlength=len(names) * len(conditions))
     by_variable = number.reshape(len(names), len(conditions))
     return {
@@ -242,9 +242,9 @@ def _lost(reason: _Ints, variable: _Ints, conditions: list[str], names: list[str
 
 
 def _delays(kept: _Rows, catalogue: Catalogue) -> Counts:
-    """Count the usable values of each variable by how long after their chart time they were stored."""
+    """The numbers of each variable's usable values, by the delay between chart and storing time."""
     rows = np.flatnonzero(~np.isnan(kept.value) & kept.stored)
-    # A value that was stored before its chart time counts as stored at once: `time` is never before `charttime`.
+    # A value that was stored before its chart time has no delay, since `time` is never before `charttime`.
     place = np.searchsorted(list(DELAYS.values()), (kept.time - kept.charttime)[rows], side="left")
     groups = len(DELAYS) + 1
     number = np.bincount(kept.variable[rows].astype(np.int64) * groups + place, minlength=len(catalogue.names) * groups)
@@ -252,7 +252,7 @@ def _delays(kept: _Rows, catalogue: Catalogue) -> Counts:
 
 
 def _subjects_by_text(frames: list[pd.DataFrame], catalogue: Catalogue) -> Counts:
-    """Count, per variable, the subjects behind each unit text that is not known."""
+    """For each variable, the number of subjects with each unknown unit text."""
     if not frames:
         return {}
     texts = pd.concat(frames, ignore_index=True)
@@ -265,13 +265,13 @@ def _subjects_by_text(frames: list[pd.DataFrame], catalogue: Catalogue) -> Count
 
 
 def _first_of_duplicates(rows: _Rows) -> npt.NDArray[np.bool_]:
-    """Flag the row that stays of each measurement: same stay, chart time and item."""
+    """Flags one row of each measurement, the row to keep. A measurement has one stay, chart time and item."""
     keys = pd.DataFrame({"stay": rows.stay, "charttime": rows.charttime, "item": rows.item})
     keep = ~keys.duplicated(keep=False).to_numpy()
     repeated = np.flatnonzero(~keep)
     some = rows.take(repeated)
-    # Usable before null, then the earliest time (keeping the latest would leak), then the lowest value; the table last,
-    # so that the account does not depend on the order of reading.
+    # A usable value is better than null, then the earliest time wins (the latest would leak later knowledge), then the
+    # lowest value. The table comes last, so that the account does not depend on the order of reading.
     order = np.lexsort((some.table, some.value, some.time, np.isnan(some.value), some.item, some.charttime, some.stay))
     ordered = keys.iloc[repeated[order]]
     keep[repeated[order]] = ~ordered.duplicated(keep="first").to_numpy()

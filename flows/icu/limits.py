@@ -1,35 +1,35 @@
-"""The limits of the catalogue: from when on a result is not published, or a person should look at it."""
+"""The limits of the catalogue, for publishing a result and for the verdict of a report."""
 
 from dataclasses import dataclass, fields
 from typing import Any
 
 from flows.icu.catalogue_keys import CatalogueError, check_keys, number
 
-# Above the first number a person should look at it, above the second it should not be used.
+# Above the first number, a person should look at the data. Above the second, nobody should use them.
 Pair = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """From when on a result may not replace the one before it, and what the verdict of a report depends on.
+    """The limits at which a result may not replace the published one, and the limits for the verdict of a report.
 
     Attributes:
-        missing_jump: By how much a variable's share of windows without a value may not grow.
-        of_values: How many usable values the variable must have had, for that to be judged. A drift is judged where as
-            many windows have a value.
-        unknown_unit: Share of a variable's values.
-        implausible: Share of a variable's values.
-        no_value: Share of the variables that have no usable value.
-        unfilled: Share of the windows that have no value of a variable, also not in the 24 hours before their end.
-        outside_stay: Share of a table's rows before, after or between the stays.
-        no_owner: Share of a table's rows of no stay, of an unknown stay, or of another patient's.
-        no_number: Share of a table's rows without a number or a time.
-        no_storetime: Share of a variable's values that count from their chart time.
-        stored_late: Share of a variable's values that were stored more than six hours after their chart time.
-        stays_left_out: Share of the rows of stays.
-        patients: Numbers of patients; here, below them.
+        missing_jump: A variable's share of windows without a value must grow by less than this.
+        of_values: How many usable values a variable must have had, so that `missing_jump` applies. A drift is judged if
+            as many windows have a value.
+        unknown_unit: The share of a variable's values with an unknown unit.
+        implausible: The share of a variable's values that are implausible.
+        no_value: The share of variables without a usable value.
+        unfilled: The share of windows without a value of a variable, also in the 24 hours before their end.
+        outside_stay: The share of a table's rows before, after or between the stays.
+        no_owner: The share of a table's rows of no stay, of an unknown stay, or of another patient's stay.
+        no_number: The share of a table's rows without a number or a time.
+        no_storetime: The share of a variable's values that count from their chart time.
+        stored_late: The share of a variable's values that were stored more than six hours after their chart time.
+        stays_left_out: The share of the rows of stays that are left out.
+        patients: Numbers of patients. Here lower numbers are worse.
         psi: A variable's population stability index.
-        missing_change: The change of a variable's missing rate, either way.
+        missing_change: The change of a variable's missing rate, up or down.
     """
 
     missing_jump: float = 0.2
@@ -55,10 +55,10 @@ _NAMES = tuple(field.name for field in fields(Limits))
 
 
 def read_limits(table: Any) -> Limits:
-    """Read the table `[limits]` of a catalogue; what it does not name is as in `Limits`.
+    """The limits in the table `[limits]` of a catalogue. Others have the defaults of `Limits`.
 
     Raises:
-        CatalogueError: A limit is unknown, or not a number that can be one.
+        CatalogueError: The name of a limit is unknown, or its number is not valid.
     """
     check_keys("limits", table, _NAMES)
     jump = number("limits", "missing_jump", table.get("missing_jump", Limits.missing_jump))

@@ -1,9 +1,9 @@
-"""Quality: what was read, dropped, converted and found implausible, and what the features look like, as one document.
+"""Quality: the rows read, dropped, converted and found implausible, and a description of the features, as one document.
 
-Each shard is counted apart (`count_features`) and the counts are added (`counts.add_counts`); since a subject is in one
-shard only, numbers of subjects add up too. Distributions are counted in fixed bins over each variable's plausible
-range, so that the memory is bounded however many windows there are. The document has no value of any one person: see
-`disclosure`.
+Each shard is counted separately (`count_features`), and the counts are added (`counts.add_counts`). Numbers of subjects
+can be added too, since a subject is in one shard only. Distributions are counted in fixed bins over each variable's
+plausible range, so memory does not grow with the number of windows. The document reveals no single person's values:
+see `disclosure`.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ __all__ = ["QUANTILES", "UnaccountedRowsError", "count_features", "quality_docum
 DISTRIBUTED_FEATURES = ("mean", "min", "max", "last", "filled")
 _NOTES = (*COHORT_NOTES, *PATIENT_NOTES)
 _GROUPS = ("subjects", "stays", "windows")
-# These make up the rows that were kept, all variables together.
+# The sum of these over all variables is the number of kept rows.
 _VALUES = ("usable", "implausible", "unknown_unit")
 
 
@@ -47,17 +47,18 @@ class UnaccountedRowsError(ValueError):
 def count_features(
     features: pd.DataFrame, catalogue: Catalogue, distributed: Sequence[str] = DISTRIBUTED_FEATURES
 ) -> Counts:
-    """Count the features of one shard.
+    """The counts of one shard's features.
 
     Args:
-        features: As `windows.window_features` returns them; all windows of a subject have to be in the same shard.
-        catalogue: What they were made with.
-        distributed: Of which features to count distributions.
+        features: The result of `windows.window_features`. All windows of a subject must be in the same shard.
+        catalogue: The catalogue of the features.
+        distributed: The features whose distributions are counted.
 
     Returns:
-        `splits`: per split `subjects`, `stays` and `windows`. `features`: per variable `missing` (windows without a
-        value of their own), `unfilled` (and without an older one either) and `bins`: what `bins.count_bins` counts of
-        each distributed feature. Where all features are distributed also `course`: see `description.count_course`.
+        `splits` has for each split `subjects`, `stays` and `windows`. `features` has for each variable `missing`
+        (windows without a value of their own), `unfilled` (windows that also have no older value) and `bins` (the
+        counts of `bins.count_bins` for each distributed feature). If all features are distributed, there is also
+        `course`: see `description.count_course`.
     """
     splits = {}
     for split in SPLITS:
@@ -94,25 +95,25 @@ def quality_document(
     description: dict[str, Any] | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Put the counts of all shards together.
+    """The quality document of all shards.
 
     Args:
-        ingested: The sum of what `ingest.ingest` counted.
-        cohort: What `cohort.build_cohort` counted.
-        cleaned: The sum of what `events.clean` counted.
-        features: The sum of what `count_features` counted.
-        catalogue: What was measured.
-        parameters: What the run was called with, as JSON; taken over as it is.
-        description: Who the patients are: what `description.describe_cohort` returns.
-        provenance: What the run was made from, when, and by what, as JSON; taken over as it is.
+        ingested: The sum of the counts of `ingest.ingest`.
+        cohort: The counts of `cohort.build_cohort`.
+        cleaned: The sum of the counts of `events.clean`.
+        features: The sum of the counts of `count_features`.
+        catalogue: The catalogue.
+        parameters: The run's parameters as JSON, which are copied unchanged.
+        description: A description of the patients: the result of `description.describe_cohort`.
+        provenance: The run's inputs, time and code as JSON, which are copied unchanged.
 
     Returns:
-        The document, with its verdict (`verdict.quality_verdict`), all JSON; None stands for a suppressed number. That
-        all rows are accounted for is checked here, on the exact counts; in the document, rows in = kept + dropped +
-        `hidden`, which is the sum of the hidden ones.
+        The document with its verdict (`verdict.quality_verdict`), as JSON. None stands for a hidden number. The exact
+        counts are checked: all rows must be accounted for. In the document, rows in = kept + dropped + `hidden`, where
+        `hidden` is the sum of the hidden numbers.
 
     Raises:
-        UnaccountedRowsError: What one step passed on is not what the next one saw.
+        UnaccountedRowsError: The number of rows that a step passed on is not the number that the next step read.
     """
     tables = _tables(ingested, cleaned)
     variables = _variables(cleaned, tables, features, catalogue)
@@ -141,7 +142,7 @@ def _tables(ingested: Counts, cleaned: Counts) -> dict[str, Any]:
             raise UnaccountedRowsError(
                 f"{table}: cleaning saw {_apart(after['rows_in'], before['passed_on'])} than ingest passed on"
             )
-        # What ingest dropped comes first: its reasons are judged before those of cleaning.
+        # The reasons of ingest come first, since rows are checked for them before cleaning.
         reasons = {key: rows for key, rows in before.items() if key not in ("rows_in", "passed_on")}
         dropped = add_counts(reasons, after["dropped"])
         if before["rows_in"] != after["kept"] + sum(dropped.values()):
@@ -154,14 +155,14 @@ def _tables(ingested: Counts, cleaned: Counts) -> dict[str, Any]:
 
 
 def _apart(found: int, expected: int) -> str:
-    """How far apart two counts are, small differences hidden: of both counts, one could work them out."""
+    """The difference of two counts as text. Small differences are hidden, and the counts, which would reveal them."""
     return f"{told(abs(found - expected))} rows {'more' if found > expected else 'fewer'}"
 
 
 def _references(kinds: Counts, tables: dict[str, Any]) -> dict[str, int | None]:
-    """Why the subject of an Observation cannot be told (`fhir_table.unresolved`), by kind."""
+    """The numbers of Observations without a known subject, by the kind of reference (`fhir_table.unresolved`)."""
     if kinds and tables[OBSERVATIONS]["dropped"]["unresolved_reference"] is None:
-        return dict.fromkeys(kinds)  # their sum would tell what the account hides
+        return dict.fromkeys(kinds)  # their sum would reveal a number that the account hides
     return suppress_cells(kinds)
 
 
@@ -180,7 +181,7 @@ def _cohort(counts: Counts) -> dict[str, Any]:
 
 
 def _splits(splits: Counts) -> dict[str, Any]:
-    # Few people in a split hide all that is told of it: its stays and windows are theirs.
+    # If a split has few patients, its stays and windows are hidden too, since they belong to these patients.
     hidden = hidden_cells([splits[split]["subjects"] for split in SPLITS])
     document: dict[str, Any] = {
         split: dict.fromkeys(_GROUPS) if hide else splits[split] for split, hide in zip(SPLITS, hidden, strict=True)
@@ -219,7 +220,7 @@ def _variable(variable: Variable, rows: dict[str, Any], features: Counts) -> dic
         "missing_rate": share(counted["missing"], windows),
         "unfilled_rate": share(counted["unfilled"], windows),
         "quantiles": found,
-        # Linear interpolation within a bin: no quantile of the means is further off than this.
+        # Quantiles are interpolated within a bin, so no quantile of the means has a larger error than this.
         "quantile_resolution": resolution(found["mean"], variable),
         "distribution_of_mean": distribution(counted["bins"]["mean"], variable),
     }

@@ -1,11 +1,11 @@
-"""Raw rows: what every source hands to the cleaning, one schema whatever it read, and how subjects are sharded."""
+"""Raw rows: the common schema in which every source passes its rows to the cleaning, and the split into shards."""
 
 import numpy as np
 import pandas as pd
 
 from flows.icu.hashing import shard_of
 
-# FHIR's Observations, which are not a table of MIMIC-IV's layout but become the same rows.
+# FHIR's Observations. They are not a table in MIMIC-IV's layout, but become rows of the same schema.
 OBSERVATIONS = "observations"
 # The sources of events, by the names that the counts use.
 EVENT_SOURCES = ["chartevents", "labevents", OBSERVATIONS]
@@ -24,24 +24,24 @@ RAW_DTYPES: dict[str, object] = {
 
 
 def empty_raw() -> pd.DataFrame:
-    """A frame of raw rows without any: what a shard that no row fell into is made of."""
+    """A frame of raw rows with no rows, for a shard without rows."""
     return pd.DataFrame({column: pd.Series(dtype=dtype) for column, dtype in RAW_DTYPES.items()})  # type: ignore[call-overload]
 
 
 def split_into_shards(rows: pd.DataFrame, shards: int) -> dict[int, pd.DataFrame]:
-    """Part raw rows by the shard of their subject, keeping their order.
+    """The raw rows of each shard, by the shard of their subject and in their order.
 
     Args:
         rows: Raw rows (`RAW_DTYPES`).
-        shards: How many shards there are.
+        shards: The number of shards.
 
     Returns:
-        The rows of each shard that has any. A row without a subject goes to shard 0, where it is counted as dropped:
-        no stay is its own.
+        The rows of each shard that has rows. A row without a subject goes to shard 0. It has no stay, so it is dropped
+        and counted there.
     """
     shard = shard_of(rows["subject_id"].to_numpy("int64", na_value=0), shards)
     shard[rows["subject_id"].isna().to_numpy()] = 0
-    # Sorted once, then cut: rows taken for each shard by itself make the time grow with rows times shards.
+    # Sort once and cut. Selecting the rows of each shard separately would take time proportional to rows times shards.
     in_order = rows.iloc[np.argsort(shard, kind="stable")]
     ends = np.cumsum(np.bincount(shard, minlength=shards))
     return {

@@ -1,17 +1,17 @@
-"""Looking up stays: by their id, and by who was in one at a time."""
+"""Finds stays by their id, or by a subject and a time."""
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-# NaT's integer, the lowest there is: so the maximum with a null time is the other time.
+# The integer of NaT. It is the lowest int64, so the maximum of a null time and another time is the other time.
 NO_TIME = np.iinfo(np.int64).min
 _NEVER = np.iinfo(np.int64).max
 _Ints = npt.NDArray[np.int64]
 
 
 def microseconds(times: "pd.Series[pd.Timestamp]") -> _Ints:
-    """Times as microseconds since 1970; a null one as `NO_TIME`."""
+    """Times as microseconds since 1970. A null time becomes `NO_TIME`."""
     return times.to_numpy("datetime64[us]").view("int64")
 
 
@@ -28,30 +28,30 @@ class StayTable:
         self._subject = stays["subject_id"].to_numpy("int64")
         self._begins, ends = (microseconds(stays[column]) for column in ("intime", "outtime"))
         self._ends = np.where(ends == NO_TIME, _NEVER, ends)
-        # By subject, then by beginning, then by id: of the stays that have begun, the last one is looked at first.
+        # Sort by subject, beginning and id. The search starts at the subject's last stay that has begun.
         self._order = np.lexsort((self._ids, self._begins, self._subject))
         self._subjects, code = np.unique(self._subject[self._order], return_inverse=True)
         self._code = code.astype(np.int64)
-        # Subject and beginning in one number. Times are counted off, since both together would overflow.
+        # Subject and beginning form one number. Times are replaced by their ranks, since the number would overflow.
         self._times = np.unique(self._begins)
         self._keys = self._key(self._code, np.searchsorted(self._times, self._begins[self._order], side="right"))
-        # The latest end of a subject's stays up to and including this one: nothing further back lasts longer.
+        # The latest end of the subject's stays up to this one. If it is over, no earlier stay is under way.
         self._reach = pd.Series(self._ends[self._order]).groupby(self._code).cummax().to_numpy()
 
     def find(self, ids: _Ints) -> tuple[_Ints, npt.NDArray[np.bool_]]:
-        """Find stays by id: the place of each, and whether it is there at all."""
+        """The place of the stay with each id, and whether there is such a stay."""
         return _look_up(self._ids, ids)
 
     def under_way(self, subject: _Ints, time: _Ints) -> tuple[_Ints, npt.NDArray[np.bool_]]:
-        """Find the stay that each subject was in at a time, `intime <= time < outtime`.
+        """The stay of each subject at a time, `intime <= time < outtime`.
 
         Args:
             subject: Subject ids.
-            time: Microseconds since 1970.
+            time: Times in microseconds since 1970.
 
         Returns:
-            The place of the stay, of several the one that began last and, of those, the highest id; -1 for none. And
-            whether the subject has any stay.
+            The place of the stay, or -1 if there is none, and whether the subject has any stay. Of several stays, the
+            one that began last is returned, and of these the one with the highest id.
         """
         code, known = _look_up(self._subjects, subject)
         begun = self._key(code, np.searchsorted(self._times, time, side="right"))
@@ -63,7 +63,7 @@ class StayTable:
             gone = (at < 0) | (self._code[at] != code[waiting]) | (self._reach[at] <= time[waiting])
             row[waiting[gone]] = -1
             waiting = waiting[~gone]
-            # Over, but one that began before it is not: one further back.
+            # This stay is over, but an earlier one may not be, so go one stay back.
             waiting = waiting[self._ends[self._order[row[waiting]]] <= time[waiting]]
             row[waiting] -= 1
         found = np.full(len(row), -1, np.int64)
@@ -79,7 +79,7 @@ class StayTable:
         return _pick(self._subject, place)
 
     def bounds(self, place: _Ints) -> tuple[_Ints, _Ints]:
-        """When the stays at these places begin and end, in microseconds; one without an end ends in no time known."""
+        """The beginnings and ends of the stays at these places, in microseconds. A missing end is after all times."""
         return _pick(self._begins, place), _pick(self._ends, place)
 
     def _key(self, code: _Ints, rank: npt.NDArray[np.intp]) -> _Ints:
@@ -87,11 +87,11 @@ class StayTable:
 
 
 def _look_up(known: _Ints, wanted: _Ints) -> tuple[_Ints, npt.NDArray[np.bool_]]:
-    """Find each of `wanted` in the ascending `known`: its position, and whether it is there at all."""
+    """The position of each of `wanted` in the ascending `known`, and whether it is there."""
     position = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0)).astype(np.int64)
     return position, _pick(known, position) == wanted if len(known) else np.zeros(len(wanted), bool)
 
 
 def _pick(column: _Ints, position: _Ints) -> _Ints:
-    # Without any stay there is nothing to pick from, and no row that would look at it.
+    # Without stays, the column is empty. Then no caller uses the result.
     return column[position] if len(column) else np.zeros(len(position), np.int64)

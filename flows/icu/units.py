@@ -1,4 +1,4 @@
-"""Units: charted numbers to the canonical unit of their variable, by the catalogue alone."""
+"""Units: converts charted numbers to the canonical unit of their variable, as the catalogue says."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ _UNKNOWN = -1
 
 
 class UnitTable:
-    """The catalogue as arrays, to look up items and convert values by.
+    """The catalogue as arrays, for looking up items and converting values.
 
     Attributes:
         names: The variables' names, in the catalogue's order.
-        variable: Per item (in ascending order of their ids), the index of its variable, in the smallest type.
-        rank: Per item, its number in the order in which the catalogue names them.
+        variable: For each item, in ascending order of ids, the index of its variable, in the smallest integer type.
+        rank: For each item, its number in the order of the catalogue.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -48,30 +48,30 @@ class UnitTable:
         self._high = np.array([variable.high for variable in catalogue.variables])
 
     def find_items(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-        """Return the position of each item id among the catalogue's, and whether it is one of them."""
+        """The position of each item id among the catalogue's ids, and whether the catalogue has it."""
         position = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
         return position, self._ids[position] == ids
 
     def convert(
         self, position: npt.NDArray[np.intp], number: npt.NDArray[np.float64], text: "pd.Series[str]"
     ) -> tuple[npt.NDArray[np.float64], dict[str, npt.NDArray[np.bool_]]]:
-        """Convert values and null what cannot be used.
+        """The values in the canonical unit. Values that cannot be used become null.
 
         Args:
-            position: Of each row's item, from `find_items`.
-            number: The values as charted, finite.
-            text: The unit texts as charted; looked at only for the items of `items_by_text`.
+            position: The position of each row's item, from `find_items`.
+            number: The charted values, which must be finite.
+            text: The charted unit texts. They are used only for the items of `items_by_text`.
 
         Returns:
-            The values, null where the unit is unknown or the value implausible; and, under `converted`, `unknown_unit`
-            and `implausible`, which rows those are.
+            The values, null if the unit is unknown or the value implausible. `converted`, `unknown_unit` and
+            `implausible` flag the rows.
         """
         unit = self._unit_of_item[position]
         by_text = np.flatnonzero(unit == _UNKNOWN)
         unit[by_text] = self._units_of_texts(self.variable[position[by_text]], text.iloc[by_text])
         unknown = unit == _UNKNOWN
         variable = self.variable[position]
-        # An unknown unit indexes the last one; the result is nulled below. Overflow becomes inf, which is implausible.
+        # An unknown unit (-1) uses the last unit, and is nulled below. Overflow gives inf, which is implausible.
         with np.errstate(over="ignore"):
             value = (number - self._subtract[unit]) * self._multiply[unit] / self._divide[unit]
         implausible = ~unknown & ~((value >= self._low[variable]) & (value <= self._high[variable]))
@@ -80,12 +80,12 @@ class UnitTable:
         return value, {"converted": converted, "unknown_unit": unknown, "implausible": implausible}
 
     def _units_of_texts(self, variable: npt.NDArray[np.integer[Any]], text: "pd.Series[str]") -> npt.NDArray[np.int64]:
-        # There are few different texts and many rows: fold each text once.
+        # There are many rows and few different texts, so fold each text once.
         codes, texts = pd.factorize(text)
         table = np.full((len(self.names), len(texts) + 1), _UNKNOWN, dtype=np.int64)
         for column, folded in enumerate(fold_text(one) for one in texts):
             for code, unit in self._units_of_text.get(folded, ()):
                 table[code, column] = unit
-        # A missing text has the code -1, and so finds the last column, which is always unknown.
+        # A missing text has the code -1, and so selects the last column, which is always unknown.
         found: npt.NDArray[np.int64] = table[variable, codes]
         return found

@@ -1,7 +1,7 @@
-"""The verdict of a report: good, look at this, or do not use, and why, in words.
+"""The verdict of a report: good, look at this, or do not use, with the reasons in words.
 
-It is made of a document that tells nothing of fewer than ten people (`disclosure`), so that neither can it. What the
-document hides is not judged: it is small.
+The verdict is computed from the document, which hides numbers based on fewer than ten patients (`disclosure`), so the
+verdict cannot reveal them. Hidden numbers are not judged, since they are small.
 """
 
 from collections.abc import Iterator
@@ -13,9 +13,10 @@ from flows.icu.wording import REASON_VERBS, in_text, label, percent
 
 LEVELS = ("good", "look at this", "do not use")
 _GOOD, _LOOK, _REFUSE = range(3)
-# More variables than these with the same fault are one finding: the first three things must not be all the same.
+# If more variables than this have the same fault, they become one finding. Otherwise the first three findings could all
+# be the same.
 _NAMED = 2
-# Which reasons for dropping a row a limit is about, and what such rows do.
+# For each limit: the reasons for dropping rows that it adds up, and the words for such rows.
 REASON_GROUPS = {
     "outside_stay": (("before_stay", "after_stay", "outside_stays"), "fell outside of a stay"),
     "no_owner": (
@@ -33,26 +34,26 @@ class _Finding:
     size: float  # how bad, within a level and kind
     about: tuple[str, ...]
     text: str
-    # What a variable does, if the text is the variable's share and this; such findings can be put together.
+    # The predicate, if the text is a variable's share and a predicate. Only such findings can be joined.
     does: str = ""
 
 
 def quality_verdict(document: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    """Judge a quality document.
+    """The verdict on a quality document.
 
     Args:
-        document: As `quality.quality_document` returns it.
-        limits: Those of the catalogue.
+        document: The result of `quality.quality_document`.
+        limits: The catalogue's limits.
 
     Returns:
-        `level`, one of `LEVELS`, and the `findings`, the worst first: of each its `level`, `kind` (a limit's name),
-        what it is `about` (variables, or a table) and the `text`.
+        `level`, one of `LEVELS`, and the `findings`, the worst first. Each finding has its `level`, its `kind` (the
+        name of a limit), the variables or table that it is `about`, and the `text`.
     """
     return _verdict([*_cohort(document, limits), *_variables(document, limits), *_tables(document, limits)])
 
 
 def drift_verdict(document: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    """Judge a drift document, likewise. Where the run was given limits of its own, these decide what is not used."""
+    """The verdict on a drift document, in the same form. If the run had its own limits, they decide the worst level."""
     given = document["limits"]
     psi = _with_own(limits.psi, given["psi"])
     change = _with_own(limits.missing_change, given["missing_change"])
@@ -60,7 +61,7 @@ def drift_verdict(document: dict[str, Any], limits: Limits) -> dict[str, Any]:
     for name, variable in document["variables"].items():
         values = [number for number in variable["values"].values() if number is not None]
         index, moved = variable["psi"], variable["missing_change"]
-        # Of few values the index is mostly chance; a limit that was asked for counts all the same.
+        # With few values, the index is mostly chance. A limit that the user gave counts anyway.
         judged = len(values) == 2 and min(values) >= limits.of_values
         if index is not None and (judged or "psi" in variable["exceeds"]) and (level := _level(index, psi)):
             text = f"{label(name)} is distributed differently: its population stability index is {index:.2f}"
@@ -82,7 +83,7 @@ def one_line(verdict: dict[str, Any], most: int = 3) -> str:
 
 
 def _verdict(found: list[_Finding]) -> dict[str, Any]:
-    # The worst first; and of each kind the worst before the second of another kind.
+    # The worst finding comes first, and the worst of each kind comes before the second of any kind.
     found = sorted(_together(found), key=lambda finding: (-finding.level, -finding.size))
     place: dict[tuple[int, str], int] = {}
     ranked = []
@@ -101,7 +102,7 @@ def _verdict(found: list[_Finding]) -> dict[str, Any]:
 
 
 def _together(found: list[_Finding]) -> Iterator[_Finding]:
-    """Put findings together where more variables than can be named have the same fault."""
+    """The findings, joined if more variables than can be named have the same fault."""
     groups: dict[tuple[str, int], list[_Finding]] = {}
     for finding in found:
         groups.setdefault((finding.kind, finding.level) if finding.does else (finding.text, 0), []).append(finding)
@@ -111,7 +112,7 @@ def _together(found: list[_Finding]) -> Iterator[_Finding]:
             continue
         same.sort(key=lambda finding: -finding.size)
         named = ", ".join(f"{percent(one.size)} of {in_text(one.about[0])}" for one in same[:_NAMED])
-        # Without the texts of one variable's units.
+        # The split removes the unit texts of the first variable.
         text = f"{named} and a share of {len(same) - _NAMED} more variables {same[0].does.split(':')[0]}"
         yield _Finding(same[0].kind, same[0].level, same[0].size, sum((one.about for one in same), ()), text)
 
@@ -165,7 +166,7 @@ def _variables(document: dict[str, Any], limits: Limits) -> Iterator[_Finding]:
         if name in empty:
             continue
         unknown, implausible = (variable[key] for key in ("unknown_unit", "implausible"))
-        # What is hidden is small beside the usable values.
+        # Hidden numbers are small compared with the usable values, so they count as 0.
         values = (variable["usable"] or 0) + (unknown or 0) + (implausible or 0)
         shares = {
             "unknown_unit": (unknown, values, f"have an unknown unit{_units(variable)}"),
@@ -194,7 +195,7 @@ def _variables(document: dict[str, Any], limits: Limits) -> Iterator[_Finding]:
 
 
 def _empty(empty: dict[str, Any], variables: int, limits: Limits) -> Iterator[_Finding]:
-    """Variables without a usable value: those that had rows each with its reason, the others together."""
+    """Findings about variables without a usable value: one for each that had rows, and one for all others."""
     level = _level(len(empty) / variables, limits.no_value)
     if not level:
         return
@@ -213,7 +214,7 @@ def _empty(empty: dict[str, Any], variables: int, limits: Limits) -> Iterator[_F
 
 
 def _why_empty(variable: dict[str, Any]) -> str:
-    """Where the rows of a variable without a usable value went, or nothing where it had none, or few."""
+    """The reason why a variable has no usable value. Empty if it had no rows, or only a few."""
     ends = {
         "have an unknown unit" + _units(variable): variable["unknown_unit"],
         "are implausible": variable["implausible"],

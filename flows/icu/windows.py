@@ -1,7 +1,7 @@
-"""Features: the cleaned events of a shard to one row per stay and window.
+"""Features: turns the cleaned events of a shard into one row per stay and window.
 
-A value counts from when it was known, and a window sees nothing that became known after its end: changing any value
-after a time leaves every window that ended by then as it was, to the last bit.
+A value counts from the time when it was known, and a window uses only values known before its end. If values after some
+time change, all windows that ended by this time stay exactly the same, to the last bit.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from flows.icu.stays import microseconds
 from flows.icu.units import UnitTable
 
 HOUR = 3_600_000_000  # in microseconds, the unit of all times here
-# How old the newest value may be, counted from the window's end, to fill a window without one of its own.
+# A window without a value of its own is filled with the newest value that is at most this old at the window's end.
 FILL_HOURS = 24
 
 _FEATURES = {
@@ -44,7 +44,7 @@ def check_window(window_hours: int, horizon_hours: int) -> None:
 
 
 def feature_columns(catalogue: Catalogue) -> dict[str, object]:
-    """Return the columns of the features, in order, with their dtypes."""
+    """The columns of the features, in order, with their dtypes."""
     return {
         "subject_id": np.dtype(np.int64),
         "stay_id": np.dtype(np.int64),
@@ -64,22 +64,22 @@ def window_features(
     window_hours: int = 6,
     horizon_hours: int = 48,
 ) -> pd.DataFrame:
-    """Make the features of the stays of one shard.
+    """The features of the stays of one shard.
 
     Args:
-        events: As `events.clean` returns them, in any order.
-        stays: The cohort's rows (`cohort.COHORT_DTYPES`) of the shard's stays. Each yields its windows, also without
-            any event.
-        catalogue: What the events were cleaned with; its variables give the columns.
-        window_hours: Length of a window.
-        horizon_hours: How long after `intime` the last window ends; a multiple of `window_hours`.
+        events: The result of `events.clean`, in any order.
+        stays: The cohort's rows (`cohort.COHORT_DTYPES`) of the shard's stays. Each stay has its windows, also without
+            events.
+        catalogue: The catalogue of the cleaned events. Its variables give the columns.
+        window_hours: The length of a window, in hours.
+        horizon_hours: The latest end of a window, in hours after `intime`; a multiple of `window_hours`.
 
     Returns:
-        One row per stay and window, sorted by both, with the columns and dtypes of `feature_columns`; values are in the
+        One row per stay and window, sorted by both, with the columns and dtypes of `feature_columns`. Values are in the
         variables' units.
 
     Raises:
-        ValueError: The hours do not fit; or events belong to stays, or variables, that are not given.
+        ValueError: The hours are not valid, or events belong to stays or variables that are not given.
     """
     check_window(window_hours, horizon_hours)
     stays = stays.sort_values("stay_id", ignore_index=True)
@@ -88,7 +88,7 @@ def window_features(
     limit = horizon_hours // window_hours
     number = np.clip(-((intime - outtime) // width), 1, limit)  # the ceiling of (outtime - intime) / width
     number[stays["outtime"].isna().to_numpy()] = limit
-    # Rows of the result: those of stay s are first[s] … first[s] + number[s] - 1.
+    # The rows of stay s in the result are first[s] … first[s] + number[s] - 1.
     first = np.cumsum(number) - number
     stay = np.repeat(np.arange(len(stays)), number)
     window = np.arange(len(stay)) - first[stay]
@@ -113,7 +113,7 @@ def window_features(
 
 @dataclass(frozen=True)
 class _Grid:
-    """The rows of the result: of each, the first row of the same stay, the window's number and its end."""
+    """For each row of the result: the first row of its stay, and the window's number and end."""
 
     first: _Ints
     window: _Ints
@@ -129,9 +129,9 @@ def _sorted_events(
     first: _Ints,
     width: int,
 ) -> tuple[_Ints, _Ints, _Floats]:
-    """Find the usable events that a window sees: `variable * rows + row`, time and value of each.
+    """The usable events in windows: for each its cell (`variable * rows + row`), time and value.
 
-    They are sorted by the first and, within it, in the order in which values count as last.
+    They are sorted by cell and, within a cell, by the order that decides which value is the last.
     """
     events = events[events["value"].notna()]
     variable = pd.Categorical(events["variable"], categories=catalogue.names).codes.astype(np.int64)
@@ -143,41 +143,42 @@ def _sorted_events(
         raise ValueError(f"{strangers} stays of the events are not among the stays given")
     time, charttime = microseconds(events["time"]), microseconds(events["charttime"])
     window = (time - intime[stay]) // width
-    # Events past the last window can be seen by none; events before the stay are not the stay's.
+    # No window contains events after the last one. Events before the stay do not belong to it.
     seen = np.flatnonzero((window >= 0) & (window < number[stay]))
     cell = (variable * number.sum() + first[stay] + window)[seen]
     units = UnitTable(catalogue)
     time, charttime, item = time[seen], charttime[seen], events["itemid"].to_numpy("int64")[seen]
-    # Among equals the item that the catalogue names first counts as last: the arterial reading before the cuff's.
+    # Of events with equal times, the item that is first in the catalogue counts as last: the arterial pressure wins
+    # over the cuff's.
     rank = units.rank[units.find_items(item)[0]]
     order = np.lexsort((-rank, charttime, time, cell))
     return cell[order], time[order], events["value"].to_numpy("float64")[seen][order]
 
 
 def _aggregate(row: _Ints, time: _Ints, value: _Floats, grid: _Grid) -> dict[str, npt.NDArray[Any]]:
-    """Make the features of one variable.
+    """The features of one variable.
 
     Args:
-        row: Of each event of the variable, the row of the result that it falls into; ascending, and within a row in the
-            order in which values count as last.
-        time: Of each event.
-        value: Of each event.
+        row: The row in the result of each event of the variable, ascending. Within a row, events are in the order that
+            decides which value is the last.
+        time: The time of each event.
+        value: The value of each event.
         grid: The rows of the result.
     """
     rows = len(grid.window)
     count = np.bincount(row, minlength=rows)
     full = np.flatnonzero(count)
-    after = np.cumsum(count)  # the events of all rows up to and including this one
+    after = np.cumsum(count)  # the number of events in all rows up to this one
     begin = (after - count)[full]
     mean, low, high, last, filled = (np.full(rows, np.nan) for _ in range(5))
-    # Added up in order of time, one by one: a running total over all rows would let a later value change an earlier
-    # window in its last bits.
+    # bincount adds each row separately, in the order of time. With a running total over all rows, a later value could
+    # change the last bits of an earlier window.
     mean[full] = np.bincount(row, weights=value, minlength=rows)[full] / count[full]
     if len(full):
         low[full] = np.minimum.reduceat(value, begin)
         high[full] = np.maximum.reduceat(value, begin)
     last[full] = value[after[full] - 1]
-    # The newest event up to the end of each row, if it is of the same stay and young enough.
+    # Fill with the newest event before the end of each row, if it is of the same stay and not too old.
     some = np.flatnonzero(after)
     newest = after[some] - 1
     same_stay = row[newest] >= grid.first[some]

@@ -1,4 +1,4 @@
-"""How readers are told of variables and of reasons."""
+"""The words for variables and reasons in reports."""
 
 REASON_TEXTS = {
     "not_in_catalogue": "not an item of the catalogue",
@@ -17,7 +17,7 @@ REASON_TEXTS = {
     "no_result": "cancelled, or without a result yet",
     "unresolved_reference": "names no patient that can be told",
 }
-# What a sentence says that rows of a reason do: "578 of 578 rows …".
+# The predicate of each reason in a sentence such as "578 of 578 rows …".
 REASON_VERBS = {
     "no_stay": "name no stay",
     "unknown_stay": "name a stay that is not in the cohort",
@@ -34,18 +34,18 @@ _NAMES = {"spo2": "SpO₂", "ph": "pH", "pco2": "pCO₂", "po2": "pO₂"}
 
 
 def label(variable: str) -> str:
-    """Make a reader's name of a variable's: abbreviations in capitals, the others as words."""
+    """A variable's name for readers: abbreviations in capitals, other names as words."""
     if variable in _NAMES:
         return _NAMES[variable]
     return variable.upper() if len(variable) <= 3 else variable.replace("_", " ").capitalize()
 
 
 def in_text(variable: str) -> str:
-    """The same within a sentence: words in small letters."""
+    """A variable's name within a sentence: words in small letters."""
     known = label(variable)
     return known if variable in _NAMES or known.isupper() else known.lower()
 
 
 def percent(share: float) -> str:
-    """A share, as a reader needs it: without decimals where they tell nothing."""
+    """A share in percent. It has a decimal only near 0 % and 100 %."""
     return f"{100 * share:.0f} %" if share in (0, 1) or 0.0095 <= share <= 0.995 else f"{100 * share:.1f} %"
