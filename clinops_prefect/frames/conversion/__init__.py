@@ -1,12 +1,16 @@
-"""DataFrame <-> Arrow table.
+"""Converts frames to Arrow tables and back.
 
-layout           the whole frame: labels, index, attrs, and the note of everything that Arrow has no place for
+layout           the whole pandas frame: labels, index, attrs, and the note of everything that Arrow has no place for
 columns          one column
 objects          a column of Python objects
 zones            time zones as JSON
-from_pandas      the table that pyarrow makes of a frame, faster
-frame_builder    the frame, allocated once and filled from several threads
+from_pandas      the same table as `pa.Table.from_pandas`, faster
+frame_builder    makes a pandas frame, allocated once and filled from several threads
+missing_floats   copies floats with missing values from Arrow to NumPy
 pandas_blocks    which columns share one NumPy array in pandas
-foreign_schema   the layout of a file that another program wrote
-foreign_values   its values
+arrow_frames     Arrow tables and the tables that are stored for them
+polars_frames    polars frames and the tables that are stored for them
+schemas          reads a stored schema without pandas
+foreign_schema   the layout for a file that another program wrote
+foreign_values   the values of such a file
 """

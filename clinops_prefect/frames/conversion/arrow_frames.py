@@ -1,8 +1,8 @@
-"""Arrow tables <-> the tables that Parquet and CSV store, and stored tables -> polars frames; pandas has no part in it.
+"""Converts Arrow tables to the tables that Parquet and CSV store, and back, also to polars frames. Never uses pandas.
 
 Parquet has fewer types than Arrow: no text views, no run-end encoding, no dictionary of numbers, no seconds. Such a
-column is stored as the next type that Parquet has, and the schema that the caller had is kept beside it, as a note in
-the schema's metadata. Another program, and pandas, reads the stored types.
+column is stored as the closest type of Parquet, and a note in the schema's metadata keeps the caller's schema. pandas
+and other programs read the stored types.
 """
 
 import base64
@@ -18,22 +18,22 @@ from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.kinds import FrameKind
 
 NOTE_KEY = b"clinops.frame"
-# Our keys describe the stored file. On a table they would contradict what the caller makes of it.
+# Keys with this prefix describe the stored file. On the caller's table they would become wrong once the table changes.
 _RESERVED = b"clinops."
-# What polars writes into the fields of a table about its own types, of which ours are kept otherwise.
+# Prefix of the keys in which polars describes its own types. We keep these types in our note instead.
 _OF_POLARS = b"_PL_"
 
 
 def stored_schema(
     schema: pa.Schema, *, kind: str = "arrow", dtypes: Mapping[str, Any] | None = None, dictionaries: Any = None
 ) -> pa.Schema:
-    """The schema as which tables of a schema are stored, with a note of what they were.
+    """The stored schema for tables of a schema, with a note about the caller's schema.
 
     Args:
-        schema: The caller's; metadata whose keys begin with `clinops.` describe another file, and are dropped.
+        schema: The caller's schema. Its metadata under `clinops.…` keys describe another file and are dropped.
         kind: "arrow" or "polars".
         dtypes: Column -> description of a polars dtype that Arrow does not have.
-        dictionaries: Column -> its whole dictionary, of columns that have one.
+        dictionaries: Column -> whole dictionary, for columns that have one.
 
     Raises:
         UnsupportedFrameError: A column has an extension type that is not registered.
@@ -54,10 +54,10 @@ def stored_schema(
 
 
 def to_stored(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """The column in the type in which it is stored.
+    """The column with the type in which it is stored.
 
     Raises:
-        pa.ArrowException: It cannot be converted, or not without loss.
+        pa.ArrowException: The column cannot be converted without loss.
     """
     import pyarrow.compute as pc
 
@@ -69,10 +69,10 @@ def to_stored(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 
 def note_of(schema: pa.Schema) -> dict[str, Any] | None:
-    """The note that `stored_schema` left; None in a schema that is a pandas frame's, or another program's.
+    """The note that `stored_schema` wrote; None in the schema of a pandas frame, or of another program.
 
     Raises:
-        ArtifactDecodeError: There is one, and it cannot be read.
+        ArtifactDecodeError: The note cannot be read.
     """
     raw = (schema.metadata or {}).get(NOTE_KEY)
     if raw is None:
@@ -85,22 +85,22 @@ def note_of(schema: pa.Schema) -> dict[str, Any] | None:
 
 
 def dictionaries_of(schema: pa.Schema) -> dict[str, pa.Array]:
-    """Field -> its whole dictionary, as far as the note has them."""
+    """Field -> whole dictionary, for the fields whose dictionary is in the note."""
     note = note_of(schema)
     with decoding("the note stored with the table cannot be read"):
         return {name: unpacked(values) for name, values in note["dictionaries"].items()} if note else {}
 
 
 def made(table: pa.Table, kind: FrameKind, where: str) -> Any:
-    """The frame of a kind.
+    """The frame of this kind that was stored as a table.
 
     Args:
-        table: A stored table, with the stored schema; columns and rows may have been left out.
+        table: A stored table with the stored schema. It may have only some of the columns and rows.
         kind: "arrow" or "polars".
         where: The URI, for errors.
 
     Raises:
-        ArtifactDecodeError: The kind has no such columns, or the note contradicts the table.
+        ArtifactDecodeError: The kind cannot represent a column, or the note contradicts the table.
     """
     if kind == "polars":
         from clinops_prefect.frames.conversion import polars_frames
@@ -116,17 +116,17 @@ def made(table: pa.Table, kind: FrameKind, where: str) -> Any:
         known = dictionaries_of(table.schema)
         columns = [from_stored(table.column(f.name), f.type, known.get(f.name)) for f in fields]
         if not fields:
-            return table.select([]).replace_schema_metadata(given.metadata)  # which has not lost count of its rows
+            return table.select([]).replace_schema_metadata(given.metadata)  # `select` keeps the number of rows
         return pa.Table.from_arrays(columns, schema=pa.schema(fields, given.metadata))
 
 
 def from_stored(column: pa.ChunkedArray, kind: pa.DataType, dictionary: pa.Array | None = None) -> pa.ChunkedArray:
-    """The column in the caller's type.
+    """The column with the caller's type.
 
     Args:
         column: The stored column.
         kind: The caller's type.
-        dictionary: The whole dictionary of the caller's column, if it was noted.
+        dictionary: The whole dictionary of the caller's column, if the note has it.
 
     Raises:
         pa.ArrowException: The column does not fit the type.
@@ -153,13 +153,13 @@ def from_stored(column: pa.ChunkedArray, kind: pa.DataType, dictionary: pa.Array
 
 
 def categories_of(columns: Iterable[pa.ChunkedArray], kind: pa.DataType) -> pa.Array:
-    """The values of dictionary columns, in the order in which they come up.
+    """The distinct values of dictionary columns, in order of first appearance.
 
     Args:
-        columns: Parts of a column, which may each have dictionaries of their own, or none.
+        columns: The column in several row groups. Each may have its own dictionaries, or none.
         kind: The type of the values.
     """
-    # Without their rows, so that no column is kept while the next one is made.
+    # Keep the dictionaries without the rows, so that a column is freed before the next one is made.
     parts = []
     for column in columns:
         for chunk in column.chunks:
@@ -172,7 +172,7 @@ def categories_of(columns: Iterable[pa.ChunkedArray], kind: pa.DataType) -> pa.A
 
 
 def leaves(array: pa.Array) -> list[pa.Array]:
-    """The arrays of what is inside, at any depth; of an array that is not nested, itself."""
+    """The innermost arrays of a nested array. For an array that is not nested, the array itself."""
     kind = array.type
     if pa.types.is_struct(kind):
         return [leaf for child in array.flatten() for leaf in leaves(child)]
@@ -191,12 +191,12 @@ def packed(values: pa.Array) -> str:
 
 
 def unpacked(text: str) -> pa.Array:
-    """The values that `packed` was given."""
+    """The values that `packed` encoded."""
     return pa.ipc.open_stream(base64.b64decode(text)).read_all().column(0).combine_chunks()
 
 
 def without_ours(schema: pa.Schema) -> pa.Schema:
-    """The schema without what describes a stored file."""
+    """The schema without the metadata that describe a stored file."""
     return schema.with_metadata(_without(schema.metadata, _RESERVED))
 
 
@@ -217,16 +217,16 @@ def _without(metadata: Mapping[bytes, bytes] | None, prefix: bytes) -> dict[byte
 
 
 def _storable(kind: pa.DataType, *, top: bool = False) -> pa.DataType:
-    """The type as which Parquet has these values."""
+    """The type in which Parquet stores these values."""
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
-        found = kind  # one that a program made has often no hash, and is no key
+        found = kind  # first, because an extension type is often not hashable and so no key for `_PLAINER`
     elif types.is_run_end_encoded(kind):
         found = _storable(kind.value_type)
     elif types.is_dictionary(kind):
         value = _storable(kind.value_type)
         is_text = types.is_string(value) or types.is_large_string(value)
-        # As a dictionary it is a category to pandas and polars; Parquet has none of other types, nor within others.
+        # pandas and polars read a dictionary as a category. Parquet has dictionaries only for texts at the top level.
         found = pa.dictionary(pa.int32(), value, kind.ordered) if top and is_text else value
     elif types.is_list(kind):
         found = pa.list_(_of(kind.value_field))

@@ -1,4 +1,4 @@
-"""One column <-> one Arrow column: a note of what Arrow would lose, and the column back from both."""
+"""Converts one pandas column to an Arrow column and a note of what Arrow would lose, and restores it from both."""
 
 import base64
 import sys
@@ -14,28 +14,28 @@ from clinops_prefect.frames.conversion import foreign_values, objects, zones
 
 Note = dict[str, Any]
 
-# numpy dtypes that Arrow and Parquet carry as they are, missing values included.
+# The kinds of NumPy dtypes that Arrow and Parquet keep exactly, with missing values.
 _EXACT_KINDS = "biuf"
 _EXACT_UNITS = ("ms", "us", "ns")
-# Extension dtypes whose arrays pandas itself converts both ways without loss; the rest is checked by reading it back.
+# Extension dtypes that pandas itself converts both ways without loss. Columns of other dtypes are read back to check.
 _EXACT_NAMES = {"boolean", *(f"{sign}nt{bits}" for sign in ("I", "UI") for bits in (8, 16, 32, 64))}
 
 
 def is_plain(dtype: Any) -> bool:
-    """Whether Arrow and Parquet carry such a column as it is: nothing to note about it, and nothing to prove."""
+    """Whether Arrow and Parquet keep a column of this dtype exactly, so that it needs no note and no check."""
     return isinstance(dtype, np.dtype) and dtype.kind in _EXACT_KINDS and dtype != np.float16
 
 
 def note(values: "pd.Series[Any]", column: pa.ChunkedArray, where: str) -> Note | None:
-    """What must be known beside the Arrow type to restore the column; None for what is exact without.
+    """The note that is needed to restore the column from Arrow; None if the Arrow type is enough.
 
     Raises:
-        UnsupportedFrameError: The column would not come back equal.
+        UnsupportedFrameError: The column would not be restored equal.
     """
     dtype = values.dtype
     if isinstance(dtype, pd.StringDtype):
-        # Python's storage takes members of an enumeration and other subclasses of str, and keeps them. Which storage it
-        # is, the dtype of `pd.arrays.StringArray` does not say.
+        # Python storage may hold members of an enumeration and other subclasses of str, which would be restored as str.
+        # We ask the array for its storage, because the dtype of `pd.arrays.StringArray` does not tell it.
         is_arrow = isinstance(values.array, pd.arrays.ArrowStringArray)
         if not is_arrow and not set(map(type, values.dropna().to_numpy(dtype=object))) <= {str}:
             raise UnsupportedFrameError(f"{where} {objects.complaint(values)}")
@@ -63,7 +63,7 @@ def note(values: "pd.Series[Any]", column: pa.ChunkedArray, where: str) -> Note 
 def is_kept_as_text(dtype: Any) -> bool:
     """Whether a column of this dtype is stored as a category of texts, since Parquet has no dictionary of its values.
 
-    So it is with the intervals that `pd.cut` and `pd.qcut` make, and with periods.
+    This applies to categories of intervals, as `pd.cut` and `pd.qcut` make them, and of periods.
     """
     return isinstance(dtype, pd.CategoricalDtype) and isinstance(
         dtype.categories.dtype, pd.IntervalDtype | pd.PeriodDtype
@@ -72,18 +72,18 @@ def is_kept_as_text(dtype: Any) -> bool:
 
 def series_of(index: "pd.Index[Any]") -> "pd.Series[Any]":
     """The values of an index as a column of the same dtype."""
-    # With the dtype said: pandas 2 would make times of objects.
+    # The dtype is given, because pandas 2 would otherwise convert objects to times.
     values: pd.Series[Any] = pd.Series(index, dtype=cast(Any, index.dtype))
     return values
 
 
 def levels(index: "pd.Index[Any]") -> "list[pd.Index[Any]]":
-    """The values of each level, without their names.
+    """The values of each level, without names.
 
     Raises:
-        UnsupportedFrameError: A level has integers or booleans, and rows without one: its values are not of its dtype.
+        UnsupportedFrameError: A level has integers or booleans with missing values, for which pandas changes the dtype.
     """
-    # With their names, `get_level_values(0)` would be a level that is called 0, wherever it stands.
+    # Names are removed, because `get_level_values(0)` would otherwise return a level with the name 0.
     nameless = index.set_names([None] * index.nlevels)
     found = [nameless.get_level_values(level) for level in range(index.nlevels)]
     for number, values in enumerate(found):
@@ -96,9 +96,9 @@ def levels(index: "pd.Index[Any]") -> "list[pd.Index[Any]]":
 
 
 def storable(df: pd.DataFrame) -> pd.DataFrame:
-    """The frame as it is stored: the names of its index are texts, and so are categories that Parquet does not have.
+    """The frame for storage: index names, and categories that Parquet does not have, are replaced by texts.
 
-    Its data are the given frame's own, which is left as it is.
+    The result shares its data with the given frame, which is not changed.
     """
     index = df.index
     if any(name is not None and not isinstance(name, str) for name in index.names):
@@ -111,7 +111,7 @@ def storable(df: pd.DataFrame) -> pd.DataFrame:
     positions = [position for position, dtype in enumerate(df.dtypes) if is_kept_as_text(dtype)]
     if index is df.index and not positions:
         return df
-    df = df.copy(deep=False)  # not rename_axis, with which pandas 2 copies the data
+    df = df.copy(deep=False)  # instead of rename_axis, for which pandas 2 copies the data
     df.index = index
     for position in positions:
         values = df.iloc[:, position]
@@ -120,40 +120,41 @@ def storable(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def needs_proof(values: "pd.Series[Any]") -> bool:
-    """Whether equality after a round trip must be shown on the values, rather than known from the dtype."""
+    """Whether the values must be read back to check that they are restored equal. For other dtypes, this is known."""
     dtype = values.dtype
     if isinstance(dtype, np.dtype):
         return dtype == np.float16 or (dtype.kind == "O" and pd.api.types.infer_dtype(values) != "string")
     if isinstance(dtype, pd.DatetimeTZDtype):
         return str(dtype.tz) != "UTC"
     if isinstance(dtype, pd.CategoricalDtype):
-        # The values are codes, but not each dictionary is as exact in Parquet as a column of the same type.
+        # The codes are exact, but a dictionary may lose more in Parquet than a column of the same type.
         return not (isinstance(dtype.categories.dtype, np.dtype | pd.StringDtype) or is_kept_as_text(dtype))
     return not (isinstance(dtype, pd.StringDtype) or str(dtype) in _EXACT_NAMES)
 
 
 def restore(column: pa.ChunkedArray, note: Note) -> Any:
-    """The column's values as pandas held them: an array of the noted dtype, shape (rows,).
+    """Restore the values that pandas had: an array of the noted dtype, shape (rows,).
 
     Raises:
-        ValueError: `note` did not write this note, or not about such a column.
+        ValueError: `note` did not write this note for such a column.
     """
     if "foreign" in note:
         return foreign_values.restore(column, note["foreign"])
     if pa.types.is_dictionary(column.type) and not {"category", "arrow"} & note.keys():
         raise ValueError("decoded, a dictionary may take any amount of memory, and its note is another's")
     if "numpy" in note:
-        # Others would be of any width (`V1000000000`), or make other objects of the values.
+        # A forged note could name a dtype of any width (`V1000000000`), or one that makes objects.
         if np.dtype(note["numpy"]).kind not in "mM":
             raise ValueError("a dtype that is kept otherwise")
         return column.to_pandas().to_numpy().astype(note["numpy"])
     if "string" in note:
         storage, missing = note["string"]
-        # Interned, as pandas' own is: a pickle says a text again that is another object.
+        # pandas' own text is interned. If this one were not, the frame's pickle, and so Prefect's cache key, would
+        # differ.
         storage = sys.intern(storage)
         text = cast(Any, pd.StringDtype(storage, na_value=pd.NA if missing == "NA" else np.nan))
         if storage == "python":
-            # In pandas 2.3 `__from_arrow__` makes an array of another class, whose missing values are others.
+            # In pandas 2.3, `__from_arrow__` returns another array class with another missing value.
             return pd.array(column.to_numpy(zero_copy_only=False), dtype=text)
         return text.__from_arrow__(column)
     if "category" in note:
@@ -168,23 +169,24 @@ def restore(column: pa.ChunkedArray, note: Note) -> Any:
 
 
 def owned(values: Any) -> Any:
-    """These values, or a copy of them where they are Arrow's memory: that cannot be written to."""
+    """These values, or a copy if they are in Arrow's memory, which is read-only."""
     return values if _is_writable(values) else values.copy()
 
 
 def _is_writable(values: Any) -> bool:
     if isinstance(values, np.ndarray):
         return bool(values.flags.writeable)
-    # Private to pandas, which has no public way to ask; copying each column to be sure takes twice its memory.
+    # Private names of pandas, which has no public way to find this out. To copy every column would take twice the
+    # memory.
     held = [getattr(values, name, None) for name in ("_ndarray", "_data", "_mask", "_left", "_right")]
     return all(_is_writable(part) for part in held if isinstance(part, np.ndarray | pd.api.extensions.ExtensionArray))
 
 
 def frequency(index: "pd.Index[Any]", where: str) -> str | None:
-    """The frequency of an index of times, as text; None for one that has none.
+    """The frequency of an index of times, as text; None if it has none.
 
     Raises:
-        UnsupportedFrameError: The text would not give it back.
+        UnsupportedFrameError: The frequency cannot be restored from its text.
     """
     freq = getattr(index, "freq", None)
     if freq is None or not isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
@@ -204,7 +206,7 @@ def pack(index: "pd.Index[Any]", where: str) -> Note:
         raise UnsupportedFrameError(f"{where}: {objects.complaint(values)}") from None
     found = note(values, column, where)
     packed = _packed(column, found, index, where)
-    # Few values, and no other proof looks at them.
+    # These values are few, and no other check covers them.
     if not is_plain(index.dtype) and not _same(index, unpack(packed)):
         raise UnsupportedFrameError(f"{where}: {objects.complaint(values)}")
     return packed
@@ -223,7 +225,7 @@ def _packed(column: pa.ChunkedArray, note: Note | None, index: "pd.Index[Any]", 
 
 
 def unpack(packed: Note) -> "pd.Index[Any]":
-    """The index that `pack` was given, without its name."""
+    """The index that `pack` encoded, without its name."""
     column = _packed_column(packed)
     values: Any = restore(column, packed["note"]) if packed["note"] else column.to_pandas().to_numpy()
     index: Any = pd.Index(owned(values), dtype=values.dtype, copy=False)
@@ -251,11 +253,11 @@ def _zoned_note(dtype: pd.DatetimeTZDtype, where: str) -> Note:
         )
     name = str(dtype)
     try:
-        # The name stands for the zone as the pandas that reads it has zones: version 2 has those of pytz.
+        # The dtype's name is enough if pandas makes the same zone from it. pandas 2 makes a zone of pytz.
         if zones.same(cast(pd.DatetimeTZDtype, pd.api.types.pandas_dtype(name)).tz, dtype.tz):
             return {"dtype": name}
     except TypeError:
-        pass  # no name of a zone (dateutil, a named offset)
+        pass  # the name does not identify the zone (dateutil, a named offset)
     return {"dtype": name, "unit": dtype.unit, "zone": list(description)}
 
 
@@ -268,11 +270,11 @@ def _texts(dtype: pd.CategoricalDtype) -> list[str]:
 
 
 def _categorical(column: pa.ChunkedArray, note: Note) -> pd.Categorical:
-    # The texts are stored: another version of pandas may have others for the same values.
+    # Use the stored texts, because another version of pandas may have other texts for the same values.
     known = pa.array(note["texts"], pa.string()) if "texts" in note else _packed_column(note["category"])
     dtype = pd.CategoricalDtype(unpack(note["category"]), ordered=note["ordered"])
     codes = [np.array([], dtype="int8")]
-    # Row groups may each bring a dictionary of their own, in order of first appearance; map them all to ours.
+    # Each row group may have its own dictionary, in order of first appearance. Map them all to our categories.
     for chunk in column.chunks:
         encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
         positions = pc.index_in(encoded.dictionary.cast(known.type), value_set=known)

@@ -1,8 +1,8 @@
-"""A Parquet file of another program: as which frame it is read, decided by its footer alone.
+"""Decides from the footer alone as which pandas frame a Parquet file of another program is read.
 
-Such a file has no layout of ours, so this makes one. Whatever part of the file is read, each column then has the same
-dtype. The start is pandas' own reading of the schema (with pandas' metadata, if any); it is changed where pandas would
-lose something, such as integers that become floats because a row group has a missing value.
+Such a file has no layout of ours, so this module makes one. Each column then has the same dtype, whatever part of the
+file is read. The layout starts from pandas' own reading of the schema (with pandas' metadata, if any). It differs where
+pandas would lose something, such as integers that become floats because a row group has a missing value.
 """
 
 import json
@@ -20,14 +20,14 @@ from clinops_prefect.frames.conversion.layout import index_note, labels_note
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, index_fields, layout_of
 from clinops_prefect.frames.decoding import decoding
 
-# What pandas makes of lists of these is exact; other nested values come as Python's lists and dictionaries.
+# pandas reads lists of these types exactly. Other nested values are read as Python lists and dictionaries.
 _EXACT_IN_LISTS = (pa.types.is_float32, pa.types.is_float64, pa.types.is_string, pa.types.is_large_string)
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 _TEMPLATE_ERRORS = (pa.ArrowException, LookupError, NotImplementedError, TypeError, ValueError)
 
 
 def without_missing(metadata: pq.FileMetaData) -> set[str]:
-    """The top-level fields of which the footer proves that no value is missing, at any depth."""
+    """The top-level fields without missing values at any depth, as far as the footer proves it."""
     doubtful, known = set(), set()
     for position in range(metadata.num_columns):
         column = metadata.schema.column(position)
@@ -46,7 +46,7 @@ def without_missing(metadata: pq.FileMetaData) -> set[str]:
 
 
 def intervals(metadata: pq.FileMetaData) -> set[str]:
-    """The fields of Parquet's INTERVAL, which Arrow hands out as twelve bytes: months, days and milliseconds."""
+    """The fields of Parquet's type INTERVAL, which Arrow returns as twelve bytes: months, days and milliseconds."""
     found = [metadata.schema.column(position) for position in range(metadata.num_columns)]
     return {column.path for column in found if column.converted_type == "INTERVAL"}
 
@@ -54,23 +54,23 @@ def intervals(metadata: pq.FileMetaData) -> set[str]:
 def described(
     stored: pa.Schema, complete: Collection[str], unreadable: Collection[str], rows: int, where: str
 ) -> pa.Schema:
-    """The schema as which the file is read: names that differ, types that pandas and filters can use, a layout.
+    """The schema for reading the file: unique names, types that pandas and filters can use, and a layout.
 
     Args:
         stored: The file's schema.
-        complete: The fields of which no value is missing.
-        unreadable: The fields that cannot be read, whatever Arrow makes of them.
-        rows: The file's rows.
+        complete: The fields without missing values.
+        unreadable: The fields that cannot be read, although Arrow can.
+        rows: Number of rows of the file.
         where: The URI, for errors.
 
     Raises:
-        ArtifactDecodeError: What pandas left in the file cannot be read.
+        ArtifactDecodeError: pandas' metadata in the file cannot be read.
     """
     names = _unique(stored.names)
     fields = [pa.field(name, _readable(field.type), field.nullable) for name, field in zip(names, stored, strict=True)]
     schema = pa.schema(fields, stored.metadata)
     with decoding(f"{where}: pandas' metadata in it cannot be read", where):
-        # Nested values are objects, of which pandas would have to know each type that may be inside.
+        # Nested fields become objects in any case. They are left out here, because pandas may not know an inner type.
         flat = [pa.field(f.name, pa.null()) if pa.types.is_nested(f.type) else f for f in schema]
         refused = set() if _template(pa.schema(flat)) is not None else _refused(flat)
         refused |= {name for name, field in zip(names, stored, strict=True) if field.name in unreadable}
@@ -106,28 +106,28 @@ def described(
 
 
 def is_categorical(schema: pa.Schema, name: str) -> bool:
-    """Whether a field of a described schema is read as a category."""
+    """Whether a field of a schema from `described` is read as a category."""
     note = (layout_of(schema) or {"columns": {}})["columns"].get(name, {})
     return bool(note.get("foreign", {}).get("as") == "category")
 
 
 def of_text(stored: pa.Schema, rows: int, where: str) -> pa.Schema:
-    """The schema as which a table is read that came from text: no footer says which columns are complete."""
+    """The schema for reading a table that came from text, where no footer says which columns are complete."""
     schema = described(stored, (), (), rows, where)
     known = {name: values for name, values in dictionaries_of(stored).items() if is_categorical(schema, name)}
     return with_categories(schema, known)
 
 
 def converted(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
-    """A table of the file in the types of the schema that `described` made.
+    """A table of the file, with the types of the schema that `described` made.
 
     Args:
-        table: Some rows of all fields, or of some in the order of `schema`.
-        schema: The part of the described schema that has these fields.
+        table: Some rows of all fields, or of some fields in the order of `schema`.
+        schema: The part of the described schema with these fields.
         where: The URI, for errors.
 
     Raises:
-        ArtifactDecodeError: The footer is wrong about a column, or a value has no form in pandas.
+        ArtifactDecodeError: The footer is wrong about a column, or pandas cannot represent a value.
     """
     arrays = []
     notes = (layout_of(schema) or {"columns": {}})["columns"]
@@ -145,23 +145,23 @@ def converted(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
 
 
 def refused_columns(schema: pa.Schema) -> dict[str, str]:
-    """Field -> its type, of those that cannot be read."""
+    """Field -> type, for the fields that cannot be read."""
     layout = layout_of(schema) or {"columns": {}}
     notes = {name: note.get("foreign", {}) for name, note in layout["columns"].items()}
     return {name: note["type"] for name, note in notes.items() if note.get("as") == "refused"}
 
 
 def with_categories(schema: pa.Schema, categories: dict[str, pa.Array]) -> pa.Schema:
-    """A described schema that says the categories of these fields, whatever rows are read."""
+    """A described schema with the categories of these fields, so that they do not depend on the rows that are read."""
     layout = layout_of(schema)
-    assert layout is not None  # `described` made it
+    assert layout is not None  # `described` made the schema
     for name, values in categories.items():
         layout["columns"][name]["foreign"]["categories"] = packed(values)
     return schema.with_metadata({**schema.metadata, LAYOUT_KEY: json.dumps(layout).encode()})
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Names that differ, where the file has several fields of one name."""
+    """The names, or the positions as names if the file has several fields of the same name."""
     if len(set(names)) == len(names):
         return names
     return [f"{position}" for position in range(len(names))]
@@ -180,17 +180,17 @@ def _template(schema: pa.Schema) -> pd.DataFrame | None:
 
 
 def _refused(schema: list[pa.Field]) -> set[str]:
-    """The fields whose type pandas cannot have: a time zone that nobody knows, a type of a later Arrow."""
+    """The fields whose type pandas cannot represent: an unknown time zone, a type of a later Arrow."""
     return {field.name for field in schema if _template(pa.schema([field])) is None}
 
 
 def _readable(kind: pa.DataType) -> pa.DataType:
-    """The type as which a field is read."""
+    """The type in which a field is read."""
     if isinstance(kind, pa.BaseExtensionType):
         name = kind.extension_name
         if name == "arrow.bool8":
             return pa.bool_()
-        # pandas has dtypes of its own for these, and Python a class for a UUID.
+        # These extension types have their own dtypes in pandas, and Python has a class for a UUID.
         return kind if name == "arrow.uuid" or name.startswith("pandas.") else _readable(kind.storage_type)
     if pa.types.is_time64(kind):
         return pa.time64("us")  # Python's and pandas' times have no nanoseconds
@@ -217,7 +217,7 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, where: str) -> pa.ChunkedArr
 
 
 def _note(kind: pa.DataType, dtype: Any, is_complete: bool, about: dict[str, str]) -> dict[str, Any] | None:
-    """What `columns.restore` must know to make the column; None for NumPy's numbers and times as they are."""
+    """The note for `columns.restore`; None for NumPy's numbers and times, which need no note."""
     if isinstance(dtype, pd.CategoricalDtype) and pa.types.is_dictionary(kind):
         return {"foreign": {"as": "category", "ordered": kind.ordered, **about}}
     if _is_whole(kind):
@@ -235,7 +235,7 @@ def _note(kind: pa.DataType, dtype: Any, is_complete: bool, about: dict[str, str
 
 
 def _is_whole(kind: pa.DataType) -> bool:
-    """Whether NumPy has its values, but no missing one."""
+    """Whether NumPy can hold values of this type, but no missing value."""
     return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
 
 
@@ -246,7 +246,7 @@ def _dtype_note(dtype: Any) -> dict[str, Any] | None:
         return {"arrow": True}
     if not isinstance(dtype, np.dtype):
         return {"dtype": str(dtype)}
-    # NumPy has seconds too; the place that the values are filled into has the unit that Arrow says.
+    # NumPy times need no note, not even those in seconds: the array that they are copied into has Arrow's unit.
     return None
 
 
@@ -269,7 +269,7 @@ def _index(index: "pd.Index[Any]", fields: list[str], stored: pa.Schema, rows: i
     for descriptor in (stored.pandas_metadata or {}).get("index_columns") or []:
         if isinstance(descriptor, dict) and descriptor.get("kind") == "range":
             start, stop, step = (int(descriptor[part]) for part in ("start", "stop", "step"))
-            # Of a file whose rows were changed since, the range says nothing.
+            # If the length differs, the file's rows were changed without pandas, so the range is outdated.
             if step and len(range(start, stop, step)) == rows:
                 note |= {"range": [start, stop, step], "names": [descriptor.get("name")]}
     return note

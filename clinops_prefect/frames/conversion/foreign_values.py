@@ -1,4 +1,4 @@
-"""The values of a column of another program's file that NumPy and pandas' dtypes do not have as they are."""
+"""Restores columns of another program's file that need more than a dtype of NumPy or pandas."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from clinops_prefect.frames.conversion.arrow_frames import categories_of, leaves
 
 
 def restore(column: pa.ChunkedArray, note: dict[str, Any]) -> Any:
-    """The values of a column that has a note of this module.
+    """The values of a column with a note by `foreign_schema`.
 
     Raises:
-        ArtifactDecodeError: pandas and Python have no such values; the message names the column and its type.
+        ArtifactDecodeError: pandas and Python cannot represent the values. The message names the column and its type.
     """
     way = note["as"]
     if way == "category":
@@ -26,7 +26,7 @@ def restore(column: pa.ChunkedArray, note: dict[str, Any]) -> Any:
         if way == "python":
             for leaf in (leaf for chunk in column.chunks for leaf in leaves(chunk)):
                 if leaf.type == pa.time64("ns"):
-                    leaf.cast(pa.time64("us"))  # fails where Python's time would silently lose nanoseconds
+                    leaf.cast(pa.time64("us"))  # raises if Python's time would silently lose nanoseconds
             values = np.empty(len(column), dtype=object)
             for position, value in enumerate(column.to_pylist()):
                 values[position] = value

@@ -1,8 +1,8 @@
-"""A frame in the making: allocated once, and filled a part at a time, from several threads.
+"""Makes a pandas frame: allocates it once, and fills it in parts from several threads.
 
-A frame is the caller's own. So its memory is neither Arrow's, which cannot be written to, nor anybody else's; and its
-blocks are those that the frame had when it was uploaded, or else those that pandas makes. Converting a whole table
-would hold it and the frame at once.
+The caller may change the frame, so its memory must not be Arrow's, which is read-only, or shared. Its blocks are those
+that the frame had when it was uploaded, or else those that pandas makes. Converting a whole table instead would keep
+table and frame in memory at once.
 """
 
 from typing import Any, cast
@@ -19,14 +19,14 @@ from clinops_prefect.frames.decoding import decoding
 
 
 def to_frame(table: pa.Table, *, whole: bool = True, offset: int = 0) -> pd.DataFrame:
-    """The frame that `to_arrow` made the table from, or that `foreign.described` found in somebody else's.
+    """The frame from which `to_arrow` made the table; for another program's table, as `foreign_schema` describes it.
 
-    The table's memory is freed as the frame is filled, unless the caller keeps the table.
+    The table's memory is freed while the frame is filled, unless the caller keeps the table.
 
     Args:
-        table: A table with the stored schema metadata; columns and rows may have been left out.
-        whole: Whether no row was filtered away. If one may have been, a default index is renumbered.
-        offset: How many rows come before these, for a default index.
+        table: A table with the stored schema metadata. It may have only some of the columns and rows.
+        whole: Whether the rows are unfiltered. If not, a default index is renumbered.
+        offset: Number of rows before these, for a default index.
 
     Raises:
         ArtifactDecodeError: The layout contradicts the table.
@@ -44,12 +44,12 @@ def to_frame(table: pa.Table, *, whole: bool = True, offset: int = 0) -> pd.Data
 
 
 class FrameBuilder:
-    """The frame of an artifact, or of some of its columns or rows.
+    """Builds the frame of an artifact, or of some of its columns or rows.
 
     Args:
-        schema: The schema of the fields that will be put, in the order of the columns, index included.
+        schema: The schema of all fields of the frame, in the order of the columns, with the index.
         layout: The stored layout.
-        rows: The number of rows that will be put.
+        rows: Number of rows of the frame.
 
     Raises:
         ValueError: The layout contradicts the schema.
@@ -58,13 +58,13 @@ class FrameBuilder:
     def __init__(self, schema: pa.Schema, layout: dict[str, Any], rows: int) -> None:
         self._layout = layout
         self._index: list[str] = [name for name in layout["index"]["fields"] if name in schema.names]
-        # Parquet and CSV forget how many rows a frame without columns had.
+        # Parquet and CSV do not keep the number of rows of a frame without columns, but the layout does.
         self._rows = rows if layout["width"] or self._index else layout["rows"]
         self._fields = [name for name in schema.names if name not in self._index]
         self._types = {name: schema.field(name).type for name in schema.names}
-        # The place of each field whose values NumPy has as they are; a view of a row of a block.
+        # Field -> array to fill, for fields with a NumPy dtype. The array is a view of one row of a block.
         self._places: dict[str, np.ndarray[Any, Any]] = {}
-        # The other fields: their parts, by where they begin.
+        # Field -> first row -> column, for all other fields.
         self._parts: dict[str, dict[int, pa.ChunkedArray]] = {}
         dtypes = [self._dtype(name) for name in self._fields]
         arranged = layout.get("blocks") if len(self._fields) == layout["width"] else None
@@ -88,11 +88,11 @@ class FrameBuilder:
                 self._places[name] = np.empty(self._rows, dtype)
 
     def put(self, at: int, table: pa.Table) -> None:
-        """Put some fields of some rows in their place.
+        """Fill in some fields of some rows.
 
         Args:
-            at: How many rows of the frame come before these.
-            table: Any of the fields.
+            at: Number of rows of the frame before these.
+            table: The rows, with any of the fields.
 
         Raises:
             ArtifactDecodeError: The values do not fit the layout.
@@ -111,7 +111,7 @@ class FrameBuilder:
                 place[at : at + len(column)] = column.to_numpy()
 
     def frame(self, *, whole: bool = True, offset: int = 0) -> pd.DataFrame:
-        """The frame, once every field of every row was put.
+        """The frame, after every field of every row has been filled in.
 
         Args:
             whole: As in `to_frame`.
@@ -120,7 +120,7 @@ class FrameBuilder:
         made: list[tuple[Any, list[int]]] = []
         for number, (array, positions) in enumerate(zip(self._arrays, self._plan.columns, strict=True)):
             values = self._restored(self._fields[positions[0]]) if array is None else array
-            # An array of objects is a block of one row.
+            # An array of objects becomes a block with one row.
             values = values[None] if isinstance(values, np.ndarray) and values.ndim == 1 else values
             made.append((self._plan.finished(number, values), positions))
         levels = [self._places[name] if name in self._places else self._restored(name) for name in self._index]
@@ -138,7 +138,7 @@ class FrameBuilder:
         return columns.owned(columns.restore(column, self._layout["columns"][name]))
 
     def _dtype(self, name: str) -> "np.dtype[Any] | None":
-        """The NumPy dtype that has the field's values as they are; None if none has."""
+        """The NumPy dtype of the field; None if its values must be restored with a note."""
         kind, note = self._types[name], self._layout["columns"].get(name)
         if note is None:
             if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):

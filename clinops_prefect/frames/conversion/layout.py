@@ -1,8 +1,8 @@
-"""DataFrame <-> Arrow table, without losing what Arrow has no place for.
+"""Converts pandas frames to Arrow tables and back without loss, by a note (the layout) of what Arrow cannot hold.
 
-pyarrow's pandas metadata lets `pandas.read_parquet` open our files, and loses much: `object` beside `str`, the order of
-categories, `datetime64[s]`, a frequency, the type of labels. What it would lose is written beside it, under a metadata
-key of our own, and put back on reading. What cannot be put back is refused, naming the column.
+With pyarrow's pandas metadata, `pandas.read_parquet` can open our files. But this metadata loses much: `object` versus
+`str`, the order of categories, `datetime64[s]`, a frequency, the type of labels. We store these under our own metadata
+key, and restore them on reading. A frame that cannot be restored is refused with an error that names the column.
 """
 
 import json
@@ -20,45 +20,45 @@ from clinops_prefect.frames.conversion.from_pandas import table_of
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, UNREADABLE, index_fields, layout_of
 from clinops_prefect.frames.decoding import decoding
 
-# What pandas 3 calls `str`, and pandas 2 has too, but takes that name for objects.
+# The dtype that pandas 3 calls `str`. pandas 2 also has it, but there the name `str` means objects.
 _TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 
 _CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError, KeyError)
 
 
 def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
-    """The frame as an Arrow table whose schema says how to get exactly the frame back.
+    """The frame as an Arrow table whose schema has all that is needed to restore the frame exactly.
 
     Args:
         df: The frame.
-        numbered: Whether a range as index is no more than the number of each row: so it is in batches of a whole.
+        numbered: Whether a range index only numbers the rows, as in the batches of one frame.
 
     Raises:
-        UnsupportedFrameError: No table would give the frame back; the message names the column and what to do.
+        UnsupportedFrameError: The frame cannot be restored exactly. The message names the column and the remedy.
     """
     _check_frame(df)
     attrs = _json_attrs(df.attrs)
     try:
         named = columns.storable(df)
-        # A range that does not begin at 0 says something about its rows, and filters must find it beside them.
+        # A range that does not start at 0 identifies the rows, so it is stored with them and stays with filtered rows.
         is_label = isinstance(df.index, pd.RangeIndex) and (df.index.start, df.index.step) != (0, 1) and not numbered
-        # pyarrow writes a level that happens to be a range as a description without values.
+        # Otherwise pyarrow would write a level that is a range as a description without values.
         is_stored = is_label or isinstance(df.index, pd.MultiIndex)
         table = table_of(named, preserve_index=True if is_stored else None)
     except _CONVERSION_ERRORS:
-        # `from None`: Arrow's message quotes the cell.
+        # `from None`, because Arrow's message quotes the cell value.
         raise _refusal(df) from None
-    # One entry a level; the description of a default index, which has no field, is a dictionary.
+    # One entry for each level. A default index has no field, and its entry is a dictionary.
     descriptors: Any = table.schema.pandas_metadata["index_columns"]
     index: list[str] = [field for field in descriptors if isinstance(field, str)]
     fields: list[str] = table.column_names[: len(df.columns)]
-    # Labels may differ and their texts not: ("hr", 1) and ("hr", "1") are one field.
-    # Older versions of pyarrow do not make the name of an index's field unique.
+    # Different labels may have the same text: ("hr", 1) and ("hr", "1") would be the same field. And older versions of
+    # pyarrow may give an index field the name of a column.
     _refuse_duplicates([*fields, *index])
     notes = {}
     for position, (field, dtype) in enumerate(zip(fields, df.dtypes, strict=True)):
         if columns.is_plain(dtype):
-            continue  # without a look at each of a thousand
+            continue  # saves time on frames with a thousand columns
         where = f"column {df.columns[position]!r}"
         if found := columns.note(df.iloc[:, position], table.column(field), where):
             notes[field] = found
@@ -74,7 +74,7 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
         "attrs": attrs,
         "duplicates": df.flags.allows_duplicate_labels,
     }
-    # Last, because pandas may rearrange the blocks while it converts the frame.
+    # This comes last, because pandas may rearrange the blocks while it converts the frame.
     if arranged := pandas_blocks.note_of(df):
         layout["blocks"] = arranged
     metadata = {**table.schema.metadata, LAYOUT_KEY: json.dumps(layout).encode()}
@@ -92,7 +92,7 @@ def fields_by_label(schema: pa.Schema) -> dict[Hashable, str]:
 
 
 def index_note(index: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
-    """What restores an index from these fields."""
+    """The note that restores an index from these fields."""
     for name in index.names:
         if name is not None and type(name) not in (str, int, float, bool):
             raise UnsupportedFrameError(f"an index name is of type {type(name).__name__}; make it text")
@@ -115,10 +115,10 @@ def index_of(
 
     Args:
         layout: The stored layout.
-        arrays: The arrays of the index, one a level; none for an index that is not stored.
-        rows: How many rows the frame has.
-        whole: Whether no row was filtered away. If one may have been, a default index is renumbered.
-        offset: How many rows come before these, for a default index.
+        arrays: The arrays of the index, one per level; empty for an index that is not stored.
+        rows: Number of rows of the frame.
+        whole: Whether the rows are unfiltered. If not, a default index is renumbered.
+        offset: Number of rows before these, for a default index.
     """
     note = layout["index"]
     if not arrays:
@@ -144,12 +144,12 @@ def index_of(
 
 
 def _part(index: pd.RangeIndex, offset: int, rows: int) -> "pd.Index[Any]":
-    # The whole is not sliced: a slice of a range may end elsewhere (7 instead of 8), which a pickle of it shows.
+    # A whole range is not sliced, because the slice may have another stop (7 instead of 8), so that its pickle differs.
     return index if (offset, rows) == (0, len(index)) else index[offset : offset + rows]
 
 
 def labels_note(labels: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
-    """What restores the labels of the columns that these fields hold."""
+    """The note that restores the column labels of these fields."""
     names = list(labels.names)
     for name in names:
         if name is not None and type(name) not in (str, int, float, bool):
@@ -159,13 +159,13 @@ def labels_note(labels: "pd.Index[Any]", fields: list[str]) -> dict[str, Any]:
     plain = {np.dtype(object): "object", _TEXT: "str"}.get(labels.dtype)
     if plain and labels.nlevels == 1 and list(labels) == fields and set(map(type, labels)) <= {str}:
         return {"names": names, "dtype": plain}
-    # Labels that are not plain text are kept as a table of their own, one column a level.
+    # Labels that are not plain text are stored as a table, with one column per level.
     packed = [columns.pack(level, "df.columns") for level in columns.levels(labels)]
     return {"names": names, "fields": fields, "levels": packed, "multi": isinstance(labels, pd.MultiIndex)}
 
 
 def labels_of(note: dict[str, Any], fields: list[str]) -> "pd.Index[Any]":
-    """The labels of the columns that these fields hold, from the layout's note about labels."""
+    """The column labels of these fields, from the note of `labels_note`."""
     if "dtype" in note:
         dtype = _TEXT if note["dtype"] == "str" else note["dtype"]
         plain: pd.Index[Any] = pd.Index(fields, dtype=dtype, name=note["names"][0])
@@ -186,30 +186,30 @@ def labels_of(note: dict[str, Any], fields: list[str]) -> "pd.Index[Any]":
 
 
 def _check_frame(df: pd.DataFrame) -> None:
-    # A subclass (a GeoDataFrame, say) would come back as another type.
+    # A subclass, such as a GeoDataFrame, would be restored as a plain DataFrame.
     if type(df) is not pd.DataFrame:
         raise UnsupportedFrameError(f"a pandas DataFrame is needed, not a {_type_name(df)}{_remedy(df)}")
     _refuse_duplicates([str(label) for label in df.columns])
-    if not df.columns.is_unique:  # times of one instant in two zones are equal, and their texts are not
+    if not df.columns.is_unique:  # checked on the labels too: equal times in two zones have different texts
         raise UnsupportedFrameError("two column labels are equal although they look different; rename one of them")
-    # pyarrow warns about these, then turns them into text.
+    # pyarrow would only warn about mixed labels and turn them into text.
     if df.columns.nlevels == 1 and df.columns.inferred_type.startswith("mixed"):
         raise UnsupportedFrameError("column labels mix types; use df.columns = df.columns.astype(str)")
 
 
 def _type_name(value: Any) -> str:
-    """`polars.DataFrame`, not `DataFrame`: several packages have a class of that name."""
+    """The qualified name, such as `polars.DataFrame`, because several packages have a class `DataFrame`."""
     package = type(value).__module__.partition(".")[0]
     return type(value).__name__ if package == "builtins" else f"{package}.{type(value).__name__}"
 
 
 def _remedy(value: Any) -> str:
-    """How to make a pandas DataFrame of it, where that is known."""
+    """How to convert the value to a pandas DataFrame, if that is known."""
     if isinstance(value, pd.Series | pd.Index):
         return "; pass its .to_frame()"
     if isinstance(value, pd.DataFrame):
         return ", which would come back as a plain one; pass pd.DataFrame(df)"
-    # By name, without importing packages that the caller may not have. A lazy frame is computed first.
+    # Check for methods by name, so that no package is imported. `collect` comes first, because a lazy frame needs it.
     for method, remedy in (
         ("collect", ".collect().to_pandas()"),
         ("compute", ".compute()"),

@@ -1,7 +1,7 @@
-"""Floats out of Arrow's memory into NumPy's, NaN where they are missing.
+"""Copies floats from Arrow's memory to NumPy's, with NaN for missing values.
 
-pyarrow looks at each value and asks whether it is there, which takes the longer the less can be foretold: where six of
-ten are missing, two and a half times as long as here, and an ICU's labs are like that. Here eight are done at once.
+pyarrow branches on each value, which is slow if the branch is hard to predict. With six of ten values missing, as in
+the labs of an ICU, it takes two and a half times as long. This module processes eight values at once without branches.
 """
 
 import threading
@@ -10,23 +10,23 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-# For the eight values that share a byte of validity: all bits of those that are there, none of those that are not.
+# For each possible byte of the validity bitmap, the masks of its eight values: all bits set if a value is present.
 _THERE: Final = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
 _MASKS: Final = {size: np.where(_THERE == 1, -1, 0).astype(f"i{size}") for size in (2, 4, 8)}
 _NAN: Final = {size: np.array(np.nan, f"f{size}").view(f"i{size}")[()] for size in (2, 4, 8)}
-# What fits into a core's cache, with its mask.
+# So many values and their masks fit into a core's cache.
 _VALUES_AT_ONCE: Final = 32_768
 _scratch = threading.local()
 
 
 def fill(place: "np.ndarray[Any, Any]", column: pa.ChunkedArray) -> None:
-    """Write a column of floats, with missing ones among them, into memory of the same dtype and length.
+    """Copy a column of floats with missing values into an array of the same dtype and length.
 
-    Each value keeps its bits, also those of a NaN that is another than NumPy's.
+    Each value keeps its bits, even a NaN with other bits than NumPy's.
 
     Args:
-        place: Of `float16`, `float32` or `float64`; of any stride.
-        column: Of the same type.
+        place: The array to fill, of `float16`, `float32` or `float64`, with any stride.
+        column: The column, of the same type.
     """
     at = 0
     for chunk in column.chunks:
@@ -51,7 +51,7 @@ def _fill(place: "np.ndarray[Any, Any]", chunk: pa.Array) -> None:
         end = min(begin + _VALUES_AT_ONCE, count)
         some = bits[begin // 8 : -(-end // 8)]
         there = np.take(masks, some, axis=0, out=mask[: len(some)], mode="clip").ravel()[: end - begin]
-        # What NaN and the value differ in, or nothing of it where none is; so NaN and that again are the value, or NaN.
+        # NaN ^ ((value ^ NaN) & mask) is the value where the mask has all bits set, and NaN where it has none.
         part = np.bitwise_xor(stored[begin:end], nan, out=target[begin:end])
         np.bitwise_and(part, there, out=part)
         np.bitwise_xor(part, nan, out=part)

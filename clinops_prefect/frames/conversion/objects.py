@@ -1,4 +1,4 @@
-"""Columns of Python objects: what they hold, and how to get the same objects back from Arrow."""
+"""Columns of Python objects: finds out how to restore the same objects from Arrow."""
 
 import datetime as dt
 import decimal
@@ -23,31 +23,31 @@ _MISSING: dict[str, Any] = {
     **{name: getattr(np, name)(np.nan) for name in _FLOATS},
 }
 _SIZES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-# NumPy scalars that are made of the Python value which Arrow has of them.
+# NumPy scalar types that can be made from the Python value that Arrow returns.
 _SCALARS = {name: getattr(np, name) for name in ("bool", "str_", "bytes_", *_FLOATS, *_SIZES)}
 # Decimals have at most 76 digits in Arrow.
 _DECIMALS = decimal.Context(prec=80)
-# What may hold times at any depth: to look for them takes a while.
+# Types that may contain times at any depth. Only these are searched, because the search is slow.
 _MAY_HOLD_TIMES = (dt.datetime, list, tuple, set, frozenset, dict, np.ndarray)
 
 Kind = dict[str, Any]
 
 
 def kind_of(values: "pd.Series[Any]", column: pa.ChunkedArray, where: str) -> Kind:
-    """How `restore` gets the objects back from the column that Arrow made of them.
+    """How `restore` must restore the objects from the column that Arrow made of them.
 
     Raises:
-        UnsupportedFrameError: It cannot: types or missing markers are mixed, or Arrow changes the values.
+        UnsupportedFrameError: Types or missing markers are mixed, or Arrow changes the values.
     """
     try:
         present = values.notna().to_numpy()
     except decimal.InvalidOperation:
-        # pandas asks each value whether it equals itself, which a signalling NaN answers with an error.
+        # pandas compares each value with itself, and a signalling NaN raises an error for that.
         raise UnsupportedFrameError(f"{where} holds a Decimal that is a signalling NaN; use None") from None
     missing = _missing_kind(values, where)
     objects = values.to_numpy()
     types = set(map(type, objects[present]))
-    # Not a subclass of it, and no member of an enumeration: those would come back as text.
+    # Exactly str: subclasses, such as members of an enumeration, would be restored as plain text.
     if types == {str}:
         return {"as": "text", "missing": missing}
     zone = _zone(objects[present], where) if any(issubclass(of, _MAY_HOLD_TIMES) for of in types) else None
@@ -59,7 +59,7 @@ def kind_of(values: "pd.Series[Any]", column: pa.ChunkedArray, where: str) -> Ki
 
 
 def _ways(types: set[type], present: Iterable[Any]) -> Iterable[Kind]:
-    """The ways to try, the more likely first."""
+    """The ways of restoring to try, the most likely first."""
     if len(types) == 1:
         only = next(iter(types))
         if only.__name__ in _SCALARS and only is _SCALARS[only.__name__]:
@@ -72,10 +72,10 @@ def _ways(types: set[type], present: Iterable[Any]) -> Iterable[Kind]:
 
 
 def restore(column: pa.ChunkedArray, kind: Kind) -> np.ndarray[Any, Any]:
-    """The column as an object array, shape (rows,), with the missing marker that it had.
+    """Restore the column as an object array, shape (rows,), with its original missing marker.
 
     Raises:
-        ValueError: `kind_of` did not make this kind.
+        ValueError: `kind_of` did not return this kind.
     """
     way = kind["as"]
     if way == "text":
@@ -87,7 +87,7 @@ def restore(column: pa.ChunkedArray, kind: Kind) -> np.ndarray[Any, Any]:
     elif way in ("python", "scalars", "shortest"):
         make: Callable[[Any], Any] | None = _SCALARS[kind["type"]] if way == "scalars" else None
         objects = np.empty(len(column), dtype=object)
-        # Not `np.array(list)`: nested lists would become a second dimension.
+        # `np.array(list)` is not used, because it would make a second dimension of nested lists.
         for position, value in enumerate(column.to_pylist()):
             if make is not None and value is not None:
                 value = make(value)
@@ -108,7 +108,7 @@ def restore(column: pa.ChunkedArray, kind: Kind) -> np.ndarray[Any, Any]:
 
 
 def complaint(values: "pd.Series[Any]") -> str:
-    """What is wrong with a column that Arrow cannot hold, and what to do; no value is quoted."""
+    """What is wrong with a column that Arrow cannot hold, and what to do. No value is quoted."""
     kind = pd.api.types.infer_dtype(values, skipna=True)
     if isinstance(values.dtype, pd.SparseDtype):
         return "is sparse; pass it dense, with .sparse.to_dense()"
@@ -118,7 +118,7 @@ def complaint(values: "pd.Series[Any]") -> str:
     if values.dtype != object and not isinstance(values.dtype, pd.StringDtype):
         return f"has the dtype {values.dtype}, which does not come back equal; convert it first, with .astype(…)"
     if unknown := sorted({_marker(value) for value in values[values.isna()]} - set(_MISSING)):
-        # `Decimal("NaN")`, `np.datetime64("NaT")`: pandas takes them for missing, and Arrow has no place for them.
+        # pandas treats `Decimal("NaN")` and `np.datetime64("NaT")` as missing, but Arrow cannot hold them.
         return f"marks missing values with a {unknown[0]} (its NaN or NaT), which does not come back equal; use None"
     held = {type(value) for value in values[values.notna()]}
     types = sorted(of.__name__ for of in held)
@@ -133,7 +133,7 @@ def complaint(values: "pd.Series[Any]") -> str:
             f"holds members of an enumeration ({names}), which do not come back equal; store their values, with "
             ".map(lambda member: member.value, na_action='ignore')"
         )
-    # A plain int that cannot be kept has more than 64 bits: `.map(int)` would change nothing.
+    # For plain ints, `.map(int)` is no remedy: those that cannot be kept have more than 64 bits.
     builtin: tuple[type, ...] = (int, float, bytes)
     plain = {of for of in builtin if len(held) == 1 and issubclass(next(iter(held)), of)} - held or {str}
     return (
@@ -142,7 +142,7 @@ def complaint(values: "pd.Series[Any]") -> str:
 
 
 def _types(values: Iterable[Any]) -> set[type]:
-    """The types of these values, and of what is in them, at any depth."""
+    """The types of these values and of all values inside them, at any depth."""
     found = set()
     for value in values:
         found.add(type(value))
@@ -176,10 +176,10 @@ def _marker(value: Any) -> str:
 
 
 def _zone(values: Iterable[Any], where: str) -> zones.Zone | None:
-    """The one zone of all times in these values; None if they have none.
+    """The time zone that all times in these values have; None if they have none.
 
     Raises:
-        UnsupportedFrameError: There are several, of which Arrow would keep the first, or it cannot be kept.
+        UnsupportedFrameError: The times have several zones, of which Arrow would keep the first, or an unknown zone.
     """
     found = _zones(values)
     if len(found) > 1:
@@ -200,7 +200,7 @@ def _zone(values: Iterable[Any], where: str) -> zones.Zone | None:
 
 
 def _zones(values: Iterable[Any]) -> dict[Any, dt.tzinfo | None]:
-    """The zones of all times in these values, at any depth, by what they are described as; None for no zone."""
+    """Description -> time zone, of all times in these values at any depth. None stands for times without a zone."""
     found: dict[Any, dt.tzinfo | None] = {}
     for value in values:
         if isinstance(value, dt.datetime):
@@ -226,7 +226,7 @@ def _in_zone(value: Any, zone: dt.tzinfo) -> Any:
 
 
 def _shortest(value: decimal.Decimal | None) -> decimal.Decimal | None:
-    """Without zeros at the end of its fraction, as programs have decimals that came from text."""
+    """The decimal without trailing zeros in its fraction, as decimals read from text often are."""
     if value is None:
         return None
     short = value.normalize(_DECIMALS)
@@ -239,8 +239,8 @@ def _shortest(value: decimal.Decimal | None) -> decimal.Decimal | None:
 def same(before: Any, after: Any) -> bool:
     """Whether two values are equal in type and value, missing ones included, at any depth.
 
-    Times are equal if they are also of one zone, and of one fold of an hour that is there twice. Python's `==` takes
-    08:00-04:00 for 07:00-05:00, and the member of an enumeration for its text.
+    Times must also have the same zone and, in an hour that clocks repeat, the same fold. Python's `==` is not enough:
+    it says that 08:00-04:00 equals 07:00-05:00, and that a member of a text enumeration equals its text.
     """
     if before is after:
         return True

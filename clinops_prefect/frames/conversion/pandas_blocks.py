@@ -1,10 +1,11 @@
-"""The blocks of a frame: pandas keeps the columns of one NumPy dtype together, as the rows of one array.
+"""The blocks of a frame: pandas stores columns of the same NumPy dtype together, as the rows of one array.
 
-How they are laid out shows when a frame is pickled. Prefect's default cache policy hashes pickles, so a frame that came
-back in other blocks would be another input to it. Only of numbers, booleans and times a pickle can come back equal.
+The arrangement of the blocks changes the pickle of a frame. Prefect's default cache policy hashes pickles, so a frame
+restored with other blocks would be a different input for it. Only frames of numbers, booleans and times can have the
+same pickle again.
 
-Some names here are private to pandas, which has no public way to ask. Without them Prefect's cache would miss frames
-that were read back; tests/unit/test_pandas_blocks.py fails then.
+Some names here are private to pandas, which has no public way to ask. Without them, Prefect's cache would miss frames
+that were read back, and tests/unit/test_pandas_blocks.py would fail.
 """
 
 import importlib
@@ -17,20 +18,20 @@ import pandas as pd
 
 Note = dict[str, Any]
 
-# What an array of times may remember once it was asked for it, and its pickle has.
+# Attributes that an array of times caches once they have been read, and that are then in its pickle.
 _REMEMBERED: Final = ("unit", "_creso", "_readonly")
 
 
 def note_of(df: pd.DataFrame) -> Note | None:
-    """How the frame's blocks are laid out; None where that is as pandas does it, or no pickle would come back equal.
+    """The arrangement of the frame's blocks; None if it is pandas' usual one, or if no pickle could be restored equal.
 
     - `columns`: the positions of each block's columns.
     - `fortran`: the numbers of the blocks in Fortran order.
-    - `interned`: the numbers of the blocks of times with a zone whose unit is the interned text. A pickle says only
-      once what is one object.
-    - `asked`: what the blocks of times remember, by their numbers.
-    - `dtypes`: which of the dtypes of blocks of times, and of their memory, are one object, by their numbers.
-    - `index`: what an index of times remembers.
+    - `interned`: the numbers of the blocks of zoned times whose unit is the interned text. This matters because a
+      pickle contains an object only once.
+    - `asked`: block number -> the attributes that a block of times has cached.
+    - `dtypes`: block number -> which dtypes of blocks of times, and of their memory, are the same object.
+    - `index`: the attributes that an index of times has cached.
     """
     if not all(_is_numpy_like(dtype) for dtype in df.dtypes):
         return None
@@ -66,10 +67,10 @@ def note_of(df: pd.DataFrame) -> Note | None:
 
 
 def default(dtypes: Sequence[Hashable | None]) -> list[list[int]]:
-    """The positions of each block's columns where pandas makes a frame of columns.
+    """The positions of each block's columns if pandas makes a frame from columns.
 
     Args:
-        dtypes: The NumPy dtype of each column; None for one that has a block of its own.
+        dtypes: The NumPy dtype of each column; None for a column that gets its own block.
     """
     groups: dict[Hashable, list[int]] = {}
     for position, dtype in enumerate(dtypes):
@@ -78,17 +79,17 @@ def default(dtypes: Sequence[Hashable | None]) -> list[list[int]]:
 
 
 class Plan:
-    """The blocks of a frame to be made.
+    """The plan of the blocks of a new frame.
 
     Args:
-        note: What `note_of` found, if anything.
-        dtypes: The NumPy dtype of each column; None for one that has a block of its own.
+        note: The note from `note_of`, if any.
+        dtypes: The NumPy dtype of each column; None for a column that gets its own block.
 
     Attributes:
         columns: The positions of each block's columns.
 
     Raises:
-        ValueError: The note is about other columns.
+        ValueError: The note does not fit these columns.
     """
 
     def __init__(self, note: Note | None, dtypes: Sequence[Hashable | None]) -> None:
@@ -102,11 +103,11 @@ class Plan:
                 raise ValueError("a block of several dtypes")
 
     def order(self, number: int) -> Any:
-        """The order in memory of a block."""
+        """The memory order of a block, "F" or "C"."""
         return "F" if number in self._note["fortran"] else "C"
 
     def finished(self, number: int, values: Any) -> Any:
-        """A block's array of shape (columns, rows), or its extension array, as pandas has it in a frame."""
+        """A block's array as pandas holds it in a frame: of shape (columns, rows), or an extension array."""
         dtype = values.dtype
         if dtype.kind not in "mM" or not isinstance(dtype, np.dtype | pd.DatetimeTZDtype):
             return values
@@ -118,7 +119,7 @@ class Plan:
             unit = sys.intern(dtype.unit) if number in self._note["interned"] else dtype.unit
             own = pd.DatetimeTZDtype(cast(Any, unit), dtype.tz)
             values = values._ndarray.reshape(1, -1)
-        # pandas' public ways each make a dtype, and a text, of their own.
+        # pandas' public constructors would make a new dtype and a new text each time, which a pickle shows.
         one, other = self._note["dtypes"].get(str(number), (None, None))
         own = self._one(one, own)
         of_memory = self._one(other, np.dtype(values.dtype.str))
@@ -126,12 +127,12 @@ class Plan:
         return _ask(made, self._note["asked"].get(str(number), _usually_asked(dtype)))
 
     def _one(self, number: int | None, dtype: Any) -> Any:
-        """The dtype of that number, if it is equal; otherwise this one."""
+        """The dtype object with this number, if it equals `dtype`; else `dtype`."""
         found = dtype if number is None else self._dtypes.setdefault(number, dtype)
         return found if found == dtype else dtype
 
     def index(self, index: "pd.Index[Any]") -> "pd.Index[Any]":
-        """The same index; one of times remembers what that of the frame did."""
+        """The same index. An index of times gets the cached attributes that the original had."""
         if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
             index = type(index)(index)
             _ask(getattr(index, "_data", None), self._note["index"])
@@ -139,11 +140,11 @@ class Plan:
 
 
 def frame_of(blocks: list[tuple[Any, list[int]]], index: "pd.Index[Any]", labels: "pd.Index[Any]") -> pd.DataFrame:
-    """The frame of these blocks, without a copy.
+    """Make a frame from these blocks without a copy.
 
     Args:
-        blocks: Each an array and the positions of its columns: a NumPy array of shape (columns, rows), or an extension
-            array.
+        blocks: For each block, its array and the positions of its columns. The array is a NumPy array of shape
+            (columns, rows), or an extension array.
         index: The index.
         labels: The column labels.
     """
@@ -151,7 +152,7 @@ def frame_of(blocks: list[tuple[Any, list[int]]], index: "pd.Index[Any]", labels
     frame: Any = pd.DataFrame
     try:
         internals: Any = importlib.import_module("pandas.api.internals")
-    except ImportError:  # pandas 2.3, in which pyarrow does the same
+    except ImportError:  # pandas 2.3, which lacks this function; pyarrow makes frames in the same way there
         internals = importlib.import_module("pandas.core.internals")
         manager = internals.BlockManager([internals.make_block(*block, ndim=2) for block in placed], [labels, index])
         frame = frame._from_mgr(manager, manager.axes)

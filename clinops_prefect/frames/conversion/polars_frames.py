@@ -1,4 +1,4 @@
-"""Polars frames <-> stored tables: which polars types Arrow lacks, and how they come back."""
+"""Converts polars frames to stored tables and back, including the polars types that Arrow lacks."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from clinops_prefect.frames.decoding import decoding
 if TYPE_CHECKING:
     import polars as pl
 
-# Arrow has them, with nothing left to say; the others are noted.
+# The dtypes that Arrow keeps exactly. All others are described in the note.
 _PLAIN = {
     *(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
     *("Float32", "Float64", "Boolean", "String", "Binary", "Date", "Time", "Datetime", "Duration", "Null"),
@@ -19,10 +19,10 @@ _SIMPLE = {*_PLAIN, "Float16"}
 
 
 def noted(schema: "pl.Schema") -> dict[str, Any]:
-    """Column -> description of its dtype, of the columns whose Arrow type does not say it.
+    """Column -> description of its dtype, for the columns whose Arrow type does not determine the dtype.
 
     Raises:
-        UnsupportedFrameError: Parquet has nothing for a dtype; the message names the column and what to do.
+        UnsupportedFrameError: Parquet cannot store a dtype. The message names the column and the remedy.
     """
     found = {}
     for name, dtype in schema.items():
@@ -34,21 +34,21 @@ def noted(schema: "pl.Schema") -> dict[str, Any]:
 
 
 def to_arrow(frame: "pl.DataFrame") -> pa.Table:
-    """The frame as a table, in types that every version of Arrow has."""
+    """The frame as a table, with types that every version of Arrow has."""
     import polars as pl
 
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def empty(schema: "pl.Schema") -> pa.Table:
-    """A table of no row of these columns."""
+    """A table with these columns and no rows."""
     import polars as pl
 
     return to_arrow(pl.DataFrame(schema=schema))
 
 
 def texts(values: list[str]) -> pa.Array:
-    """Texts as Arrow has them. PyArrow would import pandas to make them of a list."""
+    """Texts as an Arrow array. PyArrow would import pandas to make one from a list."""
     import polars as pl
 
     return pl.Series(values, dtype=pl.String).to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -58,12 +58,12 @@ def made(table: pa.Table, note: dict[str, Any] | None, where: str) -> Any:
     """The polars frame of a stored table.
 
     Args:
-        table: The stored table; columns and rows may have been left out.
-        note: What `arrow_frames.stored_schema` noted, if it did.
+        table: The stored table. It may have only some of the columns and rows.
+        note: The note of `arrow_frames.stored_schema`, if any.
         where: The URI, for errors.
 
     Raises:
-        ArtifactDecodeError: Polars has no such columns, or the note contradicts the table.
+        ArtifactDecodeError: Polars cannot represent a column, or the note contradicts the table.
     """
     import polars as pl
 
@@ -75,12 +75,12 @@ def made(table: pa.Table, note: dict[str, Any] | None, where: str) -> Any:
         columns = [_series(pl, field.name, table.column(field.name)) for field in table.schema]
     dtypes = note["dtypes"] if note else {}
     with decoding(f"{where}: the stored note does not fit the stored table", where):
-        # By names: of a column called "" polars makes "column_0" otherwise.
+        # Names are given explicitly, because polars would otherwise rename a column "" to "column_0".
         return pl.DataFrame({column.name: restored(column, dtypes.get(column.name)) for column in columns})
 
 
 def restored(column: "pl.Series", description: Any) -> "pl.Series":
-    """The column in the dtype that was noted, if one was."""
+    """The column with the dtype in the note, if it has one."""
     if description is None:
         return column
     dtype = dtype_of(description)
@@ -89,7 +89,7 @@ def restored(column: "pl.Series", description: Any) -> "pl.Series":
 
 
 def _check_name(name: str, column: str) -> None:
-    if "\0" in name:  # at which the process would panic: names go to Arrow as C has them
+    if "\0" in name:  # polars would panic, because it passes names to Arrow as C strings
         raise UnsupportedFrameError(
             f"column {column!r} has a null character in its name, or in a field's, which polars cannot hand over; "
             "rename it"
@@ -98,25 +98,25 @@ def _check_name(name: str, column: str) -> None:
 
 def _series(pl: Any, name: str, column: pa.ChunkedArray) -> Any:
     while isinstance(column.type, pa.BaseExtensionType):
-        # Polars warns of each extension type that it does not know, and takes what is stored.
+        # Pass the storage ourselves, because polars would do the same but warn about each unknown extension type.
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
     kind = column.type
     if "\0" in str(kind):
-        raise ValueError  # of such a name polars would get only the beginning
+        raise ValueError  # polars would get only the beginning of such a name
     held = _held(kind)
     if held != kind:
-        column = column.cast(held)  # fails on what has no place in it
+        column = column.cast(held)  # raises if a value does not fit
     made: Any = pl.from_arrow(column, rechunk=False)
     return made.alias(name)
 
 
 def _held(kind: pa.DataType) -> pa.DataType:
-    """The type, as far as polars has it, at any depth."""
+    """The closest type that polars has, at any depth."""
     types = pa.types
     if types.is_duration(kind) and kind.unit == "s":
-        return pa.duration("ms")  # polars would multiply without looking whether it fits
+        return pa.duration("ms")  # polars would multiply without checking for overflow
     if types.is_timestamp(kind) and kind.tz and kind.tz[0] in "+-":
-        return pa.timestamp(kind.unit, "UTC")  # polars has no zones of a fixed offset
+        return pa.timestamp(kind.unit, "UTC")  # polars has no zones with a fixed offset
     if types.is_decimal256(kind):
         return pa.decimal128(38, kind.scale)
     if types.is_list(kind) or types.is_list_view(kind):
@@ -141,7 +141,7 @@ def _described(dtype: Any, name: str, whole: Any) -> list[Any]:
         return ["List", _described(dtype.inner, name, whole)]
     if isinstance(dtype, pl.Array):
         return ["Array", _described(dtype.inner, name, whole), dtype.size]
-    if dtype.base_type().__name__ == "Map":  # of polars 2.1
+    if dtype.base_type().__name__ == "Map":  # since polars 2.1
         return ["Map", _described(dtype.key, name, whole), _described(dtype.value, name, whole)]
     if isinstance(dtype, pl.Struct):
         for field in dtype.fields:
@@ -169,10 +169,10 @@ def _described(dtype: Any, name: str, whole: Any) -> list[Any]:
 
 
 def dtype_of(description: Any) -> Any:
-    """The dtype that was described.
+    """The dtype for a description in a note.
 
     Raises:
-        ValueError: No note has such a description.
+        ValueError: The description is not one that a note contains.
     """
     import polars as pl
 

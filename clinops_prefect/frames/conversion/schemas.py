@@ -1,4 +1,4 @@
-"""What a stored schema says about the frame, read without pandas: those who read polars or Arrow do not import it."""
+"""Reads what a stored schema says about the frame, without importing pandas, for readers of polars or Arrow."""
 
 import json
 from typing import Any
@@ -12,15 +12,15 @@ UNREADABLE = "the layout stored with the table cannot be read"
 
 
 def null_table(schema: pa.Schema, rows: int = 0) -> pa.Table:
-    """A table of missing values; `Schema.empty_table` has no lists of an extension type."""
+    """A table of missing values. `Schema.empty_table` cannot make lists of an extension type."""
     return pa.Table.from_arrays([pa.nulls(rows, field.type) for field in schema], schema=schema)
 
 
 def layout_of(schema: pa.Schema) -> dict[str, Any] | None:
-    """The layout that `to_arrow` left in a schema; None in a schema that somebody else made.
+    """The layout that `to_arrow` wrote into a schema; None in a schema of another program.
 
     Raises:
-        ArtifactDecodeError: There is one, and it cannot be read.
+        ArtifactDecodeError: The layout cannot be read.
     """
     raw = (schema.metadata or {}).get(LAYOUT_KEY)
     if raw is None:
@@ -30,7 +30,7 @@ def layout_of(schema: pa.Schema) -> dict[str, Any] | None:
         parts = [layout[part] for part in ("columns", "labels", "index", "attrs")]
         if not all(isinstance(part, dict) for part in parts) or not isinstance(layout["duplicates"], bool):
             raise TypeError
-        # -1 are the rows of a stream of batches.
+        # -1 stands for the unknown number of rows of a stream of batches.
         if int(layout["rows"]) < -1 or int(layout["width"]) < 0:
             raise ValueError
         return layout
@@ -51,7 +51,7 @@ def index_fields(schema: pa.Schema) -> list[str]:
 
 
 def may_hold_nan(schema: pa.Schema, field: str) -> bool:
-    """Whether NaN may be among the stored values: where we wrote NumPy's floats, a NaN is stored as missing."""
+    """Whether the stored values may include NaN. In NumPy's floats that we wrote, NaN is stored as missing."""
     kind = schema.field(field).type
     layout = layout_of(schema)
     if layout is not None and "foreign" not in layout and field not in layout["columns"]:
@@ -60,15 +60,15 @@ def may_hold_nan(schema: pa.Schema, field: str) -> bool:
 
 
 def row_count(schema: pa.Schema, stored: int) -> int:
-    """The rows of the frame: those of the stored table, unless it has no columns, and therefore none in Parquet."""
+    """The number of rows of the frame. Without columns, the layout has it, because a Parquet file then has no rows."""
     layout = layout_of(schema)
     return stored if layout is None or schema.names else int(layout["rows"])
 
 
 def nanoseconds_of(stored: pa.Schema) -> list[str]:
-    """The fields that pandas' metadata says were times in nanoseconds."""
+    """The fields that had times in nanoseconds according to pandas' metadata."""
     try:
         described = (stored.pandas_metadata or {}).get("columns", [])
         return [c["field_name"] for c in described if str(c.get("numpy_type")).startswith("datetime64[ns")]
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
-        return []  # `described` says what is wrong with it
+        return []  # `described` raises an error about this metadata

@@ -1,4 +1,4 @@
-"""Time zones as JSON: Arrow keeps the name or the offset of a zone, and not which kind of `tzinfo` it is."""
+"""Time zones as JSON, since Arrow keeps the name or the offset of a zone, but not its `tzinfo` class."""
 
 import datetime as dt
 import importlib
@@ -13,7 +13,7 @@ _MICROSECOND = dt.timedelta(microseconds=1)
 
 
 def describe(zone: dt.tzinfo) -> Zone | None:
-    """What `restore` makes the same zone of; None for a zone that it cannot make."""
+    """A description from which `restore` makes the same zone; None for a zone that it cannot make."""
     kind = type(zone).__module__.partition(".")[0]
     found: Zone | None = None
     if type(zone) is dt.timezone:
@@ -22,7 +22,7 @@ def describe(zone: dt.tzinfo) -> Zone | None:
     if type(zone) is ZoneInfo:
         found = ("zoneinfo", zone.key) if zone.key else None
     elif kind == "pytz":
-        # All the offsets of one zone of pytz, each an object of its own, are this zone.
+        # pytz has a separate object for each offset of a zone. All of them have the zone's name.
         if key := getattr(zone, "zone", None):
             return ("pytz", key)
         found = ("pytz", _offset(zone) // dt.timedelta(minutes=1))
@@ -31,7 +31,7 @@ def describe(zone: dt.tzinfo) -> Zone | None:
     elif isinstance(zone, dateutil.tzoffset):
         found = ("dateutil", _offset(zone) // _MICROSECOND, zone.tzname(None))
     elif isinstance(zone, dateutil.tzfile):
-        # The name of the zone is in no public attribute: tzfile('/usr/share/zoneinfo/Europe/Berlin').
+        # dateutil shows the name of the zone only in the repr: tzfile('/usr/share/zoneinfo/Europe/Berlin').
         path = repr(zone).split("'")[1:2]
         found = ("dateutil", path[0].rpartition("zoneinfo/")[2]) if path else None
     try:
@@ -41,7 +41,7 @@ def describe(zone: dt.tzinfo) -> Zone | None:
 
 
 def restore(description: Any) -> dt.tzinfo:
-    """The zone that `describe` was given, or without pytz the standard library's zone of that name.
+    """The zone that `describe` described. If pytz is not installed, the standard library's zone of the same name.
 
     Raises:
         ValueError: `describe` did not write this description, or this machine does not know the zone.
@@ -62,7 +62,7 @@ def restore(description: Any) -> dt.tzinfo:
     if kind != "dateutil":
         raise ValueError("no kind of zone that a note has")
     if isinstance(of, str):
-        _named(of)  # `gettz` would take the path of any file
+        _named(of)  # only zone names are accepted, since `gettz` would open any path
     made = _dateutil(of, *rest)
     if made is None:
         raise ValueError("a zone that this machine does not know")
@@ -88,15 +88,15 @@ def _offset(zone: dt.tzinfo) -> dt.timedelta:
 
 
 def same(one: dt.tzinfo | None, other: dt.tzinfo | None) -> bool:
-    """Whether two zones are of one kind, with the same name or offset."""
+    """Whether two zones have the same class, and the same name or offset."""
     if one is other:
         return True
-    # dt.timezone compares without its name, and two objects of dateutil may be equal although their kinds differ.
+    # `==` is not enough: dt.timezone ignores the name, and two zones of dateutil may be equal although they differ.
     return type(one) is type(other) and repr(one) == repr(other)
 
 
 def _named(key: Any) -> ZoneInfo:
     try:
         return ZoneInfo(key)
-    except (LookupError, TypeError, OSError):  # a key that is a folder is an OSError
+    except (LookupError, TypeError, OSError):  # a key that names a folder raises OSError
         raise ValueError("a zone that this machine does not know") from None
