@@ -30,7 +30,7 @@ DEFAULT_CATALOGUE = Path(__file__).with_name("catalogue.toml")
 
 # Feature columns are named `{variable}_{feature}`, so a variable's name must be valid in column names everywhere.
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_VARIABLE_KEYS = ("unit", "plausible", "shown", "items", "items_in", "items_by_text", "units")
+_VARIABLE_KEYS = ("label", "unit", "plausible", "shown", "items", "items_in", "items_by_text", "units")
 _UNIT_KEYS = ("texts", "subtract", "multiply", "divide")
 
 
@@ -61,6 +61,7 @@ class Variable:
         units: The canonical unit first, then the convertible ones.
         items: The name of the unit of each item id, or None if the row's own text decides. In the order of the file.
         shown: The range that plots show, in `unit`. None means the plausible range.
+        label: What readers are told it is, as within a sentence. None means that a label is made of `name`.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Variable:
     units: tuple[Unit, ...]
     items: dict[int, str | None]
     shown: tuple[float, float] | None = None
+    label: str | None = None
 
     @property
     def unit(self) -> str:
@@ -139,6 +141,9 @@ def _variable(name: str, table: Any) -> Variable:
     canonical = table.get("unit")
     if not isinstance(canonical, str) or not canonical:
         raise CatalogueError(f"{where}: unit has to be a text")
+    label = table.get("label")
+    if label is not None and (not isinstance(label, str) or not label.strip()):
+        raise CatalogueError(f"{where}: label has to be a text")
     low, high = _range(where, "plausible", table.get("plausible"))
     shown = _range(where, "shown", table["shown"]) if "shown" in table else None
     if shown and not low <= shown[0] < shown[1] <= high:
@@ -150,7 +155,8 @@ def _variable(name: str, table: Any) -> Variable:
     if (units[0].subtract, units[0].multiply, units[0].divide) != (0, 1, 1):
         raise CatalogueError(f"{where}: {canonical} is the canonical unit and cannot have a conversion")
     _check_texts(where, units)
-    return Variable(name, low, high, units, _items(where, table, canonical, {unit.name for unit in units}), shown)
+    items = _items(where, table, canonical, {unit.name for unit in units})
+    return Variable(name, low, high, units, items, shown, label and label.strip())
 
 
 def _items(where: str, table: dict[str, Any], canonical: str, units: set[str]) -> dict[int, str | None]:

@@ -53,6 +53,7 @@ def drift_document(
         change = rates["date"] - rates["reference"] if known else None  # type: ignore[operator]
         above = {"psi": _is_above(index, max_psi), "missing_change": _is_above(change, max_missing_change)}
         variables[variable.name] = {
+            **({"label": variable.label} if variable.label else {}),
             "unit": variable.unit,
             "values": {name: suppressed_values(found) for name, found in bins.items()},
             "psi": index,

@@ -214,6 +214,7 @@ def _variable(variable: Variable, rows: dict[str, Any], features: Counts) -> dic
     windows = sum(split["windows"] for split in features["splits"].values())
     found = {name: variable_quantiles(counted["bins"][name], variable) for name in DISTRIBUTED_FEATURES}
     return {
+        **({"label": variable.label} if variable.label else {}),
         "unit": variable.unit,
         "plausible": [variable.low, variable.high],
         **rows,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.icu.limits import Limits, Pair
-from flows.icu.wording import REASON_VERBS, in_text, label, percent
+from flows.icu.wording import REASON_VERBS, in_text, labels, percent
 
 LEVELS = ("good", "look at this", "do not use")
 _GOOD, _LOOK, _REFUSE = range(3)
@@ -36,6 +36,8 @@ class _Finding:
     text: str
     # The predicate, if the text is a variable's share and a predicate. Only such findings can be joined.
     does: str = ""
+    # The variable, as within a sentence.
+    name: str = ""
 
 
 def quality_verdict(document: dict[str, Any], limits: Limits) -> dict[str, Any]:
@@ -57,19 +59,19 @@ def drift_verdict(document: dict[str, Any], limits: Limits) -> dict[str, Any]:
     given = document["limits"]
     psi = _with_own(limits.psi, given["psi"])
     change = _with_own(limits.missing_change, given["missing_change"])
-    found = []
+    found, known = [], labels(document["variables"])
     for name, variable in document["variables"].items():
         values = [number for number in variable["values"].values() if number is not None]
         index, moved = variable["psi"], variable["missing_change"]
         # With few values, the index is mostly chance. A limit that the user gave counts anyway.
         judged = len(values) == 2 and min(values) >= limits.of_values
         if index is not None and (judged or "psi" in variable["exceeds"]) and (level := _level(index, psi)):
-            text = f"{label(name)} is distributed differently: its population stability index is {index:.2f}"
+            text = f"{known[name]} is distributed differently: its population stability index is {index:.2f}"
             found.append(_Finding("psi", level, index, (name,), text))
         if moved is not None and (level := _level(abs(moved), change)):
             rates = variable["missing_rate"]
             now, before = (percent(rates[key]) for key in ("date", "reference"))
-            text = f"{label(name)} is missing in {now} of the windows, and was in {before}"
+            text = f"{known[name]} is missing in {now} of the windows, and was in {before}"
             found.append(_Finding("missing_change", level, abs(moved), (name,), text))
     return _verdict(found)
 
@@ -111,7 +113,7 @@ def _together(found: list[_Finding]) -> Iterator[_Finding]:
             yield from same
             continue
         same.sort(key=lambda finding: -finding.size)
-        named = ", ".join(f"{percent(one.size)} of {in_text(one.about[0])}" for one in same[:_NAMED])
+        named = ", ".join(f"{percent(one.size)} of {one.name}" for one in same[:_NAMED])
         # The split removes the unit texts of the first variable.
         text = f"{named} and a share of {len(same) - _NAMED} more variables {same[0].does.split(':')[0]}"
         yield _Finding(same[0].kind, same[0].level, same[0].size, sum((one.about for one in same), ()), text)
@@ -165,6 +167,7 @@ def _variables(document: dict[str, Any], limits: Limits) -> Iterator[_Finding]:
     for name, variable in variables.items():
         if name in empty:
             continue
+        named = in_text(name, variable.get("label"))
         unknown, implausible = (variable[key] for key in ("unknown_unit", "implausible"))
         # Hidden numbers are small compared with the usable values, so they count as 0.
         values = (variable["usable"] or 0) + (unknown or 0) + (implausible or 0)
@@ -184,14 +187,12 @@ def _variables(document: dict[str, Any], limits: Limits) -> Iterator[_Finding]:
         }
         for kind, (part, whole, does) in shares.items():
             if part and whole and (level := _level(part / whole, getattr(limits, kind))):
-                text = f"{percent(part / whole)} of {in_text(name)} {does}"
-                yield _Finding(kind, level, part / whole, (name,), text, does)
+                text = f"{percent(part / whole)} of {named} {does}"
+                yield _Finding(kind, level, part / whole, (name,), text, does, named)
         if level := _level(rate := variable["unfilled_rate"], limits.unfilled):
             does = "have no value in a window, nor in the 24 hours before its end"
-            text = (
-                f"{percent(rate)} of the windows have no value of {in_text(name)}, nor in the 24 hours before their end"
-            )
-            yield _Finding("unfilled", level, rate, (name,), text, does)
+            text = f"{percent(rate)} of the windows have no value of {named}, nor in the 24 hours before their end"
+            yield _Finding("unfilled", level, rate, (name,), text, does, named)
 
 
 def _empty(empty: dict[str, Any], variables: int, limits: Limits) -> Iterator[_Finding]:
@@ -199,15 +200,16 @@ def _empty(empty: dict[str, Any], variables: int, limits: Limits) -> Iterator[_F
     level = _level(len(empty) / variables, limits.no_value)
     if not level:
         return
+    known = labels(empty)
     with_rows = {name: why for name, variable in empty.items() if (why := _why_empty(variable))}
     without = [name for name in empty if name not in with_rows]
     for name, why in with_rows.items():
-        yield _Finding("no_value", level, 1, (name,), f"{label(name)} has no usable value; {why}")
+        yield _Finding("no_value", level, 1, (name,), f"{known[name]} has no usable value; {why}")
     if without and len(without) <= _NAMED:
         for name in without:
-            yield _Finding("no_value", level, 0, (name,), f"{label(name)} has no row in the source")
+            yield _Finding("no_value", level, 0, (name,), f"{known[name]} has no row in the source")
     elif without:
-        first = ", ".join(label(name) for name in without[:_NAMED])
+        first = ", ".join(known[name] for name in without[:_NAMED])
         more = f"{first} and {len(without) - _NAMED} more"
         text = f"{len(without)} of {variables} variables have no row in the source: {more}"
         yield _Finding("no_value", level, 0, tuple(without), text)

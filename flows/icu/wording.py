@@ -1,5 +1,8 @@
 """The words for variables and reasons in reports."""
 
+from collections.abc import Mapping
+from typing import Any
+
 REASON_TEXTS = {
     "not_in_catalogue": "not an item of the catalogue",
     "no_stay": "no ICU stay given",
@@ -30,20 +33,49 @@ REASON_VERBS = {
     "outside_stays": "fell outside of a stay",
     "duplicate": "repeat a measurement",
 }
-_NAMES = {"spo2": "SpO₂", "ph": "pH", "pco2": "pCO₂", "po2": "pO₂"}
+# Abbreviations that a reader knows in this spelling; `_word` finds those without a vowel by itself.
+_WORDS = {
+    **{"spo2": "SpO₂", "sao2": "SaO₂", "fio2": "FiO₂", "etco2": "etCO₂", "pco2": "pCO₂", "po2": "pO₂", "ph": "pH"},
+    **{"paco2": "PaCO₂", "pao2": "PaO₂", "co2": "CO₂", "o2": "O₂", "hco3": "HCO₃", "hba1c": "HbA1c", "egfr": "eGFR"},
+    **{word: word.upper() for word in ("alp", "alt", "ast", "bun", "icp", "inr", "map", "peep", "aptt", "bnp", "crp")},
+}
+_VOWELS = frozenset("aeiouy")
 
 
-def label(variable: str) -> str:
-    """A variable's name for readers: abbreviations in capitals, other names as words."""
-    if variable in _NAMES:
-        return _NAMES[variable]
-    return variable.upper() if len(variable) <= 3 else variable.replace("_", " ").capitalize()
+def label(variable: str, own: str | None = None) -> str:
+    """A variable's name for readers, for the beginning of a sentence, a row or a heading.
+
+    Args:
+        variable: The name, as in the columns.
+        own: The label that the catalogue gives it, as it is written within a sentence.
+    """
+    text = in_text(variable, own)
+    first = text.split(maxsplit=1)[0]
+    # "pH" stays, also at the beginning.
+    return text if any(letter.isupper() for letter in first) else text[:1].upper() + text[1:]
 
 
-def in_text(variable: str) -> str:
-    """A variable's name within a sentence: words in small letters."""
-    known = label(variable)
-    return known if variable in _NAMES or known.isupper() else known.lower()
+def in_text(variable: str, own: str | None = None) -> str:
+    """A variable's name for readers within a sentence."""
+    if own:
+        return own
+    words = [word for word in variable.split("_") if word]
+    if len(words) == 1 and len(variable) <= 3:
+        return _WORDS.get(variable, variable.upper())
+    return " ".join(_word(word) for word in words) or variable
+
+
+def labels(variables: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The label of each variable of a document."""
+    return {name: label(name, variable.get("label")) for name, variable in variables.items()}
+
+
+def _word(word: str) -> str:
+    if word in _WORDS:
+        return _WORDS[word]
+    # A troponin's T, CK-MB, vitamin B12, GCS.
+    is_short = len(word) == 1 or (len(word) <= 4 and not _VOWELS & set(word))
+    return word.upper() if is_short and word[0].isalpha() else word
 
 
 def percent(share: float) -> str:

@@ -41,7 +41,9 @@ def drift_page(document: dict[str, Any], date: str, reference: str, trend: Seque
         missing_plot=_missing_plot(variables, levels),
         rows=[_row(name, variable) for name, variable in variables.items()],
         plots=[_plot(name, variable, levels) for name, variable in variables.items() if _can_show(variable)],
-        not_shown=[label(name) for name, variable in variables.items() if not _can_show(variable)],
+        not_shown=[
+            label(name, variable.get("label")) for name, variable in variables.items() if not _can_show(variable)
+        ],
         trend=trend_rows,
         trend_plots=trend_plots,
         runs=document.get("runs", {}),
@@ -52,7 +54,7 @@ def _psi_plot(document: dict[str, Any], levels: dict[str, str]) -> Markup:
     # A hidden index is not small, so its bar looks different.
     bars = [
         Bar(
-            label(name),
+            label(name, variable.get("label")),
             variable["psi"],
             "hidden" if variable["psi"] is None else index(variable["psi"]),
             levels.get(name, ""),
@@ -67,7 +69,7 @@ def _psi_plot(document: dict[str, Any], levels: dict[str, str]) -> Markup:
 def _missing_plot(variables: dict[str, dict[str, Any]], levels: dict[str, str]) -> Markup:
     bars = [
         Bar(
-            label(name),
+            label(name, variable.get("label")),
             variable["missing_rate"]["reference"],
             f"{percent(variable['missing_rate']['reference'])} → {percent(variable['missing_rate']['date'])}",
             level=levels.get(name, ""),
@@ -96,6 +98,6 @@ def _plot(name: str, variable: dict[str, Any], levels: dict[str, str]) -> tuple[
     medians = [number(variable["quantiles"][key]["p50"]) for key in ("reference", "date")]
     note = f"median {medians[0]} → {medians[1]} {variable['unit']}"
     both = variable["distribution"]
-    title = f"{label(name)}: distribution of the window means of both dates. {note}"
+    title = f"{label(name, variable.get('label'))}: distribution of the window means of both dates. {note}"
     plot = variable_plot(title, variable["unit"], both["date"], None, [], other=both["reference"])
-    return label(name), note, svg(plot), levels.get(name, "")
+    return label(name, variable.get("label")), note, svg(plot), levels.get(name, "")

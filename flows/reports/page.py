@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from flows.icu.wording import label
+from flows.icu.wording import labels
 
 _NOT_SHOWN = "\u2013"
 _CSS = {"good": "good", "look at this": "look", "do not use": "bad", "": ""}
@@ -40,7 +40,16 @@ def render_page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(count=count, label=_heading, css=_CSS.get, cell=_cell, hours=_hours, unbroken=_unbroken)
+    # The rows of a table are variables, dates or splits; only a variable has another name for readers.
+    known = labels(values["document"]["variables"])
+    environment.filters.update(
+        count=count,
+        label=lambda name: known.get(name, name),
+        css=_CSS.get,
+        cell=_cell,
+        hours=_hours,
+        unbroken=_unbroken,
+    )
     return environment.get_template(template).render(**values).lstrip()
 
 
@@ -104,8 +113,3 @@ def _unbroken(text: str) -> Markup:
 
 def _hours(hours: list[int]) -> list[str]:
     return [f"{hour} h" for hour in hours]
-
-
-def _heading(name: str) -> str:
-    # The rows of a table are variables, dates or splits. Only a variable has another name for readers.
-    return name if name in ("total", "train", "validation", "test") or name[:1].isdigit() else label(name)

@@ -57,7 +57,9 @@ def quality_page(
         hours=document["course"]["hours"],
         missing_rows=_missing_rows(document),
         plots=[_plot(name, variable, document, levels) for name, variable in variables.items() if _can_show(variable)],
-        not_shown=[label(name) for name, variable in variables.items() if not _can_show(variable)],
+        not_shown=[
+            label(name, variable.get("label")) for name, variable in variables.items() if not _can_show(variable)
+        ],
         quantiles=[
             [name, variable["unit"], *(number(value) for value in variable["quantiles"]["mean"].values())]
             for name, variable in variables.items()
@@ -170,7 +172,7 @@ def _delay_row(name: str, variable: dict[str, Any]) -> list[Any]:
 def _missing_plot(variables: dict[str, dict[str, Any]], levels: dict[str, str]) -> Markup:
     bars = [
         Bar(
-            label(name),
+            label(name, variable.get("label")),
             variable["missing_rate"],
             f"{percent(variable['missing_rate'])} / {percent(variable['unfilled_rate'])}",
             level=levels.get(name, ""),
@@ -195,12 +197,12 @@ def _plot(
     middle = f"median {number(found['p50'])} {variable['unit']}" if found["p50"] is not None else ""
     spread = f", half of them from {number(found['p25'])} to {number(found['p75'])}" if found["p25"] is not None else ""
     what = "distribution of the window means, and their quartiles by hours since admission"
-    alternative = f"{label(name)}: {what}. {middle}{spread}"
+    alternative = f"{label(name, variable.get('label'))}: {what}. {middle}{spread}"
     course = document["course"]["variables"].get(name)
     plot = variable_plot(
         alternative, variable["unit"], variable["distribution_of_mean"], course, document["course"]["hours"]
     )
-    return label(name), middle, svg(plot), levels.get(name, "")
+    return label(name, variable.get("label")), middle, svg(plot), levels.get(name, "")
 
 
 def trend_parts(trend: Sequence[dict[str, Any]]) -> tuple[list[list[Any]], list[tuple[str, Markup]]]:

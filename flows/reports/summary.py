@@ -3,7 +3,7 @@
 from typing import Any
 
 from flows.icu.disclosure import SMALL
-from flows.icu.wording import REASON_TEXTS, label
+from flows.icu.wording import REASON_TEXTS, labels
 from flows.reports.page import count, index, percent, points
 
 _SIGNS = {"good": "✅", "look at this": "⚠️", "do not use": "⛔"}
@@ -36,10 +36,11 @@ def quality_markdown(document: dict[str, Any], date: str, page: str, link: str) 
             lines.append(f"| hidden, together | {count(account['hidden'])} |")
     lines += ["", "## Variables", ""]
     lines += ["| variable | unit | usable | unknown unit | implausible | missing |", "|---|---|---:|---:|---:|---:|"]
+    known = labels(document["variables"])
     for name, variable in document["variables"].items():
         numbers = " | ".join(count(variable[key]) for key in ("usable", "unknown_unit", "implausible"))
         lines.append(
-            f"| {label(name)} | {_plain(variable['unit'])} | {numbers} | {percent(variable['missing_rate'])} |"
+            f"| {_plain(known[name])} | {_plain(variable['unit'])} | {numbers} | {percent(variable['missing_rate'])} |"
         )
     lines += [
         "",
@@ -56,6 +57,7 @@ def drift_markdown(document: dict[str, Any], date: str, reference: str, page: st
         "| variable | stability index | missing then | missing now | change, points |",
         "|---|---:|---:|---:|---:|",
     ]
+    known = labels(document["variables"])
     for name, variable in document["variables"].items():
         rates = variable["missing_rate"]
         cells = [
@@ -64,7 +66,7 @@ def drift_markdown(document: dict[str, Any], date: str, reference: str, page: st
             percent(rates["date"]),
             points(variable["missing_change"]),
         ]
-        lines.append(f"| {label(name)} | {' | '.join(cells)} |")
+        lines.append(f"| {_plain(known[name])} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

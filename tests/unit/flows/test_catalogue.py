@@ -120,6 +120,8 @@ def test_texts_are_compared_without_regard_to_spelling(texts):
         (HEART + 'units."Hz" = { multipl = 60 }', "unit Hz: unknown key multipl; did you mean multiply"),
         (HEART + 'units."Hz" = { divide = 0 }', "multiply and divide cannot be 0"),
         (HEART + 'units."Hz" = { texts = ["BPM"] }', "the text 'bpm' means both bpm and Hz"),
+        (HEART + "label = 7", "heart_rate: label has to be a text"),
+        (HEART + 'label = " "', "heart_rate: label has to be a text"),
         (HEART + 'units."bpm" = { multiply = 2 }', "canonical unit and cannot have a conversion"),
     ],
 )
