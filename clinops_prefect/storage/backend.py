@@ -31,6 +31,7 @@ class Can(Enum):
     READ_SUFFIXES = auto()  # reads the last bytes in one request, without knowing the size
     UPLOAD_IN_PARTS = auto()
     COMPLETE_CONDITIONALLY = auto()  # when several uploads in parts complete at the same time, exactly one succeeds
+    MAKE_BUCKETS = auto()  # the first write creates a missing bucket, so a missing bucket is an empty one
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Backend(abc.ABC):
 
     def open(self, key: str, wanted: ByteRange, *, version: str = "") -> tuple[bytes, ObjectInfo | PinnedObject]:
         """Return the wanted bytes, as far as the object has them, and what is known about the object."""
-        with self._translated(key):
+        with self._translated(key, version):
             data, opened = self._open(key, wanted, version)
             self._check_version_of(key, version, opened.version)
             return data, opened
@@ -161,12 +162,12 @@ class Backend(abc.ABC):
         Raises:
             ObjectChangedError: The object has changed since it was pinned.
         """
-        with self._translated(key):
+        with self._translated(key, version):
             return self._read(key, wanted, version, pin)
 
     def head(self, key: str, *, version: str = "") -> ObjectInfo:
         """Return what is known about the object. A missing bucket and a missing object raise different errors."""
-        with self._translated(key):
+        with self._translated(key, version):
             found = self._head(key, version)
             self._check_version_of(key, version, found.version)
             return found
@@ -283,6 +284,12 @@ class Backend(abc.ABC):
             raise failures.missing(self.uri(key), self.service, what)
         return value
 
+    def _absent(self, key: str, version: str) -> ArtifactNotFoundError:
+        uri = self.uri(key)
+        if not version:
+            return ArtifactNotFoundError(f"there is no {uri}", uri=uri)
+        return ArtifactNotFoundError(f"{uri} has no version {version!r}; list_versions names those it has", uri=uri)
+
     def _check_version_of(self, key: str, asked: str, answered: str) -> None:
         # A service that ignores the version would silently return the current one.
         if asked and asked != answered and (asked != self.unversioned or answered):
@@ -300,7 +307,7 @@ class Backend(abc.ABC):
         raise ObjectExistsError
 
     @contextmanager
-    def _translated(self, key: str) -> Iterator[None]:
+    def _translated(self, key: str, version: str = "") -> Iterator[None]:
         try:
             yield
         except ClinopsPrefectError as error:
@@ -315,7 +322,10 @@ class Backend(abc.ABC):
             ours = self._translate(error, uri) or failures.unexpected(uri, self.service, error, self.authority)
             if ours is None:
                 raise
-            raise ours from error
+            # The vendor's error may be the same for both, and the object may be there.
+            raise (
+                self._absent(key, version) if version and isinstance(ours, ArtifactNotFoundError) else ours
+            ) from error
 
 
 def _shielded(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -284,5 +284,4 @@ class ServiceBackend(Backend, Generic[U]):
             self._check_bucket()
             if ours is None:
                 raise
-            what = f"{self.uri(key)} has no version {version!r}" if version else f"there is no {self.uri(key)}"
-            raise ArtifactNotFoundError(what, uri=self.uri(key)) from error
+            raise self._absent(key, version) from error

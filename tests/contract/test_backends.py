@@ -20,6 +20,10 @@ class TestBackends(BackendContract):
         return backend
 
     @pytest.fixture
+    def backend_without_bucket(self, door: Door) -> Backend:
+        return door.store_without_bucket()._backend()
+
+    @pytest.fixture
     def direct(self, door: Door) -> Door:
         return door
 

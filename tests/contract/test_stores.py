@@ -19,6 +19,10 @@ class TestStores(StoreContract):
         return partial(door.store, **fields)
 
     @pytest.fixture
+    def make_store_without_bucket(self, door: Door) -> MakeStore:
+        return door.store_without_bucket
+
+    @pytest.fixture
     def direct(self, door: Door) -> Door:
         return door
 

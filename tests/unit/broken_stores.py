@@ -5,12 +5,14 @@ Not collected by itself: test_contracts.py runs it beside the page's `memory_sto
 
 import asyncio
 import functools
+import json
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -19,21 +21,42 @@ import test_memory_store
 from memory_store import SPACES, MemoryBackend, MemoryPipelineStore
 from pydantic import PrivateAttr
 
-from clinops_prefect import ArtifactDecodeError, InvalidMetadataError
-from clinops_prefect.storage.backend import Can, ObjectExistsError, ObjectInfo, Writing
+from clinops_prefect import ArtifactDecodeError, BucketNotFoundError, InvalidMetadataError
+from clinops_prefect.storage.backend import Can, ObjectExistsError, ObjectInfo, PinnedObject, Writing
 from clinops_prefect.storage.ranges import span, whole
 
 # Spaces that keep versions; (space, key) -> the versions, newest first.
 VERSIONED: set[str] = set()
+NOWHERE = "nowhere"
 HISTORY: dict[tuple[str, str], list[tuple[bytes, ObjectInfo]]] = {}
 
 
-class Whole(MemoryBackend):
-    """Not broken: it keeps versions, too."""
+class _Missing(dict[str, Any]):
+    """The objects of a space that does not exist."""
 
-    can = frozenset(Can)
+    def _tell(self, *_: object) -> Any:
+        raise BucketNotFoundError(f"there is no space {NOWHERE}; check its name", uri=f"memory://{NOWHERE}")
+
+    __contains__ = __iter__ = __getitem__ = __setitem__ = pop = setdefault = _tell
+
+
+class Whole(MemoryBackend):
+    """Not broken: it keeps versions, removes objects together, and tells a missing space."""
+
+    can = frozenset(Can) - {Can.MAKE_BUCKETS}
+    removed_at_once = 10
     laws: ClassVar[str] = ""
     laws_of_stores: ClassVar[str] = ""
+
+    def __init__(self, space: str) -> None:
+        super().__init__(space)
+        if space == NOWHERE:
+            self.objects = _Missing()
+
+    def _remove_together(self, keys: Sequence[str]) -> Sequence[str]:
+        for key in keys:
+            self._remove(key)
+        return ()
 
     def _write(self, key: str, chunks: Iterator[bytes], writing: Writing) -> None:
         super()._write(key, chunks, writing)
@@ -188,6 +211,30 @@ class RemovesAllThatBeginsSo(Whole):
             del self.objects[found]
 
 
+class RemovesOneOfMany(Whole):
+    laws = "test_objects_are_removed_together_and_nothing_beside_them"
+    laws_of_stores = "test_what_is_below_a_path_is_deleted_together_and_nothing_beside_it"
+
+    def _remove_together(self, keys: Sequence[str]) -> Sequence[str]:
+        self._remove(keys[0])
+        return ()
+
+
+class TakesAMissingBucketForAnEmptyOne(Whole):
+    laws = "test_a_missing_bucket_is_told_apart_from_a_missing_object"
+    laws_of_stores = "test_a_missing_bucket_is_told_apart_from_a_missing_artifact"
+
+    def __init__(self, space: str) -> None:
+        super().__init__(space)
+        self.objects = SPACES[space]
+
+
+class MakesNoBucketThatItSaysItMakes(Whole):
+    can = frozenset(Can)
+    laws = "test_a_bucket_that_the_first_write_makes_is_empty_before"
+    laws_of_stores = "test_a_bucket_that_the_first_upload_makes_is_empty_before"
+
+
 class RemovesNothing(Whole):
     laws_of_stores = "test_an_upload_replaces_the_old_artifact_and_leaves_nothing_of_it"
 
@@ -218,6 +265,15 @@ class ListsFolders(Whole):
 
     def _list(self, prefix: str) -> Iterator[str]:
         return super()._list(f"{prefix.rstrip('/')}/" if prefix else "")
+
+
+class ListsTheSizesOfOthers(Whole):
+    laws = "test_a_listed_object_can_be_read_without_asking_again"
+
+    def _list_pinned(self, prefix: str) -> Iterator[tuple[str, PinnedObject | None]]:
+        for key in super()._list(prefix):
+            info = self._head(key, "")
+            yield key, PinnedObject(info.size + 1, info.pin, info.version)
 
 
 class ListsOnePage(Whole):
@@ -424,6 +480,10 @@ def _suite_of_backend(kind: type[Whole]) -> type:
             return kind(space)
 
         @pytest.fixture
+        def backend_without_bucket(self) -> MemoryBackend:
+            return kind(NOWHERE)
+
+        @pytest.fixture
         def direct(self, space: str) -> Past:
             return Past(space)
 
@@ -437,6 +497,10 @@ def _suite_of_store(kind: type[WholeStore]) -> type:
             return functools.partial(kind, space)
 
         @pytest.fixture
+        def make_store_without_bucket(self) -> Any:
+            return functools.partial(kind, NOWHERE)
+
+        @pytest.fixture
         def direct(self, space: str) -> Past:
             return Past(space)
 
@@ -448,15 +512,24 @@ def space() -> str:
     return f"broken-{len(SPACES)}"
 
 
-# Name of a suite -> the laws that it is to break.
+# Name of a suite -> the laws that it is to break. The test that runs this file reads it.
 BROKEN: dict[str, list[str]] = {}
+
+
+def _add(name: str, suite: type, laws: str) -> None:
+    BROKEN[name] = laws.split()
+    globals()[name] = suite
+    if not name.endswith(("ThatWhole", "ThatWholeStore")):
+        # It has no others.
+        for law in {law for law in dir(suite) if law.startswith("test_")} - {*BROKEN[name]}:
+            setattr(suite, law, None)
+
+
 for _kind in [Whole, *Whole.__subclasses__()]:
-    globals()[f"TestBackendThat{_kind.__name__}"] = _suite_of_backend(_kind)
-    BROKEN[f"TestBackendThat{_kind.__name__}"] = _kind.laws.split()
+    _add(f"TestBackendThat{_kind.__name__}", _suite_of_backend(_kind), _kind.laws)
     if _kind.laws_of_stores:
         _made = type(f"StoreThat{_kind.__name__}", (WholeStore,), {"backend": _kind, "__module__": __name__})
-        globals()[f"TestStoreThat{_kind.__name__}"] = _suite_of_store(_made)
-        BROKEN[f"TestStoreThat{_kind.__name__}"] = _kind.laws_of_stores.split()
+        _add(f"TestStoreThat{_kind.__name__}", _suite_of_store(_made), _kind.laws_of_stores)
 for _store in [WholeStore, *(one for one in WholeStore.__subclasses__() if "laws" in vars(one))]:
-    globals()[f"TestStoreThat{_store.__name__}"] = _suite_of_store(_store)
-    BROKEN[f"TestStoreThat{_store.__name__}"] = _store.laws.split()
+    _add(f"TestStoreThat{_store.__name__}", _suite_of_store(_store), _store.laws)
+Path("broken.json").write_text(json.dumps(BROKEN))

@@ -11,7 +11,6 @@ from google.cloud import storage
 from google.cloud.storage import exceptions as storage_errors
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from clinops_prefect.errors import ArtifactNotFoundError
 from clinops_prefect.network import failures
 from clinops_prefect.storage.backend import Can, ObjectInfo, PinnedObject, Writing
 from clinops_prefect.storage.gcs.errors import AUTHORITY, SERVICE, may_pass, no_bucket, translated
@@ -39,7 +38,7 @@ class GCSBackend(ServiceBackend[None]):
 
     service = SERVICE
     authority = AUTHORITY
-    can = frozenset(Can)
+    can = frozenset(Can) - {Can.MAKE_BUCKETS}
     removed_at_once = 100
     # A resumable upload waits for the server's answer after each part, so fewer and larger parts wait less.
     part_bytes = 16 << 20
@@ -156,12 +155,12 @@ class GCSBackend(ServiceBackend[None]):
 
     def _stat(self, key: str, version: str) -> ObjectInfo:
         if version and not version.isdigit():
-            raise ArtifactNotFoundError(f"{self.uri(key)} has no version {version!r}", uri=self.uri(key))
+            raise self._absent(key, version)
         blob = self._blob(key, generation=int(version)) if version else self._blob(key)
         try:
             blob.reload(retry=_RETRY, timeout=_TIMEOUT)
         except api.NotFound as error:
-            raise ArtifactNotFoundError(f"there is no {self.uri(key)}", uri=self.uri(key)) from error
+            raise self._absent(key, version) from error
         return self._info(blob)
 
     def _info(self, blob: storage.Blob) -> ObjectInfo:

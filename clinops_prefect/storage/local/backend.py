@@ -45,7 +45,7 @@ class LocalBackend(Backend):
 
     service = "file system"
     # When two conditional writes race, exactly one succeeds, whatever their size.
-    can = frozenset({Can.READ_SUFFIXES, Can.UPLOAD_IN_PARTS, Can.COMPLETE_CONDITIONALLY})
+    can = frozenset({Can.READ_SUFFIXES, Can.UPLOAD_IN_PARTS, Can.COMPLETE_CONDITIONALLY, Can.MAKE_BUCKETS})
 
     key_bytes = 3_500
     # The limit of a file name on the usual file systems.

@@ -8,7 +8,6 @@ from urllib.parse import quote, urlencode, urlsplit
 from botocore import exceptions as boto
 
 from clinops_prefect.aws.errors import AUTHORITY, code_of, problem_of, status_of
-from clinops_prefect.errors import ArtifactNotFoundError
 from clinops_prefect.network import failures
 from clinops_prefect.network.failures import Problem
 from clinops_prefect.storage.backend import Can, ObjectInfo, PinnedObject, Writing
@@ -44,7 +43,7 @@ class S3Backend(ServiceBackend[Upload]):
     service = SERVICE
     authority = AUTHORITY
     unversioned = "null"
-    can = frozenset(Can)
+    can = frozenset(Can) - {Can.MAKE_BUCKETS}
     removed_at_once = 1000
     not_written = frozenset({"PreconditionFailed", "NoSuchUpload"})
     changed = frozenset({"PreconditionFailed"})
@@ -148,7 +147,7 @@ class S3Backend(ServiceBackend[Upload]):
     def _check_version(self, error: boto.ClientError, key: str, version: str) -> None:
         # S3 answers 405 if the version is a delete marker, and 400 if the version id is malformed.
         if version and (status_of(error) == 405 or code_of(error) == "400"):
-            raise ArtifactNotFoundError(f"{self.uri(key)} has no version {version!r}", uri=self.uri(key)) from error
+            raise self._absent(key, version) from error
 
     def _info(self, key: str, answer: Any, size: int, asked: str) -> ObjectInfo:
         version, pin = answer.get("VersionId", ""), self._said(answer.get("ETag"), "ETag", key)

@@ -12,6 +12,7 @@ from clinops_prefect.errors import ArtifactNotFoundError
 from clinops_prefect.storage.backend import Backend, Can, ObjectChangedError, ObjectExistsError, ObjectInfo
 from clinops_prefect.storage.ranges import span, suffix, whole
 from clinops_prefect.testing.contracts.access import DirectAccess
+from clinops_prefect.testing.contracts.buckets import BackendBucketLaws
 from clinops_prefect.testing.contracts.object_versions import ObjectVersionLaws
 from clinops_prefect.testing.contracts.objects import large_size, needs, race, sample, write
 
@@ -25,11 +26,11 @@ _KEYS = [
 ]  # fmt: skip
 
 
-class BackendContract(ObjectVersionLaws):
+class BackendContract(ObjectVersionLaws, BackendBucketLaws):
     """The laws of a backend.
 
-    Name your subclass `Test…`, and override the fixtures `backend` and `direct`. A law is skipped if it needs something
-    that is not in `Backend.can`.
+    Name your subclass `Test…`, and override the fixtures `backend`, `backend_without_bucket` and `direct`. A law is
+    skipped if it needs something that is not in `Backend.can`.
     """
 
     @pytest.fixture
@@ -227,6 +228,16 @@ class BackendContract(ObjectVersionLaws):
         with pytest.raises(ArtifactNotFoundError):
             backend.head("a/x")
 
+    def test_objects_are_removed_together_and_nothing_beside_them(self, backend: Backend, direct: DirectAccess) -> None:
+        for key in [*_KEYS, "x", "a/b"]:
+            direct.put(f"k/{key}.bin", b"1")
+        # As many as one request may have. Most of them are not there, which is no error.
+        keys = [f"k/{key}.bin" for key in [*_KEYS, *(f"none/{number}" for number in range(backend.removed_at_once))]]
+        for start in range(0, len(keys), backend.removed_at_once):
+            assert backend.remove_many(keys[start : start + backend.removed_at_once]) == {}
+        assert direct.keys() == ["k/a/b.bin", "k/x.bin"]
+        assert backend.remove_many([]) == {}
+
     # --- keys ---
 
     def test_a_key_is_taken_as_it_is(self, backend: Backend, direct: DirectAccess) -> None:
@@ -238,6 +249,8 @@ class BackendContract(ObjectVersionLaws):
         assert len({backend.uri(key) for key in keys}) == len(keys)
         for number, key in enumerate(_KEYS):
             assert backend.open(f"k/{key}.bin", whole())[0] == str(number).encode()
+        assert [backend.key_of(backend.uri(key)) for key in keys] == keys
+        assert backend.key_of("other-scheme://place/k/a.bin") is None
 
     def test_a_key_may_be_as_long_as_the_backend_says(self, backend: Backend, direct: DirectAccess) -> None:
         segment = "s" * (backend.segment_bytes - 1) + "/"
@@ -254,6 +267,16 @@ class BackendContract(ObjectVersionLaws):
         assert sorted(backend.list("a/b")) == ["a/b/x", "a/b/y", "a/bc"]
         assert sorted(backend.list("a/b/")) == ["a/b/x", "a/b/y"]
         assert list(backend.list("none/")) == []
+
+    def test_a_listed_object_can_be_read_without_asking_again(self, backend: Backend) -> None:
+        for size, key in enumerate(("a/x", "a/y", "b")):
+            write(backend, key, sample(size))
+        listed = dict(backend.list_pinned("a/"))
+        assert sorted(listed) == ["a/x", "a/y"]
+        for key, found in listed.items():
+            if found is not None:
+                info = backend.head(key)
+                assert (found.size, found.pin) == (info.size, info.pin)
 
     def test_a_listing_has_all_pages(self, backend: Backend, direct: DirectAccess) -> None:
         keys = [f"many/d{number % 7}/{number:05d}" for number in range(_MANY)]

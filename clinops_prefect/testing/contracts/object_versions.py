@@ -55,5 +55,6 @@ class ObjectVersionLaws:
         for version in ("17", "no such version"):
             for call in (lambda v: backend.head("x", version=v), lambda v: backend.open("x", whole(), version=v)):
                 # The second version detects a service that ignores which version is requested.
-                with pytest.raises((ArtifactNotFoundError, OperationNotSupportedError)):
+                with pytest.raises((ArtifactNotFoundError, OperationNotSupportedError), match="version") as caught:
                     call(version)
+                assert caught.value.uri == backend.uri("x")

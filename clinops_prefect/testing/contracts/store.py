@@ -5,6 +5,7 @@ import pytest
 from clinops_prefect.storage.backend import Can
 from clinops_prefect.storage_format import StorageFormat
 from clinops_prefect.testing.contracts.access import DirectAccess
+from clinops_prefect.testing.contracts.buckets import StoreBucketLaws
 from clinops_prefect.testing.contracts.damage import DamageLaws
 from clinops_prefect.testing.contracts.frames import FrameLaws, MakeStore
 from clinops_prefect.testing.contracts.naming import NamingLaws
@@ -12,11 +13,11 @@ from clinops_prefect.testing.contracts.prefect import PrefectLaws
 from clinops_prefect.testing.contracts.writing import WritingLaws
 
 
-class StoreContract(WritingLaws, FrameLaws, NamingLaws, DamageLaws, PrefectLaws):
+class StoreContract(WritingLaws, FrameLaws, NamingLaws, DamageLaws, StoreBucketLaws, PrefectLaws):
     """The laws of a store.
 
-    Name your subclass `Test…`, and override the fixtures `make_store` and `direct`. A law is skipped if it needs
-    something that is not in `Backend.can`.
+    Name your subclass `Test…`, and override the fixtures `make_store`, `make_store_without_bucket` and `direct`. A
+    law is skipped if it needs something that is not in `Backend.can`.
     """
 
     @pytest.fixture

@@ -12,6 +12,7 @@ from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.errors import (
     ArtifactExistsError,
     ArtifactNotFoundError,
+    InvalidArtifactNameError,
     InvalidMetadataError,
     UnsupportedFrameError,
 )
@@ -132,6 +133,28 @@ class WritingLaws:
         store.delete_artifact("x2")
         other.delete_artifact("x")
         assert direct.keys() == []
+
+    def test_what_is_below_a_path_is_deleted_together_and_nothing_beside_it(
+        self, make_store: MakeStore, direct: DirectAccess, format: str
+    ) -> None:
+        store = make_store(prefix="p", format=format)
+        other = make_store(prefix="p", format={"parquet": "csv", "csv": "parquet"}[format])
+        for name in ("a/x", "a/b/y", "a", "ab/x"):
+            store.upload(OLD, name)
+        other.upload(NEW, "a/x")
+        store.write_bytes("a/report.html", b"1")
+        for refused in ("", "/"):
+            with pytest.raises(InvalidArtifactNameError):
+                store.delete_artifacts(refused)
+        before = direct.keys()
+        assert store.delete_artifacts("a", dry_run=True) == ["a/b/y", "a/x"]
+        assert direct.keys() == before
+        assert store.delete_artifacts("a/") == ["a/b/y", "a/x"]
+        assert store.list_artifacts() == ["a", "ab/x"]
+        assert_equal(other.download("a/x"), NEW)
+        assert store.read_bytes("a/report.html") == b"1"
+        assert len(direct.keys()) == 2 * OBJECTS[format] + OBJECTS[other.format.value] + 1
+        assert store.delete_artifacts("a") == []
 
     def test_a_copy_is_equal_independent_and_replaces(
         self, make_store: MakeStore, direct: DirectAccess, format: str
