@@ -1,7 +1,7 @@
-"""Column types: whatever a file stores to the four kinds that the steps work with.
+"""Column types: converts a file's columns to the four kinds with which the steps work.
 
-CSV files are read as text and Parquet files in whatever type they were written, so the conversion is the same for both
-and happens late, on the rows that are wanted. The error messages name the column and how many cells, never a cell.
+CSV files are read as text, and Parquet files in their stored types. The same conversion serves both, and happens late,
+only on the rows that are kept. Error messages name the column and the number of cells, but never a cell.
 """
 
 from collections.abc import Callable
@@ -14,20 +14,20 @@ import pyarrow.compute as pc
 
 from flows.icu.disclosure import told
 
-# Microseconds everywhere: exact for every time in the sources (which have seconds), and without the year-2262 end of
-# nanoseconds, which the shifted dates of de-identified data come close to.
+# All times are in microseconds. They are exact for the sources, which have seconds. Nanoseconds end in the year 2262,
+# and the shifted dates of de-identified data come close to it.
 TIME = pa.timestamp("us")
 
-# Date, and optionally a time; no zone, since a zone that we dropped would shift the event against the stay.
+# A date, and optionally a time. A zone is not allowed: dropping it would shift the event against the stay.
 _TIME_TEXT = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
 
 
 class ColumnError(ValueError):
-    """A column holds what its kind does not allow. The message says what, and of how many cells."""
+    """A column has cells that its kind does not allow. The message says what is wrong, and in how many cells."""
 
 
 class Kind(Enum):
-    """What a column means; each kind has one Arrow type."""
+    """The meaning of a column. Each kind has one Arrow type."""
 
     ID = pa.int64()
     TIME = TIME
@@ -36,17 +36,17 @@ class Kind(Enum):
 
 
 def convert(column: pa.Array, kind: Kind) -> pa.Array:
-    """Convert a column to the type of its kind; nulls stay null.
+    """The column in the type of its kind. Nulls stay null.
 
     Args:
-        column: Text (as from CSV), or any type that a Parquet file may hold.
+        column: Text (as from CSV), or any type that a Parquet file may have.
         kind: `ID` takes whole numbers, also as floats (`30001.0`, which pandas writes for a column with nulls). `TIME`
-            takes dates and naive timestamps of any unit, and ISO texts, cut to microseconds. `NUMBER` takes anything:
-            what is not a number becomes null, as in the source's own text measurements. `TEXT` takes anything.
+            takes dates and naive timestamps of any unit, and ISO texts, cut to microseconds. `NUMBER` takes anything,
+            and makes null of what is not a number, such as text measurements. `TEXT` takes anything.
 
     Raises:
-        ColumnError: An id that is no whole number, a time that is no time or carries a zone. These are not made null:
-            an event whose storing time was unreadable would otherwise count as known too early.
+        ColumnError: An id is not a whole number, or a time is not a time or has a zone. Such a cell does not become
+            null: without its storing time, an event would count as known too early.
     """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -61,13 +61,13 @@ def convert(column: pa.Array, kind: Kind) -> pa.Array:
 
 def _id(column: pa.Array) -> pa.Array:
     if pa.types.is_floating(column.type):
-        # Writers without nulls of their own leave NaN where an id is missing.
+        # Writers without nulls write NaN for a missing id.
         column = pc.if_else(pc.is_nan(column), None, column)
     try:
-        # The usual case; a checked cast, so 1.5 and 2^63 fail.
+        # The usual case. The cast is checked, so 1.5 and 2^63 fail.
         return column.cast(pa.int64())
     except pa.ArrowException:
-        pass  # The exception quotes the cell, so it is not even kept as a cause.
+        pass  # The exception quotes the cell, so it must not become the cause of another one.
     numbers = _number(column)
     whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), 2.0**53))
     bad = _count_missing(column, numbers) + _count(pc.invert(whole))
@@ -79,7 +79,7 @@ def _id(column: pa.Array) -> pa.Array:
 def _number(column: pa.Array) -> pa.Array:
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        # safe=False: a large integer is rounded, as the same digits in a CSV file are.
+        # safe=False rounds a large integer, as reading the same digits from CSV does.
         return column.cast(pa.float64(), safe=False)
     if not pa.types.is_string(kind):
         return pa.nulls(len(column), pa.float64())
@@ -105,11 +105,11 @@ def _time(column: pa.Array) -> pa.Array:
     except pa.ArrowException:
         pass
     text = pc.utf8_trim_whitespace(column)
-    # No cell at all is the same as no time.
+    # An empty text means that there is no time.
     text = pc.if_else(pc.equal(text, ""), None, text)
     bad = _count(pc.invert(pc.match_substring_regex(text, _TIME_TEXT)))
     if not bad:
-        # Arrow refuses digits beyond the unit; pandas turns impossible dates into NaT instead of raising.
+        # Arrow would refuse digits beyond microseconds. pandas turns impossible dates into NaT instead of raising.
         text = pc.replace_substring_regex(text, r"(\.\d{6})\d+$", r"\1")
         times = pa.Array.from_pandas(pd.to_datetime(pd.Series(text.to_pandas()), format="ISO8601", errors="coerce"))
         times = times.cast(TIME, safe=False)

@@ -1,7 +1,7 @@
 """FHIR R4 Observations as raw rows: NDJSON, as a bulk export writes it, plain or compressed.
 
-A row is one value: an Observation without components is one, each component is one, and so is a value of its own beside
-components. What every rule of `reading` does to a row is counted, so that rows in = rows dropped here + rows passed on.
+A row is one value. An Observation without components is one row. Otherwise each component is a row, and so is a value
+of the Observation itself. All rows are counted, so that rows in = rows dropped here + rows passed on.
 """
 
 from collections.abc import Iterator, Set
@@ -19,13 +19,13 @@ from flows.sources.fhir_versions import find_versions
 from flows.sources.files import TableError
 from flows.sources.objects import SourcePath
 
-# An observation that says one of these has a result (https://hl7.org/fhir/R4/valueset-observation-status.html). What
-# was corrected counts from the correction: `issued` is its time.
+# Statuses of Observations with a result (https://hl7.org/fhir/R4/valueset-observation-status.html). A corrected value
+# counts from the correction, whose time is `issued`.
 _WITH_RESULT = frozenset({"final", "preliminary", "amended", "corrected"})
 _UCUM = "http://unitsofmeasure.org"
 _BATCH_ROWS = 50_000
 _DROPPED = ("entered_in_error", "no_result", "superseded", "unresolved_reference", "not_in_catalogue")
-# Why a subject cannot be told, counted apart from the account: `fhir_table.unresolved`.
+# The key of the counts of references without a known subject (`fhir_table.unresolved`), separate from the account.
 REFERENCES = "references"
 
 
@@ -36,19 +36,19 @@ def ingest_observations(
 
     Args:
         path: NDJSON, plain or compressed.
-        catalogue: What to keep, and by which units.
-        table: Which codes are which items, and the zone of the times.
-        superseded: The lines of which there is a later version (`fhir_versions`); without, those of this file alone.
+        catalogue: The items to keep, and their units.
+        table: The items of the codes, and the zone of the times.
+        superseded: The lines that a later version supersedes (`fhir_versions`). If None, they are found in this file.
 
     Yields:
-        As `mimic.ingest`; the counts have, before `not_in_catalogue`, `entered_in_error`, `no_result` (registered,
-        cancelled, unknown), `superseded` and `unresolved_reference` (the subject is no Patient that can be told; why,
-        is counted beside the account, as `references`). `charttime` is the effective time (of a period its end: the
-        value is of all of it; a date alone is no time), `storetime` is `issued`. A value that is no number, or has a
-        comparator, is null.
+        As `mimic.ingest`. Before `not_in_catalogue`, the counts have `entered_in_error`, `no_result` (registered,
+        cancelled, unknown), `superseded` and `unresolved_reference` (the subject is not a known Patient; the reasons
+        are counted separately as `references`). `charttime` is the effective time, or the end of an effective period,
+        since the value is about all of it. A date without a time is null. `storetime` is `issued`. A value that is not
+        a number, or has a comparator, is null.
 
     Raises:
-        TableError: A line is no Observation or has a time that is none; names the line, never what is in it.
+        TableError: A line is not an Observation, or has an invalid time. The message names the line, not its content.
     """
     lines = find_versions([path], "Observation").settled.get(path, set()) if superseded is None else superseded
     wanted = frozenset(catalogue.item_ids)
@@ -64,7 +64,7 @@ def ingest_observations(
                 yield _frame(rows), counts
                 rows, counts = [], _no_counts()
             continue
-        # Outside of the handler: the exception quotes the cell.
+        # Raised outside of the handler, since the original exception quotes the cell.
         raise TableError(problem)
     yield _frame(rows), counts
 
@@ -111,7 +111,7 @@ def _add(
     effective = resource.get("effectiveDateTime", resource.get("effectiveInstant", period.get("end")))
     charttime, storetime = table.time(effective), table.time(resource.get("issued"))
     if "issued" in resource and storetime is None:
-        raise ValueError  # an instant has a time of day
+        raise ValueError  # an instant must have a time of day
     rows.extend((who, stay, item, charttime, storetime, *_value(part)) for item, part in known)
 
 
@@ -119,9 +119,9 @@ def _value(part: dict[str, Any]) -> tuple[float | None, str | None]:
     if "valueInteger" in part:
         return float(part["valueInteger"]), None
     quantity = part.get("valueQuantity", {})
-    # "<5" is not 5.
+    # A comparator makes "<5" of 5, which is not a number.
     number = None if "comparator" in quantity else quantity.get("value")
-    # A code is UCUM's only with its system; where it is missing, `unit` is what there is, often UCUM too.
+    # The code is UCUM only if the system says so. Without a system, use `unit`, which is often UCUM too.
     code = quantity.get("code")
     unit = code if code is not None and quantity.get("system") == _UCUM else quantity.get("unit", code)
     return None if number is None else float(number), unit

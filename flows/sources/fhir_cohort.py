@@ -1,4 +1,4 @@
-"""FHIR R4 Encounters and Patients as the stays and patients that `cohort` checks."""
+"""Reads FHIR R4 Encounters and Patients as the stays and patients that `cohort` checks."""
 
 from collections.abc import Set
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from flows.sources.fhir_versions import Versions, find_versions
 from flows.sources.files import TableError
 from flows.sources.objects import SourcePath
 
-# Statuses of an encounter that did not, or not yet, take place (https://hl7.org/fhir/R4/valueset-encounter-status.html).
+# Statuses of an encounter that has not taken place (https://hl7.org/fhir/R4/valueset-encounter-status.html).
 _NOT_BEGUN = frozenset({"planned", "cancelled"})
-# Statuses of a location in an encounter in which the patient has not been.
+# Statuses of a location where the patient has not been.
 _NOT_THERE = frozenset({"planned", "reserved"})
 _GENDERS = {"male": "M", "female": "F"}
 _STAY = {
@@ -36,7 +36,7 @@ _PATIENT = {
     "deathtime": "datetime64[us]",
     "deathday": "datetime64[us]",
 }
-# Dispositions of a discharge (http://terminology.hl7.org/CodeSystem/discharge-disposition), and what others write.
+# Dispositions of a death (http://terminology.hl7.org/CodeSystem/discharge-disposition), and other words in use.
 _EXPIRED = frozenset({"exp", "expired", "died", "dead", "deceased"})
 _DAY = pd.Timedelta(days=1)
 _NO_ID, _OLDER = "without an id; left out", "a later version is there, and counts instead"
@@ -46,13 +46,13 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Resources:
-    """What was read of a kind of resources.
+    """The resources of one kind that were read.
 
     Attributes:
-        frame: A row for each that counts.
-        left_out: Rows by the reason for which they do not.
-        notes: Numbers that belong to no account, by name.
-        warnings: What a person should look at: files and lines, never what is in them.
+        frame: One row for each resource that counts.
+        left_out: The numbers of other rows, by the reason why they do not count.
+        notes: Other numbers, by name.
+        warnings: Messages that a person should read. They name files and lines, never their content.
     """
 
     frame: pd.DataFrame
@@ -69,27 +69,27 @@ def read_encounters(
     locations: Set[int] = frozenset(),
     all_are_stays: bool = False,
 ) -> Resources:
-    """Read the encounters that are ICU stays, in the columns of `icu/icustays`.
+    """The encounters that are ICU stays, in the columns of `icu/icustays`.
 
-    An encounter whose class or type is one of `stay_codes` is one stay. Another one has a stay for each time that its
-    patient was in locations of an ICU without leaving them. Where there are no `stay_codes`, and no encounter names
-    such a location, every encounter is taken for a stay, and their number is noted.
+    An encounter whose class or type is one of `stay_codes` is one stay. Any other encounter has a stay for each
+    uninterrupted time in ICU locations. If there are no `stay_codes`, and no encounter names an ICU location, every
+    encounter counts as a stay, and their number is noted.
 
     Args:
         paths: The Encounter files.
-        table: What is an ICU.
-        versions: Which lines are superseded; without, by these files alone.
-        locations: Ids of the Locations that are an ICU's.
-        all_are_stays: The files are of ICU stays only, as their names say.
+        table: The table that says what an ICU is.
+        versions: The superseded lines. If None, they are found in these files.
+        locations: The ids of ICU Locations.
+        all_are_stays: Whether the files have ICU stays only, as their names say.
 
     Returns:
-        The stays: `intime` and `outtime` are the period, null where it has dates alone; `hadm_id` is what the encounter
-        is part of. Left out are `entered_in_error`, `superseded` (there is a later version), `not_a_stay` (another
-        class, type and location than the table's, or not begun) and `several_rows` (versions that contradict each
-        other, of which nothing says which one is later). Noted is `any_encounter`, the stays that nothing calls one.
+        The stays. `intime` and `outtime` are the period, null if it has dates without times. `hadm_id` is the encounter
+        of which this one is part. Left out are `entered_in_error`, `superseded` (there is a later version),
+        `not_a_stay` (not in the table by class, type or location, or not begun) and `several_rows` (versions that
+        contradict each other, without a sign which is later). `any_encounter` notes stays that nothing marks as such.
 
     Raises:
-        TableError: A file cannot be read, or a line is not such a resource.
+        TableError: A file cannot be read, or a line is not an Encounter.
     """
     versions = find_versions(paths, "Encounter") if versions is None else versions
     counts = dict.fromkeys(("entered_in_error", "superseded", "not_a_stay", "several_rows"), 0)
@@ -112,7 +112,7 @@ def read_encounters(
                 found = [_stay(encounter, table)] if is_stay else _in_icu(encounter, table, locations) if begun else []
                 if not found:
                     counts["not_a_stay"] += 1
-                    # Unless it turns out that nothing tells stays from other encounters.
+                    # It may still count as a stay, if nothing in the source distinguishes stays from other encounters.
                     others += [(_stay(encounter, table), line)] if begun and not table.stay_codes else []
                     continue
             except (ValueError, TypeError, AttributeError):
@@ -132,7 +132,7 @@ def read_encounters(
     lines[_NO_ID] += [line for row, line in taken if row[1] is None]
     for same in tied.values():
         if all(found == same[0] for found in same):
-            rows += [row for found in same for row in found]  # repeated, as rows of a table may be
+            rows += [row for found in same for row in found]  # equal rows, which the cohort counts as repeated
         else:
             counts["several_rows"] += sum(map(len, same))
     notes = {"any_encounter": len(taken)}
@@ -146,7 +146,7 @@ def read_encounters(
 
 
 def read_locations(paths: list[SourcePath], table: FhirTable) -> set[int]:
-    """Read which Locations are an ICU's, by the table's `stay_locations`; a bed is where the ward is that it is in."""
+    """The ids of ICU Locations, by the table's `stay_locations`. A bed belongs to an ICU if its ward does."""
     part_of: dict[int, int | None] = {}
     found = set()
     for path in paths:
@@ -169,11 +169,11 @@ def read_locations(paths: list[SourcePath], table: FhirTable) -> set[int]:
 
 
 def read_patients(paths: list[SourcePath], table: FhirTable) -> Resources:
-    """Read the patients, in the columns of `hosp/patients`; `dob` is null unless it has a day.
+    """The patients, in the columns of `hosp/patients`. `dob` is null unless it has a day.
 
-    `is_deceased` is null where a patient's record says nothing of it; `deathtime` is null, and `deathday` is not, where
-    it has a date alone. Noted are `patient_no_id` and `patient_superseded`; of versions that contradict each other, and
-    of which nothing says which one is later, the cohort uses nothing.
+    `is_deceased` is null if the record does not say. If the death is a date without a time, `deathtime` is null and
+    `deathday` is set. `patient_no_id` and `patient_superseded` are noted. If versions contradict each other, without a
+    sign which is later, the cohort uses none of them.
     """
     rows = []
     notes = {"patient_no_id": 0, "patient_superseded": 0}
@@ -207,7 +207,7 @@ def read_patients(paths: list[SourcePath], table: FhirTable) -> Resources:
 def read_dispositions(
     paths: list[SourcePath], table: FhirTable, versions: Versions | None = None
 ) -> dict[int, tuple[bool | None, Any]]:
-    """Read how the encounters ended: whether the patient had died, None where it is not told, and the period's end."""
+    """For each encounter, whether the patient had died (None if the encounter does not say), and the period's end."""
     superseded = (find_versions(paths, "Encounter") if versions is None else versions).superseded
     ends: dict[int, tuple[bool | None, Any]] = {}
     for path in paths:
@@ -219,22 +219,22 @@ def read_dispositions(
                 end = table.time(encounter.get("period", {}).get("end"))
                 ends[fhir_id(encounter["id"])] = (_has_died(disposition) if disposition else None, end)
             except (KeyError, ValueError, TypeError, AttributeError):
-                continue  # `read_encounters` says what is wrong with a stay; of the others nothing is needed
+                continue  # `read_encounters` reports what is wrong with a stay, and other encounters are not needed
     return ends
 
 
 def with_deaths(
     stays: pd.DataFrame, patients: pd.DataFrame | None, ends: dict[int, tuple[bool | None, Any]]
 ) -> pd.DataFrame:
-    """Add `hospital_expire_flag` and `deathtime` to the stays, as `cohort.build_cohort` takes them.
+    """The stays with `hospital_expire_flag` and `deathtime`, for `cohort.build_cohort`.
 
-    The discharge disposition of the stay's Encounter, or of the one that it is part of, decides. Without one, a patient
-    who died before that Encounter's end died in the hospital, and one who is not deceased did not.
+    The discharge disposition decides, of the stay's Encounter or of the Encounter of which it is part. Without one, a
+    patient who died before that Encounter's end died in the hospital, and a patient who is not deceased did not.
 
     Args:
-        stays: As `read_encounters` returns them.
-        patients: As `read_patients` returns them.
-        ends: As `read_dispositions` returns them.
+        stays: The result of `read_encounters`.
+        patients: The result of `read_patients`.
+        ends: The result of `read_dispositions`.
     """
     known: dict[Any, tuple[Any, Any, Any]] = {}
     if patients is not None:
@@ -260,7 +260,7 @@ def with_deaths(
 
 
 def _is_within(time: Any, day: Any, intime: Any, end: Any) -> bool | None:
-    """Whether a death lies between a stay's beginning and the end of the hospital's encounter; None: nobody knows."""
+    """Whether a death is between a stay's beginning and the end of the hospital's encounter. None if unknown."""
     if not pd.isna(time):
         return bool(time >= intime and (pd.isna(end) or time <= end))
     if pd.isna(day):
@@ -291,7 +291,7 @@ def _has_code(encounter: dict[str, Any], table: FhirTable) -> bool:
 
 
 def _names(concepts: list[dict[str, Any]], *names: str | None) -> set[str]:
-    """By what `stay_locations` may name a location."""
+    """The texts by which `stay_locations` may name a location."""
     codes = [
         f"{coding.get('system', '')}|{coding.get('code', '')}"
         for concept in concepts
@@ -319,7 +319,7 @@ def _stay(encounter: dict[str, Any], table: FhirTable) -> tuple[Any, ...]:
 
 
 def _in_icu(encounter: dict[str, Any], table: FhirTable, icu: Set[int]) -> list[tuple[Any, ...]]:
-    """A stay for each time in an ICU: a bed that follows another without a gap belongs to the same one."""
+    """One stay for each uninterrupted time in an ICU. Beds that follow each other without a gap are one stay."""
     places, whole = encounter.get("location", []), encounter.get("period", {})
     spans = []
     for place in places:

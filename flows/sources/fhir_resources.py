@@ -1,4 +1,4 @@
-"""NDJSON of FHIR resources, as a bulk export writes it, line by line."""
+"""Reads NDJSON of FHIR resources, as a bulk export writes it, line by line."""
 
 import codecs
 import io
@@ -15,7 +15,7 @@ _BUFFER_BYTES = 1 << 20
 
 
 def read_resources(path: SourcePath, kind: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The resources of an NDJSON file with the numbers of their lines.
+    """The resources of an NDJSON file, each with its line number.
 
     Raises:
         TableError: The file is damaged, or a line is not a resource of this type.
@@ -34,7 +34,7 @@ def read_resources(path: SourcePath, kind: str) -> Iterator[tuple[int, dict[str,
 
 
 def _lines(path: SourcePath) -> Iterator[bytes]:
-    # The compression is told by the name.
+    # The file's name says how it is compressed.
     try:
         with open_stream(path) as stream, io.BufferedReader(stream, _BUFFER_BYTES) as file:
             first = file.readline()
@@ -49,8 +49,8 @@ def _lines(path: SourcePath) -> Iterator[bytes]:
 
 
 def frame_of(rows: list[tuple[Any, ...]], dtypes: dict[str, str]) -> pd.DataFrame:
-    """A frame of rows, its columns in these dtypes."""
-    # Column by column: ids with a null among them would pass through floats, which round the hashed ones.
+    """A frame of rows, with columns of these dtypes."""
+    # Build it column by column. Otherwise ids with a null would become floats, which would round hashed ids.
     columns = zip(*rows, strict=True) if rows else [()] * len(dtypes)
     series = zip(dtypes.items(), columns, strict=True)
     return pd.DataFrame({name: pd.Series(list(cells), dtype=dtype) for (name, dtype), cells in series})

@@ -1,4 +1,4 @@
-"""The FHIR table (`fhir.toml`, which explains its keys), and FHIR's identities and times as those of the steps."""
+"""The FHIR table (`fhir.toml`, which explains its keys), and the conversion of FHIR's ids and times for the steps."""
 
 import datetime as dt
 import functools
@@ -16,32 +16,32 @@ from flows.icu.toml_file import read_toml
 
 DEFAULT_FHIR_TABLE = Path(__file__).with_name("fhir.toml")
 _KEYS = {"timezone": str, "item_systems": list, "stay_files": list, "stay_codes": list, "codes": dict}
-# Keys that tables of earlier versions do not have.
+# Keys that are new, so tables for earlier versions do not have them.
 _LATER_KEYS = {"stay_locations": list}
 
-# FHIR's dateTime from the hour on (https://hl7.org/fhir/R4/datatypes.html#dateTime). The zone and the seconds, which it
-# requires, may be absent, and the zone's colon too. `fromisoformat` alone would take weeks and other forms of ISO 8601.
+# FHIR's dateTime with a time (https://hl7.org/fhir/R4/datatypes.html#dateTime). FHIR requires zone and seconds, but we
+# accept texts without them, and zones without a colon. `fromisoformat` alone would accept other forms of ISO 8601.
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?")
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
 _REFERENCE = re.compile(r"(?:^|/)(?P<type>[A-Za-z]+)/(?P<id>[A-Za-z0-9.\-]{1,64})(?:/_history/[A-Za-z0-9.\-]+)?$")
 _URN = re.compile(r"(?i:urn:(?:uuid|oid):)(?P<id>[A-Za-z0-9.\-]{1,64})")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-# Up to 18 digits a number stays itself; hashes begin above all of them.
+# A number of up to 18 digits stays itself. Hashes are above all of these numbers.
 _NUMBER = re.compile(r"[1-9]\d{0,17}")
 _HASHED = 1 << 62
 
 
 class FhirTableError(ValueError):
-    """The FHIR table is not one. The message names the key."""
+    """The FHIR table is not valid. The message names the key."""
 
 
 @dataclass(frozen=True)
 class FhirTable:
-    """What is in `fhir.toml`.
+    """The content of `fhir.toml`.
 
     Attributes:
-        items: (system, code) to item id.
-        sha256: Digest of the file.
+        items: From (system, code) to item id.
+        sha256: The digest of the file.
     """
 
     timezone: zoneinfo.ZoneInfo
@@ -53,7 +53,7 @@ class FhirTable:
     sha256: str
 
     def item(self, concept: Any) -> int | None:
-        """The catalogue's item that a CodeableConcept means: that of its first coding that is known."""
+        """The catalogue's item for a CodeableConcept, from its first known coding. None if there is none."""
         for coding in concept.get("coding", ()) if isinstance(concept, dict) else ():
             system, code = coding.get("system", ""), coding.get("code", "")
             if (item := self.items.get((system, code))) is not None:
@@ -63,21 +63,21 @@ class FhirTable:
         return None
 
     def time(self, text: str | None) -> dt.datetime | None:
-        """A FHIR dateTime or instant as the zone's standard time, without daylight saving, the whole year.
+        """A FHIR dateTime or instant in the zone's standard time, without daylight saving in summer.
 
-        So an hour is an hour, also in the nights in which clocks are changed: windows are counted from the admission.
+        Hours then have equal length also in nights when clocks change, which matters for windows since admission.
 
         Returns:
-            None for no time, and for a date alone: midnight would be a guess, and earlier than what it stands for.
+            The time. None for no time, and for a date without a time: midnight would be a guess, and too early.
 
         Raises:
-            ValueError: It is neither. It does not become null: without its issue time a value would count too early.
+            ValueError: The text is not a time or date. It does not become null, or a value would count too early.
         """
         if text is None or _DATE.fullmatch(text):
             return None
         if not _TIME.fullmatch(text):
             raise ValueError
-        # A leap second, which FHIR allows and Python does not.
+        # FHIR allows a leap second, and Python does not.
         is_leap = text[17:19] == "60"
         time = dt.datetime.fromisoformat(f"{text[:17]}59{text[19:]}" if is_leap else text)
         offset = time.utcoffset()
@@ -85,16 +85,16 @@ class FhirTable:
         return time.replace(tzinfo=None) + shift + dt.timedelta(seconds=is_leap)
 
     def times(self, clock: "pd.Series[pd.Timestamp]") -> "pd.Series[pd.Timestamp]":
-        """Times as the zone's clocks showed them as its standard time, as `time` makes it of a time without an offset.
+        """Times of the zone's clocks in its standard time, as `time` converts a time without an offset.
 
         Args:
-            clock: Naive times of a table that lies beside the FHIR files.
+            clock: Naive times of a table in the same source as FHIR files.
         """
         if self.timezone.key == "UTC":
             return clock
         known = clock.dt.tz_localize(self.timezone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
         times = known.dt.tz_localize(None) + self.standard_offset
-        # Those in the hours that are there twice, or not at all.
+        # Times in hours that occur twice, or do not exist, when clocks change.
         odd = times.isna() & clock.notna()
         shifted = [time + (self.standard_offset - self._offset(time)) for time in clock[odd].dt.to_pydatetime()]
         elapsed = times.to_numpy("datetime64[us]").copy()
@@ -103,11 +103,11 @@ class FhirTable:
 
     @functools.cached_property
     def standard_offset(self) -> dt.timedelta:
-        """The zone's offset without daylight saving. One for all years: whatever a zone did, an hour stays an hour."""
+        """The zone's offset without daylight saving. It is one for all years, so that all hours have equal length."""
         return min(_offset_at(self.timezone, dt.datetime(2100, month, 1), fold=0) for month in (1, 7))
 
     def _offset(self, clock: dt.datetime) -> dt.timedelta:
-        """What a clock was off UTC. In doubt it showed standard time, the later of two: no value counts too early."""
+        """A clock's offset from UTC. In doubt it is standard time, the later of two, so no value counts too early."""
         return min(_offset_at(self.timezone, clock, fold) for fold in (0, 1))
 
 
@@ -149,7 +149,7 @@ def load_fhir_table(path: str | Path = DEFAULT_FHIR_TABLE) -> FhirTable:
 
 
 def fold_name(text: str) -> str:
-    """Fold a location's name or code for comparison: no case, no white space around it."""
+    """A location's name or code in a form for comparison: case-folded, without surrounding white space."""
     return text.strip().casefold()
 
 
@@ -159,7 +159,7 @@ def _offset_at(zone: zoneinfo.ZoneInfo, clock: dt.datetime, fold: int) -> dt.tim
 
 
 def canonical_id(text: str) -> str:
-    """An id without what does not distinguish it: bundles write a UUID as a URN, and in either case."""
+    """An id in one spelling: bundles may write a UUID as a URN, and in upper or lower case."""
     if found := _URN.fullmatch(text):
         text = found["id"]
     return text.lower() if _UUID.fullmatch(text) else text
@@ -167,10 +167,11 @@ def canonical_id(text: str) -> str:
 
 @functools.lru_cache(maxsize=1 << 16)
 def fhir_id(text: str) -> int:
-    """A logical id as the whole number that the steps identify by.
+    """A logical id as the whole number that the steps use as an id.
 
-    A number of up to 18 digits is itself, so that observations fit an `icu/icustays` beside them. Anything else (a
-    UUID) becomes a 62-bit hash, above all of those; of 40 million ids two share one with a probability of 2 in 10,000.
+    A number of up to 18 digits stays itself, so that Observations match an `icu/icustays` in the same source. Any other
+    id (a UUID) becomes a 62-bit hash above these numbers. The probability that two of 40 million ids share a hash is 2
+    in 10,000.
     """
     text = canonical_id(text)
     if _NUMBER.fullmatch(text):
@@ -180,7 +181,7 @@ def fhir_id(text: str) -> int:
 
 
 def unresolved(reference: Any) -> str:
-    """Why `reference_id` gives no id, in a word: `conditional`, `contained`, `logical`, `absent` or `other`."""
+    """The reason why `reference_id` finds no id: `conditional`, `contained`, `logical`, `absent` or `other`."""
     if reference is None:
         return "absent"
     text = reference.get("reference") if isinstance(reference, dict) else ""
@@ -192,7 +193,7 @@ def unresolved(reference: Any) -> str:
 
 
 def reference_id(reference: Any, kind: str) -> int | None:
-    """The id that a Reference to a resource of this type has; None for none, another type, or a contained one."""
+    """The id in a Reference to a resource of this type. None for no reference, another type, or a contained one."""
     text = reference.get("reference", "") if isinstance(reference, dict) else ""
     if not isinstance(text, str):
         return None

@@ -1,4 +1,4 @@
-"""Versions of FHIR resources: which lines of a source a later version of the same resource, in any file, supersedes."""
+"""Versions of FHIR resources: finds the lines that a later version of the same resource, in any file, supersedes."""
 
 import datetime as dt
 import re
@@ -20,12 +20,12 @@ _NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 @dataclass(frozen=True)
 class Versions:
-    """Lines of which the source has another version.
+    """The lines of resources with several versions in the source.
 
     Attributes:
-        superseded: Per file, the lines that a later version supersedes.
-        tied: Per file, the lines of resources of which several may be the latest.
-        settled: The superseded lines, and of those that are tied all but the one that is read last.
+        superseded: For each file, the lines that a later version supersedes.
+        tied: For each file, the lines of resources whose latest version is not known.
+        settled: The superseded lines, and of the tied lines all except the last one that is read.
     """
 
     superseded: Lines
@@ -34,20 +34,20 @@ class Versions:
 
 
 def find_versions(paths: Iterable[SourcePath], kind: str) -> Versions:
-    """Find which lines are versions of the same resource, by its `id`, and which of them counts.
+    """The lines that are versions of the same resource (by its `id`), and which version counts.
 
-    The highest `meta.versionId` counts, where these are whole numbers, then the latest `meta.lastUpdated`; of what is
-    left, one that is `entered-in-error`. A resource without an id has no versions.
+    The version with the highest `meta.versionId` counts if these are whole numbers, then the latest `meta.lastUpdated`,
+    and then a version that is `entered-in-error`. A resource without an id has no versions.
 
     Args:
         paths: NDJSON files, in the order in which they are read.
-        kind: The resources' type.
+        kind: The type of the resources.
 
     Raises:
-        TableError: A file is damaged, or a line is not such a resource.
+        TableError: A file is damaged, or a line is not a resource of this type.
     """
     paths = list(paths)
-    # Eight bytes a line first: nearly all resources are there once, and need no more.
+    # The first pass keeps only eight bytes per line, since nearly all resources have one version.
     hashes = [hash(id) for path in paths for _, resource in read_resources(path, kind) if (id := _id(resource))]
     numbers, times = np.unique(np.array(hashes, np.int64), return_counts=True)
     repeated = set(numbers[times > 1].tolist())

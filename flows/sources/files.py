@@ -1,4 +1,4 @@
-"""Finding a source's files, whatever they are called: one file a table, numbered parts, or a folder of them."""
+"""Finds a source's files: one file per table, numbered files, or a folder of files."""
 
 import re
 from fnmatch import fnmatch
@@ -11,7 +11,7 @@ _SHOWN = 8
 
 
 class TableError(ValueError):
-    """A table cannot be read as what it should be. Names the path and the column, never a cell."""
+    """A table cannot be read. The message names the path and the column, never a cell."""
 
 
 class TableNotFoundError(TableError, FileNotFoundError):
@@ -19,17 +19,17 @@ class TableNotFoundError(TableError, FileNotFoundError):
 
 
 def find_table(source: str | SourcePath, name: str) -> list[SourcePath]:
-    """Find a table's files, in the order in which to read them.
+    """A table's files, in the order in which to read them.
 
     Args:
-        source: The folder that holds `icu/` and `hosp/`.
+        source: The folder with `icu/` and `hosp/`.
         name: The table, such as `icu/chartevents`: a file of that name with one of `TABLE_SUFFIXES`, numbered parts
             (`chartevents_0001.csv.gz`), or a folder of that name with such files in it, at any depth. Case does not
             matter.
 
     Raises:
-        TableNotFoundError: There is none; says what was looked for, and what lies there instead.
-        TableError: It is there in two ways, and either may be the one that is meant.
+        TableNotFoundError: There is no such table. The message says what was looked for, and what the folder has.
+        TableError: The table is there in two forms, and it is not clear which is meant.
     """
     root = as_source_path(source)
     path = root / name
@@ -57,7 +57,7 @@ def find_table(source: str | SourcePath, name: str) -> list[SourcePath]:
 
 
 def find_optional_table(source: str | SourcePath, name: str) -> list[SourcePath]:
-    """As `find_table`; nothing where there is no such table."""
+    """As `find_table`, but an empty list if there is no such table."""
     try:
         return find_table(source, name)
     except TableNotFoundError:
@@ -65,7 +65,7 @@ def find_optional_table(source: str | SourcePath, name: str) -> list[SourcePath]
 
 
 def find_resources(root: SourcePath, pattern: str) -> list[SourcePath]:
-    """Find NDJSON files by a pattern of their name without suffix, at any depth and in any case, sorted."""
+    """The sorted NDJSON files whose name without suffix matches a pattern, at any depth. Case does not matter."""
     return in_order(
         file
         for file in root.rglob("*")
@@ -93,12 +93,12 @@ def _suffix(file: SourcePath, known: tuple[str, ...]) -> str:
 
 
 def is_hidden(file: SourcePath, below: SourcePath) -> bool:
-    """Whether a file is of a program itself, such as Spark's or an editor's: `_SUCCESS`, `.part-0.crc`."""
+    """Whether a file is a helper file of a program such as Spark or an editor: `_SUCCESS`, `.part-0.crc`."""
     return any(name.startswith((".", "_")) for name in path_below(file, below).parts)
 
 
 def what_is_there(folder: SourcePath) -> str:
-    """What a folder holds, for a message."""
+    """The content of a folder as text, for a message."""
     if not folder.is_dir():
         return f"there is no folder {folder}"
     names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())

@@ -1,4 +1,4 @@
-"""What a source folder holds: MIMIC-IV tables, FHIR R4 exports, FHIR observations beside MIMIC-IV's stays, or MEDS.
+"""Finds what a source folder has: MIMIC-IV tables, FHIR R4, FHIR observations with MIMIC-IV's stays, or MEDS.
 
 icu/icustays, icu/chartevents, hosp/…     CSV, plain or compressed, or Parquet: a file, numbered parts, or a folder
 *Observation*, *Encounter*, *Patient*     .ndjson or .jsonl, plain or compressed, any number of each, at any depth
@@ -48,12 +48,12 @@ Codes = FhirTable | MedsTable
 
 @dataclass(frozen=True)
 class Events:
-    """A file of events, which is read by one task.
+    """A file of events. One task reads it.
 
     Attributes:
         table: `chartevents`, `labevents` or `observations`.
         path: The file, relative to the source's root.
-        name: A name of its own within the source, for notes and parts.
+        name: A unique name within the source, for notes and stored rows.
     """
 
     table: str
@@ -67,9 +67,9 @@ class Source:
 
     Attributes:
         root: The folder.
-        events: Files of events.
-        stays: Files that the cohort is made of.
-        is_meds: Whether it is a MEDS dataset, whose shards are both.
+        events: The files of events.
+        stays: The files from which the cohort is made.
+        is_meds: Whether it is a MEDS dataset, whose shards have both.
     """
 
     root: SourcePath
@@ -79,21 +79,21 @@ class Source:
 
     @property
     def paths(self) -> list[SourcePath]:
-        """All files that a run depends on."""
+        """All files on which a run depends."""
         return [*self.stays, *(self.root / events.path for events in self.events)]
 
     @property
     def is_fhir(self) -> bool:
-        """Whether anything in it is FHIR."""
+        """Whether the source has FHIR files."""
         return not self.is_meds and any(events.table == OBSERVATIONS for events in self.events)
 
 
 def find_source(root: str | SourcePath, fhir: FhirTable) -> Source:
-    """Find out what a folder holds.
+    """The files of a source folder.
 
     Raises:
         TableNotFoundError: There are no events, or no stays.
-        TableError: The events are there twice, as a table and as FHIR or MEDS.
+        TableError: There are two kinds of events: a table, and FHIR or MEDS.
     """
     root = as_source_path(root)
     if isinstance(root, Path):
@@ -143,12 +143,12 @@ def load_codes(path: str | Path) -> Codes:
     try:
         is_meds = "stay_begins" in tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, OSError):
-        is_meds = False  # the loader says what is wrong
+        is_meds = False  # the loader raises and says what is wrong
     return load_meds_table(path) if is_meds else load_fhir_table(path)
 
 
 def read_stays(root: str | SourcePath, codes: Codes) -> Cohort:
-    """Read the cohort: of `icu/icustays` where there is one, else of the Encounters (and Patients), or of MEDS.
+    """The cohort, from `icu/icustays` if there is one, else from Encounters (and Patients), or from MEDS.
 
     Raises:
         TableError: A file is missing or cannot be read.
@@ -158,7 +158,7 @@ def read_stays(root: str | SourcePath, codes: Codes) -> Cohort:
         return read_meds_cohort(find_shards(root), codes)
     fhir = codes
     if find_optional_table(root, "icu/icustays") or not (encounters := _encounters(root, fhir)):
-        # Beside FHIR files a table's times are made of the same kind as theirs.
+        # If the source also has FHIR files, the table's times are converted as theirs are.
         return read_cohort(root, times=fhir.times if find_resources(root, "*Observation*") else None)
     every = find_resources(root, _EVERY_ENCOUNTER)
     versions = find_versions([*every, *(path for path in encounters if path not in every)], "Encounter")
@@ -167,14 +167,14 @@ def read_stays(root: str | SourcePath, codes: Codes) -> Cohort:
         fhir,
         versions=versions,
         locations=read_locations(find_resources(root, "*Location*"), fhir),
-        # Files that the table picks out by their name are of ICU stays.
+        # If the table selects files by their name, they have ICU stays only.
         all_are_stays=_stay_pattern(root, fhir).casefold() != _EVERY_ENCOUNTER.casefold(),
     )
     files = find_resources(root, "*Patient*")
     patients = read_patients(files, fhir) if files else None
     people = None if patients is None else patients.frame
     stays = with_deaths(read.frame, people, read_dispositions(every, fhir, versions))
-    # An export of some resources may have no Patient for a stay; only MIMIC's table of patients names them all.
+    # A FHIR export may have no Patient for a stay. Only MIMIC's table of patients has all subjects.
     cohort = build_cohort(stays, people, names_all_subjects=False)
     notes = [read.notes] if patients is None else [read.notes, patients.notes]
     counts = add_counts(cohort.counts, {"rows_in": sum(read.left_out.values())}, read.left_out, *notes)
@@ -183,7 +183,7 @@ def read_stays(root: str | SourcePath, codes: Codes) -> Cohort:
 
 
 def superseded_observations(root: str | SourcePath) -> dict[str, list[int]]:
-    """Per Observation file, by its path in the source: the lines that a later version, in any file, supersedes."""
+    """The superseded lines of each Observation file, by its path in the source. The later version is in any file."""
     root = as_source_path(root)
     lines = find_versions(find_resources(root, "*Observation*"), "Observation").settled
     return {path_below(path, root).as_posix(): sorted(numbers) for path, numbers in lines.items()}
@@ -196,14 +196,14 @@ def ingest_events(
     codes: Codes,
     superseded: Mapping[str, Collection[int]] | None = None,
 ) -> Iterator[tuple[pd.DataFrame, Counts]]:
-    """Read a file of events, whatever it is; see `mimic.ingest` and `fhir.ingest_observations`.
+    """The rows and counts of a file of events; see `mimic.ingest` and `fhir.ingest_observations`.
 
     Args:
         events: The file.
         root: The source's folder.
-        catalogue: What to keep.
-        codes: Which codes are which items.
-        superseded: As `superseded_observations` returns it; without, it is called.
+        catalogue: The items to keep.
+        codes: The items of the codes.
+        superseded: The result of `superseded_observations`. If None, it is computed.
     """
     path = root / events.path
     if isinstance(codes, MedsTable):

@@ -1,7 +1,7 @@
 """MEDS datasets (https://github.com/Medical-Event-Data-Standard/meds) as raw rows, stays and patients.
 
-Shards `data/**/*.parquet` of `subject_id`, `time`, `code` and `numeric_value`. The table (`meds.toml`) says what the
-codes mean. A row that names a stay is judged by it, any other by its time, as FHIR's Observations are.
+The shards `data/**/*.parquet` have `subject_id`, `time`, `code` and `numeric_value`. The table (`meds.toml`) says what
+the codes mean. If a row names a stay, it belongs to this stay. Otherwise its time decides, as for FHIR's Observations.
 """
 
 import datetime as dt
@@ -25,15 +25,15 @@ from flows.sources.objects import SourcePath, in_order
 from flows.sources.tables import parquet_names, read_parquet, to_frame
 
 REQUIRED = ("subject_id", "time", "code", "numeric_value")
-# What writers make of a date without a time of day: its first or its last second.
+# The times that writers use for a date without a time of day: its first or last second.
 _DATES = (dt.time(0), dt.time(23, 59, 59))
 
 
 def find_shards(root: SourcePath) -> list[SourcePath]:
-    """The shards of a MEDS dataset; none where the folder is no such dataset.
+    """The shards of a MEDS dataset. Empty if the folder is not a MEDS dataset.
 
     Raises:
-        TableNotFoundError: It says that it is one, and has no shard.
+        TableNotFoundError: The folder's metadata say that it is a MEDS dataset, but it has no shard.
     """
     shards = [
         file
@@ -49,10 +49,10 @@ def find_shards(root: SourcePath) -> list[SourcePath]:
 
 
 def ingest_meds(path: SourcePath, catalogue: Catalogue, table: MedsTable) -> Iterator[tuple[pd.DataFrame, Counts]]:
-    """Read a shard and keep the measurements of the catalogue's items; see `mimic.ingest`.
+    """The measurements of the catalogue's items in a shard, and counts; see `mimic.ingest`.
 
     Raises:
-        TableError: A column is missing, or holds what it should not.
+        TableError: A column is missing, or has invalid cells.
         MedsTableError: The table names a variable that the catalogue does not have.
     """
     wanted = frozenset(catalogue.item_ids)
@@ -72,7 +72,7 @@ def ingest_meds(path: SourcePath, catalogue: Catalogue, table: MedsTable) -> Ite
         time = _column(batch, "time", Kind.TIME, path)
         chart, store = (named[key] for key in ("charttime_columns", "storetime_columns"))
         nothing = pa.nulls(len(time), pa.timestamp("us"))
-        # Where the dataset has the chart time in a column of its own, `time` is when the value was known.
+        # If the dataset has a separate column for the chart time, `time` is the time when the value was known.
         known_at = _column(batch, store, Kind.TIME, path) if store else time if chart else nothing
         if unit_column := named["unit_columns"]:
             units = pc.coalesce(units, _column(batch, unit_column, Kind.TEXT, path))
@@ -97,10 +97,10 @@ def ingest_meds(path: SourcePath, catalogue: Catalogue, table: MedsTable) -> Ite
 
 
 def read_meds_cohort(shards: list[SourcePath], table: MedsTable) -> Cohort:
-    """Read the stays, how they ended, and who the patients are.
+    """The cohort: stays, outcomes and patients.
 
     Raises:
-        TableError: A shard cannot be read, or a column holds what it should not.
+        TableError: A shard cannot be read, or a column has invalid cells.
     """
     found: list[pd.DataFrame] = []
     meanings: dict[str, str] = {}
@@ -151,7 +151,7 @@ def _typed(frame: pd.DataFrame, dtypes: dict[str, str]) -> pd.DataFrame:
 
 
 def read_shard(path: SourcePath, table: MedsTable) -> Iterator[tuple[pa.RecordBatch, dict[str, str]]]:
-    """A shard in batches, with the columns that the table names, as far as it has them."""
+    """A shard in batches, with those columns of the table that the shard has."""
     names = parquet_names(path)
     if missing := [name for name in REQUIRED if name not in names]:
         raise TableError(f"{path}: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}")
@@ -173,7 +173,7 @@ def _column(batch: pa.RecordBatch, name: str, kind: Kind, path: SourcePath) -> p
 
 
 def _numbers(column: pa.Array) -> pa.Array:
-    """As float64: of the numbers that a 32-bit float stands for, the shortest, so that 98.6 is 98.6 again."""
+    """The column as float64. A 32-bit float becomes the shortest number that rounds to it, so that 98.6 is 98.6."""
     return convert(column.cast(pa.string()) if pa.types.is_float32(column.type) else column, Kind.NUMBER)
 
 
@@ -184,7 +184,7 @@ def _stays(rows: pd.DataFrame, table: MedsTable) -> Iterator[tuple[Any, ...]]:
     is_open = False
     stay_rows = rows[rows["what"].isin(["stay_begins", "stay_ends"])].sort_values("time", kind="stable")
     for _, together in stay_rows.groupby("time", sort=True, dropna=False):
-        # What is open ends before the next begins; a stay of no length begins before it ends.
+        # At the same time, an open stay ends before the next begins, and a stay without length begins before it ends.
         first = "stay_ends" if is_open else "stay_begins"
         in_turn = together.sort_values("what", key=lambda what: what != first, kind="stable")
         for what, time, code, stay_id in zip(
@@ -207,14 +207,14 @@ def _stays(rows: pd.DataFrame, table: MedsTable) -> Iterator[tuple[Any, ...]]:
                 is_open = False
     subject = int(rows["subject_id"].iloc[0])
     stays = list(named.items())
-    # An end without a beginning stays a row, which the cohort counts as one without `intime`.
+    # An end without a beginning is also a row. The cohort counts it as a stay without `intime`.
     stays += [(fhir_id(f"{subject} {begin} {end}"), [begin, end, unit]) for begin, end, unit in unnamed]
     for stay_id, (begin, end, unit) in stays:
         yield (subject, stay_id, pd.NA, begin, end, unit, *_death(rows, begin, end, table))
 
 
 def _death(rows: pd.DataFrame, begin: Any, end: Any, table: MedsTable) -> tuple[float, Any]:
-    """Whether the patient died in the hospital, NaN where nothing tells, and when."""
+    """Whether the patient died in the hospital (NaN if the data do not say), and the time."""
     time = rows.loc[rows["what"] == "deaths", "time"].dropna().min()
     is_date = not pd.isna(time) and time.time() in _DATES
     when = pd.NaT if is_date else time

@@ -1,4 +1,4 @@
-"""The MEDS table (`meds.toml`, which explains its keys): what a code means."""
+"""The MEDS table (`meds.toml`, which explains its keys): the meaning of codes."""
 
 import hashlib
 import re
@@ -29,24 +29,24 @@ _COHORT_KEYS = ("stay_begins", "stay_ends", "hospital_ends", "births", "deaths")
 _TABLES = ("genders", "codes")
 _FIELDS = {"item": r"[1-9]\d{0,17}", "loinc": r"\d{1,7}-\d", "unit": r".*"}
 _FIELD = re.compile(r"\{(\w+)\}")
-# As in fhir.toml.
+# The same ids of LOINC items as in fhir.toml.
 _LOINC = 1_000_000_000
 
 
 class MedsTableError(ValueError):
-    """The MEDS table is not one. The message names the key."""
+    """The MEDS table is not valid. The message names the key."""
 
 
 @dataclass(frozen=True)
 class MedsTable:
-    """What is in `meds.toml`; the keys are explained there.
+    """The content of `meds.toml`, which explains the keys.
 
     Attributes:
-        forms: `items`, as patterns.
-        lists: The keys that hold lists.
-        genders: Code to M or F.
-        codes: Code to an item id or a variable's name.
-        sha256: Digest of the file.
+        forms: The key `items`, as patterns.
+        lists: The keys with lists.
+        genders: From code to M or F.
+        codes: From code to an item id or a variable's name.
+        sha256: The digest of the file.
     """
 
     forms: tuple[re.Pattern[str], ...]
@@ -56,17 +56,17 @@ class MedsTable:
     sha256: str
 
     def is_one_of(self, code: str, key: str) -> bool:
-        """Whether a code is one of those that a key lists."""
+        """Whether a code matches the list of a key."""
         return any(fnmatchcase(code, pattern) for pattern in self.lists[key])
 
     def meaning(self, code: str) -> str:
-        """The key by which a code is of the cohort; empty for any other code."""
+        """The key of a code that is about the cohort. Empty for any other code."""
         if code in self.genders:
             return "genders"
         return next((key for key in _COHORT_KEYS if self.is_one_of(code, key)), "")
 
     def item(self, code: str, catalogue: Catalogue) -> tuple[int | None, str | None]:
-        """The item that a code means, None for none, and the text of its unit, where the code has one.
+        """The item of a code, or None, and the text of its unit if the code has one.
 
         Raises:
             MedsTableError: The table names a variable that the catalogue does not have.
@@ -115,6 +115,6 @@ def _form(text: str, path: Any) -> re.Pattern[str]:
     if len({"item", "loinc"} & set(names)) != 1 or not set(names) <= set(_FIELDS) or len(set(names)) < len(names):
         raise MedsTableError(f"{path}: items: {text!r} needs {{item}} or {{loinc}}, and may have {{unit}}")
     parts = _FIELD.split(text)
-    # Every other part is a field's name.
+    # Every second part is the name of a field.
     pattern = [f"(?P<{part}>{_FIELDS[part]})" if place % 2 else re.escape(part) for place, part in enumerate(parts)]
     return re.compile("".join(pattern), re.DOTALL)

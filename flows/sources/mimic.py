@@ -1,7 +1,7 @@
-"""MIMIC-IV: its stays, and the rows of its event tables that the catalogue names.
+"""MIMIC-IV: reads its stays, and the rows of its event tables whose items are in the catalogue.
 
-About six of seven chart rows are of no variable of the catalogue; dropping them here, before their other columns are
-even converted, is what makes the rest cheap.
+About six of seven chart rows belong to no variable of the catalogue. Dropping them here, before their other columns are
+converted, makes the rest cheap.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from flows.sources.files import TableError, TableNotFoundError, find_table
 from flows.sources.objects import SourcePath
 from flows.sources.tables import convert_batch, read_file, read_frame, to_frame
 
-# The event tables, by the name that the counts use.
+# The event tables by their names in the counts.
 EVENT_TABLES = {"chartevents": "icu/chartevents", "labevents": "hosp/labevents"}
 
 
@@ -28,11 +28,11 @@ Times = Callable[["pd.Series[pd.Timestamp]"], "pd.Series[pd.Timestamp]"]
 
 
 def read_cohort(source: str | SourcePath, *, times: Times | None = None) -> Cohort:
-    """Read the stays of a source, joined with its patients and admissions where it has those tables.
+    """The stays of a source, joined with its patients and admissions if it has these tables.
 
     Args:
-        source: The folder that holds `icu/` and `hosp/`.
-        times: What to make of the tables' times.
+        source: The folder with `icu/` and `hosp/`.
+        times: A function that converts the tables' times. If None, they do not change.
 
     Raises:
         TableNotFoundError: There is no `icu/icustays`.
@@ -48,13 +48,13 @@ def read_cohort(source: str | SourcePath, *, times: Times | None = None) -> Coho
 def ingest(
     source: str | SourcePath, table: str, catalogue: Catalogue, *, file: SourcePath | None = None
 ) -> Iterator[tuple[pd.DataFrame, Counts]]:
-    """Read an event table and keep the rows of the catalogue's items.
+    """The rows of the catalogue's items in an event table, and counts.
 
     Args:
-        source: The folder that holds `icu/` and `hosp/`.
+        source: The folder with `icu/` and `hosp/`.
         table: `chartevents` or `labevents`.
-        catalogue: What to keep.
-        file: One of the table's files; without, all of them.
+        catalogue: The items to keep.
+        file: One of the table's files. If None, all files.
 
     Yields:
         For each batch read, its rows with the columns and dtypes of `RAW_DTYPES`, in the order of the file, and
@@ -62,7 +62,7 @@ def ingest(
 
     Raises:
         TableNotFoundError: There is no such table.
-        TableError: It cannot be read, or a column holds what it should not.
+        TableError: The table cannot be read, or a column has invalid cells.
     """
     name = EVENT_TABLES[table]
     wanted = pa.array(catalogue.item_ids, pa.int64())
@@ -74,13 +74,13 @@ def ingest(
 def ingest_batch(
     batch: pa.RecordBatch, table: str, wanted: pa.Array, where: str | SourcePath
 ) -> tuple[pd.DataFrame, Counts]:
-    """Keep the rows of a batch whose item is wanted, and convert them; see `ingest`.
+    """The converted rows of a batch whose items are wanted, and counts; see `ingest`.
 
     Args:
-        batch: Rows as `tables.read_batches` yields them.
+        batch: A batch of `tables.read_batches`.
         table: `chartevents` or `labevents`.
         wanted: The item ids to keep, int64.
-        where: What an error calls the table.
+        where: The name of the table in errors.
     """
     try:
         items = convert(batch.column("itemid"), Kind.ID)

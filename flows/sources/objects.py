@@ -1,6 +1,6 @@
-"""A folder of objects in a bucket, with as much of `pathlib.Path` as finding and reading a source's files takes.
+"""A folder of objects in a bucket, with the methods of `pathlib.Path` that are needed to find and read its files.
 
-The readers do not know which cloud the objects are in: whoever opens a source hands them an `Objects`, made of a store.
+The readers do not know the cloud of the objects: they get an `Objects`, which is made from a store.
 """
 
 import bisect
@@ -14,32 +14,32 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-# Text is read front to back in requests of this size; Parquet asks for the ranges that it needs.
+# Text files are read from start to end in requests of this size. For Parquet, only the needed ranges are requested.
 _READ_BYTES = 8 << 20
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 
 
 class Objects(Protocol):
-    """The objects of a source, by their key below its root. They are only ever read."""
+    """The objects of a source, by their key below its root. They are only read."""
 
-    reference: str  # what the source was opened by: a URI, or a block's reference
+    reference: str  # the text with which the source was opened: a URI, or a block's reference
 
     def keys(self) -> list[str]:
         """All keys, sorted."""
 
     def uri(self, key: str) -> str:
-        """What messages, and lineage, call the object."""
+        """The object's name in messages and lineage."""
 
     def open(self, key: str) -> io.RawIOBase:
-        """The object's bytes, seekable; all reads are of the same version of it."""
+        """The object as a seekable file. All reads are of the same version."""
 
     def identity(self, key: str) -> dict[str, Any]:
-        """`bytes`, and `version`: what changes when the object is replaced."""
+        """The object's `bytes` and `version`. The version changes when the object is replaced."""
 
 
 @dataclass(frozen=True)
 class ObjectPath:
-    """An object, or what a bucket has for a folder: the beginning of some keys."""
+    """An object, or a folder in a bucket, which is a common beginning of keys."""
 
     objects: Objects
     key: str = ""
@@ -61,11 +61,11 @@ class ObjectPath:
         return PurePosixPath(self.key).suffix
 
     def as_uri(self) -> str:
-        """As the store calls it."""
+        """The URI of the object in its store."""
         return self.objects.uri(self.key)
 
     def is_file(self) -> bool:
-        """Whether there is an object of this key."""
+        """Whether there is an object with this key."""
         keys = self.objects.keys()
         at = bisect.bisect_left(keys, self.key)
         return keys[at : at + 1] == [self.key]
@@ -75,11 +75,11 @@ class ObjectPath:
         return bool(self._below())
 
     def iterdir(self) -> Iterator["ObjectPath"]:
-        """What is directly below, objects and folders."""
+        """The objects and folders directly below this folder."""
         return iter([self / name for name in dict.fromkeys(rest.partition("/")[0] for rest in self._below())])
 
     def rglob(self, _pattern: str) -> Iterator["ObjectPath"]:
-        """All objects below; the readers match names themselves, without regard to case."""
+        """All objects below. The pattern is ignored: the readers match names themselves, without regard to case."""
         return iter([self / rest for rest in self._below()])
 
     def _below(self) -> list[str]:
@@ -93,7 +93,7 @@ SourcePath = Path | ObjectPath
 
 
 def in_order(paths: Iterable[SourcePath]) -> list[SourcePath]:
-    """Paths sorted by their segments, the same in a folder and in a bucket."""
+    """Paths sorted by their segments, in the same order for a folder and a bucket."""
     return sorted(paths, key=lambda path: PurePosixPath(path.key) if isinstance(path, ObjectPath) else path)
 
 
@@ -104,13 +104,13 @@ def path_below(path: SourcePath, root: SourcePath) -> PurePath:
 
 
 def as_source_path(root: str | SourcePath) -> SourcePath:
-    """A folder as given: text is a path of this machine."""
+    """The folder as a source path. Text is a path of this machine."""
     return Path(root) if isinstance(root, str) else root
 
 
 @contextmanager
 def open_stream(path: SourcePath) -> Iterator[pa.NativeFile]:
-    """A file's bytes from front to back, unpacked as its name says."""
+    """A file's bytes from start to end, decompressed as its name says."""
     if isinstance(path, Path):
         with pa.input_stream(str(path)) as stream:
             yield stream
@@ -135,8 +135,8 @@ def open_parquet(path: SourcePath) -> Iterator[Any]:
 
 
 def is_of_the_store(error: Exception, path: SourcePath) -> bool:
-    """Whether an error while reading tells of the bucket or the network, and not of what is in the file.
+    """Whether an error while reading is about the bucket or the network, and not about the file's content.
 
-    Arrow says of damaged files `OSError` itself; the stores' errors are of kinds of their own, some worth a retry.
+    For damaged files, Arrow raises `OSError` itself. Stores raise their own errors, some of which are worth a retry.
     """
     return isinstance(path, ObjectPath) and isinstance(error, OSError) and type(error) is not OSError

@@ -1,4 +1,4 @@
-"""How many rows a file of events has, about, by its beginning: for showing how far a run is."""
+"""Estimates the number of rows of a file of events from its beginning, to show a run's progress."""
 
 import io
 from contextlib import closing
@@ -9,13 +9,13 @@ import pyarrow.parquet
 
 from flows.sources.objects import SourcePath, as_source_path, open_parquet
 
-# bzip2 gives whole blocks only, of up to 900 kB of text: of a shorter beginning too much would be missing.
+# bzip2 can only decompress whole blocks of up to 900 kB of text, so a shorter sample would lose too much.
 _SAMPLE_BYTES = 4 << 20
 _CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 
 
 def estimated_rows(path: str | SourcePath) -> int:
-    """Estimate the rows of a file of CSV, NDJSON or Parquet; 0 where nothing can be told of it."""
+    """The estimated number of rows of a file of CSV, NDJSON or Parquet. 0 if there is no estimate."""
     path = as_source_path(path)
     try:
         if path.suffix.casefold() == ".parquet":
@@ -39,5 +39,5 @@ def _decompressed(path: SourcePath, head: bytes) -> bytes:
             while block := stream.read(_SAMPLE_BYTES):
                 text.write(block)
     except (OSError, EOFError, pa.ArrowException):
-        pass  # where the sample ends
+        pass  # the sample ends here
     return text.getvalue()

@@ -1,7 +1,7 @@
-"""Reading tables in the layout of MIMIC-IV: `icu/` and `hosp/` folders of CSV, plain or compressed, or Parquet.
+"""Reads tables in the layout of MIMIC-IV: `icu/` and `hosp/` folders of CSV, plain or compressed, or Parquet.
 
-Only the columns that a step needs are read, in batches of bounded size. Columns may stand in any order and be written
-in upper case (as in MIMIC-III); further ones are ignored.
+Only the columns that a step needs are read, in batches of bounded size. Columns may be in any order and in upper case
+(as in MIMIC-III). Other columns are ignored.
 """
 
 import csv
@@ -20,20 +20,20 @@ from flows.sources.columns import ColumnError, Kind, convert
 from flows.sources.files import TableError, find_table
 from flows.sources.objects import SourcePath, is_of_the_store, open_parquet, open_stream
 
-# The beginning of pyarrow's message for a row that has more or fewer columns than the header.
+# The start of pyarrow's message for a row with more or fewer columns than the header.
 _RAGGED = re.compile(r"^CSV parse error: (?:Row #\d+: )?Expected (\d+) columns, got (\d+)")
-# About 45,000 chart rows: large enough that Python's part per batch is nothing, small enough for the cache.
+# About 45,000 chart rows: large enough that Python's work per batch is negligible, and small enough for the CPU cache.
 _CSV_BLOCK_BYTES = 4 << 20
 _PARQUET_BATCH_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns that the steps read of a table.
+    """The columns of a table that the steps read.
 
     Attributes:
-        required: Their absence is an error.
-        optional: Where absent, they are read as null.
+        required: Columns that the table must have.
+        optional: Columns that are read as null if the table does not have them.
     """
 
     required: dict[str, Kind]
@@ -53,7 +53,7 @@ LAYOUTS: dict[str, Layout] = {
     "icu/chartevents": Layout({**_IDS, **_VALUE}),
     "hosp/labevents": Layout(
         {"subject_id": Kind.ID, "itemid": Kind.ID, "charttime": Kind.TIME, "valuenum": Kind.NUMBER},
-        # Labs are taken in the hospital, and name no stay. Their storing time is absent from older releases.
+        # Lab rows belong to the hospital and name no stay. Older releases have no storing time.
         {"storetime": Kind.TIME, "valueuom": Kind.TEXT},
     ),
     "icu/icustays": Layout(
@@ -72,26 +72,26 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def read_batches(source: str | SourcePath, name: str) -> Iterator[pa.RecordBatch]:
-    """Read a table in batches, unconverted: text from CSV, the stored types from Parquet (see `columns.convert`).
+    """A table in batches, not converted: text from CSV, and the stored types from Parquet (see `columns.convert`).
 
     Args:
-        source: The folder that holds `icu/` and `hosp/`.
+        source: The folder with `icu/` and `hosp/`.
         name: One of `LAYOUTS`.
 
     Yields:
-        The layout's columns, lower-case, in the layout's order; an absent optional one as nulls. A batch has at most
-        65,536 rows of Parquet or 4 MiB of CSV. A table with a header and no rows yields nothing.
+        The layout's columns in lower case and in the layout's order. An absent optional column is null. A batch has at
+        most 65,536 rows of Parquet or 4 MiB of CSV. A table with a header and no rows yields nothing.
 
     Raises:
         TableNotFoundError: There is no such table.
-        TableError: A column is missing or there twice, or the file is damaged.
+        TableError: A column is missing or is there twice, or the file is damaged.
     """
     for path in find_table(source, name):
         yield from read_file(path, name)
 
 
 def read_file(path: SourcePath, name: str) -> Iterator[pa.RecordBatch]:
-    """Read one of a table's files; see `read_batches`."""
+    """One of a table's files in batches; see `read_batches`."""
     is_parquet = path.suffix.casefold() == ".parquet"
     stored = _match(path, file_columns(path), LAYOUTS[name])
     batches = _guard(path, lambda: (_parquet if is_parquet else _csv)(path, list(stored.values())))
@@ -104,35 +104,35 @@ def read_file(path: SourcePath, name: str) -> Iterator[pa.RecordBatch]:
 
 
 def file_columns(path: SourcePath) -> list[str]:
-    """A table's columns, as its file names them; `TableError` if it cannot be read."""
+    """The column names in a table's file. Raises `TableError` if the file cannot be read."""
     is_parquet = path.suffix.casefold() == ".parquet"
     names: list[str] = _guard(path, lambda: _parquet_header(path) if is_parquet else _csv_header(path))
     return names
 
 
 def parquet_names(path: SourcePath) -> list[str]:
-    """The columns of a Parquet file; `TableError` if it is none."""
+    """The column names of a Parquet file. Raises `TableError` if it is not Parquet."""
     names: list[str] = _guard(path, lambda: _parquet_header(path))
     return names
 
 
 def read_parquet(path: SourcePath, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Columns of a Parquet file, in batches of at most 65,536 rows; `TableError` if it cannot be read."""
+    """Columns of a Parquet file in batches of at most 65,536 rows. Raises `TableError` if the file cannot be read."""
     batches = _guard(path, lambda: _parquet(path, columns))
     while (batch := _guard(path, lambda: next(batches, None))) is not None:
         yield batch
 
 
 def convert_batch(batch: pa.RecordBatch, name: str, where: str | SourcePath) -> pa.RecordBatch:
-    """Convert a batch of `read_batches` to the types of the table's layout.
+    """A batch of `read_batches` in the types of the table's layout.
 
     Args:
-        batch: Rows of the table, unconverted.
+        batch: Rows of the table, not converted.
         name: One of `LAYOUTS`.
-        where: What an error calls the table; its path.
+        where: The table's path, for errors.
 
     Raises:
-        TableError: A cell is not what its column's kind allows.
+        TableError: The kind of a column does not allow one of its cells.
     """
     columns = []
     for column, kind in LAYOUTS[name].columns.items():
@@ -144,7 +144,7 @@ def convert_batch(batch: pa.RecordBatch, name: str, where: str | SourcePath) -> 
 
 
 def read_frame(source: str | SourcePath, name: str) -> pd.DataFrame:
-    """Read a small table whole: int64 ids as `Int64`, times as `datetime64[us]`, texts as `str`.
+    """A small table as a frame: int64 ids as `Int64`, times as `datetime64[us]`, texts as `str`.
 
     Raises:
         TableNotFoundError: There is no such table.
@@ -156,7 +156,7 @@ def read_frame(source: str | SourcePath, name: str) -> pd.DataFrame:
 
 
 def to_frame(table: pa.Table | pa.RecordBatch) -> pd.DataFrame:
-    """Make a frame of converted columns; ids become the nullable `Int64`, since a float would round them."""
+    """A frame of converted columns. Ids become the nullable `Int64`, since floats would round them."""
     frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     return frame
 
@@ -182,10 +182,10 @@ def _csv(path: SourcePath, columns: list[str]) -> Iterator[pa.RecordBatch]:
             pa.csv.open_csv(
                 stream,
                 read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
-                # The free-text columns may hold line breaks; without this a block could end inside one. No handler of
-                # invalid rows: threads of pyarrow's would still hold it when the process ends, which may abort it.
+                # Free-text columns may contain line breaks. Without this, a block could end inside a cell. There is no
+                # handler of invalid rows: pyarrow's threads would still hold it at the process's end, which may abort.
                 parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-                # As text: most rows are dropped by their item before anything else of them is looked at.
+                # Read text only: most rows are dropped by their item before their other columns are used.
                 convert_options=pa.csv.ConvertOptions(
                     include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=True
                 ),
@@ -194,7 +194,7 @@ def _csv(path: SourcePath, columns: list[str]) -> Iterator[pa.RecordBatch]:
             yield from reader
         return
     except pa.ArrowInvalid as error:
-        # Of the message only the numbers: the rest of it is the row.
+        # Use only the numbers in the message, since the rest of it quotes the row.
         if not (ragged := _RAGGED.search(str(error))):
             raise
     raise TableError(f"{path}: a row has {ragged[2]} columns and not {ragged[1]}")
@@ -206,7 +206,7 @@ def _parquet(path: SourcePath, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _match(path: SourcePath, names: list[str], layout: Layout) -> dict[str, str]:
-    """Map each column of the layout that the file has to the file's own name of it."""
+    """From each column of the layout that the file has to its name in the file."""
     stored: dict[str, str] = {}
     for name in names:
         column = name.strip().lower()
@@ -221,7 +221,7 @@ def _match(path: SourcePath, names: list[str], layout: Layout) -> dict[str, str]
 
 
 def _guard(path: SourcePath, read: Callable[[], Any]) -> Any:
-    """Call `read`; an error of the reader becomes a `TableError` without its text, which quotes rows of the file."""
+    """The result of `read`. A reader's error becomes a `TableError` without its text, which quotes rows of the file."""
     try:
         return read()
     except TableError:
@@ -232,5 +232,5 @@ def _guard(path: SourcePath, read: Callable[[], Any]) -> Any:
         if isinstance(error, PermissionError):
             raise TableError(f"{path}: no permission to read it") from None
         problem = type(error).__name__
-    # Outside of the handler, so that the original with its quoted cells is not attached as the context.
+    # Raised outside of the handler, so that the original error, which quotes cells, does not become the context.
     raise TableError(f"{path}: cannot be read; it is damaged, cut short, or not what its name says ({problem})")

@@ -6,7 +6,7 @@ from flows.synthetic.tables import FORMATS, generate
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = Parser("flows.synthetic", "Write synthetic MIMIC-IV tables.", "--out demo/mimic-iv-synthetic --stays 200")
     parser.add_argument("--out", required=True, help="an empty or absent folder")
     parser.add_argument("--stays", type=int, required=True)

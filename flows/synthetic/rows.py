@@ -1,9 +1,9 @@
-"""Made-up chart and lab rows, with all the mess of real ones.
+"""Synthetic chart and lab rows, with all defects of real rows.
 
-The shares follow what was measured on the MIMIC-III demo: 14 % of the chart rows are of the default catalogue's items,
-57 % have no number, the delay until a value is stored is 15 minutes in the median and more than an hour for a sixth.
-The rare troubles are more frequent than in reality, and the first rows have each of them once, so that small data
-show all of them too.
+The shares follow the MIMIC-III demo: 14 % of the chart rows are of the default catalogue's items, and 57 % have no
+number. The median delay until a value is stored is 15 minutes, and a sixth of the values take more than an hour. Rare
+defects are more frequent than in reality, and the first rows have each defect once, so that small data have all of
+them.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 # Item, share among the rows of its system's catalogue items, mean, standard deviation, decimals, unit texts.
-# Temperatures and glucose come in several units and spellings; "?F" is what the source made of "°F".
+# Temperatures and glucose have several units and spellings. "?F" is what the source made of "°F".
 _Item = tuple[int, int, float, float, int, tuple[str | None, ...]]
 _CAREVUE: list[_Item] = [
     (211, 16, 87, 19, 0, ("BPM",)),
@@ -50,7 +50,7 @@ _METAVISION: list[_Item] = [
     (225664, 2, 141, 50, 0, (None, "mg/dL", "mg/dL", "mg%")),
     (226537, 1, 7.8, 2.7, 1, ("mmol/L", " mmol/l")),
 ]
-# Items of no catalogue. The same drug's unit occurs with the micro sign (U+00B5) and with the Greek mu (U+03BC).
+# Items of no catalogue. A drug's unit occurs with the micro sign (U+00B5) and with the Greek mu (U+03BC).
 _OTHERS: list[_Item] = [
     (128, 60, 0, 0, 0, (None,)),
     (742, 6, 0, 0, 0, (None,)),
@@ -76,24 +76,24 @@ _LABS: list[_Item] = [
     (50820, 1, 7.38, 0.07, 2, ("units",)),
     (50818, 1, 41, 9, 0, ("mm Hg",)),
     (50821, 1, 120, 50, 0, ("mm Hg",)),
-    # Of no catalogue: the same item as a chart's glucose, and a drug level.
+    # Items of no catalogue: a glucose whose item id is also a chart item, and a drug level.
     (50931, 2, 141, 50, 0, ("mg/dL",)),
     (51003, 1, 0.4, 0.3, 2, ("\u00b5g/L", "\u03bcg/L")),
 ]
-# Free text, with what makes CSV awkward: commas, quotes and a line break.
+# Free text with characters that are difficult in CSV: commas, quotes and a line break.
 _TEXTS = np.array(
     ["Clear", "No Response-ETT", "Left, lower", 'Patient "comfortable"', "Turned\nright side"], dtype=object
 )
 _IMPOSSIBLE = np.array([0.0, 11647.0, -8.0, 999999.0])
 
-# All items behind one another, so that an item is one index into the columns; and where each group of them begins.
+# All items in one list, so that one index selects an item in all columns, and the start of each group.
 _ITEMS = [*_CAREVUE, *_METAVISION, *_OTHERS, *_LABS]
 _FIRST_METAVISION, _FIRST_OTHER, _FIRST_LAB = np.cumsum([len(_CAREVUE), len(_METAVISION), len(_OTHERS)]).tolist()
 _ITEM_IDS = np.array([item[0] for item in _ITEMS], dtype=np.int64)
 _MEAN, _SPREAD = (np.array([item[column] for item in _ITEMS], dtype=np.float64) for column in (2, 3))
 _HIGHEST = np.array([100.0 if "%" in item[5] else np.inf for item in _ITEMS])
 _SCALE = 10.0 ** np.array([item[4] for item in _ITEMS])
-# Per item twelve texts to choose from (12 is a multiple of every item's number), as indices into all texts.
+# For each item twelve unit texts (12 is a multiple of every item's number of texts), as indices into all texts.
 _UNIT_TEXTS = list(dict.fromkeys(text for item in _ITEMS for text in item[5]))
 _UNIT_CHOICES = np.array([[_UNIT_TEXTS.index(item[5][i % len(item[5])]) for i in range(12)] for item in _ITEMS])
 
@@ -104,7 +104,7 @@ _Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Stays:
-    """The made-up stays, one element each; times in seconds since 1970. `ends` is set also where `is_open` hides it."""
+    """The synthetic stays as arrays, with times in seconds since 1970. `ends` is also set if `is_open` hides it."""
 
     subject: _Ints
     hadm: _Ints
@@ -116,14 +116,14 @@ class Stays:
 
 
 def chart_rows(stays: Stays, of_stay: _Ints, rng: np.random.Generator, *, is_first: bool, share: float) -> pa.Table:
-    """Make chart rows.
+    """Synthetic chart rows.
 
     Args:
         stays: The stays.
-        of_stay: Of each row to make, the index of its stay.
-        rng: Where chance comes from.
-        is_first: Whether these are the table's first rows, which have each trouble once.
-        share: How many of the rows are of the default catalogue's items.
+        of_stay: For each row to make, the index of its stay.
+        rng: The random generator.
+        is_first: Whether these are the table's first rows, which have each defect once.
+        share: The share of rows of the default catalogue's items.
 
     Returns:
         The columns of MIMIC-IV's `icu/chartevents`.
@@ -134,7 +134,7 @@ def chart_rows(stays: Stays, of_stay: _Ints, rng: np.random.Generator, *, is_fir
     before, after, impossible, repeated, no_storetime = some(0.006), some(0.001), some(0.002), some(0.015), some(0.003)
 
     begins, ends = stays.begins[of_stay], stays.ends[of_stay]
-    # Sources chart to the minute; a stay begins at any second.
+    # Sources chart to the minute, but a stay begins at any second.
     chart = begins + ((ends - begins) * rng.random(rows)).astype(np.int64)
     away = rng.integers(_MINUTE, _DAY, rows)
     chart = np.where(before, begins - away, np.where(after, ends + away, chart)) // _MINUTE * _MINUTE
@@ -150,7 +150,7 @@ def chart_rows(stays: Stays, of_stay: _Ints, rng: np.random.Generator, *, is_fir
         _choose(_FIRST_OTHER, _OTHERS, rows, rng),
     )
 
-    # A repeated row copies stay, time and item from the row before it, not its value: a correction, or a second device.
+    # A repeated row has the stay, time and item of the row before it, but another value, like a correction.
     copy = np.flatnonzero(repeated[1:] & (of_stay[1:] == of_stay[:-1]) & ~repeated[:-1]) + 1
     for column in (chart, pick):
         column[copy] = column[copy - 1]
@@ -160,11 +160,11 @@ def chart_rows(stays: Stays, of_stay: _Ints, rng: np.random.Generator, *, is_fir
     number[impossible] = rng.choice(_IMPOSSIBLE, np.count_nonzero(impossible))
     number[no_number | (~listed & (rng.random(rows) < 0.66))] = np.nan
     delay = np.exp(rng.normal(np.log(16), 1.3, rows)).astype(np.int64) * _MINUTE
-    # Some are stored before the time that they are charted for.
+    # Some values are stored before their chart time.
     delay[rng.random(rows) < 0.08] *= -1
     stay = stays.stay[of_stay]
     stay[unknown_stay] = 99_999_999
-    # The stay of someone else: of the subject at the other end of the list, if there is another.
+    # Use the stay of another subject: the one at the other end of the list, if there is another.
     stay[other_subject] = stays.stay[::-1][of_stay[other_subject]]
     return pa.table(
         {
@@ -186,14 +186,14 @@ def chart_rows(stays: Stays, of_stay: _Ints, rng: np.random.Generator, *, is_fir
 def lab_rows(
     stays: Stays, of_stay: _Ints, first_id: int, rng: np.random.Generator, *, is_first: bool = False
 ) -> pa.Table:
-    """Make lab rows: of a patient and a time, not of a stay; a few of patients who were in no ICU.
+    """Synthetic lab rows. They have a patient and a time, but no stay. A few are of patients who were never in an ICU.
 
     Args:
         stays: The stays.
-        of_stay: Of each row to make, the index of a stay that it lies in or shortly before.
+        of_stay: For each row to make, the index of a stay in which, or shortly before which, its time is.
         first_id: The first row's `labevent_id`.
-        rng: Where chance comes from.
-        is_first: Whether these are the table's first rows, which have each trouble once.
+        rng: The random generator.
+        is_first: Whether these are the table's first rows, which have each defect once.
 
     Returns:
         The columns of MIMIC-IV's `hosp/labevents`.
@@ -205,7 +205,7 @@ def lab_rows(
     begins, ends = stays.begins[of_stay], stays.ends[of_stay]
     chart = (begins - _DAY + ((ends - begins + _DAY) * rng.random(rows)).astype(np.int64)) // _MINUTE * _MINUTE
     number = _numbers(pick, rng)
-    # Good rows around the troubles that are there for certain, so that each of them is dropped for its own reason.
+    # The rows around the forced defects are good, so that each defect is the only reason to drop its row.
     around = slice(0, max(forced, default=-1) + 1)
     pick[around], number[around] = _FIRST_LAB, 1.5
     chart[around] = ((begins + ends) // 2 // _MINUTE * _MINUTE + np.arange(rows) * _MINUTE)[around]
@@ -241,8 +241,8 @@ def lab_rows(
 
 
 def _troubles(rows: int, rng: np.random.Generator, *, is_first: bool) -> tuple[Callable[[float], _Flags], list[int]]:
-    """A function that picks rows at a rate, and the rows that it has picked for certain: one a call where these are
-    the table's first."""
+    """A function that picks random rows at a rate, and the list of rows that it was forced to pick: one for each call
+    if these are the table's first rows."""
     slots = iter(range(3, rows, 5)) if is_first else iter(())
     forced: list[int] = []
 
@@ -275,7 +275,7 @@ def _units(pick: _Ints, rng: np.random.Generator) -> pa.Array:
 
 
 def _values(number: npt.NDArray[np.float64], rng: np.random.Generator) -> pa.Array:
-    """The number as text, or a text measurement where there is none; a few of these are missing."""
+    """The numbers as text. Without a number, there is a text measurement, and a few of these are missing."""
     texts = pa.DictionaryArray.from_arrays(rng.integers(0, len(_TEXTS), len(number)).astype(np.int32), pa.array(_TEXTS))
     texts = pc.if_else(pa.array(rng.random(len(number)) < 0.06), None, texts.dictionary_decode())
     return pc.if_else(pa.array(np.isnan(number)), texts, pa.array(number).cast(pa.string()))

@@ -1,7 +1,7 @@
 """Synthetic data in the layout of MIMIC-IV v2: `python -m flows.synthetic --out DIR --stays 1000`.
 
-No patient is in it. The same arguments make the same rows, on any machine and in any format; any size is made in
-bounded memory. What is wrong with the rows, on purpose, is told in `rows`.
+The data are of no real patients. The same arguments make the same rows, on any machine and in any format. Memory does
+not grow with the size. The rows have intentional defects, which `rows` describes.
 """
 
 import gzip
@@ -44,12 +44,12 @@ def generate(
 
     Args:
         out: A folder, which has to be empty or absent.
-        stays: How many ICU stays.
-        rows: How many chart rows; 1,000 a stay by default. A tenth as many lab rows are made.
-        seed: Another seed, other data.
+        stays: The number of ICU stays.
+        rows: The number of chart rows, by default 1,000 per stay. A tenth as many lab rows are made.
+        seed: The seed of the random generator.
         format: `csv.gz`, `csv` or `parquet`.
-        catalogue_share: How many of the chart rows are of the default catalogue's items; in reality 0.14.
-        show: Called with the share that is done, and a text.
+        catalogue_share: The share of chart rows of the default catalogue's items. In the MIMIC-III demo, it is 0.14.
+        show: A function that gets the share that is done, and a text.
 
     Raises:
         ValueError: There is no such format, or a number is out of range.
@@ -71,7 +71,7 @@ def generate(
     made = _make_stays(stays, np.random.default_rng([seed, 0]))
     for name, table in _stay_tables(made, np.random.default_rng([seed, 1])).items():
         _write(out / f"{name}.{format}", len(table), table.slice)
-    # Rows come stay by stay, to each as many as its length deserves.
+    # Rows are sorted by stay, and their number is proportional to the stay's length.
     shares = np.cumsum(made.ends - made.begins) / (made.ends - made.begins).sum()
 
     def of_stay(first: int, length: int, of: int) -> npt.NDArray[np.int64]:
@@ -104,7 +104,7 @@ def generate(
 
 
 def _make_stays(number: int, rng: np.random.Generator) -> Stays:
-    # A fifth of the stays are further ones of the subject before; and one subject has fifteen, as in the demo.
+    # A fifth of the stays belong to the previous stay's subject. One subject has fifteen stays, as in the demo.
     is_new = rng.random(number) < 0.8
     is_new[1:15] = False
     is_new[:1] = True
@@ -112,7 +112,7 @@ def _make_stays(number: int, rng: np.random.Generator) -> Stays:
     person = np.cumsum(is_new) - 1
     ids = 10_000_000 + np.sort(rng.choice(9_999_999, person[-1] + 1, replace=False))
     ordinal = np.arange(number) - np.flatnonzero(is_new)[person]
-    # Dates are shifted into the next two centuries. A subject's stays are a hundred days apart and do not overlap.
+    # Dates are shifted to the next two centuries. A subject's stays begin a hundred days apart, and do not overlap.
     born_again = rng.integers(51_200, 80_000, person[-1] + 1) * _DAY
     begins = born_again[person] + ordinal * 100 * _DAY + rng.integers(0, _DAY, number)
     days = np.clip(np.exp(rng.normal(np.log(2.1), 1.0, number)), 0.05, 60)
@@ -182,7 +182,7 @@ def _stay_tables(stays: Stays, rng: np.random.Generator) -> dict[str, pa.Table]:
 
 
 def _write(path: Path, rows: int, make: Callable[[int, int], pa.Table]) -> None:
-    """Write the rows that `make(first, length)` makes, in chunks; a table without rows still gets its header."""
+    """Write the rows of `make(first, length)` in chunks. A table without rows also gets its header."""
     if path.suffix == ".parquet":
         first_rows = make(0, min(rows, _CHUNK_ROWS))
         with pa.parquet.ParquetWriter(path, first_rows.schema) as writer:
@@ -196,8 +196,8 @@ def _write(path: Path, rows: int, make: Callable[[int, int], pa.Table]) -> None:
         options = pa.csv.WriteOptions(include_header=first == 0)
         pa.csv.write_csv(make(first, min(_CHUNK_ROWS, rows - first)), sink, options)
         data = sink.getvalue().to_pybytes()
-        # Each chunk is a gzip member of its own, so that chunks are compressed in parallel; a file of several members
-        # is as much gzip as one of one (RFC 1952, 2.2). Without a time in its head, the same rows are the same bytes.
+        # Each chunk is a separate gzip member, so that chunks are compressed in parallel. A gzip file may have several
+        # members (RFC 1952, 2.2). mtime=0 leaves out the time, so that the same rows give the same bytes.
         return gzip.compress(data, compresslevel=1, mtime=0) if path.suffix == ".gz" else data
 
     with path.open("wb") as file:
@@ -206,7 +206,7 @@ def _write(path: Path, rows: int, make: Callable[[int, int], pa.Table]) -> None:
 
 
 def _in_parallel(work: Callable[[int], bytes], arguments: Iterable[int]) -> Iterator[bytes]:
-    """Map in threads, in order, with no more than a few results waiting: memory stays bounded."""
+    """The results of `work` in order, computed in threads. Only a few results wait at once, so memory is bounded."""
     waiting: deque[Future[bytes]] = deque()
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
         for argument in arguments:
