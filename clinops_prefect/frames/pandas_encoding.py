@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
-from clinops_prefect.frames.conversion import columns, objects
+from clinops_prefect.frames.conversion import columns, objects, plain_frames
 from clinops_prefect.frames.conversion.foreign_schema import refused_columns
 from clinops_prefect.frames.conversion.frame_builder import to_frame
 from clinops_prefect.frames.conversion.layout import fields_by_label, to_arrow
@@ -30,8 +30,12 @@ def stored_table(df: pd.DataFrame, *, as_text: bool) -> pa.Table:
     Raises:
         UnsupportedFrameError: The frame would not come back equal.
     """
+    known = plain_frames.table_of(df)
+    if known is not None:
+        return known
     table = to_arrow(df)
     _prove(df, table, _through_csv if as_text else _through_parquet)
+    plain_frames.remember(df, table)
     return table
 
 

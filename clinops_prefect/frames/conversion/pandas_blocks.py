@@ -39,7 +39,7 @@ def note_of(df: pd.DataFrame) -> Note | None:
     found = list(getattr(held, "blocks", ()))
     note: Note = {
         "columns": [[int(position) for position in block.mgr_locs] for block in found],
-        "fortran": [number for number, block in enumerate(found) if _is_fortran(block.values)],
+        "fortran": [number for number, block in enumerate(found) if is_fortran(block.values)],
         "interned": [],
         "asked": {},
         "dtypes": {},
@@ -165,7 +165,8 @@ def _is_numpy_like(dtype: Any) -> bool:
     return isinstance(dtype, pd.DatetimeTZDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "biufmM")
 
 
-def _is_fortran(values: Any) -> bool:
+def is_fortran(values: Any) -> bool:
+    """Whether a block's array is in Fortran order, and not in C order too."""
     flags = getattr(values, "_ndarray", values).flags
     return bool(flags.f_contiguous and not flags.c_contiguous)
 

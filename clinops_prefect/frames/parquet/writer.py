@@ -36,6 +36,8 @@ _STREAMED_BYTES = 64 << 20
 _ZSTD_LEVEL = 1
 # Below this size, importing Polars and waking its threads costs more than it saves.
 _POLARS_BYTES = 16 << 20
+# Below this size, a table is encoded in the least time: sending it takes longer than Zstandard would save.
+_SMALL_BYTES = 256 << 10
 # The number of values sampled to tell a measured column (few distinct values: dictionary) from a computed one (byte
 # stream split).
 _SAMPLE = 2_000
@@ -67,6 +69,8 @@ def encode(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
     """
     if table.nbytes >= _POLARS_BYTES and _polars_keeps(schema):
         return _in_turn(table, schema)
+    if table.nbytes < _SMALL_BYTES:
+        return _small(table, _marked(schema))
     return encode_each([table], schema, table)
 
 
@@ -101,6 +105,26 @@ def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table)
             yield from sink.drain()
     finally:
         writer.close()
+    yield from sink.finish()
+
+
+def _small(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
+    # In Arrow's memory: a file of Python's takes the GIL for each of the small pieces that a writer writes, which under
+    # many threads is most of the time.
+    written = pa.BufferOutputStream()
+    floats = [field.name for field in schema if pa.types.is_float32(field.type) or pa.types.is_float64(field.type)]
+    with pq.ParquetWriter(
+        written,
+        schema,
+        compression="lz4",
+        use_dictionary=[name for name in schema.names if name not in floats] if floats else True,
+        column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT") or None,
+        store_schema=True,
+    ) as writer:
+        if table.num_rows:
+            writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=_group_rows(table))
+    sink = ChecksummedSink()
+    sink.write(written.getvalue().to_pybytes())
     yield from sink.finish()
 
 
