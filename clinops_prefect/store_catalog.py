@@ -60,7 +60,7 @@ class ArtifactCatalog(StoreBlock, abc.ABC):
         Raises:
             ArtifactNotFoundError: There is no artifact below the prefix. The message says what is there.
             ArtifactDecodeError: The folder is a table of a format with a log (Delta Lake, Iceberg, Hudi), or its parts
-                have different levels of partition folders.
+                do not have the same partition columns.
             BucketNotFoundError: The bucket does not exist.
             AccessDeniedError: The credentials do not permit the listing.
         """

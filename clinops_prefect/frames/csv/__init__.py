@@ -1,7 +1,7 @@
-"""Arrow table <-> CSV text.
+"""Writes Arrow tables as CSV text, and reads CSV text as Arrow tables.
 
-text      our own CSV and its Table Schema
+text      our own CSV texts and their Table Schema
 foreign   CSV files that other programs wrote
-cells     the cells of such a file as numbers, where every cell is one
-options   what `csv_options` takes
+cells     converts the cells of such a file to numbers, if every cell of a column is a number
+options   the options in `csv_options`
 """

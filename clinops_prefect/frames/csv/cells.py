@@ -1,4 +1,4 @@
-"""The texts of a CSV file's columns -> numbers, where every cell is one and none loses a digit, or what was asked."""
+"""Converts text columns of a CSV file to the requested dtype, or to numbers if every cell is one and loses no digit."""
 
 import re
 from decimal import Decimal
@@ -13,7 +13,7 @@ from clinops_prefect.names import nearest
 
 _INTEGER = r"0|-?[1-9][0-9]*"
 _NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?"
-# Very small and large floats as Python writes them. `1e5` and `1E10` may be codes.
+# Very small and very large floats as Python writes them. Other forms, such as `1e5` and `1E10`, may be codes.
 _FLOAT = _NUMBER + r"|-?[1-9](\.[0-9]+)?e[-+][0-9]{2,3}"
 _WRAPPED = {"category": "str", "bool": "boolean", "int64": "Int64"}
 
@@ -24,11 +24,11 @@ def is_number(cell: str) -> bool:
 
 
 def typed(texts: pa.Table, options: Options, where: str) -> tuple[pa.Table, set[str]]:
-    """The table in the types that its cells have, and its columns without a missing value that were asked to be so.
+    """The table with the requested or inferred types, and the columns that must be complete because of their dtype.
 
     Raises:
-        ArtifactColumnError: A dtype is for a column that there is not.
-        ArtifactDecodeError: A column does not have the dtype that was asked for.
+        ArtifactColumnError: A dtype is given for a column that does not exist.
+        ArtifactDecodeError: A column does not fit the dtype that is given for it.
     """
     wanted = options.dtype
     if isinstance(wanted, str):
@@ -41,7 +41,7 @@ def typed(texts: pa.Table, options: Options, where: str) -> tuple[pa.Table, set[
             )
     arrays, complete = [], set()
     names, columns = texts.column_names, texts.columns[::-1]
-    # Each column's texts are freed as soon as its numbers are there.
+    # Drop the table, so that the texts of each column are freed as soon as its numbers are made.
     del texts
     for name in names:
         column = columns.pop()
@@ -58,7 +58,8 @@ def typed(texts: pa.Table, options: Options, where: str) -> tuple[pa.Table, set[
 
 def _inferred(column: pa.ChunkedArray, options: Options) -> pa.ChunkedArray:
     cells = _cells(column, options)
-    # An empty cell in quotation marks is missing among numbers, and a text among texts.
+    # An empty cell in quotation marks is a missing value in a column of numbers, and an empty text in a column of
+    # texts.
     cells = pc.if_else(pc.equal(cells, ""), pa.scalar(None, cells.type), cells)
     if cells.null_count == len(cells):
         return column
@@ -66,7 +67,7 @@ def _inferred(column: pa.ChunkedArray, options: Options) -> pa.ChunkedArray:
         try:
             return cells.cast(pa.int64())
         except pa.ArrowInvalid:
-            return column  # more than 64 bits
+            return column  # an integer has more than 64 bits
     if not _all_match(cells, _FLOAT):
         return column
     numbers = cells.cast(pa.float64())
@@ -78,12 +79,12 @@ def _all_match(cells: pa.ChunkedArray, pattern: str) -> bool:
 
 
 def _keeps_digits(cells: pa.ChunkedArray, numbers: pa.ChunkedArray) -> bool:
-    """Whether each float is the cell's number and no other cell's: any decimal of 15 digits is."""
+    """Whether each float is exactly the number in its cell. A decimal of up to 15 digits always is."""
     long = pc.or_(pc.greater(pc.binary_length(cells), 15), pc.match_substring(cells, "e"))
     if not pc.any(long).as_py():
         return True
     cells, numbers = cells.filter(long), numbers.filter(long)
-    # Nearly every other one is how a float is written.
+    # Nearly all of these cells equal the float's own text. Only the rest needs the slow comparison.
     other = pc.not_equal(numbers.cast(pa.large_string()), cells)
     cells, numbers = cells.filter(other), numbers.filter(other)
     pairs = zip(cells.to_pylist(), numbers.to_pylist(), strict=True)
@@ -91,13 +92,13 @@ def _keeps_digits(cells: pa.ChunkedArray, numbers: pa.ChunkedArray) -> bool:
 
 
 def _cells(column: pa.ChunkedArray, options: Options) -> pa.ChunkedArray:
-    """The cells as a program writes numbers."""
+    """The cells with a decimal point and without thousands separators."""
     if options.thousands:
         mark, point = re.escape(options.thousands), re.escape(options.decimal)
         grouped = pc.match_substring_regex(column, f"^-?[1-9][0-9]{{0,2}}({mark}[0-9]{{3}})+({point}[0-9]+)?$")
         column = pc.if_else(grouped, pc.replace_substring(column, options.thousands, ""), column)
     if options.decimal != ".":
-        # A point is then no decimal, so that a column with both is text.
+        # Replace points first, so that they are no decimal points: a column with both marks then stays text.
         column = pc.replace_substring(pc.replace_substring(column, ".", "_"), options.decimal, ".")
     return column
 
@@ -126,7 +127,7 @@ def _as(column: pa.ChunkedArray, dtype: str, options: Options, name: str, where:
 
 
 def _in_range(cells: pa.ChunkedArray, numbers: pa.ChunkedArray) -> bool:
-    """Whether no number has become infinite, or zero, in the cast."""
+    """Whether the cast has made no number infinite or zero."""
     lost = pc.and_(pc.is_inf(numbers), pc.invert(pc.match_substring_regex(cells, "inf", ignore_case=True)))
     gone = pc.and_(pc.equal(numbers, 0.0), pc.match_substring_regex(cells, "^[^eE]*[1-9]"))
     return not (pc.any(lost).as_py() or pc.any(gone).as_py())

@@ -1,8 +1,8 @@
-"""A CSV file of another program -> an Arrow table, or the reason why it is not certain what the file says.
+"""Reads a CSV file of another program as an Arrow table, or says why its meaning is not certain.
 
-Only numbers are recognised: a column is one of numbers if each cell is a plain decimal, such as `-12.5`, without a
-leading zero or plus, and no number loses a digit. All else stays text. An empty cell is missing; `NA` is a text. What
-depends on one cell depends on the whole file, so the file is always read whole.
+Only numbers are recognised: a column has numbers if each cell is a plain decimal, such as `-12.5`, without a leading
+zero or plus, and no number loses a digit. All other columns stay text. An empty cell is missing; `NA` is a text. Since
+one cell can change a column's type, the file is always read completely.
 """
 
 import codecs
@@ -22,9 +22,9 @@ from clinops_prefect.frames.csv.options import Options
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.memory import arrow_owned
 
-# pyarrow holds a few of these at once. A row has to fit into one.
+# pyarrow holds a few such blocks in memory at once. A row must fit into one block.
 _BLOCK_BYTES = 16 << 20
-# Header and first row have to fit into this.
+# Header and first row must fit into this many bytes.
 _HEAD_BYTES = 1 << 20
 _OTHER_DELIMITERS = (";", "\t", "|")
 _COMPRESSED = (
@@ -35,26 +35,26 @@ _COMPRESSED = (
     (b"BZh91AY&SY", "bzip2"),
 )
 _LINE_END = re.compile(rb"\r\n|\r|\n")
-# What begins a comment in files of other programs.
+# Marks that begin a comment in files of other programs.
 _COMMENTS = ("#", "%", "//")
 _MARKS = [(b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")]
 
 
 class _UnclearError(Exception):
-    """It is not certain what the file says; the message says what it looks like, and what to pass."""
+    """The meaning of the file is not certain. The message says what the file looks like, and which option to pass."""
 
 
 def table(data: Any, options: Options, where: str) -> pa.Table:
-    """The table, with a layout that says which frame to make of it.
+    """Read the file as a table, with a layout for the pandas frame.
 
     Args:
         data: The whole file.
-        options: What the caller said about it.
+        options: The caller's options for the file.
         where: The URI, for errors.
 
     Raises:
-        ArtifactDecodeError: It is no CSV, or it is not certain how to read it. No message quotes a cell.
-        ArtifactColumnError: The options name a column that it does not have.
+        ArtifactDecodeError: The file is not CSV, or its meaning is not certain. No message quotes a cell.
+        ArtifactColumnError: The options name a column that the file does not have.
     """
     with decoding(f"{where} cannot be read as CSV", where):
         try:
@@ -74,12 +74,12 @@ def table(data: Any, options: Options, where: str) -> pa.Table:
 def _utf8(data: Any, options: Options) -> bytes:
     start = bytes(memoryview(data)[:10])
     for magic, program in _COMPRESSED:
-        # Otherwise the advice would be latin-1, as which any bytes can be read.
+        # Check this first. Otherwise the error would suggest latin-1, which can decode any bytes.
         if start.startswith(magic):
             raise _UnclearError(f"is compressed ({program}), or an archive: decompress it, and store the text")
     encoding = options.encoding
     for mark, name in _MARKS:
-        # A byte order mark is no part of the first name, also where the encoding was said.
+        # A byte order mark does not belong to the first name, even if the caller gave the encoding.
         if start.startswith(mark) and encoding in ("", "utf-8", "utf-16", name):
             encoding = name
             break
@@ -119,7 +119,7 @@ def _without_first(text: bytes, count: int) -> bytes:
 
 
 def _texts(text: bytes, options: Options) -> pa.Table:
-    """Every cell as text; an empty one is missing."""
+    """The table with every cell as text. Empty cells are missing."""
     if not text[:_HEAD_BYTES].strip() and not text.strip():
         return pa.table({})
     if b"\0" in text:
@@ -162,10 +162,10 @@ def _texts(text: bytes, options: Options) -> pa.Table:
             )
         read = read.select(range(len(names)))
     _look_at_rows(read, names, options)
-    # Two columns at most: more without a name are refused before.
+    # There are two columns at most, since several columns without a name were refused above.
     if _is_like_title(names, options) and any(read.column(1).unique().to_pylist()):
         raise _title()
-    # A delimiter at the end of each line makes a column without a name and without a value.
+    # If each line ends with a delimiter, the last column has no name and no values. Drop it.
     if len(names) > 1 and not names[-1] and not any(read.column(len(names) - 1).unique().to_pylist()):
         read = read.select(range(len(names) - 1))
     return read
@@ -195,7 +195,7 @@ def _look_at_start(head: str, options: Options) -> None:
 
 
 def _first_rows(head: str, delimiter: str, options: Options) -> tuple[list[str], list[str] | None, int]:
-    """The cells of the first two records, and how many lines come before the second."""
+    """The cells of the first two records, and the number of lines before the second record."""
     reader = _records(io.StringIO(head, newline=""), delimiter, options)
     try:
         first = next(row for row in reader if row)
@@ -230,13 +230,14 @@ def _records(text: Any, delimiter: str, options: Options) -> Any:
 
 
 def _look_at_quotes(text: bytes, delimiter: str, options: Options) -> None:
-    """pyarrow takes what follows a closing quotation mark for a part of the cell; Python's reader refuses it."""
+    """Refuse text after a closing quotation mark. pyarrow would add it to the cell, but Python's reader finds it."""
     reader = _records(io.TextIOWrapper(io.BytesIO(text), encoding="utf-8", newline=""), delimiter, options)
     try:
         for _ in reader:
             pass
     except lines.Error as error:
-        # The csv module has one class of errors. Without this, a long cell would be called an open quotation mark.
+        # The csv module has only one error class. Without this check, a long cell would be reported as an open
+        # quotation mark.
         if "field limit" not in str(error):
             raise _UnclearError(
                 f"has a quotation mark that does not close, or text after one that does, near line {reader.line_num}"
@@ -261,7 +262,7 @@ def _look_at_names(names: list[str], first: list[str], options: Options) -> None
 
 
 def _is_like_title(names: list[str], options: Options) -> bool:
-    """Whether only the first column has a name: a spreadsheet writes a title with empty cells behind it."""
+    """Whether only the first column has a name, as in a spreadsheet with a title line, whose other cells are empty."""
     is_header = options.header and not options.names and options.skip_rows is None
     return is_header and len(names) > 1 and bool(names[0]) and not any(names[1:])
 
@@ -280,7 +281,7 @@ def _parsed(text: bytes, names: list[str], delimiter: str, skipped: int, options
         ragged.append((row.actual_columns, row.text.lstrip().startswith("#")))
         return "error"
 
-    # A comment or a second header is seen among the cells, and read as one before.
+    # Columns get their positions as names here. `_look_at_rows` then finds comments and repeated headers in the cells.
     places = [str(position) for position in range(len(names))]
     parse = csv.ParseOptions(
         delimiter=delimiter,
@@ -297,7 +298,7 @@ def _parsed(text: bytes, names: list[str], delimiter: str, skipped: int, options
         strings_can_be_null=True,
         quoted_strings_can_be_null=bool(options.missing),
     )
-    # Not in pyarrow's threads, which would call back into Python.
+    # No threads of pyarrow, because they would call the Python handler for invalid rows.
     read = csv.ReadOptions(
         block_size=_BLOCK_BYTES, column_names=places, skip_rows=skipped, use_threads=False, encoding="utf8"
     )

@@ -1,4 +1,4 @@
-"""How to read a CSV file of another program: what `csv_options` takes, checked."""
+"""The options for reading a CSV file of another program, and their checks."""
 
 import codecs
 from collections.abc import Mapping, Sequence
@@ -11,26 +11,26 @@ _LONGEST_COMMENT = 4
 
 
 class CsvOptions(TypedDict, total=False):
-    """What `csv_options` of `download` and `iter_batches` takes; each key may be left out."""
+    """The keys of `csv_options` in `download` and `iter_batches`. Every key is optional."""
 
     delimiter: str  # one character; "," by default
     decimal: str  # "." by default, or ","
     thousands: str  # one character between thousands, such as "."; none by default
-    encoding: str  # such as "latin-1"; UTF-8 by default, or what a byte order mark says
+    encoding: str  # such as "latin-1"; by default the one of the byte order mark, or else UTF-8
     quote_char: str  # one character; '"' by default, "" for none
-    escape_char: str  # one character that takes the meaning from the next; none by default
-    comment: str  # what begins a line to leave out, such as "#" or "//"; "" if no line is a comment
-    skip_rows: int  # how many lines to leave out at the start, such as a title; comments are not counted
+    escape_char: str  # one character that removes the special meaning of the next; none by default
+    comment: str  # the beginning of lines to skip, such as "#" or "//"; "" if no line is a comment
+    skip_rows: int  # the number of lines to skip at the start, such as a title; comments are not counted
     header: bool  # whether the first line has the names; True by default
-    names: Sequence[str]  # the names of the columns, instead of those in the header
-    missing: Sequence[str]  # texts that stand for a missing value, such as "NA", beside the empty cell
-    dtype: Mapping[str, str] | str  # column -> dtype, or one for all: "str" reads everything as text
-    skip_blank_lines: bool  # whether a blank line is no row of a file with one column
+    names: Sequence[str]  # the names of the columns, instead of the names in the header
+    missing: Sequence[str]  # texts that mean a missing value, such as "NA", in addition to the empty cell
+    dtype: Mapping[str, str] | str  # column -> dtype, or one dtype for all: "str" reads everything as text
+    skip_blank_lines: bool  # for a file with one column, whether to skip blank lines instead of reading them as rows
 
 
 @dataclass(frozen=True)
 class Options:
-    """Checked options; None where nothing was said."""
+    """Checked options. None means that the caller did not set an option."""
 
     delimiter: str | None = None
     decimal: str = "."
@@ -48,10 +48,10 @@ class Options:
 
     @classmethod
     def of(cls, given: Any) -> "Options":
-        """The options that a caller passed.
+        """Check the options that a caller passed.
 
         Raises:
-            TypeError: A key or a value is not one; the message names the nearest key.
+            TypeError: A key is unknown, or a value is invalid. The message names the most similar key.
         """
         if given is None:
             return cls()

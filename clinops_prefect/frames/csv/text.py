@@ -1,8 +1,8 @@
-"""Arrow tables <-> CSV text, with a Table Schema beside it that restores the types.
+"""Converts Arrow tables to CSV text and a sidecar that restores the types, and back.
 
-The text is for tools that cannot read Parquet: values that need it are quoted, a missing value is empty and unquoted,
-an empty text is `""`. The sidecar is a Frictionless Table Schema (https://datapackage.org/standard/table-schema/) with
-the Arrow schema as a custom property; it carries its own checksum.
+The text is for tools that cannot read Parquet. Values are quoted only if necessary, a missing value is empty and
+unquoted, and an empty text is `""`. The sidecar is a Frictionless Table Schema
+(https://datapackage.org/standard/table-schema/) with the Arrow schema as a custom property, and with its own checksum.
 """
 
 import base64
@@ -21,7 +21,7 @@ from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.hashing import arrow as arrow_hash
 from clinops_prefect.frames.memory import arrow_owned
 
-# The streaming reader holds some ten of these. A row has to fit into one: what does not is refused at the upload.
+# The streaming reader holds about ten such blocks in memory. A row must fit into one block; the upload refuses others.
 _BLOCK_BYTES = 4 << 20
 _PARSE = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
 _BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
@@ -46,12 +46,13 @@ def encode(table: pa.Table, *, header: bool = True) -> memoryview:
     try:
         text = _plain(table)
         data = _written(text) if text.num_columns else pa.py_buffer(b"")
-        # As text, because a dictionary may come back in another order: the layout restores the categories.
+        # Compare as text, because the dictionary may have another order. The layout restores the order of the
+        # categories.
         again = _plain(decode(data, table.schema, ""))
     except (ArtifactDecodeError, pa.ArrowException):
-        again = None  # nor does Arrow have a text of every type
+        again = None  # Arrow cannot write every type as text
     if again is None or again.num_rows != table.num_rows:
-        # The reader does not say which column it was: one at a time.
+        # The reader does not say which column failed, so try the columns one by one.
         for name in table.column_names if table.num_columns > 1 else ():
             encode(table.select([name]))
         which = f"column {table.column_names[0]!r}" if table.num_columns == 1 else "the frame"
@@ -78,11 +79,11 @@ def decode(data: bytes | bytearray | memoryview | pa.Buffer, schema: pa.Schema, 
 
 
 def decode_batches(file: pa.NativeFile, schema: pa.Schema, where: str) -> Iterator[pa.Table]:
-    """Like `decode`, a bounded piece at a time.
+    """Like `decode`, but yields bounded tables.
 
     Args:
-        file: The text, in a file of pyarrow's own: threads of it read ahead, and still do when the caller has enough.
-        schema: The table's.
+        file: The text in a file that pyarrow owns, because pyarrow's threads read ahead even after the caller stops.
+        schema: The table's schema.
         where: The URI, for errors.
     """
     if not schema.names:
@@ -91,7 +92,7 @@ def decode_batches(file: pa.NativeFile, schema: pa.Schema, where: str) -> Iterat
         options = _convert_options(schema)
         reader = csv.open_csv(file, csv.ReadOptions(block_size=_BLOCK_BYTES), _PARSE, options)
     while True:
-        # Not around the yield: what the caller does with the piece is no fault of the file.
+        # The yield is outside of this context, because an error of the caller is not an error of the file.
         with _decoding(where):
             batch = next(reader, None)
             if batch is None:
@@ -121,7 +122,7 @@ def read_sidecar(data: bytes, where: str) -> tuple[pa.Schema, int, dict[str, str
     """The schema, number of rows and metadata in a sidecar.
 
     Raises:
-        ArtifactDecodeError: It is damaged.
+        ArtifactDecodeError: The sidecar is damaged.
     """
     with decoding(f"{where} is damaged: upload the artifact again", where):
         document = json.loads(data)
@@ -137,7 +138,7 @@ def _checksum(document: dict[str, Any]) -> int:
 
 
 def _same(before: pa.ChunkedArray, after: pa.ChunkedArray) -> bool:
-    # To Arrow no NaN is equal to another; a hash takes all NaN for one.
+    # Arrow says that NaN differs from NaN. Our hash treats all NaN as equal.
     return before.equals(after) or (pa.types.is_floating(before.type) and _hash(before) == _hash(after))
 
 
@@ -164,7 +165,7 @@ def _convert_options(schema: pa.Schema) -> csv.ConvertOptions:
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type that a column is written as."""
+    """The type in which a column is written."""
     if isinstance(kind, pa.BaseExtensionType):
         return _plain_type(kind.storage_type)
     if pa.types.is_dictionary(kind):
@@ -177,7 +178,7 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _text_type(kind: pa.DataType) -> pa.DataType:
-    """The type that a column is read as: what pyarrow's reader has no parser for comes as text."""
+    """The type in which a column is read: text, if pyarrow's reader cannot parse the type."""
     return pa.string() if pa.types.is_null(kind) else kind
 
 

@@ -1,5 +1,5 @@
-"""Frames, and values that contain frames, hashed by content.
+"""Hashes frames, and values that contain frames, by content.
 
-content   any value: pandas, NumPy, polars, Arrow, and Python's containers
-arrow     an Arrow column
+content   hashes any value: pandas, NumPy, polars, Arrow, and Python's containers
+arrow     hashes an Arrow column
 """

@@ -1,4 +1,4 @@
-"""Arrow's columns, hashed by content: whatever their chunks and offsets, and what lies under a missing value."""
+"""Hashes Arrow columns by content. Chunks, offsets and the bytes under missing values do not change the hash."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -10,21 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Hash = partial(hashlib.blake2b, digest_size=16)
-# Rows at once: what is copied of them stays in the processor's cache.
+# The number of rows per step. Copies of so many rows stay in the processor's cache.
 STEP = 1 << 16
 
 
 def column(column: pa.ChunkedArray, other: Callable[[Any], bytes]) -> Iterator[bytes]:
-    """The hash of the values.
+    """Yield the hashes of the values.
 
     Args:
         column: The column.
-        other: Hashes a list of Python values, where Arrow's memory says too little.
+        other: Hashes a list of Python values, for types whose values are not all in Arrow's memory.
     """
     total = Hash()
     for start in range(0, len(column), STEP):
         part = column.slice(start, STEP)
-        # Every step begins at the same row, whatever chunks the column has.
+        # Join the chunks of a step, so that the steps do not depend on the column's chunks.
         array = part.chunk(0) if part.num_chunks == 1 else pa.concat_arrays(part.chunks)
         for data in _pieces(array, other):
             total.update(data)
@@ -32,11 +32,11 @@ def column(column: pa.ChunkedArray, other: Callable[[Any], bytes]) -> Iterator[b
 
 
 def floats(values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """The bytes of contiguous floats, each NaN in the same bits."""
+    """The bytes of contiguous floats, with the same bits for every NaN."""
     if values.dtype.kind == "c":
         values = values.view(f"{values.dtype.byteorder}f{values.dtype.itemsize // 2}")
     if values.dtype.itemsize > 8:
-        # The padding of a long double is anything.
+        # The padding bytes of a long double are undefined, so it is hashed as two floats.
         high = values.astype(np.float64)
         with np.errstate(invalid="ignore"):
             values = np.concatenate([high, (values - high).astype(np.float64)])
@@ -72,7 +72,7 @@ def _pieces(array: pa.Array, other: Callable[[Any], bytes]) -> Iterator[Any]:
         yield _zeroed(array.value_lengths().cast(pa.int64()))
         yield from _pieces(array.flatten(), other)
     elif pa.types.is_fixed_size_list(kind):
-        # Also under a missing value there are values, which may be anything.
+        # Leave out the values under missing lists, which are undefined.
         present = array.drop_null() if array.null_count else array
         yield from _pieces(present.flatten(), other)
     elif pa.types.is_struct(kind):
@@ -85,7 +85,7 @@ def _pieces(array: pa.Array, other: Callable[[Any], bytes]) -> Iterator[Any]:
 
 
 def _numbers(array: pa.Array) -> "np.ndarray[Any, Any]":
-    """Numbers as NumPy has them, whatever is under a missing one. `Array.to_numpy` imports pandas."""
+    """Numbers as a NumPy array, undefined where they are missing. `Array.to_numpy` would import pandas."""
     width = array.type.bit_width // 8
     kind = "u" if pa.types.is_unsigned_integer(array.type) else "i"
     if not len(array):
@@ -94,7 +94,7 @@ def _numbers(array: pa.Array) -> "np.ndarray[Any, Any]":
 
 
 def _zeroed(array: pa.Array) -> "np.ndarray[Any, Any]":
-    """Numbers with 0 for a missing one."""
+    """Numbers as a NumPy array, 0 where they are missing."""
     values = _numbers(array)
     if not array.null_count:
         return values
@@ -110,7 +110,7 @@ def _texts(array: pa.Array) -> Iterator[Any]:
     if "view" in str(array.type):
         array = array.cast(pa.large_string() if pa.types.is_string_view(array.type) else pa.large_binary())
     lengths = pc.binary_length(array)
-    # Leave out the bytes under missing values, which may be anything.
+    # Leave out the bytes under missing values, which are undefined.
     present = array.drop_null() if array.null_count else array
     yield _zeroed(lengths.cast(pa.int64()))
     _, offsets, data = present.buffers()

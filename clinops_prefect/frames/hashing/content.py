@@ -1,8 +1,7 @@
-"""Frames, and what contains them, hashed by content: the same on every machine, in every process and memory layout.
+"""Hashes frames, and values that contain frames, by content: the same on every machine, in every process and layout.
 
-BLAKE2b hashes a gigabyte in about a second, is part of Python, and leaves nobody a way to make two inputs of one hash.
-What pandas does not tell apart has one hash (the bits of a NaN, the blocks, the chunks, what lies under a missing
-value); whatever it tells apart has two.
+BLAKE2b hashes a gigabyte in about a second, is part of Python, and is collision resistant. Differences that pandas does
+not show (the bits of a NaN, blocks, chunks, bytes under a missing value) do not change the hash. All others do.
 """
 
 import dataclasses
@@ -25,16 +24,16 @@ from clinops_prefect.frames.hashing import arrow as arrow_hash
 from clinops_prefect.frames.hashing.arrow import STEP, Hash, floats
 
 _MARKERS = {type(None): b"\1", float: b"\2", type(pd.NA): b"\3", type(pd.NaT): b"\4"}
-# Their text says all about them. The order matters: a datetime is a date.
+# The text of such a value contains all of it. A datetime is also a date, so `_scalar` handles datetimes before these.
 _TEXTS = (dt.date, dt.timedelta, decimal.Decimal, uuid.UUID, PurePath, range, slice, complex)
 _CONTAINERS = (list, tuple, dict, set, frozenset, pydantic.BaseModel)
 
 
 class Digest:
-    """Hashes values.
+    """Hashes values by content.
 
     Args:
-        other: Hashes an object that is neither a frame, a container of values, nor a value that is known here.
+        other: Hashes objects of types that are not known here.
     """
 
     def __init__(self, other: Callable[[Any], bytes]) -> None:
@@ -45,7 +44,7 @@ class Digest:
         """The hash of a value, 16 bytes.
 
         Raises:
-            ValueError: It contains itself.
+            ValueError: The value contains itself.
         """
         if found := self._table(value):
             return found
@@ -60,7 +59,7 @@ class Digest:
             self._open.discard(id(value))
 
     def is_known(self, value: Any) -> bool:
-        """Whether it is a frame, an array, or a set, whose pickle would depend on more than its content."""
+        """Whether this is a frame, an array or a set. Their pickles depend on more than the content."""
         return isinstance(value, set | frozenset) or self._reader(value) is not None
 
     def _table(self, value: Any) -> bytes:
@@ -79,7 +78,7 @@ class Digest:
         ):
             if isinstance(value, kind):
                 return reader
-        # By name, without importing polars for those who do not use it.
+        # Only look whether polars is imported. Importing it would slow down users without polars.
         polars = sys.modules.get("polars")
         if polars is not None and isinstance(value, polars.DataFrame):
             return self._polars_frame
@@ -91,7 +90,7 @@ class Digest:
 
     def _parts(self, value: Any) -> Iterable[bytes]:
         if isinstance(value, dict):
-            # As to Prefect's INPUTS, the order of the keys is nothing.
+            # The order of the keys does not matter, as in Prefect's INPUTS.
             return sorted(self.of(key) + self.of(item) for key, item in value.items())
         if isinstance(value, set | frozenset):
             return sorted(map(self.of, value))
@@ -147,7 +146,7 @@ class Digest:
         yield self.of(held.index)
         yield self.of(held.attrs)
         yield self.of(held.flags.allows_duplicate_labels)
-        # What a subclass (a GeoDataFrame, say) knows beside.
+        # The further attributes of a subclass, such as a GeoDataFrame.
         yield self.of({name: getattr(held, name, None) for name in held._metadata if name not in ("_name", "name")})
 
     def _values(self, values: Any) -> Iterator[bytes]:
@@ -157,15 +156,15 @@ class Digest:
     def _index(self, index: "pd.Index[Any]") -> Iterator[bytes]:
         yield self.of(list(index.names))
         if isinstance(index, pd.RangeIndex):
-            # A range may end in several places after the same last number.
+            # Equal ranges may have different stops, so the hash uses the length instead.
             of = range(index.start, index.stop, index.step)
             yield str([len(of), *of[:2]]).encode()
         elif isinstance(index, pd.MultiIndex):
-            # Without names: a name may be the number of another level.
+            # Names are removed, because a name may be the number of another level.
             nameless = index.set_names([None] * index.nlevels)
             for number in range(index.nlevels):
                 level = nameless.get_level_values(number)
-                # A level that is a range is stored, and comes back, as the integers it stands for.
+                # A level that is a range is hashed as integers, because it is stored and restored as integers.
                 yield self.of(pd.Index(level.to_numpy()) if isinstance(level, pd.RangeIndex) else level)
         else:
             yield self.of(getattr(getattr(index, "freq", None), "freqstr", None))
@@ -231,7 +230,7 @@ class Digest:
             try:
                 column = pa.chunked_array([pa.array(texts, pa.large_string())])
             except (pa.ArrowException, TypeError, UnicodeError):
-                pass  # halves of characters, or a float among the texts
+                pass  # a text has lone surrogates, or a float is among the texts
             else:
                 marks = b"".join(_MARKERS[type(value)] for value in values[missing])
                 return _hash(b"texts", marks, *arrow_hash.column(column, self.of))
@@ -241,11 +240,11 @@ class Digest:
         return total.digest()
 
     def _arrow(self, array: Any) -> Iterator[bytes]:
-        # What a list's values are called is nothing: Parquet calls them `element`, Arrow `item`.
+        # The name of a list's values does not matter: Parquet calls them `element`, Arrow `item`.
         yield str(array.type).replace("<item: ", "<element: ").encode()
         column = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
         if pa.types.is_dictionary(column.type) and column.type.ordered:
-            # The order of the categories, whatever order the chunks have them in; of others it says nothing.
+            # Only for ordered categories does the order belong to the content. It must not depend on the chunks.
             yield self.of(arrow_frames.categories_of([column], column.type.value_type).to_pylist())
         yield from arrow_hash.column(column, self.of)
 
@@ -262,10 +261,10 @@ class Digest:
             yield from self._polars_series(column)
 
     def _polars_series(self, series: Any) -> Iterator[bytes]:
-        # The whole type: its text leaves out categories in the middle of many.
+        # Add the categories, because the repr of a dtype with many categories leaves out some of them.
         yield self.of([series.name, repr(series.dtype), _categories(series.dtype)])
         if _is_of_python(series.dtype):
-            # To Arrow these are pointers, or nothing at all.
+            # Arrow would get pointers for these types, or does not support them.
             yield self.of(series.to_list())
             return
         yield from arrow_hash.column(pa.chunked_array([series.to_arrow()]), self.of)
@@ -281,14 +280,14 @@ def _categories(dtype: Any) -> list[Any]:
 
 
 def _is_of_python(dtype: Any) -> bool:
-    """Whether Arrow has no such values."""
+    """Whether Arrow cannot hold values of this dtype, so that they are hashed as Python values."""
     return any(name in repr(dtype) for name in ("Object", "Int128"))
 
 
 def _hash(*parts: bytes) -> bytes:
     total = Hash()
     for part in parts:
-        # With its length. Otherwise (b'a', b'bc') and (b'ab', b'c') would have one hash.
+        # Add the length. Otherwise (b'a', b'bc') and (b'ab', b'c') would have the same hash.
         total.update(len(part).to_bytes(8, "little"))
         total.update(part)
     return total.digest()
@@ -297,6 +296,6 @@ def _hash(*parts: bytes) -> bytes:
 def _name(kind: type) -> bytes:
     root = kind.__module__.partition(".")[0]
     if root in ("numpy", "pandas", "polars", "pyarrow"):
-        # The module of a class of theirs is another in another version.
+        # These packages may move a class to another module in another version, so only the package is used.
         return f"{root}.{kind.__qualname__}".encode()
     return f"{kind.__module__}.{kind.__qualname__}".encode()
