@@ -1,12 +1,12 @@
-"""The one schema of all parts, or the error that names the part and the column in which they differ.
+"""The common schema of all parts, or the error that names the part and the column that differ.
 
-Every part has a schema with a layout (see `frames.conversion.layout`), also one of another program. Parts agree on a
-column if pandas' `concat` would give it the dtype that it has in each of them. Where parts say less than that, they are
-taken together:
+Every part has a schema with a layout (see `frames.conversion.layout`), even a part of another program. Parts agree on a
+column if it has the same dtype in each of them, which pandas' `concat` would keep. These columns may differ, and are
+joined:
 
     integers of other programs    `Int64`, unless the footers of all parts prove that no value is missing
-    categories without an order   all of them, in the order of the parts; ordered ones must be the same in each
-    columns without any value     of objects, or of another program: the type that the other parts have
+    categories without an order   all categories, in the order of the parts; ordered ones must be the same in each
+    columns without any value     (of objects, or of another program) the type that the other parts have
 """
 
 import json
@@ -29,12 +29,12 @@ Note = dict[str, Any] | None
 
 
 class _DifferentError(Exception):
-    """Two parts do not agree. Never leaves this module."""
+    """Two parts do not agree on a column. This error never leaves this module."""
 
 
 @dataclass(frozen=True)
 class _Column:
-    """What one part, or several together, say about a column."""
+    """The description of a column in one part, or in several parts together."""
 
     type: pa.DataType
     note: Note
@@ -45,16 +45,16 @@ class _Column:
 
 @dataclass
 class Agreed:
-    """What the parts agree on.
+    """The common schema of the parts, and how they differ.
 
     Attributes:
-        schema: The schema of all, partition columns included, with a layout if the parts have one.
-        rows: Of all parts.
-        starts: How many rows come before each part.
+        schema: The common schema with the partition columns, and with a layout if the parts have one.
+        rows: Number of rows of all parts.
+        starts: For each part, the number of rows before it.
         added: The partition columns that are not in the parts themselves.
-        index: How the index of the parts is joined.
-        differences: Field -> the error of reading it.
-        order: The error of reading all columns, for parts that have them in another order.
+        index: How the indexes of the parts are joined.
+        differences: Field -> error to raise if the field is read.
+        order: Error to raise if all columns are read, because the parts have them in different orders.
     """
 
     schema: pa.Schema
@@ -66,10 +66,10 @@ class Agreed:
     order: ArtifactDecodeError | None = None
 
     def check(self, fields: Sequence[str], *, everything: bool) -> None:
-        """Refuse to read what the parts do not agree on.
+        """Refuse to read fields on which the parts do not agree.
 
         Raises:
-            ArtifactDecodeError: They do not; the message names a part and the column.
+            ArtifactDecodeError: The parts differ. The message names a part and the column.
         """
         if everything:
             for error in [*self.differences.values(), *([self.order] if self.order else [])]:
@@ -80,16 +80,16 @@ class Agreed:
 
 
 def agree(parts: Sequence[DescribedPart], partitions: Partitions, kind: FrameKind, where: str) -> Agreed:
-    """The schema of all parts, for a kind of frame.
+    """Find the common schema of all parts, for a kind of frame.
 
     Args:
         parts: The parts that are read.
         partitions: Their partition columns.
-        kind: The kind; Arrow and polars have no dtypes beside the types.
+        kind: The kind of frame. For Arrow and polars, only the types must agree, because there are no dtypes.
         where: The dataset's URI, for errors.
 
     Raises:
-        ArtifactDecodeError: Their indexes, or the labels of their columns, differ.
+        ArtifactDecodeError: The indexes or the column labels of the parts differ.
     """
     schemas = [part.schema(kind) for part in parts]
     layouts = [layout_of(schema) for schema in schemas]
@@ -108,9 +108,9 @@ def agree(parts: Sequence[DescribedPart], partitions: Partitions, kind: FrameKin
         notes = {name: _comparable(note) for name, note in (layouts[number] or {}).get("columns", {}).items()}
         is_foreign = layouts[number] is None or "foreign" in layouts[number]  # type: ignore[operator]
         if last is not None and schema.equals(last[0]) and notes == last[1] and not is_foreign:
-            continue  # without a look at each of a thousand columns
+            continue  # the same as the part before, which saves time with a thousand columns
         last = schema, notes
-        # Of a part without rows the index says nothing, not even its type.
+        # The index of a part without rows is ignored, because even its type may differ.
         for name in (*own[number], *(index.stored if part.rows or len(parts) == 1 else ())):
             found = _Column(
                 schema.field(name).type, notes.get(name), name in part.complete, is_foreign, name in part.empty
@@ -200,17 +200,17 @@ def _with_layout(
 
 
 def _comparable(note: dict[str, Any]) -> dict[str, Any]:
-    """A note without what differs from file to file."""
+    """The note without the parts that may differ between files."""
     if "foreign" not in note:
         return note
-    # Of an order, the categories are a part; others are taken together.
+    # Ordered categories must be the same in all parts. Other categories are joined, so they may differ.
     left_out = ("uri",) if note["foreign"].get("ordered") else ("uri", "categories")
     return {"foreign": {key: value for key, value in note["foreign"].items() if key not in left_out}}
 
 
 def _joined(one: _Column, other: _Column, kind: FrameKind) -> _Column:
     if one.is_empty != other.is_empty:
-        # Whatever type was read into a column without a value, the other part knows.
+        # A type that was inferred without a value does not count. The other part has the real type.
         one, other = (replace(each, type=pa.null()) if each.is_empty else each for each in (one, other))
     is_complete, is_foreign = one.is_complete and other.is_complete, one.is_foreign and other.is_foreign
     found = _type(one, other, kind)
@@ -223,7 +223,7 @@ def _type(one: _Column, other: _Column, kind: FrameKind) -> pa.DataType:
     if left == right:
         return left
     for empty, full in ((one, other), (other, one)):
-        # A column without any value has no type of its own: another program's, Arrow's, and one of objects.
+        # A column without values takes the other part's type, if it is Arrow's, another program's, or one of objects.
         if pa.types.is_null(empty.type) and (empty.is_foreign or kind != "pandas" or "object" in (full.note or {})):
             return full.type
     if _is_text(left) and _is_text(right):
@@ -266,7 +266,7 @@ def _note(one: _Column, other: _Column) -> Note:
 
 
 def _without_type(note: Note) -> Note:
-    """A note of a foreign column; `string` and `large_string` are one type to whoever reads them."""
+    """The note of a foreign column without its type, since readers treat `string` and `large_string` alike."""
     if note and "foreign" in note and note["foreign"].get("as") == "category":
         return {"foreign": {key: value for key, value in note["foreign"].items() if key != "type"}}
     return note
@@ -285,7 +285,7 @@ def _objects(one: _Column, other: _Column) -> Note:
     for this, that, column in ((left, right, one), (right, left, other)):
         if pa.types.is_null(column.type) and this["missing"] == that["missing"]:
             return {"object": that}
-        # Where no value is missing, any marker of missing ones will do.
+        # If no value is missing, the marker for missing values does not matter.
         if column.is_complete and {**this, "missing": that["missing"]} == that:
             return {"object": that}
     raise _DifferentError
@@ -313,7 +313,7 @@ def _check_labels(
 ) -> None:
     expected = _labels(layouts[0])
     for layout, part in zip(layouts, parts, strict=True):
-        # Columns that are missing have an error of their own.
+        # Missing columns also change the labels, but `differences` already has an error for them.
         if _labels(layout) != expected and not differences:
             raise ArtifactDecodeError(
                 f"{part.where} has column labels of another kind (dtype, levels, or name) than {parts[0].where}: "
@@ -325,6 +325,7 @@ def _check_labels(
 def _labels(layout: dict[str, Any] | None) -> Any:
     labels = dict((layout or {}).get("labels", {}))
     if "dtype" in labels:
-        # pandas 3's `str` and `object` are two kinds of one label; the fields are compared one by one.
+        # The dtype is compared here: `str` and `object` labels of pandas 3 differ. Fields are compared one by one
+        # elsewhere.
         labels.pop("fields", None)
     return labels

@@ -1,4 +1,4 @@
-"""ArtifactDataset: every artifact below a prefix as one frame."""
+"""ArtifactDataset: all artifacts below a prefix as one frame."""
 
 import asyncio
 from collections.abc import Hashable, Iterator, Sequence
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 
 
 class ArtifactDataset:
-    """Every artifact below a prefix as one frame; `PipelineStore.dataset` makes it.
+    """All artifacts below a prefix as one frame. `PipelineStore.dataset` returns it.
 
-    The parts are those that were there when the dataset was made: one that is overwritten or removed since is an error.
-    They are joined in the order of their names. Folders such as `date=2024-01-01` become columns, after the others.
+    The parts are the artifacts that existed when the dataset was made. Reading a part that was overwritten or removed
+    since raises an error. The parts are joined in the order of their names. Folders such as `date=2024-01-01` become
+    columns after all others.
     """
 
     def __init__(self, store: Source, prefix: str = "") -> None:
@@ -47,25 +48,25 @@ class ArtifactDataset:
 
     @property
     def names(self) -> list[str]:
-        """The names of the parts, sorted; each can be passed to the store's `download`."""
+        """The names of the parts, sorted. Pass one to the store's `download`."""
         return [part.name for part in self._planner.parts]
 
     @property
     def bytes(self) -> int:
-        """The stored size of all parts."""
+        """The stored size of all parts in bytes."""
         return sum(part.pinned.size for part in self._planner.parts)
 
     @property
     def rows(self) -> int:
-        """The rows of all parts. The first time, the footer of each part is read."""
+        """The number of rows of all parts. The first access reads the footer of each part."""
         return self._planner.opener().rows(range(len(self._planner.parts)))
 
     @property
     def schema(self) -> dict[str, str]:
-        """Column -> dtype as pandas reads it, in column order. The first time, the footer of each part is read.
+        """Column -> dtype as pandas reads it, in column order. The first access reads the footer of each part.
 
         Raises:
-            ArtifactDecodeError: The parts differ; the message names a part and the column.
+            ArtifactDecodeError: The parts differ. The message names a part and the column.
         """
         planner = self._planner
         partitions = planner.partitions_as_stored("pandas")
@@ -107,22 +108,22 @@ class ArtifactDataset:
         csv_options: CsvOptions | None = None,
         as_: FrameKind = "pandas",
     ) -> Any:
-        """All parts as one frame, or a part of it.
+        """Read all parts as one frame, or some of its columns and rows.
 
         Args:
             columns: Only these columns, in this order, as in `PipelineStore.download`.
-            filters: Only the rows for which they hold, as in `PipelineStore.download`. Parts whose folder rules them
-                out are not read at all, and of the others only the row groups that may have such rows.
+            filters: Only the rows that match, as in `PipelineStore.download`. Parts whose partition folders cannot
+                match are not read at all, and of the other parts only the row groups that may match.
             csv_options: How to read CSV parts of another program.
             as_: "pandas", "polars" or "arrow".
 
         Returns:
-            The frame, shape (rows, columns). Where each part numbers its rows from 0, the rows of the whole are
-            numbered through; any other index keeps its values.
+            The frame, shape (rows, columns). If each part numbers its rows from 0, the rows of the frame are numbered
+            consecutively. Any other index keeps its values.
 
         Raises:
-            ArtifactDecodeError: A part is damaged, or differs from the others; the message names it and the column.
-            ArtifactColumnError: A column is not there, or the filters do not fit its type.
+            ArtifactDecodeError: A part is damaged, or differs from the others. The message names part and column.
+            ArtifactColumnError: A column does not exist, or the filters do not fit its type.
             ArtifactNotFoundError: A part was removed since the dataset was made.
             ServiceUnavailableError: A part was overwritten since the dataset was made, or the service cannot be
                 reached.
@@ -138,7 +139,7 @@ class ArtifactDataset:
             tables = [counted.select([])]
         table = pa.concat_tables(tables) if len(tables) > 1 else tables[0]
         del tables
-        # No variable keeps the table, so it is freed column by column as the frame is filled.
+        # Keep the table only in a list, so that its columns are freed as the frame is filled.
         held = [table]
         del table
         if kind == "pandas":
@@ -172,17 +173,17 @@ class ArtifactDataset:
         csv_options: CsvOptions | None = None,
         as_: FrameKind = "pandas",
     ) -> Iterator[Any]:
-        """All parts in frames of `rows` rows (the last may be shorter), in memory bounded by a few row groups.
+        """Yield all parts in frames of `rows` rows, the last may be shorter. Memory holds a few row groups.
 
         Args:
             columns: As in `download`.
             filters: As in `download`.
-            rows: Rows of a frame.
+            rows: Number of rows of a frame.
             csv_options: As in `download`.
             as_: As in `download`.
 
         Yields:
-            Frames whose concatenation is what `download` returns; one empty frame where there are no rows.
+            Frames whose concatenation equals the result of `download`; one empty frame if there are no rows.
 
         Raises:
             Exception: As `download`.
@@ -202,10 +203,11 @@ class ArtifactDataset:
     aiter_batches: "ClassVar[DatasetBatches]" = cast("DatasetBatches", asynchronous_iterator(iter_batches))
 
     def scan(self) -> "pl.LazyFrame":
-        """A polars LazyFrame: what it selects and filters decides which bytes of which parts are read.
+        """A polars LazyFrame that reads only the parts, row groups and columns that its query needs.
 
-        Of a predicate, comparisons of a column with a value that are joined by `&` skip parts and row groups, and any
-        predicate on partition columns skips parts. The whole predicate is then applied to the rows.
+        Parts and row groups are skipped by those terms of a predicate that compare a column with a value and are joined
+        by `&`. Parts are also skipped by any predicate on partition columns. Then the whole predicate is applied to the
+        rows.
 
         Raises:
             ArtifactDecodeError: The parts differ, or have a column of a type that polars does not have.
@@ -215,14 +217,14 @@ class ArtifactDataset:
         return scan(self._planner)
 
     def to_dask(self, *, columns: Sequence[Hashable] | None = None, filters: Filters | None = None) -> Any:
-        """A Dask DataFrame with one partition a part, which workers read with the store's own credentials.
+        """A Dask DataFrame with one partition for each part. Workers read with the store's own credentials.
 
         Args:
             columns: As in `download`.
             filters: As in `download`.
 
         Raises:
-            ImportError: Dask's DataFrames are not installed.
+            ImportError: Dask's DataFrames are not installed. Install the extra `dask` and `dask[dataframe]`.
         """
         from clinops_prefect.dataset.dask_frames import to_dask
 
@@ -236,7 +238,7 @@ class ArtifactDataset:
         """Like `schema`, for async code."""
         return await asyncio.to_thread(lambda: self.schema)
 
-    # --- inner ---
+    # --- internal ---
 
     def _filled(self, plan: Plan) -> Any:
         fields, schema = plan.chosen.fields, plan.schema(plan.chosen.fields)

@@ -1,4 +1,4 @@
-"""A dataset as a Dask DataFrame, through Dask's public `from_map`: one part a partition."""
+"""A dataset as a Dask DataFrame with one partition for each part, by Dask's public `from_map`."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from clinops_prefect.registry import MissingPackageError
 
 
 def to_dask(planner: Planner, columns: Sequence[Hashable] | None, filters: Filters | None) -> Any:
-    """The Dask DataFrame; see `ArtifactDataset.to_dask`."""
+    """Make the Dask DataFrame; see `ArtifactDataset.to_dask`."""
     try:
         import dask.dataframe as dd
     except ImportError as error:
@@ -30,27 +30,27 @@ def to_dask(planner: Planner, columns: Sequence[Hashable] | None, filters: Filte
 
 
 class ReadPart:
-    """Reads one part of a dataset on a worker, as a partition that fits those of all other parts."""
+    """Reads one part of a dataset on a worker, with the schema that all partitions share."""
 
     def __init__(self, planner: Planner, columns: Sequence[Hashable] | None, filters: Filters | None) -> None:
         self._planner, self._filters, self._columns = planner, filters, columns
         plan = planner.plan(columns, filters, None, "pandas", for_batches=True)
-        # The schema of all parts, which a worker that opens one of them cannot know.
+        # Sent to the workers, because a worker that opens only one part cannot know the schema of all parts.
         self._agreed, self._numbers, self._partitions = plan.agreed, plan.numbers, plan.partitions
-        # Dask has no frame without a partition.
+        # A Dask frame needs at least one partition. Place -1 stands for an empty one.
         self.places = list(range(len(self._numbers))) or [-1]
 
     def meta(self) -> Any:
-        """An empty frame with the columns and dtypes of every partition."""
+        """An empty frame with the columns and dtypes that every partition has."""
         chosen = self._chosen(self._columns)
         return to_frame(self._empty(chosen.fields), whole=False)
 
     def __call__(self, place: int, columns: Sequence[Hashable] | None = None) -> Any:
-        """The partition of a part.
+        """Read the partition of a part.
 
         Args:
-            place: The place of the part among those that are read.
-            columns: Those that Dask needs; None, all that were asked for.
+            place: Position of the part among the parts that are read.
+            columns: The columns that Dask needs. None means all columns of the Dask frame.
         """
         chosen = self._chosen(self._columns if columns is None else columns)
         if place < 0:
@@ -72,7 +72,7 @@ class ReadPart:
         return to_frame(table, whole=chosen.whole, offset=offset)
 
     def __dask_tokenize__(self) -> Any:
-        """What makes two reads the same; Dask would otherwise look into the store and its credentials."""
+        """The values that identify this read. Without them, Dask would hash the store and its credentials."""
         pins = [(part.key, part.pinned.pin) for part in self._planner.parts]
         return ("clinops-dataset", self._planner.where, pins, repr(self._columns), repr(self._filters))
 

@@ -7,7 +7,7 @@ from clinops_prefect.frames.conversion.schemas import layout_of
 
 
 def missing(where: str, name: str, other: str) -> ArtifactDecodeError:
-    """The error of a part without a column that another part has."""
+    """The error for a part without a column that another part has."""
     return ArtifactDecodeError(
         f"{where} has no column {name!r}, which {other} has: upload it with the same columns, or leave this "
         "one out with columns=",
@@ -16,7 +16,7 @@ def missing(where: str, name: str, other: str) -> ArtifactDecodeError:
 
 
 def differs(where: str, name: str, schema: pa.Schema, first: pa.Schema, other: str) -> ArtifactDecodeError:
-    """The error of a part that has a column in another way than the first part."""
+    """The error for a part whose column has another type or dtype than in the first part."""
     left, right = _dtype(schema, name), _dtype(first, name)
     kinds = f"as {left}, not as {right}"
     if left == right:

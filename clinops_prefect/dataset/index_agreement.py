@@ -1,8 +1,8 @@
-"""How the indexes of the parts become the index of the whole.
+"""Joins the indexes of the parts to the index of the dataset.
 
-each part numbers its rows 0, 1, 2, …     the rows of the whole are numbered through, as in `upload_batches`
-each part has a range of its own          the ranges joined: one range if each begins where the last one ended
-each part has a stored index              its values, part by part, as pandas' `concat` joins them
+each part numbers its rows 0, 1, 2, …     all rows are numbered consecutively, as in `upload_batches`
+each part has its own range               the ranges are joined: one range if each starts where the one before ends
+each part has a stored index              the values are joined part by part, as pandas' `concat` does
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ _FIELD = "__index_level_0__"
 
 @dataclass(frozen=True)
 class JoinedIndex:
-    """The index of the whole.
+    """The index of the dataset.
 
     Attributes:
-        note: What the layout says about it.
-        fields: The fields that hold it.
-        stored: Those of them that are read from the parts.
-        ranges: Of parts whose ranges are joined by value, the start and the step of each.
-        type: The type of the field of such ranges.
+        note: The layout's note about the index.
+        fields: The fields of the index.
+        stored: The fields of the index that are read from the parts.
+        ranges: Start and step of each part's range, if ranges are joined by value.
+        type: The type of the field for such ranges.
     """
 
     note: dict[str, Any]
@@ -38,7 +38,7 @@ class JoinedIndex:
     type: pa.DataType | None = None
 
     def values(self, part: int, at: int, rows: int) -> pa.Array:
-        """The values of some rows of a part whose range is joined by value."""
+        """The index values of some rows of a part, if ranges are joined by value."""
         start, step = self.ranges[part]
         return pa.array(start + step * np.arange(at, at + rows, dtype=np.int64))
 
@@ -48,10 +48,10 @@ def join(
     layouts: Sequence[dict[str, Any] | None],
     parts: Sequence[DescribedPart],
 ) -> JoinedIndex:
-    """The index of all parts together.
+    """Join the indexes of all parts.
 
     Raises:
-        ArtifactDecodeError: They have indexes of several kinds; the message names a part.
+        ArtifactDecodeError: The parts have different kinds of indexes. The message names a part.
     """
     if any(layout is None for layout in layouts):
         return JoinedIndex({}, [], [])  # Arrow and polars have no index
@@ -59,7 +59,7 @@ def join(
     stored = index_fields(schemas[0])
     if len(parts) == 1:
         return JoinedIndex(notes[0], stored, stored)
-    # A part without rows says nothing about the index.
+    # The index of a part without rows is ignored.
     counted = [number for number, part in enumerate(parts) if part.rows] or [0]
     first = notes[counted[0]]
     for number in counted:
@@ -94,7 +94,7 @@ def join(
 
 
 def _range(note: dict[str, Any]) -> tuple[int, int] | None:
-    """The start and the step of an index that is a range, or that is not stored at all."""
+    """Start and step of an index that is a range or is not stored; None for any other index."""
     if "range" in note:
         start, _, step = note["range"]
         return int(start), int(step)

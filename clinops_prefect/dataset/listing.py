@@ -1,4 +1,4 @@
-"""Which artifacts belong to a dataset, each pinned to the object that the listing found."""
+"""Lists the artifacts of a dataset, each pinned to the object that the listing found."""
 
 import re
 from collections import Counter
@@ -11,10 +11,10 @@ from clinops_prefect.storage.backend import Backend, ObjectInfo, PinnedObject
 from clinops_prefect.storage.transfer import together
 from clinops_prefect.storage_format import StorageFormat
 
-# What Hive, Spark and all who follow them call the folder of the rows without a value.
+# The name that Hive, Spark and compatible programs give to the folder of rows without a value.
 MISSING = "__HIVE_DEFAULT_PARTITION__"
 _PARTITION = re.compile(r"([^=]+)=(.*)", re.DOTALL)
-# In such a table, a log says which files count: the others are old, and reading all of them would give rows twice.
+# In such a table, a log lists the current files. Reading all files would also return old rows.
 _TABLE_FORMATS = (
     (re.compile(r"(^|/)_delta_log/"), "Delta Lake"),
     (re.compile(r"(^|/)\.hoodie/"), "Hudi"),
@@ -27,10 +27,10 @@ class Part:
     """One artifact of a dataset.
 
     Attributes:
-        name: Its name in the store.
-        key: Its key.
+        name: The artifact's name in the store.
+        key: The artifact's key.
         pinned: The object that the listing found.
-        folders: The partition folders that it lies in, name -> value; None where the value is missing.
+        folders: The artifact's partition folders, name -> value. The value is None if it is missing.
     """
 
     name: str
@@ -42,18 +42,18 @@ class Part:
 def list_parts(backend: Backend, prefix: str, root: str, format: StorageFormat) -> list[Part]:
     """The artifacts below a path, sorted by name.
 
-    Left out is what Spark, Dask, polars and DuckDB leave out: files and folders that begin with `_` or `.`, which hold
-    notes, checksums and what an unfinished job has written.
+    Files and folders that begin with `_` or `.` are left out, as Spark, Dask, polars and DuckDB do. They hold notes,
+    checksums and the output of unfinished jobs.
 
     Args:
-        backend: Where they are.
-        prefix: The store's.
-        root: The path, the store's prefix included.
-        format: The store's.
+        backend: The backend that has the artifacts.
+        prefix: The store's prefix.
+        root: The path, with the store's prefix.
+        format: The store's format.
 
     Raises:
-        ArtifactNotFoundError: There is none; the message says what is there instead.
-        ArtifactDecodeError: It is a table of a format with a log, or not all parts lie in folders of the same names.
+        ArtifactNotFoundError: There is no artifact. The message says what is there instead.
+        ArtifactDecodeError: The path is a table of a format with a log, or the parts have different partition columns.
         InvalidArtifactNameError: An object has a name that no artifact can have.
     """
     start = f"{root}/" if root else ""
@@ -108,7 +108,7 @@ def list_parts(backend: Backend, prefix: str, root: str, format: StorageFormat) 
 
 
 def _is_hidden(segment: str) -> bool:
-    # `_year=2024/` is a partition all the same.
+    # A folder such as `_year=2024/` is a partition although it begins with `_`.
     return segment.startswith(".") or (segment.startswith("_") and "=" not in segment)
 
 
@@ -125,7 +125,7 @@ def _decoded(text: str) -> str:
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        return text  # nobody encoded it
+        return text  # the writer did not percent-encode the name
 
 
 def _kind(below: str) -> str:

@@ -1,6 +1,6 @@
-"""What polars and Arrow frames had beside the stored types, taken together for all parts.
+"""Joins the notes of polars and Arrow frames from all parts.
 
-See `frames.conversion.arrow_frames`: a stored table has a note of the caller's schema and of its dictionaries.
+A stored table has a note of the caller's schema and of its dictionaries; see `frames.conversion.arrow_frames`.
 """
 
 import base64
@@ -14,12 +14,12 @@ from clinops_prefect.frames.conversion.arrow_frames import categories_of, note_o
 
 
 def join(schemas: Sequence[pa.Schema], added: Sequence[pa.Field], differs: Callable[[int, str], None]) -> bytes | None:
-    """The note of all parts; None if a part has none, because then all columns have types that Parquet has.
+    """The joined note of all parts. None if a part has no note, because then all columns have types that Parquet has.
 
     Args:
         schemas: The stored schemas.
         added: The partition columns.
-        differs: Told the number of a part and a column, where it has another type than in the first part.
+        differs: Called with the number of a part and a column that has another type there than in the first part.
     """
     notes = [note_of(schema) for schema in schemas]
     given = [_given(note) if note else schema for note, schema in zip(notes, schemas, strict=True)]
@@ -37,7 +37,7 @@ def join(schemas: Sequence[pa.Schema], added: Sequence[pa.Field], differs: Calla
                 differs(number, name)
             elif dictionaries[number].get(name) != joined.get(name):
                 both = [unpacked(text) for text in (joined.get(name), dictionaries[number].get(name)) if text]
-                # Of an Enum, and of an ordered dictionary, the categories are a part of the type.
+                # The categories of an Enum or of an ordered dictionary belong to the type, so they must not differ.
                 if len(both) < 2 or name in dtypes[0] or (pa.types.is_dictionary(first) and first.ordered):
                     differs(number, name)
                 else:

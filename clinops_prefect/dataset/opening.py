@@ -1,4 +1,4 @@
-"""The parts of a dataset, opened several at once, and kept as long as they are small."""
+"""Opens the parts of a dataset, several at once, and keeps small ones open."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ _KEPT_BYTES = 48 << 20
 
 @dataclass
 class Described:
-    """What is remembered of a part that was opened; see `parts.DescribedPart`."""
+    """The description of a part that we keep after it was opened; see `parts.DescribedPart`."""
 
     where: str
     rows: int
@@ -29,19 +29,19 @@ class Described:
     schemas: dict[FrameKind, pa.Schema] = field(default_factory=dict)
 
     def schema(self, kind: FrameKind) -> pa.Schema:
-        """The schema as which the part is read for this kind of frame."""
+        """The schema in which the part is read for this kind of frame."""
         return self.schemas[kind]
 
 
 class Opener:
-    """Opens the parts of one dataset, for one call: what a later call reads is asked of the store again.
+    """Opens the parts of one dataset for one call. A later call reads the parts from the store again.
 
     Args:
-        backend: Where they are.
-        codec: Their format.
+        backend: The backend that has the parts.
+        codec: The codec of their format.
         parts: The parts.
         csv_options: As in `PipelineStore.download`.
-        known: What earlier calls learned of the parts, by their number.
+        known: Number of a part -> its description from earlier calls.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Opener:
         self._lock = threading.Lock()
 
     def open(self, number: int) -> OpenPart:
-        """A part by its number."""
+        """Open the part with this number."""
         if number in self._kept:
             return self._kept[number]
         opened = open_part(self._backend, self._codec, self._parts[number], self._options)
@@ -78,7 +78,7 @@ class Opener:
         return [self._described[number] for number in numbers]
 
     def rows(self, numbers: Sequence[int]) -> int:
-        """The rows of these parts."""
+        """The number of rows of these parts."""
         missing = [number for number in numbers if number not in self._described]
         for number, opened in zip(missing, in_order(self.open, missing, lambda _: 1), strict=True):
             self._described[number] = Described(opened.where, opened.rows, opened.complete, opened.empty)

@@ -1,4 +1,4 @@
-"""The columns that hive partitions make, and which parts a filter on them leaves, before anything of a part is read."""
+"""The columns from Hive partition folders, and the parts that a filter on them leaves before any part is read."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -21,12 +21,12 @@ _ARROW_ERRORS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError
 class Partitions:
     """The partition columns of a dataset.
 
-    Their types are those of cells in a CSV file: a column of which each value is a plain decimal holds numbers, and all
-    else is text; dates stay text. The names of all parts decide, whichever of them are read.
+    Types are inferred as for a CSV file: if each value of a column is a plain decimal, it has numbers, else text. Dates
+    stay text. The types depend on the folder names of all parts, even if only some parts are read.
 
     Attributes:
         names: The columns, in the order of the folders.
-        table: Their values, one row a part.
+        table: The values, one row for each part.
     """
 
     def __init__(self, parts: Sequence[Part], where: str) -> None:
@@ -40,14 +40,14 @@ class Partitions:
         self.table = cells.typed(self._texts, Options.of(None), where)[0] if self.names else self._texts
 
     def described(self, names: Sequence[str]) -> pa.Schema:
-        """The schema of these columns, with a layout that says their dtypes."""
+        """The schema of these columns, with a layout for their dtypes."""
         complete = {name for name in names if not self.table.column(name).null_count}
         return foreign_schema.described(self.table.select(names).schema, complete, (), len(self.table), self._where)
 
     def retyped(self, kinds: Mapping[str, pa.DataType]) -> "Partitions":
-        """The same with the types that columns of these names have in the parts themselves.
+        """The same partitions, with the types that columns of the same name have in the parts themselves.
 
-        A column whose folders cannot be read as that type is left out: then only the parts can say what it holds.
+        A column is left out if its folder names cannot be converted to that type. Then only the parts have its values.
         """
         made = object.__new__(Partitions)
         made._where, made._texts = self._where, self._texts
@@ -69,7 +69,7 @@ class Partitions:
         return self.table.column(name)[part]
 
     def guarantee(self, part: int, names: Sequence[str] | None = None) -> pc.Expression | None:
-        """What holds for every row of a part."""
+        """An expression on the partition columns that holds for every row of a part."""
         found = None
         for name in self.names if names is None else names:
             value = self.value(part, name)
@@ -78,7 +78,7 @@ class Partitions:
         return found
 
     def left(self, filters: Filters | None, parts: int) -> list[int]:
-        """The parts that may have rows for which the filters hold.
+        """The numbers of the parts that may have matching rows.
 
         Raises:
             ArtifactColumnError: The filters do not fit the types of the partition columns.
@@ -95,11 +95,11 @@ class Partitions:
         return every if expression is None else self.possible(expression, parts, self.table.schema)
 
     def possible(self, expression: pc.Expression, parts: int, schema: pa.Schema) -> list[int]:
-        """The same for an expression over fields of a schema; those that the schema lacks may hold anything."""
+        """Like `left`, for an expression over a schema's fields. Fields outside of the schema may have any value."""
         every = list(range(parts))
         if not self.names:
             return every
-        # Fragments are paths and guarantees; no file is opened.
+        # Fragments only combine a path and a guarantee. No file is opened.
         kind, nowhere = ds.ParquetFileFormat(), fs.LocalFileSystem()
         fragments = [
             kind.make_fragment(f"/{number}", filesystem=nowhere, partition_expression=self.guarantee(number))
@@ -113,16 +113,16 @@ class Partitions:
                 _, found, rest = str(error).partition("No match for FieldRef.Name(")
                 name = rest.partition(") in ")[0]
                 if not found or name in schema.names:
-                    # Whether the filters fit the types is said once the parts' own types are known.
+                    # The error may be one of types. It is raised later, when the types of the parts are known.
                     return every
                 schema = schema.append(pa.field(name, pa.null()))
 
 
 def check_values(column: pa.ChunkedArray, value: pa.Scalar, name: str, where: str) -> None:
-    """Refuse a part whose own column says something else than its folder.
+    """Refuse a part whose column has other values than the name of its folder says.
 
     Raises:
-        ArtifactDecodeError: It does.
+        ArtifactDecodeError: A value differs.
     """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)

@@ -1,4 +1,4 @@
-"""One part of a dataset, opened: what it says about itself, and its rows."""
+"""One opened part of a dataset: its description and its rows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,10 +35,10 @@ class Piece:
     """Some consecutive row groups of one part.
 
     Attributes:
-        groups: The row groups; of a CSV, which has none, all is group 0.
-        at: How many rows of the part come before these.
-        rows: How many they are.
-        decoded: About how many bytes they take in memory.
+        groups: The row groups. A CSV has no row groups and counts as group 0.
+        at: Number of rows of the part before these.
+        rows: Number of rows.
+        decoded: Approximate size of the rows in memory, in bytes.
     """
 
     groups: tuple[int, ...]
@@ -49,12 +49,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Asked:
-    """Which rows are asked for.
+    """Selects the rows to read.
 
     Attributes:
-        expression: What must hold for them, as far as statistics tell; None, every row.
-        schema: The schema that it is over.
-        guarantee: What holds for every row of the part, by the folder that it is in.
+        expression: The condition by which statistics skip row groups. None selects every row.
+        schema: The schema of the expression.
+        guarantee: An expression that holds for every row of the part, because of its partition folders.
     """
 
     expression: pc.Expression | None
@@ -78,33 +78,33 @@ class DescribedPart(Protocol):
     empty: frozenset[str]
 
     def schema(self, kind: FrameKind) -> pa.Schema:
-        """The schema as which it is read for this kind of frame."""
+        """The schema in which the part is read for this kind of frame."""
         ...
 
 
 class OpenPart(DescribedPart, Protocol):
-    """A part to read from.
+    """A part that can be read.
 
     Attributes:
-        held_bytes: What it keeps in memory.
+        held_bytes: Number of bytes that it keeps in memory.
     """
 
     held_bytes: int
 
     def pieces(self, fields: Sequence[str], asked: "Asked") -> list[Piece]:
-        """What has to be read of these fields."""
+        """Divide the read of these fields into pieces. Row groups without selected rows are left out."""
         ...
 
     def read(self, piece: Piece, fields: Sequence[str], kind: FrameKind) -> pa.Table:
-        """These fields of a piece, in the types of `schema(kind)`."""
+        """Read these fields of a piece, with the types of `schema(kind)`."""
         ...
 
     def fill(self, piece: Piece, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
-        """The same for pandas, handed over bit by bit, each with how many rows of the piece come before it."""
+        """Read these fields of a piece for pandas, and call `put(at, table)` with tables that start at row `at`."""
         ...
 
     def categories(self, field: str) -> pa.Array:
-        """The categories of a dictionary column of another program's file, whichever rows are read."""
+        """All categories of a dictionary column in another program's file, even those of rows that are not read."""
         ...
 
 
@@ -159,7 +159,7 @@ class ParquetPart:
 
 
 class CsvPart:
-    """A CSV text, which is always read whole."""
+    """A CSV text, which is always read completely."""
 
     def __init__(self, codec: Codec, reader: ObjectReader, csv_options: CsvOptions | None) -> None:
         self.where = reader.uri
@@ -174,7 +174,7 @@ class CsvPart:
                 described = kind != "pandas" or is_ours
                 self._schemas[kind] = stored if described else of_text(stored, sidecar.rows, reader.uri)
         else:
-            # The types of another program's text depend on every cell.
+            # The types of another program's text depend on every cell, so it is read now.
             table = self._table("pandas")
             self._schemas, self.rows = {"pandas": table.schema}, table.num_rows
             named = zip(table.column_names, table.columns, strict=True)
@@ -221,7 +221,7 @@ def open_part(backend: Backend, codec: Codec, part: Part, csv_options: CsvOption
         try:
             return CsvPart(codec, reader, csv_options) if codec.format is StorageFormat.CSV else ParquetPart(reader)
         except ObjectChangedError:
-            # Azure says the same of a part that is gone; `head` says that it is.
+            # Azure answers in the same way if the part is gone, for which `head` raises ArtifactNotFoundError.
             backend.head(part.key)
             raise
 
@@ -229,7 +229,7 @@ def open_part(backend: Backend, codec: Codec, part: Part, csv_options: CsvOption
 
 
 def once_more(read: Callable[[], T], where: str) -> T:
-    """What a part was asked for, asked again once when it looks damaged: only damage at rest is there the next time.
+    """Call `read`, and once more if the part looks damaged: damage in transit does not show again, damage at rest does.
 
     Raises:
         ServiceUnavailableError: The part was overwritten after it was listed.
@@ -244,7 +244,7 @@ def once_more(read: Callable[[], T], where: str) -> T:
 
 @contextmanager
 def naming(where: str) -> Iterator[None]:
-    """Say which part is not the one that was listed."""
+    """A context that translates errors about a part that has changed since the listing, and names the part."""
     try:
         yield
     except ObjectChangedError:

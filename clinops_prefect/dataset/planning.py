@@ -1,4 +1,4 @@
-"""What is read for one call: which parts, which pieces of them, in which types."""
+"""Plans what one call reads: which parts, which pieces of them, and with which types."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from clinops_prefect.storage_format import StorageFormat
 
 
 class Source(Protocol):
-    """What a dataset needs of a store."""
+    """The part of a store that a dataset uses."""
 
     prefix: str
     format: StorageFormat
@@ -39,16 +39,16 @@ class Source(Protocol):
 
 @dataclass
 class Plan:
-    """What is read for one call.
+    """The plan of what one call reads.
 
     Attributes:
-        agreed: What the parts agree on.
+        agreed: The common schema of the parts.
         chosen: The fields and the filters.
         partitions: The partition columns.
-        numbers: The parts that are read.
-        pieces: Reads the parts.
-        work: What to read: the place of a part among those that are read, and a piece of it.
-        where: Place -> the URI of the part, for errors.
+        numbers: The numbers of the parts that are read.
+        pieces: Reads the pieces of the parts.
+        work: What to read: the position of a part in `numbers`, and a piece of the part.
+        where: Position of a part -> its URI, for errors.
     """
 
     agreed: Agreed
@@ -60,7 +60,7 @@ class Plan:
     where: dict[int, str]
 
     def tables(self) -> Iterator[tuple[pa.Table, bool]]:
-        """The rows in tables of any size, each with whether no row was filtered away; at least one table."""
+        """Yield the rows in tables of any size, at least one, each with a flag: whether its rows are unfiltered."""
 
         def read(item: tuple[int, Piece]) -> pa.Table:
             place, piece = item
@@ -88,8 +88,8 @@ class Planner:
 
     Attributes:
         parts: The parts.
-        partitions: The partition columns, as the names of the folders show them.
-        known: What is known of the parts that were opened, by their number.
+        partitions: The partition columns, with types inferred from the names of the folders.
+        known: Number of a part -> its description, for parts that were opened before.
     """
 
     def __init__(self, source: Source, parts: list[Part], where: str) -> None:
@@ -100,12 +100,12 @@ class Planner:
         self.known: dict[int, Described] = {}
 
     def __reduce__(self) -> Any:
-        """Without open parts: another process opens its own."""
+        """Pickle the planner without what was read, so that another process opens the parts itself."""
         return Planner, (self._source, self.parts, self.where)
 
     def opener(self, csv_options: CsvOptions | None = None) -> Opener:
-        """Opens the parts for one call."""
-        # What a CSV holds depends on how it is read.
+        """An opener of the parts for one call."""
+        # The description of a CSV depends on the options, so other options must not reuse it.
         known = {} if csv_options else self.known
         return Opener(self._source._backend(), self._source._codec, self.parts, csv_options, known)
 
@@ -119,15 +119,15 @@ class Planner:
         for_batches: bool = False,
         only: Sequence[int] | None = None,
     ) -> Plan:
-        """What to read.
+        """Plan what to read.
 
         Args:
             columns: As in `download`.
             filters: As in `download`.
             csv_options: As in `download`.
             kind: The kind of frame.
-            for_batches: Whether the answer is not made from all rows at once.
-            only: Parts that may be read at all; None, every one.
+            for_batches: Whether the rows are returned in batches rather than in one frame.
+            only: Numbers of the parts that may be read. None means every part.
         """
         filters, csv_options = self._source._codec.asked(filters, csv_options)
         opener = self.opener(csv_options)
@@ -170,14 +170,14 @@ class Planner:
         return Plan(agreed, chosen, partitions, numbers, pieces, work, where)
 
     def _left(self, filters: Filters | None, opener: Opener, kind: FrameKind) -> tuple[list[int], int, Partitions]:
-        """The parts that filters on partition columns leave, one part to look at in any case, and the partitions."""
+        """The parts that filters on partition columns leave, one part for its schema, and the partitions."""
         every, left = len(self.parts), None
         try:
             left = self.partitions.left(filters, every)
         except ArtifactColumnError:
             if not self.partitions.names:
                 raise
-            # The parts themselves may have the column, and of another type than the names of the folders show.
+            # The parts themselves may have the column, with another type than the one inferred from the folder names.
         sample = left[0] if left else 0
         partitions = self._as_stored(opener, sample, kind)
         if left is None or partitions is not self.partitions:
@@ -200,9 +200,10 @@ class Planner:
     def _with_categories(
         self, schema: pa.Schema, fields: Sequence[str], opener: Opener, numbers: Sequence[int], *, every: bool
     ) -> pa.Schema:
-        """The schema with the categories of other programs' columns, the same for every batch and filter.
+        """The schema with the categories of other programs' columns, so that every batch and filter has the same ones.
 
-        Unless `every`, only of columns whose parts have a note of them: all rows are read, and have the others.
+        If `every` is false, all rows are read, so only categories in the notes of parts are added. The rows have the
+        rest.
         """
         notes = (layout_of(schema) or {}).get("columns", {})
         names = [name for name in fields if notes.get(name, {}).get("foreign", {}).get("as") == "category"]
@@ -228,6 +229,6 @@ class Planner:
 
 
 def _noted(schema: pa.Schema, name: str) -> str:
-    """The categories that a part's schema notes of a column, packed; empty if it notes none."""
+    """The packed categories of a column in the note of a part's schema; empty if the note has none."""
     note = (layout_of(schema) or {}).get("columns", {}).get(name, {})
     return str(note.get("foreign", {}).get("categories", ""))

@@ -1,4 +1,4 @@
-"""The rows of many parts: several pieces at once, in bounded memory, handed over in order."""
+"""Reads the rows of many parts: several pieces at once, in bounded memory, yielded in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,29 +16,29 @@ from clinops_prefect.frames.kinds import FrameKind
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Small pieces only wait, and a piece of a few columns is small.
+# Latency dominates small pieces, and a piece of a few columns is small, so many threads help.
 _THREADS = 24
-# What is fetched or decoded at once, or waits to be handed over.
+# The limit for all pieces that are being fetched or decoded, or wait for the caller, in bytes.
 AHEAD_BYTES = 96 << 20
 
 
 def in_order(
     work: Callable[[T], R], items: Sequence[T], size: Callable[[T], int], *, ahead: int = AHEAD_BYTES
 ) -> Iterator[R]:
-    """`work(item)` of each, several at once, in the order of the items; the first error ends it.
+    """Yield `work(item)` for each item in order, with several calls at once. The first error cancels the rest.
 
     Args:
-        work: What to do.
-        items: What to do it with.
-        size: About how many bytes of memory an item takes.
-        ahead: How many bytes may be in memory at once, beside what was handed over; one item always may.
+        work: The function to call.
+        items: The arguments, one for each call.
+        size: Returns the approximate memory of an item in bytes.
+        ahead: Maximum bytes in memory at once, without results that were yielded. A single item may exceed it.
     """
     if len(items) == 1:
         yield work(items[0])
         return
     running: deque[tuple[Future[R], int]] = deque()
     held = at = 0
-    # Threads of this call alone: the work waits for the threads that all transfers share.
+    # This call has its own threads. In the shared transfer threads, the work would wait for those same threads.
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="clinops-dataset") as workers:
         try:
             while at < len(items) or running:
@@ -58,12 +58,13 @@ def in_order(
 
 
 class Pieces:
-    """What is read of the parts of a dataset, and how it becomes rows of the whole.
+    """Reads pieces of the parts, and converts them to rows of the dataset.
 
     Args:
-        opened: Gives a part by its number; the part is kept if it is small.
+        opened: Opens the part with a number. Small parts are kept open.
         partitions: The partition columns.
-        agreed: What the parts agree on.
+        agreed: The common schema of the parts.
+        numbers: The numbers of the parts that are read.
         kind: The kind of frame.
     """
 
@@ -82,12 +83,12 @@ class Pieces:
         self._kind = kind
 
     def table(self, part: int, piece: Piece, fields: Sequence[str]) -> pa.Table:
-        """These fields of a piece, as the whole has them.
+        """Read these fields of a piece, as the dataset has them.
 
         Args:
-            part: The place of the part among those that are read.
+            part: Position of the part among the parts that are read.
             piece: The piece.
-            fields: Fields of the whole.
+            fields: Fields of the dataset.
         """
         opened = self._opened(self._numbers[part])
         read = self.stored(fields)
@@ -100,7 +101,7 @@ class Pieces:
         return pa.Table.from_arrays(arrays, schema=schema)
 
     def fill(self, part: int, piece: Piece, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
-        """The same, each bit with how many rows of the whole come before it."""
+        """Like `table`, but calls `put(at, table)` several times, `at` rows into the dataset."""
         opened = self._opened(self._numbers[part])
         begin = self._agreed.starts[part] + piece.at
         if read := self.stored(fields):

@@ -1,8 +1,8 @@
-"""A dataset as a polars LazyFrame, through polars' public interface for sources (`register_io_source`).
+"""A dataset as a polars LazyFrame, by polars' public interface for sources (`register_io_source`).
 
-polars hands over the predicate as an expression. It is taken apart with `Expr.meta` alone: an expression is popped, and
-put together again with each operator, until both are equal. What is not recognised skips nothing, and every row that
-is read goes through the whole predicate anyway.
+polars passes the predicate as an expression. We analyse it only with `Expr.meta`: take the inputs of an expression,
+combine them with each known operator, and compare the result with the expression. A term that is not recognised skips
+nothing. The whole predicate is applied to all rows that are read.
 """
 
 import datetime as dt
@@ -31,14 +31,14 @@ _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
     "!=": operator.ne,
 }
 _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-# To polars NaN is greater than every number, and statistics leave it out.
+# The operators that a NaN never matches. For polars, NaN is greater than every number, but statistics ignore NaN.
 _SAFE_WITH_NAN = ("==", "<", "<=")
-# Floats have all integers up to here.
+# Floats represent all integers up to this one exactly.
 _EXACT_INTEGERS = 2**53
 
 
 def scan(planner: Planner) -> pl.LazyFrame:
-    """The LazyFrame; see `ArtifactDataset.scan`."""
+    """Make the LazyFrame; see `ArtifactDataset.scan`."""
     plan = planner.plan(None, None, None, "polars")
     known = arrow_frames.made(null_table(plan.schema(plan.chosen.fields)), "polars", planner.where).schema
 
@@ -48,9 +48,9 @@ def scan(planner: Planner) -> pl.LazyFrame:
         del batch_size
         names = list(known) if with_columns is None else with_columns
         read = list(dict.fromkeys([*names, *(predicate.meta.root_names() if predicate is not None else ())]))
-        # A count of rows asks for no column, and a polars frame without columns has no rows.
+        # To count rows, polars asks for no columns. A polars frame without columns has no rows, so read one column.
         read = read or list(known)[:1]
-        # `n_rows` counts rows before the predicate, so then none may be skipped.
+        # `n_rows` counts rows before the predicate is applied, so with `n_rows` no row may be skipped.
         only = None if n_rows is not None else predicate
         left = n_rows
         for frame in _frames(planner, read, only, known):
@@ -79,7 +79,7 @@ def _frames(planner: Planner, read: list[str], predicate: pl.Expr | None, known:
     schema = planner.plan(read, None, None, "polars", only=[]).agreed.schema
     conditions = [one for one in conditions if _fits(one, schema, planner.where)]
     plan = planner.plan(read, conditions or None, None, "polars", only=parts)
-    # What was pushed down skips parts and row groups; polars' own predicate decides about rows.
+    # The conditions have skipped parts and row groups in the plan. The rows are filtered by polars' own predicate.
     plan.chosen.expression = None
     for table, _ in plan.tables():
         frame = arrow_frames.made(table.select(read), "polars", planner.where)
@@ -87,7 +87,7 @@ def _frames(planner: Planner, read: list[str], predicate: pl.Expr | None, known:
 
 
 def _parts(predicate: pl.Expr, table: Any, known: pl.Schema) -> list[int]:
-    """The parts for whose partition values a predicate holds."""
+    """The numbers of the parts whose partition values match a predicate."""
     values = pl.from_arrow(table)
     assert isinstance(values, pl.DataFrame)
     values = values.cast({name: known[name] for name in values.columns}).with_row_index("\0part")
@@ -111,7 +111,7 @@ def _conjuncts(predicate: pl.Expr) -> list[pl.Expr]:
 
 
 def _condition(predicate: pl.Expr, known: pl.Schema) -> Condition | None:
-    """The same as a condition of `filters=`; None if there is none that holds wherever the predicate does."""
+    """The predicate as a condition of `filters=`; None if no condition is sure to keep all matching rows."""
     inputs = predicate.meta.pop()
     if len(inputs) == 1 and (name := _column(inputs[0])):
         if predicate.meta.eq(inputs[0].is_null()):
@@ -156,13 +156,13 @@ def _values(literal: pl.Expr) -> list[Any] | None:
 
 
 def _is_fine(dtype: Any) -> bool:
-    """Whether Python's times would lose digits of such values."""
+    """Whether values of this dtype would lose digits as times of Python."""
     inner = getattr(dtype, "inner", dtype)
     return getattr(inner, "time_unit", None) == "ns"
 
 
 def _is_of(value: Any, dtype: pl.DataType, sign: str) -> bool:
-    """Whether a comparison with the value means the same in polars and in `filters=`."""
+    """Whether a comparison of the column with this value means the same in polars and in `filters=`."""
     if isinstance(value, bool):
         return dtype == pl.Boolean and sign in ("==", "!=")
     if isinstance(value, int):
