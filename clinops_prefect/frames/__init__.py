@@ -1,11 +1,15 @@
-"""DataFrame <-> bytes, exactly or not at all: the only package that touches Parquet and CSV.
+"""Converts frames to bytes and back, exactly or not at all. Only this package uses Parquet and CSV.
 
-encoding      what a store writes: a frame, or a stream of frames, as an encoded artifact
-conversion/   DataFrame <-> Arrow table: the layout, columns, objects, time zones; another program's schema as a frame
-parquet/      Arrow table <-> Parquet file: writer, reader, block checksums, limits of decoding
-csv/          Arrow table <-> CSV text and its Table Schema; CSV files of other programs
-selection/    columns= and filters=
-hashing/      frames, and values that contain frames, hashed by content
-decoding      every error that stored bytes cause is an `ArtifactDecodeError`
-memory        refuses what cannot fit into memory
+encoding          encodes a frame, or a stream of frames, as an artifact
+pandas_encoding   pandas frames as stored tables
+arrow_encoding    polars and Arrow frames as stored tables
+streams           polars and Arrow frames as streams of tables
+conversion/       frames and Arrow tables: the layout, columns, objects, time zones; files of other programs
+parquet/          Parquet files: writer, reader, block checksums, limits of decoding
+csv/              CSV texts and their Table Schema; CSV files of other programs
+selection/        columns= and filters=
+hashing/          hashes of frames, and of values that contain frames
+decoding          turns errors that stored bytes cause into `ArtifactDecodeError`
+memory            refuses frames that cannot fit into memory
+kinds             the kinds of frames
 """

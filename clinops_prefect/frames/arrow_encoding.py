@@ -1,4 +1,4 @@
-"""Streams of Arrow tables as they are stored: converted, and known to come back equal, table by table."""
+"""Converts streams of Arrow tables to stored tables, and checks for each table that it can be restored equal."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from clinops_prefect.frames.parquet import writer as parquet_writer
 from clinops_prefect.frames.parquet.reader import ParquetReader
 from clinops_prefect.frames.streams import TableStream, slices, stream_of
 
-# What Parquet and our reader keep as they are, so that nothing has to be read back.
+# The types that Parquet and our reader keep exactly, so that no values must be read back to check.
 _EXACT = {
     *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
     *(pa.float32(), pa.float64(), pa.bool_(), pa.date32(), pa.null()),
@@ -22,20 +22,20 @@ _EXACT = {
     *(kind(unit) for kind in (pa.timestamp, pa.duration) for unit in ("ms", "us", "ns")),
     *(pa.time32("ms"), pa.time64("us"), pa.time64("ns")),
 }
-# All of it in memory: an OSError is Parquet's refusal, as of a decimal with a negative scale.
+# OSError is included, because Parquet raises it to refuse a type, such as a decimal with a negative scale.
 _ERRORS = (pa.ArrowException, ArtifactDecodeError, ValueError, TypeError, OverflowError, OSError)
 
 
 def stored_tables(stream: TableStream, *, as_text: bool = False) -> tuple[pa.Schema, Iterator[pa.Table]]:
-    """The schema as which a stream is stored, and its tables in it, each of them proven.
+    """The stored schema of a stream, and its tables with this schema. Each table is checked to be restored equal.
 
     Args:
         stream: The stream.
-        as_text: Whether it becomes CSV, which proves itself.
+        as_text: Whether the tables are written as CSV, which has its own check.
 
     Raises:
-        UnsupportedFrameError: A column cannot be stored. One that would not come back equal raises it while the tables
-            are consumed.
+        UnsupportedFrameError: A column cannot be stored. For a column that would not be restored equal, the error is
+            raised while the tables are consumed.
     """
     dictionaries = stream.dictionaries
     schema = arrow_frames.stored_schema(
@@ -48,7 +48,7 @@ def stored_tables(stream: TableStream, *, as_text: bool = False) -> tuple[pa.Sch
 
 
 def described(stream: TableStream) -> pa.Schema:
-    """The stream's schema, with what it does not say about polars dtypes."""
+    """The stream's schema, with a description of the polars dtypes that Arrow does not have."""
     given = arrow_frames.without_ours(stream.schema)
     return given.with_metadata({**(given.metadata or {}), b"dtypes": json.dumps(stream.dtypes).encode()})
 
@@ -57,11 +57,12 @@ def batched(frames: Iterable[Any]) -> TableStream:
     """Frames of one kind and schema as one stream.
 
     Raises:
-        UnsupportedFrameError: A frame does not fit the first; of a later one, while the tables are consumed.
+        UnsupportedFrameError: A frame does not fit the first. For a later frame, the error is raised while the tables
+            are consumed.
     """
     each = iter(frames)
     first = stream_of(next(each))
-    # The dictionaries of the later ones are not known yet.
+    # Only ordered dictionaries must be the same in all frames. Others may grow, since later frames are not known yet.
     ordered = [f.name for f in first.schema if pa.types.is_dictionary(f.type) and f.type.ordered]
     known = {name: values for name, values in first.dictionaries.items() if name in ordered}
 
@@ -96,7 +97,7 @@ def _check_fits(stream: TableStream, first: TableStream, known: dict[str, pa.Arr
 
 def _converted(stream: TableStream, schema: pa.Schema, *, proven: bool) -> Iterator[pa.Table]:
     tables, sizes = stream.tables, _DictionarySizes(stream)
-    # Slices, so that a copy in other types is never a second frame.
+    # Convert slices, so that the converted copy is never as large as the frame.
     for part in chain.from_iterable(slices(table) for table in tables):
         if not schema.names and part.num_rows:
             raise UnsupportedFrameError("a frame of rows without columns cannot be kept; give it a column")
@@ -110,7 +111,7 @@ def _converted(stream: TableStream, schema: pa.Schema, *, proven: bool) -> Itera
 
 
 class _DictionarySizes:
-    """Sees to it that the dictionary of a whole stream is no larger than its indices can say."""
+    """Refuses a stream whose dictionaries together have more values than the index type can count."""
 
     def __init__(self, stream: TableStream) -> None:
         self._known = stream.dictionaries
@@ -148,9 +149,9 @@ def _stored(
 
 
 def _prove(column: pa.ChunkedArray, again: pa.ChunkedArray, given: pa.Field, stream: TableStream) -> None:
-    """Raise unless what was read back is the column."""
+    """Raise an error if the column that was read back differs."""
     name = given.name
-    if not again.num_chunks:  # what is read has one
+    if not again.num_chunks:  # a stored column that is read always has a chunk
         again = pa.chunked_array([pa.nulls(0, again.type)])
     back = arrow_frames.from_stored(again, given.type, stream.dictionaries.get(name))
     if back.type != column.type or _content(back) != _content(column):
@@ -174,7 +175,7 @@ def _through_parquet(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArra
 
 
 def _is_exact(kind: pa.DataType) -> bool:
-    # A type that a program made has often no hash.
+    # An extension type is often not hashable.
     return not isinstance(kind, pa.BaseExtensionType) and kind in _EXACT
 
 

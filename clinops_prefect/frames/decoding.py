@@ -1,8 +1,7 @@
-"""The boundary that stored bytes cross: whatever a decoder raises on them is an `ArtifactDecodeError`.
+"""Turns any error that a decoder raises for stored bytes into an `ArtifactDecodeError`.
 
-Anybody who can write to a bucket chooses these bytes, footer and metadata included, so no list of what a decoder may
-raise is complete: nested deeply enough, JSON is a RecursionError; a dtype that pandas has no form for, a
-NotImplementedError.
+Whoever can write to a bucket chooses these bytes, with footer and metadata. So a decoder may raise nearly any error:
+deeply nested JSON raises RecursionError, and a dtype that pandas cannot make raises NotImplementedError.
 """
 
 from collections.abc import Iterator
@@ -12,8 +11,8 @@ import pyarrow as pa
 
 from clinops_prefect.errors import ArtifactDecodeError, ClinopsPrefectError
 
-# All that the standard library, numpy, pandas and pyarrow raise. Not `Exception`: a read that must begin again, because
-# the object changed under it, passes.
+# All errors that the standard library, NumPy, pandas and pyarrow raise. `Exception` would be too much: the error of an
+# object that changed during the read must pass, so that the read starts again.
 _ERRORS = (
     pa.ArrowException,
     ArithmeticError,
@@ -32,17 +31,17 @@ _ERRORS = (
 
 @contextmanager
 def decoding(message: str, uri: str = "") -> Iterator[None]:
-    """Raise an `ArtifactDecodeError` with this message for whatever goes wrong.
+    """A context that raises an `ArtifactDecodeError` with this message for any error of decoding.
 
     Args:
-        message: What cannot be read, and why perhaps. The error's class is added; never its words, which may quote what
-            is stored.
-        uri: The artifact's.
+        message: What cannot be read, and a possible reason. The class of the error is added, but not its message, which
+            may quote stored values.
+        uri: The artifact's URI.
     """
     try:
         yield
     except ClinopsPrefectError:
-        raise  # also what fetching more of the bytes raises: a ServiceUnavailableError is an OSError
+        raise  # such as a ServiceUnavailableError while more bytes are fetched, which is also an OSError
     except MemoryError:
         raise ArtifactDecodeError(f"{message}: there is not enough memory for it", uri=uri) from None
     except _ERRORS as error:
@@ -51,7 +50,7 @@ def decoding(message: str, uri: str = "") -> Iterator[None]:
 
 @contextmanager
 def decoding_parquet(uri: str) -> Iterator[None]:
-    """As `decoding`, for Parquet: what pyarrow cannot do yet is not taken for damage."""
+    """Like `decoding`, for Parquet. A type or encoding that pyarrow cannot read gets its own message."""
     with decoding(f"{uri} cannot be read as Parquet: damaged, or not Parquet", uri):
         try:
             yield

@@ -1,4 +1,4 @@
-"""What a store writes: one frame, or a stream of frames, encoded and known to come back equal."""
+"""Encodes one frame, or a stream of frames, as an artifact, and checks that it can be restored equal."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from clinops_prefect.frames.parquet import writer as parquet_writer
 from clinops_prefect.storage_format import StorageFormat
 
 METADATA_KEY = b"clinops.metadata"
-# A CSV must be complete before the first byte of it is stored, because its checksum names its sidecar.
+# A CSV text must be complete before it is stored, because the sidecar, which is stored first, is named by its checksum.
 _SPOOL_BYTES = 64 << 20
 _PIECE_BYTES = 4 << 20
 
@@ -28,9 +28,9 @@ class Encoded:
     """An encoded artifact.
 
     Attributes:
-        chunks: Its bytes, to be consumed once.
-        sidecar: The Table Schema of a CSV; empty for Parquet.
-        sha256: The checksum of a CSV; empty for Parquet, which carries its own.
+        chunks: The bytes, which can be consumed once.
+        sidecar: The Table Schema of a CSV text; empty for Parquet.
+        sha256: The checksum of a CSV text; empty for Parquet, which contains block checksums.
     """
 
     chunks: Iterator[bytes]
@@ -42,14 +42,15 @@ def encode_frame(frame: Any, format: StorageFormat, metadata: dict[str, str]) ->
     """Encode one frame.
 
     Args:
-        frame: Any frame whose values, types, index and labels the format can carry: pandas', polars' (a lazy one is
-            collected in batches), or one that exports Arrow's C stream.
+        frame: A frame of pandas or polars (a lazy frame is collected in batches), or any object that exports Arrow's C
+            stream. The format must be able to keep its values, types, index and labels.
         format: Parquet or CSV.
-        metadata: Kept in the file (Parquet) or in its sidecar (CSV).
+        metadata: Short texts to keep in the file (Parquet) or in its sidecar (CSV).
 
     Raises:
-        UnsupportedFrameError: The frame would not come back equal. Of a stream, or of a nested column, it may be raised
-            while the chunks are consumed.
+        UnsupportedFrameError: The frame would not be restored equal. For a stream, or for a nested column, the error
+        may
+            be raised while the chunks are consumed.
     """
     is_csv = format is StorageFormat.CSV
     if not streams.is_pandas(frame):
@@ -63,17 +64,17 @@ def encode_frame(frame: Any, format: StorageFormat, metadata: dict[str, str]) ->
 
 
 def encode_batches(batches: Any, format: StorageFormat, metadata: dict[str, str]) -> Encoded:
-    """Encode frames that make one artifact together, holding about one row group of them in memory.
+    """Encode several frames as one artifact. Memory holds about one row group.
 
     Args:
-        batches: Frames of one kind, with the same columns and types, in pandas also the same index levels. Default
-            indexes are renumbered. Or one frame that comes in batches by itself: a lazy frame of polars, a reader.
-        format: Parquet or CSV. A CSV passes through a temporary file.
+        batches: Frames of one kind with the same columns and types, for pandas also the same index levels. Default
+            indexes are renumbered. Or one frame that yields batches: a lazy frame of polars, or a reader.
+        format: Parquet or CSV. A CSV is first written to a temporary file.
         metadata: As in `encode_frame`.
 
     Raises:
-        UnsupportedFrameError: There is no batch, or the first would not come back equal. A later batch that does not
-            fit the first raises it while the chunks are consumed.
+        UnsupportedFrameError: There is no batch, or the first batch would not be restored equal. For a later batch that
+            does not fit the first, the error is raised while the chunks are consumed.
     """
     frames = iter([batches] if streams.is_frame(batches) else batches)
     try:
@@ -98,14 +99,14 @@ def encode_batches(batches: Any, format: StorageFormat, metadata: dict[str, str]
 
 
 def metadata_of(schema: pa.Schema) -> dict[str, str]:
-    """The metadata that a Parquet artifact was uploaded with."""
+    """The metadata that the user gave for a Parquet artifact."""
     raw = (schema.metadata or {}).get(METADATA_KEY)
     with decoding("the metadata stored with the table cannot be read"):
         return {str(key): str(value) for key, value in json.loads(raw).items()} if raw else {}
 
 
 def as_tables(frame: Any) -> tuple[pa.Schema, Iterator[pa.Table]]:
-    """Tables that say all about a frame that is in memory, for a hash of it."""
+    """A frame in memory as a schema and tables that contain all of it, to be hashed."""
     if streams.is_pandas(frame):
         from clinops_prefect.frames.conversion.layout import to_arrow
 
@@ -118,7 +119,7 @@ def as_tables(frame: Any) -> tuple[pa.Schema, Iterator[pa.Table]]:
 def _encoded_stream(stream: streams.TableStream, format: StorageFormat, metadata: dict[str, str]) -> Encoded:
     is_csv = format is StorageFormat.CSV
     schema, tables = arrow_encoding.stored_tables(stream, as_text=is_csv)
-    # The first one now: what cannot be stored is refused before anything is begun.
+    # Convert the first table now, so that most frames that cannot be stored are refused before anything is written.
     sample = next(tables, None)
     if sample is None:
         sample = pa.Table.from_batches([], schema=schema)
@@ -132,7 +133,7 @@ def _encoded_stream(stream: streams.TableStream, format: StorageFormat, metadata
 
 
 def _again(held: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
-    """What was taken from an iterator, and the rest of it; not `chain`, which keeps the first one until it ends."""
+    """Yield the item that was taken from an iterator, then the rest. `chain` would keep the item until the end."""
     yield held.pop()
     yield from rest
 
@@ -146,7 +147,7 @@ def _csv(schema: pa.Schema, tables: Iterable[pa.Table], metadata: dict[str, str]
 
 
 class _CsvSpool:
-    """A CSV in the making."""
+    """Collects a CSV text in a temporary file."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
@@ -159,7 +160,7 @@ class _CsvSpool:
         self._begun = True
         self._sum.update(data)
         self._file.write(data)
-        # A table without columns has lost count of its rows.
+        # A table without columns does not know its number of rows, but the layout does.
         self._rows += row_count(table.schema, table.num_rows)
 
     def encoded(self, schema: pa.Schema, metadata: dict[str, str]) -> Encoded:
@@ -178,7 +179,7 @@ def _with_metadata(schema: pa.Schema, metadata: dict[str, str]) -> pa.Schema:
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Small batches together, so that ten thousand of one row do not become ten thousand row groups."""
+    """Join small batches, so that ten thousand batches of one row do not become ten thousand row groups."""
     held: list[pa.Table] = []
     for table in tables:
         held.append(table)

@@ -1,17 +1,17 @@
-"""The kinds of frames. Free of pandas, polars and PyArrow, so that no caller pays for a kind that is not asked for."""
+"""The kinds of frames. This module imports no pandas, polars or PyArrow, so that callers import only what they use."""
 
 from typing import Any, Literal, TypeAlias, get_args
 
-# What `as_=` takes.
+# The values of `as_=`.
 FrameKind: TypeAlias = Literal["pandas", "polars", "arrow"]
 KINDS: tuple[FrameKind, ...] = get_args(FrameKind)
 
 
 def check_kind(kind: Any) -> FrameKind:
-    """The kind, if it is one.
+    """Return the kind if it is valid.
 
     Raises:
-        ValueError: There is no such kind.
+        ValueError: The kind is unknown.
     """
     for known in KINDS:
         if kind == known:

@@ -1,8 +1,8 @@
-"""Refuses to decode what cannot fit into this process's memory, before any of it is allocated.
+"""Refuses to decode a frame that cannot fit into this process's memory, before any memory is allocated.
 
 A file of two kilobytes can declare terabytes: a constant column takes a few bytes for any number of rows, and a long
-text in a dictionary is repeated by reference. No ratio of sizes tells such a file from an honest one, whose constant
-columns are as small; but what needs more memory than the machine or the container has can be read by nobody.
+text in a dictionary is repeated by reference. A limit on the ratio of the sizes would also refuse harmless files with
+constant columns. So the limit is the memory of the machine, the container and the process.
 """
 
 import sys
@@ -18,13 +18,14 @@ from clinops_prefect.errors import ArtifactDecodeError
 if sys.platform != "win32":
     import resource
 
-# Less than this process has taken already. Asking the system takes a tenth of the time of a small artifact's download.
+# So many bytes always fit, since the process itself uses more. Asking the system would take a tenth of the time of
+# downloading a small artifact.
 _ALWAYS = 64 << 20
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def available() -> int:
-    """The bytes that this process could have at most: of the machine, its container and its own limits the least."""
+    """The maximum memory of this process in bytes: the smallest limit of the machine, the container and the process."""
     limits = [sys.maxsize]
     if sys.platform != "win32":
         for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
@@ -32,7 +33,7 @@ def available() -> int:
             if soft != resource.RLIM_INFINITY:
                 limits.append(soft)
     try:
-        # With swap: what fits there is slow, and read all the same.
+        # Swap counts too: it is slow, but a frame that needs it can be read.
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
         limits.append((kilobytes["MemTotal"] + kilobytes.get("SwapTotal", 0)) << 10)
@@ -42,20 +43,20 @@ def available() -> int:
         try:
             limits.append(int(Path(path).read_text(encoding="ascii")))
         except (OSError, ValueError):
-            continue  # another version of cgroups, none, or "max"
+            continue  # another version of cgroups, no cgroups, or no limit ("max")
     return min(limits)
 
 
 def fits(needed: int) -> bool:
-    """Whether this process could have so much."""
+    """Whether so many bytes can fit into the memory of this process."""
     return needed <= _ALWAYS or needed <= available()
 
 
 def check(needed: int, where: str) -> None:
-    """Refuse what needs more.
+    """Refuse to read what cannot fit into the memory of this process.
 
     Raises:
-        ArtifactDecodeError: It needs more than there is.
+        ArtifactDecodeError: `needed` bytes do not fit.
     """
     if not fits(needed):
         limit = available()
@@ -68,20 +69,20 @@ def check(needed: int, where: str) -> None:
 
 
 def least_bytes(fields: Iterable[pa.Field], rows: int) -> int:
-    """What so many rows of these fields take at least, whatever is in them."""
+    """The minimum size in bytes of so many rows of these fields, whatever their values are."""
     return rows * sum(_bits(field.type) for field in fields) // 8
 
 
 def decoded_bytes(column: pa.ChunkedArray) -> int:
-    """What a column that was read as dictionaries takes when each row has its own copy of its text."""
+    """The size in bytes of a column that was read as dictionaries, if each row had its own copy of its text."""
     return sum(_decoded(chunk) for chunk in column.chunks)
 
 
 def arrow_owned(data: Any) -> pa.Buffer:
-    """These bytes in memory that pyarrow owns, for what its own threads read; see `frames.parquet.parallel_decode`.
+    """A copy of these bytes in memory that pyarrow owns, for pyarrow's threads; see `frames.parquet.parallel_decode`.
 
     Args:
-        data: Bytes. A buffer of pyarrow's is taken for one that owns its memory, and returned as it is.
+        data: The bytes. A buffer of pyarrow is returned unchanged, since it is assumed to own its memory.
     """
     if isinstance(data, pa.Buffer):
         return data
@@ -97,7 +98,7 @@ def _bits(kind: pa.DataType) -> int:
     if pa.types.is_dictionary(kind):
         return _bits(kind.index_type)
     if pa.types.is_fixed_size_list(kind):
-        return int(kind.list_size) * _bits(kind.value_type)  # also of a null: its place is filled
+        return int(kind.list_size) * _bits(kind.value_type)  # a null takes the same space
     if pa.types.is_struct(kind):
         return sum(_bits(kind.field(position).type) for position in range(kind.num_fields))
     if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind) or pa.types.is_large_list(kind):
@@ -107,7 +108,7 @@ def _bits(kind: pa.DataType) -> int:
     try:
         return int(kind.bit_width)
     except ValueError:
-        return 32  # an offset, of what has no fixed width
+        return 32  # types of variable width take at least an offset for each value
 
 
 def _decoded(array: pa.Array) -> int:

@@ -1,4 +1,4 @@
-"""Pandas frames as they are stored: Arrow tables with a layout, and known to come back equal."""
+"""Converts pandas frames to stored tables with a layout, and checks that they can be restored equal."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -21,14 +21,14 @@ from clinops_prefect.frames.parquet.reader import ParquetReader
 
 
 def stored_table(df: pd.DataFrame, *, as_text: bool) -> pa.Table:
-    """The frame as it is stored.
+    """The frame as a stored table.
 
     Args:
         df: The frame.
-        as_text: Whether it becomes CSV.
+        as_text: Whether the table is written as CSV.
 
     Raises:
-        UnsupportedFrameError: The frame would not come back equal.
+        UnsupportedFrameError: The frame would not be restored equal.
     """
     known = plain_frames.table_of(df)
     if known is not None:
@@ -40,11 +40,11 @@ def stored_table(df: pd.DataFrame, *, as_text: bool) -> pa.Table:
 
 
 def stored_batches(frames: Iterator[pd.DataFrame], *, as_text: bool) -> tuple[pa.Schema, Iterator[pa.Table], pa.Table]:
-    """Frames as one artifact stores them: the schema of the whole, the tables, and the first of them.
+    """Frames as stored tables of one artifact: the schema of all, the tables, and the first table.
 
     Raises:
-        UnsupportedFrameError: The first frame would not come back equal. A later one that does not fit it raises it
-            while the tables are consumed.
+        UnsupportedFrameError: The first frame would not be restored equal. For a later frame that does not fit the
+            first, the error is raised while the tables are consumed.
     """
     first = next(frames)
     table = to_arrow(first, numbered=True)
@@ -56,8 +56,8 @@ def stored_batches(frames: Iterator[pd.DataFrame], *, as_text: bool) -> tuple[pa
 
 
 def dtypes_of(schema: pa.Schema) -> dict[str, str]:
-    """Column -> dtype, of the frame that an artifact with this schema reads as."""
-    # A column that cannot be read is shown with the type that the file has.
+    """Column -> dtype of the pandas frame for this schema."""
+    # A column that pandas cannot read is shown with the type that it has in the file.
     refused = refused_columns(schema)
     readable = null_table(schema).select([name for name in schema.names if name not in refused])
     dtypes = {str(label): str(dtype) for label, dtype in to_frame(readable).dtypes.items()}
@@ -68,7 +68,7 @@ def dtypes_of(schema: pa.Schema) -> dict[str, str]:
 
 
 def _streamed(schema: pa.Schema) -> pa.Schema:
-    """The schema of a whole whose rows are not known when it begins."""
+    """The schema of a stream, whose number of rows is not known when the schema is written."""
     layout = layout_of(schema)
     assert layout is not None  # to_arrow made the schema
     layout["index"].pop("range", None)
@@ -76,14 +76,14 @@ def _streamed(schema: pa.Schema) -> pa.Schema:
     layout["rows"] = -1
     layout.pop("blocks", None)
     pandas_metadata = schema.pandas_metadata
-    # pandas would take the first batch's range for the whole's.
+    # Otherwise pandas would use the range of the first batch for the whole frame.
     pandas_metadata["index_columns"] = [c for c in pandas_metadata["index_columns"] if isinstance(c, str)]
     return schema.with_metadata(
         {**schema.metadata, LAYOUT_KEY: json.dumps(layout).encode(), b"pandas": json.dumps(pandas_metadata).encode()}
     )
 
 
-# The functions below release each batch before the next one is made: memory may hold two of them and no more.
+# The functions below release each batch before the next one is made, so that memory holds at most two batches.
 
 
 def _converted(
@@ -101,7 +101,7 @@ def _same_layout(
     expected = layout_of(schema)
     assert expected is not None
     numbers = count(1)
-    # Not `enumerate`: it keeps its last result until the next one is made.
+    # `enumerate` would keep its last result, and so a batch, until the next one is made.
     for df, table in batches:
         number = next(numbers)
         found = layout_of(_streamed(table.schema))
@@ -135,10 +135,10 @@ def _proven(
 
 
 def _prove(df: pd.DataFrame, table: pa.Table, again: Callable[[pa.Table], pa.Table]) -> None:
-    """Read back what cannot be known to survive from its dtype, and compare.
+    """Read back and compare the columns whose dtype does not guarantee that they are restored equal.
 
     Raises:
-        UnsupportedFrameError: A column or the index is not the same, or cannot be written or read at all.
+        UnsupportedFrameError: A column or the index would differ, or cannot be written or read.
     """
     index = index_fields(table.schema)
     names = table.column_names[: len(df.columns)]
@@ -152,7 +152,7 @@ def _prove(df: pd.DataFrame, table: pa.Table, again: Callable[[pa.Table], pa.Tab
     with suppress(pa.ArrowException, ArtifactDecodeError):
         back = to_frame(again(table.select([*(names[i] for i in doubtful), *index])))
     if back is None:
-        # The reader does not say which column it was: one at a time then, and what is left is the index.
+        # The reader does not say which column failed, so try them one by one. If all succeed, it is the index.
         if len(doubtful) == 1 and not index:
             raise _refused_column(df, doubtful[0])
         for original in doubtful:

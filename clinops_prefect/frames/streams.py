@@ -1,7 +1,7 @@
-"""Frames that are not pandas' as streams of Arrow tables of one schema, bounded in memory.
+"""Polars and Arrow frames as streams of Arrow tables with one schema, in bounded memory.
 
-Polars frames are converted a row group at a time, lazy frames are collected in batches, and whatever exports Arrow's
-C stream is read as it comes.
+Polars frames are converted one row group at a time, lazy frames are collected in batches, and an Arrow C stream is read
+batch by batch.
 """
 
 import sys
@@ -16,7 +16,8 @@ import pyarrow as pa
 from clinops_prefect.errors import UnsupportedFrameError
 from clinops_prefect.frames.conversion import arrow_frames
 
-# Rows of a polars frame that are converted at once: few enough for a wide one, and a row group of a narrow one.
+# The limits of a slice of a polars frame that is converted at once: the bytes limit a wide frame, the rows a narrow
+# one.
 SLICE_BYTES = 32 << 20
 _SLICE_ROWS = 98_304
 
@@ -26,15 +27,15 @@ _lock = threading.Lock()
 
 @dataclass
 class TableStream:
-    """A frame as tables.
+    """A frame as a stream of tables.
 
     Attributes:
-        kind: Of which kind it is: "polars" or "arrow".
-        schema: Of each table.
-        tables: The tables, to be consumed once.
+        kind: The kind of frame, "polars" or "arrow".
+        schema: The schema of each table.
+        tables: The tables, which can be consumed once.
         dtypes: Column -> description of a polars dtype that Arrow does not have.
-        dictionaries: Column -> its whole dictionary, where it is known before the rows are.
-        is_whole: Whether the tables are slices of one frame that is in memory.
+        dictionaries: Column -> whole dictionary, if it is known before the rows are read.
+        is_whole: Whether the tables are slices of one frame in memory.
     """
 
     kind: str
@@ -46,7 +47,7 @@ class TableStream:
 
 
 def is_pandas(value: Any) -> bool:
-    """Whether it is pandas' business: an object of pandas, of a subclass of its own, or no frame at all."""
+    """Whether the pandas code handles the value: an object of pandas or a subclass, or no frame at all."""
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series | pandas.Index):
         return True
@@ -54,7 +55,7 @@ def is_pandas(value: Any) -> bool:
 
 
 def is_frame(value: Any) -> bool:
-    """Whether it is one frame, rather than an iterable of frames."""
+    """Whether the value is one frame rather than an iterable of frames."""
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(value, pandas.DataFrame):
         return True
@@ -62,7 +63,7 @@ def is_frame(value: Any) -> bool:
 
 
 def is_repeatable(value: Any) -> bool:
-    """Whether the same rows can be read from it again: not of a reader, nor of a query that is computed."""
+    """Whether the same rows can be read twice. A reader can be read once, and a lazy frame may compute other rows."""
     return is_pandas(value) or _is_polars(value, "DataFrame") or isinstance(value, pa.Table | pa.RecordBatch)
 
 
@@ -70,7 +71,7 @@ def stream_of(value: Any) -> TableStream:
     """The frame as a stream.
 
     Raises:
-        UnsupportedFrameError: It is no frame, was read already, or has a column that Parquet cannot keep.
+        UnsupportedFrameError: The value is not a frame, was read already, or has a column that Parquet cannot keep.
     """
     if _is_polars(value, "DataFrame"):
         return _of_polars(value.schema, iter([value]), is_whole=True)
@@ -91,7 +92,7 @@ def stream_of(value: Any) -> TableStream:
 
 
 def slices(table: pa.Table) -> Iterator[pa.Table]:
-    """The table in parts of a few megabytes."""
+    """Yield the table in slices of a few megabytes."""
     step = max(1, min(_SLICE_ROWS, SLICE_BYTES * table.num_rows // max(1, table.nbytes)))
     for start in range(0, table.num_rows, step):
         yield table.slice(start, step)
@@ -101,7 +102,7 @@ def slices(table: pa.Table) -> Iterator[pa.Table]:
 
 def _reader(value: Any) -> pa.RecordBatchReader:
     if isinstance(value, pa.RecordBatchReader):
-        # An exhausted reader looks like an empty frame: a second upload of it would store no row.
+        # An exhausted reader looks like an empty frame, so a second upload of it would silently store no rows.
         with _lock:
             if value in _read_already:
                 raise UnsupportedFrameError(
@@ -128,7 +129,8 @@ def _of_polars(schema: Any, frames: Iterable[Any], *, is_whole: bool = False) ->
         for name, description in dtypes.items()
         if description[0] == "Enum"
     }
-    # Frames of text take views of 16 bytes in polars; as Arrow's texts a slice of them is a copy, which is freed.
+    # polars holds a view of 16 bytes for each text. Converting slices makes small copies as Arrow texts, which are
+    # freed.
     tables = (polars_frames.to_arrow(part) for frame in frames for part in _parts(frame))
     return TableStream("polars", empty.schema, tables, dtypes, found, is_whole)
 
@@ -142,7 +144,7 @@ def _parts(frame: Any) -> Iterator[Any]:
 
 
 def _collected(lazy: Any) -> Iterator[Any]:
-    # Polars before 1.34 has no batches of a query: it is then computed by the engine that needs least memory.
+    # Before 1.34, polars cannot collect a query in batches. We then use the engine that needs the least memory.
     if not hasattr(lazy, "collect_batches"):
         yield lazy.collect(engine="streaming")
         return
@@ -158,7 +160,7 @@ def _checked(schema: pa.Schema) -> pa.Schema:
 
 
 def _is_polars(value: Any, *names: str) -> bool:
-    # By name, without importing polars for those who do not use it.
+    # Only look whether polars is imported. Importing it would slow down users without polars.
     polars = sys.modules.get("polars")
     return polars is not None and isinstance(value, tuple(getattr(polars, name) for name in names))
 

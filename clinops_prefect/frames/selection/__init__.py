@@ -1,6 +1,6 @@
-"""`columns=` and `filters=`.
+"""Applies `columns=` and `filters=`.
 
-selection   what a caller asked of one artifact
-filters     the filters as one pyarrow expression
-literals    a compared value in the type of its column
+selection   the fields and rows that a caller asked for
+filters     converts filters to one pyarrow expression
+literals    converts a compared value to the type of its column
 """

@@ -1,8 +1,8 @@
-"""`filters=` as one pyarrow expression that means the same for every column type, format and row group.
+"""Converts `filters=` to one pyarrow expression that means the same for every column type, format and row group.
 
-pyarrow's own reading of such lists keeps missing values in `not in` and NaN in `!=`, casts a column to the unit of the
-compared value (which overflows for dates outside nanoseconds), and quotes values in its errors. Here the value is
-converted to the column's type, exactly, before anything is compared.
+pyarrow's own interpretation of such lists keeps missing values in `not in` and NaN in `!=`, casts a column to the unit
+of the compared value (which overflows for dates outside of nanoseconds), and quotes values in its errors. Here the
+value is converted exactly to the column's type before it is compared.
 """
 
 import operator
@@ -19,9 +19,9 @@ from clinops_prefect.errors import ArtifactColumnError
 from clinops_prefect.frames.conversion.schemas import layout_of
 from clinops_prefect.frames.selection import literals
 
-# A condition is `(column, operator, value)`; JSON has lists where Python has tuples.
+# A condition is `(column, operator, value)`, as a tuple or, from JSON, as a list.
 Condition: TypeAlias = tuple[Any, ...] | list[Any]
-# An expression, a condition, conditions that all hold, or lists of such conditions of which any holds.
+# An expression, a condition, a list of conditions that must all hold, or lists of conditions of which one must hold.
 Filters: TypeAlias = pc.Expression | Condition | list[Condition] | list[list[Condition]]
 
 _COMPARISONS: dict[str, Callable[[Any, Any], pc.Expression]] = {
@@ -34,11 +34,11 @@ _COMPARISONS: dict[str, Callable[[Any, Any], pc.Expression]] = {
 }
 _ORDER = ("<", "<=", ">", ">=")
 _OPERATORS = (*_COMPARISONS, "in", "not in", "is null", "is not null")
-# The order of the stored values of any other extension type may mean something else.
+# For other extension types, the order of the stored values may differ from the order of the values.
 _COMPARED_EXTENSIONS = ("arrow.uuid", "arrow.bool8", "arrow.json")
 _NEVER, _ALWAYS = pc.scalar(False), pc.scalar(True)
-# Operators that every value of the column satisfies, when the compared value is below (-1) or above (1) all that the
-# column can hold.
+# The operators that hold for every value of the column if the compared value is below (-1) or above (1) the range of
+# the column's type.
 _BEYOND = {-1: (">", ">=", "!="), 1: ("<", "<=", "!=")}
 
 
@@ -54,16 +54,16 @@ def expression_of(
     """The filters as an expression over the fields of a schema; None for no filter.
 
     Args:
-        filters: As `PipelineStore.download` takes them.
-        schema: The artifact's.
+        filters: As in `PipelineStore.download`.
+        schema: The artifact's schema.
         fields: Label -> field name.
         check: Raises an `ArtifactColumnError` for a label that is not in the artifact.
         where: The URI, for errors.
-        of_groups: Whether it is for `ParquetReader.groups`. Statistics leave NaN out, so to Arrow a row group of one
-            number and NaN has no NaN.
+        of_groups: Whether the expression is for `ParquetReader.groups`. Statistics ignore NaN, so Arrow would assume
+            that a row group with one number and NaN has no NaN.
 
     Raises:
-        ArtifactColumnError: They are not filters, or do not fit the columns. No message quotes a compared value.
+        ArtifactColumnError: The filters are malformed, or do not fit the columns. No message quotes a compared value.
     """
     if filters is None or isinstance(filters, pc.Expression):
         return filters
@@ -81,7 +81,7 @@ def expression_of(
 
     def one(condition: Condition) -> pc.Expression:
         label = condition[0]
-        # A label of several levels is a tuple, for which JSON has a list.
+        # A label with several levels is a tuple, which is a list in JSON.
         label = tuple(label) if isinstance(label, list) else label
         try:
             check(label)
@@ -89,7 +89,7 @@ def expression_of(
             raise _unreadable(where) from None  # not hashable, so no label
         name = fields[label]
         kind = schema.field(name).type
-        # Parquet stores no dictionary of numbers, so only the layout says that these are ordered categories.
+        # Parquet cannot store a dictionary of numbers, so only the layout tells whether categories are ordered.
         note = notes.get(name)
         is_ordered = isinstance(note, dict) and bool(note.get("ordered"))
         is_ordered = is_ordered or (pa.types.is_dictionary(kind) and kind.ordered)
@@ -100,10 +100,10 @@ def expression_of(
 
 
 def only_on(filters: Any, names: Collection[str], where: str) -> list[list[Condition]] | None:
-    """The conditions on these columns alone, which hold wherever the filters do; None if that is everywhere.
+    """The conditions on these columns alone. All rows that match the filters satisfy them. None if they exclude no row.
 
     Raises:
-        ArtifactColumnError: They are not filters.
+        ArtifactColumnError: The filters are malformed.
     """
     groups = [
         [one for one in group if isinstance(one[0], str) and one[0] in names] for group in _groups(filters, where)
@@ -127,7 +127,7 @@ def _groups(filters: Any, where: str) -> list[list[Condition]]:
 
 
 def _is_condition(value: Any) -> bool:
-    """Whether it is one condition, right or wrong: its second item is text, as only an operator is."""
+    """Whether the value is meant as one condition, even a malformed one: only then is the second item text."""
     return isinstance(value, list | tuple) and len(value) >= 2 and isinstance(value[1], str)
 
 
@@ -153,19 +153,19 @@ def _condition(
     wants = 0 if sign.startswith("is") else 1
     values = list(rest[1:])
     if wants == 0 and values == [None]:
-        values = []  # as a form may fill it in
+        values = []  # a form may send None for an empty list
     if len(values) != wants:
         raise refused(f"has {len(values)} values, and {sign!r} takes {'one' if wants else 'none'}")
     if sign in _ORDER and is_ordered:
-        # Arrow would compare the categories themselves: "grave" before "mild", by the alphabet.
+        # Arrow would compare the categories alphabetically: "grave" before "mild".
         raise refused("asks for an order, and the column's categories have one of their own: list them with 'in'")
     stored = _stored(field, kind)
     present = field.is_valid()
     if pa.types.is_floating(stored.kind):
-        # pandas shows NaN as missing, and our own files have no other.
+        # pandas treats NaN as missing, and in our own files every missing float is stored as missing.
         present &= ~stored.field.is_nan()
     if not wants:
-        # Not `~present`, from which Arrow could not tell that a row group has no missing value.
+        # With `~present`, Arrow could not skip row groups without missing values.
         absent = field.is_null()
         absent = absent | stored.field.is_nan() if pa.types.is_floating(stored.kind) else absent
         return present if sign == "is not null" else absent
@@ -176,7 +176,7 @@ def _condition(
     except literals.ValueRefusedError as error:
         raise refused(str(error)) from None
     except (pa.ArrowException, ArithmeticError, TypeError, ValueError) as error:
-        # What a value of some other package raises when it is looked at; its words may quote the value.
+        # A value of another package may raise any error, whose message may quote the value.
         raise refused(f"compares with a value that cannot be converted ({type(error).__name__})") from None
 
 
@@ -187,13 +187,13 @@ def _asks_for_nan(condition: Condition, kind: pa.DataType) -> bool:
 
 @dataclass(frozen=True)
 class _Stored:
-    """A field as a type that Arrow compares.
+    """A field with a type that Arrow can compare.
 
     Attributes:
-        field: The field, cast where its own type is not compared.
+        field: The field, cast if Arrow cannot compare its own type.
         kind: The type.
-        is_uuid: Whether the sixteen bytes are a UUID.
-        is_flag: Whether the bytes are booleans.
+        is_uuid: Whether the values are the sixteen bytes of a UUID.
+        is_flag: Whether the values are booleans in bytes.
     """
 
     field: pc.Expression
@@ -210,7 +210,7 @@ def _stored(field: pc.Expression, kind: pa.DataType) -> _Stored:
         return _Stored(field.cast(storage), storage, is_uuid=name == "arrow.uuid", is_flag=name == "arrow.bool8")
     if pa.types.is_dictionary(kind):
         return _stored(field.cast(kind.value_type), kind.value_type)
-    # What has no kernel of its own to compare, in the next wider type that has.
+    # Types without a comparison kernel are cast to the next wider type that has one.
     for test, wider in ((pa.types.is_float16, pa.float32()), (pa.types.is_string_view, pa.string())):
         if test(kind):
             return _Stored(field.cast(wider), wider)
@@ -230,7 +230,8 @@ def _compared(sign: str, stored: _Stored, value: Any) -> pc.Expression:
     if found.position:
         return _ALWAYS if sign in _BEYOND[found.position] else _NEVER
     if not found.is_equal:
-        # Between two values of the column: above the lower one is above both `<` and `<=` of it.
+        # The value lies between two values of the column's type, and `floor` is the lower one. So `<` becomes `<=`
+        # floor, and `>=` becomes `>` floor.
         sign = {"<": "<=", ">=": ">"}.get(sign, sign)
         if sign in ("==", "!="):
             return _ALWAYS if sign == "!=" else _NEVER
@@ -247,7 +248,7 @@ def _among(sign: str, stored: _Stored, values: Any) -> pc.Expression:
         if not literals.is_exact(stored.kind) or stored.is_flag:
             found.append(_literal(stored, value))
         elif (number := literals.exact(value, stored.kind)).is_equal:
-            found.append(number.floor)  # the column holds no other
+            found.append(number.floor)  # other numbers cannot occur in the column
     if not found or pa.types.is_null(stored.kind):
         return _NEVER if sign == "in" else _ALWAYS
     is_in = stored.field.isin(pa.array(found, found[0].type))

@@ -1,7 +1,7 @@
-"""A compared value in the type of the column that it is compared with, exactly.
+"""Converts a compared value exactly to the type of the column.
 
-Arrow would cast the column to the type of the value instead: a date of the year 1600 to nanoseconds, which overflows;
-an identifier of 19 digits to a float, which merges it with its neighbours.
+Arrow would cast the column to the type of the value instead: a date of the year 1600 to nanoseconds, which overflows,
+or an identifier of 19 digits to a float, which would equal its neighbours.
 """
 
 import datetime as dt
@@ -25,7 +25,7 @@ _FAR = Fraction(10) ** 400  # stands for infinity: more than any type holds
 
 
 class ValueRefusedError(Exception):
-    """The value cannot be compared with the column; the message says what can, and never quotes the value."""
+    """The value cannot be compared with the column. The message says which values can, and never quotes the value."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Exact:
     """A number, or a time, in units of the column.
 
     Attributes:
-        floor: The largest value of the column's type that is not greater.
-        is_equal: Whether that is the value itself.
-        position: -1 if the value is less than all that the type can hold, 1 if it is greater, else 0.
+        floor: The largest value of the column's type that is not greater than the value.
+        is_equal: Whether `floor` is the value itself.
+        position: -1 if the value is below the range of the type, 1 if it is above, else 0.
     """
 
     floor: pa.Scalar
@@ -44,7 +44,7 @@ class Exact:
 
 
 def is_exact(kind: pa.DataType) -> bool:
-    """Whether values of the type are whole numbers of some unit, so that `exact` can be asked."""
+    """Whether values of the type are whole numbers of some unit, so that `exact` can be used."""
     tests = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_temporal)
     return any(test(kind) for test in tests) and not pa.types.is_interval(kind)
 
@@ -53,7 +53,7 @@ def exact(value: Any, kind: pa.DataType) -> Exact:
     """The value in units of the type.
 
     Raises:
-        ValueRefusedError: It is of another kind than the type.
+        ValueRefusedError: The value is not of the type's kind, such as text for a number.
     """
     value = _plain(value)
     if pa.types.is_decimal(kind):
@@ -71,23 +71,23 @@ def exact(value: Any, kind: pa.DataType) -> Exact:
         return Exact(pa.scalar(whole, kind), is_equal, position)
     nanoseconds, unit = _nanoseconds(value, kind)
     width = 32 if pa.types.is_date32(kind) or pa.types.is_time32(kind) else 64
-    # pandas reads the least 64-bit integer as NaT, so it stands for no time.
+    # The smallest 64-bit integer is not a time, because pandas reads it as NaT.
     whole, is_equal, position = _floored(Fraction(nanoseconds, unit), 1 - 2 ** (width - 1), 2 ** (width - 1) - 1)
     return Exact(pa.scalar(whole, pa.int32() if width == 32 else pa.int64()).cast(kind), is_equal, position)
 
 
 def plain(value: Any, kind: pa.DataType) -> pa.Scalar:
-    """The value as a scalar that Arrow compares with the type as it is: text, bytes, floats, booleans.
+    """The value as a scalar of a type that Arrow compares correctly: text, bytes, floats, booleans.
 
     Raises:
-        ValueRefusedError: It is of another kind than the type.
+        ValueRefusedError: The value is not of the type's kind, such as text for a number.
     """
     value = _plain(value)
     if pa.types.is_boolean(kind):
         return pa.scalar(_of(value, bool, "True or False"), kind)
     if pa.types.is_floating(kind):
         number = _number(value)
-        # In the column's own precision, as pandas compares: 0.1 is the float32 that is nearest to it.
+        # Use the column's precision, as pandas does: 0.1 becomes the nearest float32.
         return pa.scalar(_float(number), kind)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return pa.scalar(_text(_of(value, str, "text")), kind)
@@ -100,7 +100,7 @@ def uuid_bytes(value: Any) -> bytes:
     """A UUID, or its text, as the sixteen bytes that are stored.
 
     Raises:
-        ValueRefusedError: It is neither.
+        ValueRefusedError: The value is neither a UUID nor the text of one.
     """
     value = _plain(value)
     try:
@@ -110,14 +110,14 @@ def uuid_bytes(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """The value without NumPy's, pyarrow's and enum's wrappings."""
+    """The value, unwrapped if it is a NumPy scalar, a pyarrow scalar or a member of an enumeration."""
     if isinstance(value, pa.Scalar):
         value = value.as_py()
     if isinstance(value, enum.Enum):
         value = value.value
     if isinstance(value, np.generic) and not isinstance(value, np.datetime64 | np.timedelta64):
         value = value.item()
-    # A value of several parts may be missing in parts only, which no comparison takes anyway.
+    # A value of several parts, such as a list, is not checked, because no comparison accepts it anyway.
     if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
         raise ValueRefusedError("compares with a missing value, which matches no row: ask 'is null' or 'is not null'")
     return value
@@ -146,7 +146,7 @@ def _number(value: Any) -> Fraction:
         raise _refused("a number", value)
     if isinstance(value, float | decimal.Decimal) and not math.isfinite(value):
         return _FAR if value > 0 else -_FAR
-    # `0.1` in a program is the decimal 0.1, not the binary fraction that is nearest to it.
+    # `0.1` in a program means the decimal 0.1, not the nearest binary fraction.
     return Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
 
 
@@ -167,7 +167,7 @@ def _floored(number: Fraction, least: int, most: int) -> tuple[int, bool, int]:
 
 
 def _nanoseconds(value: Any, kind: pa.DataType) -> tuple[int, int]:
-    """A time as nanoseconds, and how many of them the type's unit has."""
+    """A time in nanoseconds, and the number of nanoseconds of the type's unit."""
     if pa.types.is_date(kind):
         return _of_day(value), _DAY if pa.types.is_date32(kind) else _NANOSECONDS["ms"]
     unit = _NANOSECONDS[kind.unit]

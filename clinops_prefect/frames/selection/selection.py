@@ -1,4 +1,4 @@
-"""`columns=` and `filters=`: which fields they ask for, and their answer from a table that has at least those."""
+"""The fields that `columns=` and `filters=` need, and the selection of columns and rows from a table."""
 
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,28 +13,28 @@ from clinops_prefect.names import nearest
 if TYPE_CHECKING:
     from clinops_prefect.frames.selection.filters import Filters
 
-# pandas is imported only where there are labels, or values to compare with.
+# Modules that import pandas are imported only for column labels and for compared values.
 
 
 class Selection:
-    """What a caller asked of an artifact with this schema.
+    """The columns and rows that a caller asked for, of an artifact with this schema.
 
     Args:
         schema: The schema.
-        columns: As `PipelineStore.download` takes them.
-        filters: As `PipelineStore.download` takes them.
+        columns: As in `PipelineStore.download`.
+        filters: As in `PipelineStore.download`.
         where: The URI, for errors.
-        by_field: Whether columns go by the names of fields, index levels included, as in Arrow and polars.
+        by_field: Whether columns are chosen by field names, which include index levels, as for Arrow and polars.
 
     Attributes:
-        fields: The fields of the answer: the index, then the columns in the order asked.
-        read: Those, and the ones that only the filters need.
+        fields: The fields of the result: the columns in the requested order, then the index.
+        read: The fields of the result, and the fields that only the filters need.
         expression: The filters as one expression; None without filters.
-        of_groups: The same, for the statistics of row groups; None if those cannot tell.
+        of_groups: The filters as an expression for the statistics of row groups; None if statistics cannot be used.
 
     Raises:
-        ArtifactColumnError: A column is not in the artifact, or is asked for twice.
-        ArtifactDecodeError: The artifact's own columns cannot be told apart.
+        ArtifactColumnError: A column is not in the artifact, or is requested twice.
+        ArtifactDecodeError: Several columns of the artifact have the same name.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Selection:
         by_field: bool = False,
     ) -> None:
         self._where = where
-        # Arrow and polars have no index: its levels are columns, and the names of columns are the fields'.
+        # Arrow and polars have no index. Its levels are ordinary columns, and columns have the names of the fields.
         index = [] if by_field else index_fields(schema)
         by_label = _by_field(schema) if by_field else _by_label(schema)
         fields = [name for name in schema.names if name not in index]
@@ -66,16 +66,17 @@ class Selection:
         self.expression = self._expression(filters, schema, names)
         self.of_groups = self._of_groups(filters, schema, names)
         self.whole = self.expression is None
-        # pc.Expression does not tell which fields it refers to, so it is bound to fewer fields to find out.
+        # pc.Expression has no list of its fields. To find them, we bind the expression to a schema with fewer fields.
         self.read = self.fields + self._only_filtered(schema, self.fields)
 
     def apply(self, table: pa.Table) -> pa.Table:
-        """The answer, from a table that has the fields of `read`."""
+        """The selected rows and columns of a table that has the fields of `read`."""
         if self.expression is not None:
             try:
                 table = table.filter(self.expression)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
-                # An expression that fits the types may still fail on a row, and Arrow's message quotes the cell.
+                # An expression that fits the types may still fail on a row. Arrow's message quotes the cell, so drop
+                # it.
                 raise ArtifactColumnError(
                     f"the filters cannot be computed for every row of {self._where}: a cast or a calculation in them "
                     "fails on a value",
@@ -101,7 +102,7 @@ class Selection:
             # and not see times with a zone beside times without.
             null_table(schema, rows=1).filter(expression)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, KeyError) as error:
-            # Arrow's own words quote the compared values, which may identify a patient.
+            # Arrow's message is dropped, because it quotes the compared values, which may identify a patient.
             if name := _unmatched(error):
                 self._check([name], by_label)
             zones = ": a time without a zone is compared with one that has a zone" if _is_of_zones(error) else ""
@@ -115,7 +116,7 @@ class Selection:
         if self.expression is None:
             return None
         if isinstance(filters, pc.Expression):
-            # Arrow skips row groups by their least and greatest number, and these leave NaN out.
+            # Arrow skips row groups by their smallest and largest number, which ignore NaN.
             asked = self._only_filtered(schema, [])
             return None if any(may_hold_nan(schema, name) for name in asked) else filters
         from clinops_prefect.frames.selection.filters import expression_of
@@ -123,7 +124,7 @@ class Selection:
         return expression_of(filters, schema, names, lambda _: None, self._where, of_groups=True)
 
     def _only_filtered(self, schema: pa.Schema, fields: list[str]) -> list[str]:
-        """The fields that the filters need beside these."""
+        """The fields that the filters need in addition to these."""
         if self.expression is None:
             return []
         extra: list[str] = []
@@ -161,15 +162,16 @@ def _by_label(schema: pa.Schema) -> dict[Hashable, str]:
 def _is_of_zones(error: Exception) -> bool:
     """Whether an expression compares times with and without a zone.
 
-    Only Arrow's message says so. Without it, the error would not name the zones as the cause.
+    Only Arrow's message tells this. If the message changes, our error no longer names the zones as the cause.
     """
     return "timestamp[" in str(error) and "tz=" in str(error)
 
 
 def _unmatched(error: Exception) -> str:
-    """The field that an expression names and the schema lacks; empty for other errors.
+    """The field of an expression that is missing in the schema; empty for other errors.
 
-    Only Arrow's message says which. Without it, filters would read every field, and a misspelt one would not be named.
+    Only Arrow's message names the field. If the message changes, filters read every field, and our error no longer
+    names a misspelt field.
     """
     _, found, rest = str(error).partition("No match for FieldRef.Name(")
     return rest.partition(") in ")[0] if found else ""
