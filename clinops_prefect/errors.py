@@ -8,23 +8,23 @@ Every error is a `ClinopsPrefectError` and also the builtin a caller would catch
     ├── InvalidMetadataError         ValueError           metadata no store would carry
     ├── ArtifactNotFoundError        FileNotFoundError
     ├── BucketNotFoundError          FileNotFoundError
-    ├── ArtifactExistsError          FileExistsError      `overwrite=False` and it is there
-    ├── ArtifactDecodeError          ValueError           damaged, or not what its name says
+    ├── ArtifactExistsError          FileExistsError      `overwrite=False` and the artifact exists
+    ├── ArtifactDecodeError          ValueError           damaged, or not of its format
     ├── ArtifactColumnError          KeyError             a column that the artifact does not have
     ├── ArtifactArchivedError        OSError              in an archive storage class: restore it first
-    ├── UnsupportedFrameError        ValueError           a frame that would not come back equal
-    ├── UnsupportedResultError       TypeError            a result that would not come back as it was
-    ├── StoredFailureError           RuntimeError         what a stored result says of another package's error
+    ├── UnsupportedFrameError        ValueError           a frame that would not be restored equal
+    ├── UnsupportedResultError       TypeError            a result that would not be restored exactly
+    ├── StoredFailureError           RuntimeError         stands for another package's error in a stored result
     ├── UntrustedResultError         PermissionError      a result that could run code when read
     ├── AccessDeniedError            PermissionError
-    ├── OperationNotSupportedError   NotImplementedError  this service cannot do it
-    ├── ServiceUnavailableError      ConnectionError      the only one worth retrying
+    ├── OperationNotSupportedError   NotImplementedError  the service does not support the operation
+    ├── ServiceUnavailableError      ConnectionError      the only error worth retrying
     ├── InvalidPipelineError         ValueError           a definition that AWS would refuse
     ├── InvalidExecutionError        ValueError           an execution's name or input
     ├── StateMachineNotFoundError    LookupError, RuntimeError
     ├── ExecutionNotFoundError       LookupError
     ├── ExecutionFailedError         RuntimeError         FAILED, TIMED_OUT or ABORTED
-    └── ExecutionTimeoutError        TimeoutError         `wait` gave up; the execution goes on
+    └── ExecutionTimeoutError        TimeoutError         `wait` gave up; the execution continues
 
 Messages name artifacts, columns and ARNs, never a cell value: they end up in logs.
 """

@@ -5,6 +5,7 @@ columns          one column
 objects          a column of Python objects
 zones            time zones as JSON
 from_pandas      the same table as `pa.Table.from_pandas`, faster
+plain_frames     remembers the descriptions of small frames
 plain_frames     the table of a frame like one before, from a remembered description
 frame_builder    makes a pandas frame, allocated once and filled from several threads
 missing_floats   copies floats with missing values from Arrow to NumPy

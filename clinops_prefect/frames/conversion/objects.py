@@ -34,7 +34,7 @@ Kind = dict[str, Any]
 
 
 def kind_of(values: "pd.Series[Any]", column: pa.ChunkedArray, where: str) -> Kind:
-    """How `restore` must restore the objects from the column that Arrow made of them.
+    """How to `restore` the objects from the column that Arrow made of them.
 
     Raises:
         UnsupportedFrameError: Types or missing markers are mixed, or Arrow changes the values.

@@ -1,8 +1,8 @@
-"""The Arrow table of a frame like one that was converted before: its description is remembered.
+"""Converts a frame to an Arrow table faster, if an equally structured frame was converted before.
 
-Of a frame of 20 kB the description (pandas' metadata, our layout) takes longer than the values, and the thousand
-artifacts of a run have the same. Remembered is what depends on nothing but the dtypes, the labels, the number of rows
-and the blocks, all of which are looked up; any other frame takes the exact way, through `layout.to_arrow`.
+For a frame of 20 kB, making the description (pandas' metadata, our layout) takes longer than converting the values. The
+thousand artifacts of a run often have the same description, so we remember it. This is done only if the description
+depends on the dtypes, labels, number of rows and blocks alone. All other frames are converted by `layout.to_arrow`.
 """
 
 import json
@@ -15,21 +15,21 @@ import pyarrow as pa
 from clinops_prefect.frames.conversion import pandas_blocks
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY
 
-# Of larger frames, the description is a small part of the work.
+# For larger frames, the description is a small part of the work.
 _MOST_VALUES: Final = 1_000_000
 _MOST_DESCRIPTIONS: Final = 64
 _NUMBERS: Final = {np.dtype(code) for code in "?bhilqBHILQfd"}
 _TIMES: Final = {np.dtype(f"{kind}8[{unit}]") for kind in "mM" for unit in ("ms", "us", "ns")}
 _NULLABLE: Final = {pd.arrays.IntegerArray, pd.arrays.BooleanArray}
 _PANDAS_KEY: Final = b"pandas"
-# Stands for the number of rows. No label has it: a frame with such a label is not remembered.
+# A placeholder for the number of rows. A frame with this text in a label is not remembered.
 _ROWS: Final = "\ue000rows\ue000"
 
 _Key = tuple[Any, ...]
 
 
 class _Description(NamedTuple):
-    """The schema, and the two texts of its metadata that say how many rows there are, cut where they say it."""
+    """The schema, and the two texts of its metadata that contain the number of rows, split at this number."""
 
     schema: pa.Schema
     pandas: list[str]
@@ -40,7 +40,7 @@ _remembered: dict[_Key, _Description] = {}
 
 
 def table_of(df: pd.DataFrame) -> pa.Table | None:
-    """The table that `layout.to_arrow` makes of the frame, if one like it was remembered; the values are its own."""
+    """The table that `layout.to_arrow` would make from the frame; None if no such description is remembered."""
     found = _look(df)
     if found is None or (known := _remembered.get(found[0])) is None:
         return None
@@ -61,9 +61,10 @@ def remember(df: pd.DataFrame, table: pa.Table) -> None:
 
     Args:
         df: The frame.
-        table: What `layout.to_arrow` made of it, and is known to come back equal.
+        table: The table that `layout.to_arrow` made from the frame, after the check that it can be restored equal.
     """
-    # After the conversion, in which pandas may rearrange the blocks: the layout is about what they are now.
+    # Look at the frame only now, because pandas may rearrange the blocks during the conversion. The layout describes
+    # the blocks after the conversion.
     found = _look(df)
     metadata = table.schema.metadata
     if found is None or metadata.keys() != {_PANDAS_KEY, LAYOUT_KEY}:
@@ -81,7 +82,7 @@ def remember(df: pd.DataFrame, table: pa.Table) -> None:
 
 
 def _look(df: pd.DataFrame) -> tuple[_Key, list[Any]] | None:
-    """What the description of the frame depends on, and its columns' arrays; None if it depends on more than that."""
+    """The key of the frame's description, and the arrays of its columns. None if the description depends on more."""
     if type(df) is not pd.DataFrame or df.attrs or not df.flags.allows_duplicate_labels:
         return None
     index, labels = df.index, df.columns
@@ -90,7 +91,7 @@ def _look(df: pd.DataFrame) -> tuple[_Key, list[Any]] | None:
         return None
     if type(index) is not pd.RangeIndex or (index.start, index.step, index.stop, index.name) != (0, 1, rows, None):
         return None
-    # A subclass of str is equal to the text, and refused.
+    # Labels must be exactly str: a subclass equals its text, but `layout.to_arrow` refuses it.
     if type(labels) is not pd.Index or labels.name is not None or not (texts := _texts(labels)):
         return None
     arrays: list[Any] = [None] * width
@@ -108,8 +109,7 @@ def _arrange(df: pd.DataFrame, arrays: list[Any], kinds: list[Any]) -> Any:
     """Fill in each column's array and its kind.
 
     Returns:
-        What distinguishes frames of the same kinds in other blocks; None if a column's description depends on more than
-        its dtype.
+        A key for the arrangement of the blocks. None if the description of a column depends on more than its dtype.
     """
     held: Any = getattr(df, "_mgr", None)
     arranged: list[Any] = []
@@ -131,5 +131,5 @@ def _arrange(df: pd.DataFrame, arrays: list[Any], kinds: list[Any]) -> Any:
         for position, array in zip(positions, each, strict=True):
             arrays[position], kinds[position] = array, kind
     if not is_numpy:
-        return ()  # such a frame has no note of its blocks
+        return ()  # the layout of such a frame has no note about blocks
     return json.dumps(pandas_blocks.note_of(df)) if has_times else tuple(arranged)
