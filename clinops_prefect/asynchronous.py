@@ -1,7 +1,8 @@
-"""Async wrappers: the `a…` form of a method makes the same call in a thread, so it does not block the event loop."""
+"""Async wrappers: the `a…` form of a method or function makes the same call in a thread, so the event loop goes on."""
 
 import asyncio
 import functools
+import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -37,6 +38,26 @@ def asynchronous_iterator(
             yield item  # type: ignore[misc]
 
     _name_wrapper(wrapper, method)
+    return wrapper
+
+
+def asynchronous_function(
+    function: Callable[P, R], run: Callable[..., Coroutine[Any, Any, R]] = asyncio.to_thread
+) -> Callable[P, Coroutine[Any, Any, R]]:
+    """The async wrapper of a function, such as a Prefect task's.
+
+    Args:
+        function: The function.
+        run: Calls a function with its arguments in a thread, and waits for it.
+    """
+
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        return await run(function, *args, **kwargs)
+
+    _name_wrapper(wrapper, function)
+    # Prefect reads a task's description and its parameters from these two.
+    wrapper.__doc__ = function.__doc__
+    wrapper.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return wrapper
 
 

@@ -7,10 +7,7 @@ Each task takes a store, a URI, or the reference of a saved block, and has an `a
 on `ServiceUnavailableError`, and record what they read and write as assets. Their results are never cached.
 """
 
-import asyncio
-import functools
 import hashlib
-import inspect
 import os
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
@@ -24,6 +21,7 @@ from prefect.tasks import exponential_backoff
 
 from clinops_prefect import assets, locations, registry
 from clinops_prefect.artifacts.codec import content_hash
+from clinops_prefect.asynchronous import asynchronous_function
 from clinops_prefect.errors import ArtifactExistsError, ArtifactNotFoundError
 from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.kinds import FrameKind
@@ -299,14 +297,7 @@ def list_artifacts(store: StoreReference, prefix: str = "") -> list[str]:
 
 
 def _async_task(original: Task[P, Any]) -> Task[P, Any]:
-    @functools.wraps(original.fn)
-    async def run(*args: P.args, **kwargs: P.kwargs) -> Any:
-        return await asyncio.to_thread(original.fn, *args, **kwargs)
-
-    del run.__wrapped__  # otherwise Prefect takes `run` for a function that is not async
-    run.__name__ = f"a{original.fn.__name__}"
-    run.__signature__ = inspect.signature(original.fn)  # type: ignore[attr-defined]
-    return _store_task(original.description or "")(run)
+    return _store_task(original.description or "")(asynchronous_function(original.fn))
 
 
 aupload_artifact = _async_task(upload_artifact)

@@ -8,7 +8,7 @@ import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,8 @@ import pandas as pd
 from clinops_prefect.frames.conversion import zones
 from clinops_prefect.references import ArtifactRef
 from clinops_prefect.results.refusals import Refused, name_of
+
+Clock = TypeVar("Clock", dt.datetime, dt.time)
 
 # Python may refuse to convert a longer integer to or from decimal digits (sys.set_int_max_str_digits).
 _LONG_INTEGER_BITS = 2_000
@@ -92,27 +94,30 @@ def _proven(value: Any, stored: Any, again: Callable[[Any], Any]) -> Any:
 
 
 def _datetime_to(value: dt.datetime) -> Any:
-    stored = [value.replace(tzinfo=None).isoformat(), value.fold, _zone_to(value.tzinfo)]
-    return _proven(value, stored, _datetime_from)
+    return _clock_to(value, _datetime_from)
 
 
 def _datetime_from(stored: Any) -> dt.datetime:
-    if isinstance(stored, str):  # written by version 0.1
-        return dt.datetime.fromisoformat(stored)
-    text, fold, zone = stored
-    return dt.datetime.fromisoformat(text).replace(fold=fold, tzinfo=_zone_from(zone))
+    return _clock_from(dt.datetime, stored)
 
 
 def _time_to(value: dt.time) -> Any:
-    stored = [value.replace(tzinfo=None).isoformat(), value.fold, _zone_to(value.tzinfo)]
-    return _proven(value, stored, _time_from)
+    return _clock_to(value, _time_from)
 
 
 def _time_from(stored: Any) -> dt.time:
+    return _clock_from(dt.time, stored)
+
+
+def _clock_to(value: dt.datetime | dt.time, again: Callable[[Any], Any]) -> Any:
+    return _proven(value, [value.replace(tzinfo=None).isoformat(), value.fold, _zone_to(value.tzinfo)], again)
+
+
+def _clock_from(kind: type[Clock], stored: Any) -> Clock:
     if isinstance(stored, str):  # written by version 0.1
-        return dt.time.fromisoformat(stored)
+        return kind.fromisoformat(stored)
     text, fold, zone = stored
-    return dt.time.fromisoformat(text).replace(fold=fold, tzinfo=_zone_from(zone))
+    return kind.fromisoformat(text).replace(fold=fold, tzinfo=_zone_from(zone))
 
 
 def _timestamp_to(value: pd.Timestamp) -> Any:

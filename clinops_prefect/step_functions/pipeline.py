@@ -306,7 +306,7 @@ class StepFunctionsPipeline(StateMachine):
         self, input_data: Any = None, execution_name: str = "", *, deploy: bool = True, timeout: float | None = None
     ) -> Any:
         """Like `run`, for async code."""
-        return await running.interruptible(self.run)(input_data, execution_name, deploy=deploy, timeout=timeout)
+        return await running.interruptibly(self.run, input_data, execution_name, deploy=deploy, timeout=timeout)
 
     def as_task(self, **task_options: Any) -> PipelineTask:
         """A Prefect task that runs this pipeline: `task(input_data=None, execution_name="")`.
@@ -336,4 +336,4 @@ class StepFunctionsPipeline(StateMachine):
     # `await` is a keyword of Python, hence the underscore.
     async def await_(self, execution_arn: str, timeout: float | None = None) -> Any:
         """Like `wait`, for async code."""
-        return await running.interruptible(self.wait)(execution_arn, timeout)
+        return await running.interruptibly(self.wait, execution_arn, timeout)

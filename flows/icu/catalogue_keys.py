@@ -1,8 +1,9 @@
 """Checks for every table of the catalogue: its keys and its numbers."""
 
-import difflib
 import math
 from typing import Any
+
+from clinops_prefect.names import nearest_word
 
 
 class CatalogueError(ValueError):
@@ -27,6 +28,6 @@ def check_keys(where: str, table: Any, known: tuple[str, ...]) -> None:
     check_table(where, table)
     for key in table:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+            near = nearest_word(key, known)
+            hint = f"; did you mean {near}?" if near else f"; known are {', '.join(known)}"
             raise CatalogueError(f"{where}: unknown key {key}{hint}")

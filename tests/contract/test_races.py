@@ -5,7 +5,6 @@ The requests pass a proxy that lets another writer act between two of them, and 
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from clinops_prefect.storage.local.atomic_file import AtomicFile
 from clinops_prefect.storage.s3.backend import S3Backend
 from clinops_prefect.storage.service import ServiceBackend
 from clinops_prefect.testing.contracts.objects import write
+from clinops_prefect.testing.contracts.races import winners
 from tests.conftest import STORES
 from tests.doors import Door
 from tests.gallery import assert_same
@@ -103,17 +103,9 @@ def test_of_two_uploads_in_parts_that_end_together_one_wins(
     both = threading.Barrier(2)
     store = _held(door, proxy, *LAST, partial(both.wait, 120), monkeypatch)
 
-    def race(frame: pd.DataFrame) -> bool:
-        try:
-            store.upload(frame, "x", overwrite=False)
-        except ArtifactExistsError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(2) as pool:
-        won = list(pool.map(race, frames))
-    assert won.count(True) == 1
-    assert_same(store.download("x"), frames[won.index(True)])
+    won = winners(lambda frame: store.upload(frame, "x", overwrite=False), frames, ArtifactExistsError)
+    assert len(won) == 1
+    assert_same(store.download("x"), frames[won[0]])
     assert len(door.keys()) == 1
     assert door.unfinished() == []
 

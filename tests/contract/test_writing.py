@@ -2,7 +2,6 @@
 
 import itertools
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from clinops_prefect import (
     InvalidMetadataError,
     UnsupportedFrameError,
 )
+from clinops_prefect.testing.contracts.races import winners
 from tests.contract.conftest import clouds
 from tests.doors import Can, Door
 from tests.gallery import FRAMES, assert_same
@@ -23,21 +23,11 @@ OLD, NEW = pd.DataFrame({"v": [1]}), pd.DataFrame({"v": [2, 3]})
 
 def test_of_simultaneous_conditional_uploads_in_parts_one_wins(door: Door) -> None:
     """Above 8 MiB an upload ends with one request that has the condition, and a service may check it too early."""
-    store, together = door.store(), threading.Barrier(4)
-
-    def race(number: int) -> bool:
-        frame = pd.DataFrame(np.random.default_rng(number).random((1_200_000, 1)), columns=["v"])
-        together.wait()
-        try:
-            store.upload(frame, "x", overwrite=False)
-        except ArtifactExistsError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(4) as pool:
-        winners = [number for number, won in enumerate(pool.map(race, range(4))) if won]
-    assert len(winners) == 1 or (winners and Can.COMPLETE_CONDITIONALLY not in door.can)
-    assert store.download("x")["v"].iloc[0] in [np.random.default_rng(number).random() for number in winners]
+    store = door.store()
+    frames = [pd.DataFrame(np.random.default_rng(number).random((1_200_000, 1)), columns=["v"]) for number in range(4)]
+    won = winners(lambda frame: store.upload(frame, "x", overwrite=False), frames, ArtifactExistsError)
+    assert len(won) == 1 or (won and Can.COMPLETE_CONDITIONALLY not in door.can)
+    assert store.download("x")["v"].iloc[0] in [frames[number]["v"].iloc[0] for number in won]
     with pytest.raises(ArtifactExistsError):
         store.upload(pd.DataFrame({"v": np.arange(1_200_000.0)}), "x", overwrite=False)
     assert door.keys() == ["x.parquet"]
@@ -163,17 +153,9 @@ def test_rivals_for_one_name_make_a_bounded_number_of_requests_each(door: Door, 
 
     proxy.answers = hold
 
-    def upload(frame: pd.DataFrame) -> bool:
-        try:
-            store.upload(frame, "x", overwrite=False)
-        except ArtifactExistsError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(rivals) as pool:
-        won = list(pool.map(upload, frames))
-    assert won.count(True) == 1
+    won = winners(lambda frame: store.upload(frame, "x", overwrite=False), frames, ArtifactExistsError)
+    assert len(won) == 1
     requests = len(proxy.seen)
-    assert_same(store.download("x"), frames[won.index(True)])
+    assert_same(store.download("x"), frames[won[0]])
     assert len(door.keys()) == (2 if format == "csv" else 1), door.keys()
     assert requests <= rivals * (11 if format == "csv" else 4), requests

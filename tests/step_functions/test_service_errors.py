@@ -1,6 +1,5 @@
 """Every error that AWS documents for a call made here, and any other answer, is one of ours."""
 
-import ssl
 from itertools import chain
 
 import botocore.exceptions
@@ -16,6 +15,7 @@ from clinops_prefect.errors import (
     StateMachineNotFoundError,
 )
 from clinops_prefect.step_functions.service.errors import translated
+from tests.provider_errors import answer_of_aws, refused_certificate
 
 CALLS = (
     *("CreateStateMachine", "DescribeExecution", "DescribeStateMachine", "DescribeStateMachineForExecution"),
@@ -60,15 +60,13 @@ def test_every_documented_error_is_ours(call: str, code: str) -> None:
 def test_what_no_call_documents_means_what_it_means_in_s3(
     code: str, status: int, ours: type[ClinopsPrefectError]
 ) -> None:
-    answer = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
     with pytest.raises(ClinopsPrefectError) as caught, translated("arn:x"):
-        raise botocore.exceptions.ClientError(answer, "StartExecution")  # type: ignore[arg-type]
+        raise answer_of_aws(code, status, "StartExecution")
     assert type(caught.value) is ours
 
 
 def test_a_certificate_that_is_not_accepted_is_not_worth_asking_for_again() -> None:
-    refused = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    refused.verify_message = "self-signed certificate"
+    refused = refused_certificate()
     with pytest.raises(InvalidPipelineError, match="AWS_CA_BUNDLE") as caught, translated("arn:x"):
         raise botocore.exceptions.SSLError(endpoint_url="https://h", error=refused)
     assert caught.value.uri == "arn:x"
@@ -102,6 +100,5 @@ def test_an_arn_that_an_emulator_does_not_know_is_a_machine_that_is_not_there(ca
 
 @pytest.mark.parametrize(("code", "status"), [("UnknownOperationException", 400), ("InternalFailure", 501)])
 def test_an_operation_that_a_service_lacks_is_not_worth_asking_for_again(code: str, status: int) -> None:
-    response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
     with pytest.raises(OperationNotSupportedError, match="TestState"), translated("arn:x"):
-        raise botocore.exceptions.ClientError(response, "TestState")  # type: ignore[arg-type]
+        raise answer_of_aws(code, status, "TestState")

@@ -1,8 +1,5 @@
 """Whatever AWS's client finds wrong by itself is an error of the tree, that says what to do and shows no secret."""
 
-import inspect
-import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from clinops_prefect.aws.errors import client_failure
 from clinops_prefect.step_functions.service.errors import translated
 from clinops_prefect.tasks import download_artifact, list_artifacts, upload_artifact
 from tests.emulators import free_port
+from tests.provider_errors import errors_of, of_botocore
 
 ROLE = "arn:aws:iam::123456789012:role/R"
 STEP = PipelineStep("a", "arn:aws:lambda:us-east-1:123456789012:function:x")
@@ -132,25 +130,9 @@ def test_a_role_that_cannot_be_assumed(aws: Path, monkeypatch: pytest.MonkeyPatc
         assert "hunter2" not in str(refused.value)
 
 
-def _kinds() -> list[type[Exception]]:
-    found = inspect.getmembers(botocore.exceptions, inspect.isclass)
-    ours = [kind for _, kind in found if kind.__module__ == "botocore.exceptions" and issubclass(kind, Exception)]
-    return [kind for kind in ours if not issubclass(kind, Warning)]
-
-
-def _made(kind: type[Exception]) -> Exception:
-    if issubclass(kind, botocore.exceptions.ClientError):
-        return kind({"Error": {"Code": "Whatever"}}, "StartExecution")  # type: ignore[call-arg]
-    words = re.findall(r"{(\w+)", getattr(kind, "fmt", ""))
-    for arguments in (dict.fromkeys(words, "x"), {"name": "x", "reason": "y", "last_response": {}}):
-        with suppress(TypeError):
-            return kind(**arguments)
-    return kind("x")
-
-
-@pytest.mark.parametrize("kind", _kinds(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", errors_of(botocore.exceptions), ids=lambda kind: kind.__name__)
 def test_every_error_of_the_client_has_a_verdict(kind: type[Exception]) -> None:
-    ours = client_failure(_made(kind), "S3")
+    ours = client_failure(of_botocore(kind, "StartExecution"), "S3")
     assert isinstance(ours, ClinopsPrefectError)
     assert type(ours) in (AccessDeniedError, InvalidStoreError, ServiceUnavailableError)
     assert str(ours).startswith("S3: ")
@@ -162,14 +144,14 @@ def test_every_error_of_the_client_has_a_verdict(kind: type[Exception]) -> None:
 # But for answers of the service, which its own suite has.
 _OF_THE_CLIENT = [
     kind
-    for kind in _kinds()
+    for kind in errors_of(botocore.exceptions)
     if issubclass(kind, botocore.exceptions.BotoCoreError) and not issubclass(kind, botocore.exceptions.ClientError)
 ]
 
 
 @pytest.mark.parametrize("kind", _OF_THE_CLIENT, ids=lambda kind: kind.__name__)
 def test_every_error_of_the_client_is_one_of_ours_to_a_pipeline(kind: type[Exception]) -> None:
-    error = _made(kind)
+    error = of_botocore(kind, "StartExecution")
     with pytest.raises(ClinopsPrefectError) as refused, translated("arn:x"):
         raise error
     assert refused.value.uri == "arn:x"

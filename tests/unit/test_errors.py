@@ -2,12 +2,8 @@
 
 import builtins
 import copy
-import inspect
-import json
 import pickle
 import re
-import ssl
-from contextlib import suppress
 
 import azure.core.exceptions
 import botocore.exceptions
@@ -34,6 +30,16 @@ from clinops_prefect.errors import (
     ServiceUnavailableError,
 )
 from clinops_prefect.storage.gcs.errors import may_pass
+from tests.provider_errors import (
+    answer_of_aws,
+    answer_of_azure,
+    answers_of_google,
+    errors_of,
+    of_azure,
+    of_botocore,
+    of_google,
+    refused_certificate,
+)
 
 ALL = [getattr(errors, name) for name in errors.__all__]
 # As design.md draws them.
@@ -88,30 +94,9 @@ def test_details_survive_a_process_border() -> None:
     assert pickle.loads(pickle.dumps(InvalidPipelineError("m", problems=["a", "b"]))).problems == ["a", "b"]
 
 
-def _classes(module: object) -> list[type[Exception]]:
-    return [
-        found
-        for _, found in inspect.getmembers(module, inspect.isclass)
-        if issubclass(found, Exception) and found.__module__ == module.__name__  # type: ignore[attr-defined]
-    ]
-
-
-def _boto(kind: type[Exception]) -> Exception:
-    """An instance of any of botocore's classes, whatever its format wants."""
-    if issubclass(kind, botocore.exceptions.ClientError):
-        return kind({"Error": {"Code": "Whatever"}}, "PutObject")  # type: ignore[call-arg]
-    words = re.findall(r"{(\w+)", getattr(kind, "fmt", ""))
-    for arguments in (dict.fromkeys(words, "x"), {"name": "x", "reason": "y", "last_response": {}}):
-        with suppress(TypeError):
-            return kind(**arguments)
-    return kind("x")
-
-
-@pytest.mark.parametrize(
-    "kind", [kind for kind in _classes(botocore.exceptions) if not issubclass(kind, Warning)], ids=lambda k: k.__name__
-)
+@pytest.mark.parametrize("kind", errors_of(botocore.exceptions), ids=lambda kind: kind.__name__)
 def test_every_error_of_botocore_is_translated(kind: type[Exception]) -> None:
-    translated = S3PipelineStore("b")._backend()._translate(_boto(kind), "s3://b/x")
+    translated = S3PipelineStore("b")._backend()._translate(of_botocore(kind, "PutObject"), "s3://b/x")
     assert isinstance(translated, ClinopsPrefectError)
     assert translated.uri.startswith("s3://b")
     # What the client itself finds damaged is said in our words.
@@ -119,28 +104,17 @@ def test_every_error_of_botocore_is_translated(kind: type[Exception]) -> None:
     assert named or isinstance(translated, ArtifactDecodeError)
 
 
-def _google(kind: type[Exception]) -> Exception:
-    for arguments in (("x",), ("x", ValueError("y")), (requests.Response(), "x"), ("x", "y", 0)):
-        try:
-            return kind(*arguments)
-        except (TypeError, AttributeError):
-            continue
-    raise AssertionError(f"cannot make a {kind}")
-
-
 _GOOGLE = [
-    *_classes(google.api_core.exceptions),
-    *_classes(google.auth.exceptions),
-    *_classes(google.cloud.storage.exceptions),
-    *_classes(requests.exceptions),
+    *errors_of(google.api_core.exceptions),
+    *errors_of(google.auth.exceptions),
+    *errors_of(google.cloud.storage.exceptions),
+    *errors_of(requests.exceptions),
 ]
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for kind in _GOOGLE if not issubclass(kind, Warning)], ids=lambda k: f"{k.__module__}.{k.__name__}"
-)
+@pytest.mark.parametrize("kind", _GOOGLE, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
 def test_every_error_of_googles_clients_is_translated(kind: type[Exception]) -> None:
-    translated = GCSPipelineStore("b")._backend()._translate(_google(kind), "gs://b/x")
+    translated = GCSPipelineStore("b")._backend()._translate(of_google(kind), "gs://b/x")
     assert isinstance(translated, ClinopsPrefectError)
     assert translated.uri.startswith("gs://b")
 
@@ -184,8 +158,7 @@ def test_every_error_of_googles_clients_is_translated(kind: type[Exception]) -> 
     ],
 )  # fmt: skip
 def test_s3s_codes_have_their_places(code: str, status: int, ours: type[ClinopsPrefectError]) -> None:
-    answer = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    error = botocore.exceptions.ClientError(answer, "PutObject")  # type: ignore[arg-type]
+    error = answer_of_aws(code, status, "PutObject")
     assert type(S3PipelineStore("b")._backend()._translate(error, "s3://b/x")) is ours
 
 
@@ -211,9 +184,7 @@ def test_s3s_codes_have_their_places(code: str, status: int, ours: type[ClinopsP
     ],
 )  # fmt: skip
 def test_s3s_answers_say_what_to_do(code: str, status: int, operation: str, said: str) -> None:
-    answer = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    error = botocore.exceptions.ClientError(answer, operation)  # type: ignore[arg-type]
-    ours = S3PipelineStore("b")._backend()._translate(error, "s3://b/x")
+    ours = S3PipelineStore("b")._backend()._translate(answer_of_aws(code, status, operation), "s3://b/x")
     assert said in str(ours)
     assert isinstance(ours, ClinopsPrefectError)
     assert ours.uri == "s3://b/x"
@@ -255,23 +226,14 @@ def test_cloud_storages_statuses_have_their_places(status: int, ours: type[Clino
 )  # fmt: skip
 def test_cloud_storages_reasons_have_their_places(status: int, reason: object, ours: type[ClinopsPrefectError]) -> None:
     backend = GCSPipelineStore("b")._backend()
-    response = requests.Response()
-    response.status_code = status
-    response._content = json.dumps({"error": {"message": "m", "errors": [{"reason": reason}]}}).encode()
-    response.request = requests.Request("GET", "https://storage").prepare()
-    for error in (
-        google.api_core.exceptions.from_http_response(response),  # type: ignore[no-untyped-call]
-        google.cloud.storage.exceptions.InvalidResponse(response, "m"),
-    ):
+    for error in answers_of_google(status, reason):
         translated = backend._translate(error, "gs://b/x")
         assert type(translated) is ours
         assert "<b>" not in str(translated)
 
 
-def _untrusted() -> Exception:
-    cause = ssl.SSLCertVerificationError("x")
-    cause.verify_message = "self-signed certificate"  # as OpenSSL says it of a real one
-    return requests.exceptions.SSLError(cause)
+def _untrusted() -> requests.exceptions.SSLError:
+    return requests.exceptions.SSLError(refused_certificate())
 
 
 # What a message says of a certificate of a private authority.
@@ -347,14 +309,7 @@ def test_what_googles_clients_say_is_told_with_its_remedy(
 def test_cloud_storages_reasons_say_what_to_do_and_whether_to_ask_again(
     status: int, reason: str, said: str, again: bool
 ) -> None:
-    response = requests.Response()
-    response.status_code = status
-    response._content = json.dumps({"error": {"message": "m", "errors": [{"reason": reason}]}}).encode()
-    response.request = requests.Request("GET", "https://storage").prepare()
-    for error in (
-        google.api_core.exceptions.from_http_response(response),  # type: ignore[no-untyped-call]
-        google.cloud.storage.exceptions.InvalidResponse(response, "m"),
-    ):
+    for error in answers_of_google(status, reason):
         assert said in str(GCSPipelineStore("b")._backend()._translate(error, "gs://b/x"))
         assert may_pass(error) is again
 
@@ -377,15 +332,6 @@ def test_what_is_no_vendors_error_is_left_alone(error: Exception) -> None:
     assert GCSPipelineStore("b")._backend()._translate(error, "gs://b/x") is None
 
 
-def _azure(code: str, status: int) -> azure.core.exceptions.HttpResponseError:
-    response = requests.Response()
-    response.status_code = status
-    error = azure.core.exceptions.HttpResponseError("m", response=response)  # type: ignore[arg-type]
-    error.error_code = code  # type: ignore[attr-defined]
-    error.response, error.status_code = response, status  # type: ignore[assignment]
-    return error
-
-
 @pytest.mark.parametrize(
     ("code", "status", "ours"),
     [
@@ -401,9 +347,8 @@ def _azure(code: str, status: int) -> azure.core.exceptions.HttpResponseError:
     ],
 )  # fmt: skip
 def test_azures_codes_have_their_places(code: str, status: int, ours: type[ClinopsPrefectError]) -> None:
-    translated = (
-        AzurePipelineStore("b-c", account_url="https://a")._backend()._translate(_azure(code, status), "az://b/x")
-    )
+    backend = AzurePipelineStore("b-c", account_url="https://a")._backend()
+    translated = backend._translate(answer_of_azure(code, status), "az://b/x")
     assert type(translated) is ours
     assert "<b>" not in str(translated)
 
@@ -411,17 +356,17 @@ def test_azures_codes_have_their_places(code: str, status: int, ours: type[Clino
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (_azure("ContainerNotFound", 404), "there is no container az://b-c; check container and account_url"),
-        (_azure("AccountIsDisabled", 403), "there is no container az://b-c"),
-        (_azure("AuthenticationFailed", 403), "the credentials, and the role Storage Blob Data Contributor"),
-        (_azure("BlobImmutableDueToPolicy", 409), "(BlobImmutableDueToPolicy); an immutability policy protects"),
-        (_azure("EncryptionScopeNotFound", 409), "(EncryptionScopeNotFound); check encryption_scope"),
-        (_azure("ServerBusy", 503), "Blob Storage answered ServerBusy after retries"),
+        (answer_of_azure("ContainerNotFound", 404), "there is no container az://b-c; check container and account_url"),
+        (answer_of_azure("AccountIsDisabled", 403), "there is no container az://b-c"),
+        (answer_of_azure("AuthenticationFailed", 403), "the credentials, and the role Storage Blob Data Contributor"),
+        (answer_of_azure("BlobImmutableDueToPolicy", 409), "(BlobImmutableDueToPolicy); an immutability policy"),
+        (answer_of_azure("EncryptionScopeNotFound", 409), "(EncryptionScopeNotFound); check encryption_scope"),
+        (answer_of_azure("ServerBusy", 503), "Blob Storage answered ServerBusy after retries"),
         # Not a word, and none that fits into a message: its status stands for it.
-        (_azure("n" * 59, 400), f"Blob Storage refused this request ({'n' * 59})"),
-        (_azure("n" * 60, 400), "Blob Storage refused this request (400)"),
-        (_azure("<b>", 400), "Blob Storage refused this request (400)"),
-        (_azure("", 400), "Blob Storage refused this request (400)"),
+        (answer_of_azure("n" * 59, 400), f"Blob Storage refused this request ({'n' * 59})"),
+        (answer_of_azure("n" * 60, 400), "Blob Storage refused this request (400)"),
+        (answer_of_azure("<b>", 400), "Blob Storage refused this request (400)"),
+        (answer_of_azure("", 400), "Blob Storage refused this request (400)"),
         (
             azure.core.exceptions.ClientAuthenticationError("x"),
             "(ClientAuthenticationError); set credentials, or see what `az login` says",
@@ -443,16 +388,10 @@ def test_azures_answers_say_what_to_do(error: Exception, said: str) -> None:
 @pytest.mark.parametrize(
     # The one that is left out parses a body when it is made, and is an HttpResponseError otherwise.
     "kind",
-    [kind for kind in _classes(azure.core.exceptions) if kind.__name__ != "ODataV4Error"],
+    [kind for kind in errors_of(azure.core.exceptions) if kind.__name__ != "ODataV4Error"],
     ids=lambda kind: kind.__name__,
 )
 def test_every_error_of_azures_clients_is_translated(kind: type[Exception]) -> None:
-    try:
-        error = kind("x")
-    except (AttributeError, TypeError):
-        response = requests.Response()
-        response.request = requests.Request("GET", "https://a").prepare()
-        error = kind(response)
-    translated = AzurePipelineStore("b-c", account_url="https://a")._backend()._translate(error, "az://b-c/x")
+    translated = AzurePipelineStore("b-c", account_url="https://a")._backend()._translate(of_azure(kind), "az://b-c/x")
     assert isinstance(translated, ClinopsPrefectError)
     assert translated.uri.startswith("az://b-c")

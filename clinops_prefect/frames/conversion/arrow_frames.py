@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from clinops_prefect.errors import UnsupportedFrameError
 from clinops_prefect.frames import memory
+from clinops_prefect.frames.conversion.schemas import note_under
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.kinds import FrameKind
 
@@ -22,6 +23,7 @@ NOTE_KEY = b"clinops.frame"
 _RESERVED = b"clinops."
 # Prefix of the keys in which polars describes its own types. We keep these types in our note instead.
 _OF_POLARS = b"_PL_"
+_UNREADABLE = "the note stored with the table cannot be read"
 
 
 def stored_schema(
@@ -74,20 +76,18 @@ def note_of(schema: pa.Schema) -> dict[str, Any] | None:
     Raises:
         ArtifactDecodeError: The note cannot be read.
     """
-    raw = (schema.metadata or {}).get(NOTE_KEY)
-    if raw is None:
-        return None
-    with decoding("the note stored with the table cannot be read"):
-        note: dict[str, Any] = json.loads(raw)
-        if not all(isinstance(note[part], dict) for part in ("dtypes", "dictionaries")):
-            raise TypeError
-        return note
+    return note_under(NOTE_KEY, schema, _UNREADABLE, _check_note)
+
+
+def _check_note(note: dict[str, Any]) -> None:
+    if not all(isinstance(note[part], dict) for part in ("dtypes", "dictionaries")):
+        raise TypeError
 
 
 def dictionaries_of(schema: pa.Schema) -> dict[str, pa.Array]:
     """Field -> whole dictionary, for the fields whose dictionary is in the note."""
     note = note_of(schema)
-    with decoding("the note stored with the table cannot be read"):
+    with decoding(_UNREADABLE):
         return {name: unpacked(values) for name, values in note["dictionaries"].items()} if note else {}
 
 

@@ -1,6 +1,7 @@
 """Reads what a stored schema says about the frame, without importing pandas, for readers of polars or Arrow."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -16,24 +17,45 @@ def null_table(schema: pa.Schema, rows: int = 0) -> pa.Table:
     return pa.Table.from_arrays([pa.nulls(rows, field.type) for field in schema], schema=schema)
 
 
+def note_under(
+    key: bytes, schema: pa.Schema, unreadable: str, check: Callable[[dict[str, Any]], None]
+) -> dict[str, Any] | None:
+    """The JSON object under a key of a schema's metadata; None in a schema without that key.
+
+    Args:
+        key: The key.
+        schema: The schema.
+        unreadable: The message of the error.
+        check: Raises a `TypeError`, `ValueError` or `LookupError` for an object that is not such a note.
+
+    Raises:
+        ArtifactDecodeError: The object cannot be read, or `check` refuses it.
+    """
+    raw = (schema.metadata or {}).get(key)
+    if raw is None:
+        return None
+    with decoding(unreadable):
+        note: dict[str, Any] = json.loads(raw)
+        check(note)
+        return note
+
+
 def layout_of(schema: pa.Schema) -> dict[str, Any] | None:
     """The layout that `to_arrow` wrote into a schema; None in a schema of another program.
 
     Raises:
         ArtifactDecodeError: The layout cannot be read.
     """
-    raw = (schema.metadata or {}).get(LAYOUT_KEY)
-    if raw is None:
-        return None
-    with decoding(UNREADABLE):
-        layout: dict[str, Any] = json.loads(raw)
-        parts = [layout[part] for part in ("columns", "labels", "index", "attrs")]
-        if not all(isinstance(part, dict) for part in parts) or not isinstance(layout["duplicates"], bool):
-            raise TypeError
-        # -1 stands for the unknown number of rows of a stream of batches.
-        if int(layout["rows"]) < -1 or int(layout["width"]) < 0:
-            raise ValueError
-        return layout
+    return note_under(LAYOUT_KEY, schema, UNREADABLE, _check_layout)
+
+
+def _check_layout(layout: dict[str, Any]) -> None:
+    parts = [layout[part] for part in ("columns", "labels", "index", "attrs")]
+    if not all(isinstance(part, dict) for part in parts) or not isinstance(layout["duplicates"], bool):
+        raise TypeError
+    # -1 stands for the unknown number of rows of a stream of batches.
+    if int(layout["rows"]) < -1 or int(layout["width"]) < 0:
+        raise ValueError
 
 
 def index_fields(schema: pa.Schema) -> list[str]:

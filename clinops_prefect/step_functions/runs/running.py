@@ -2,11 +2,10 @@
 
 import asyncio
 import functools
-import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from typing import Any, ParamSpec, TypeVar
@@ -79,28 +78,20 @@ def _check_timeout(timeout: Any) -> None:
         raise TypeError(f"timeout takes a number of seconds, or None, not {type(timeout).__name__}")
 
 
-def interruptible(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """The async form of `function`. When the coroutine is cancelled, a wait in `function` ends."""
-
-    @functools.wraps(function)
-    async def interrupted(*args: P.args, **kwargs: P.kwargs) -> R:
-        interrupt, context = threading.Event(), copy_context()
-        context.run(_interrupt.set, interrupt)
-        # Each call has a thread of its own. asyncio's pool has only a few threads more than there are cores, so most of
-        # a hundred executions would not be watched.
-        pool = ThreadPoolExecutor(1)
-        try:
-            call = functools.partial(context.run, functools.partial(function, *args, **kwargs))
-            return await asyncio.get_running_loop().run_in_executor(pool, call)
-        finally:
-            # Without this, the thread would go on waiting, and the process could not end.
-            interrupt.set()
-            pool.shutdown(wait=False)
-
-    # Prefect inspects `__wrapped__`, and would take this coroutine function for a plain function.
-    del interrupted.__wrapped__
-    interrupted.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    return interrupted
+async def interruptibly(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """What `function` returns, called in a thread. When the coroutine is cancelled, a wait in `function` ends."""
+    interrupt, context = threading.Event(), copy_context()
+    context.run(_interrupt.set, interrupt)
+    # Each call has a thread of its own. asyncio's pool has only a few threads more than there are cores, so most of
+    # a hundred executions would not be watched.
+    pool = ThreadPoolExecutor(1)
+    try:
+        call = functools.partial(context.run, functools.partial(function, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(pool, call)
+    finally:
+        # Without this, the thread would go on waiting, and the process could not end.
+        interrupt.set()
+        pool.shutdown(wait=False)
 
 
 def _followed(pipeline: RunnablePipeline, execution_arn: str, timeout: float | None) -> Any:

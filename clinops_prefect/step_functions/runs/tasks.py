@@ -12,6 +12,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.futures import PrefectFutureList
 from prefect.utilities.callables import expand_mapping_parameters, get_call_parameters
 
+from clinops_prefect.asynchronous import asynchronous_function
 from clinops_prefect.errors import InvalidExecutionError
 from clinops_prefect.retrying import worth_retrying
 from clinops_prefect.step_functions.language.execution_names import default_name
@@ -205,7 +206,7 @@ def _wait(pipeline: RunnablePipeline | str, execution_arn: str, timeout: float |
 
 def _both(function: Callable[..., Any], name: str) -> tuple[PipelineTask, PipelineTask]:
     """The task of a function for flows, and the task for async flows."""
-    awaited = running.interruptible(function)
+    awaited = asynchronous_function(function, running.interruptibly)
     return PipelineTask(fn=function, name=name, **_OPTIONS), PipelineTask(fn=awaited, name=name, **_OPTIONS)
 
 

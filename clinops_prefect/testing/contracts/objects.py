@@ -1,8 +1,6 @@
 """Helpers for the laws of a backend, such as objects whose bytes show which write succeeded."""
 
 import random
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,6 +8,7 @@ from clinops_prefect.storage.backend import Backend, Can, ObjectExistsError
 from clinops_prefect.storage.service import ServiceBackend
 from clinops_prefect.storage.transfer import PART_BYTES
 from clinops_prefect.testing.contracts.access import DirectAccess
+from clinops_prefect.testing.contracts.races import winners
 
 
 def write(
@@ -23,21 +22,10 @@ def write(
 
 def race(backend: Backend, direct: DirectAccess, key: str, size: int, rivals: int) -> None:
     """Assert that exactly one of `rivals` simultaneous conditional writes succeeds, and that its bytes are stored."""
-    together = threading.Barrier(rivals)
-
-    def attempt(number: int) -> bool:
-        data = sample(size, number)
-        together.wait(60)
-        try:
-            write(backend, key, data, overwrite=False)
-        except ObjectExistsError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(rivals) as pool:
-        winners = [number for number, won in enumerate(pool.map(attempt, range(rivals))) if won]
-    assert len(winners) == 1, f"{len(winners)} of {rivals} conditional writes at once succeeded"
-    assert direct.get(key) == sample(size, winners[0])
+    written = [sample(size, number) for number in range(rivals)]
+    won = winners(lambda data: write(backend, key, data, overwrite=False), written, ObjectExistsError)
+    assert len(won) == 1, f"{len(won)} of {rivals} conditional writes at once succeeded"
+    assert direct.get(key) == written[won[0]]
 
 
 def needs(can: frozenset[Can], *wanted: Can) -> None:

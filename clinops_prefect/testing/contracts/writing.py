@@ -1,9 +1,7 @@
 """Laws of a store: conditional writes, metadata, copies, versions, and the writing and deletion of artifacts."""
 
 import datetime as dt
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -19,6 +17,7 @@ from clinops_prefect.errors import (
 from clinops_prefect.storage.backend import Can
 from clinops_prefect.testing.contracts.access import DirectAccess
 from clinops_prefect.testing.contracts.frames import MakeStore, assert_equal, clinical
+from clinops_prefect.testing.contracts.races import winners
 
 OLD, NEW = pd.DataFrame({"v": [1]}), pd.DataFrame({"v": [2, 3]})
 # The number of objects of an artifact. A CSV artifact has two: its text and its sidecar.
@@ -58,21 +57,12 @@ class WritingLaws:
     def test_of_16_simultaneous_conditional_uploads_exactly_one_wins(
         self, make_store: MakeStore, direct: DirectAccess, format: str
     ) -> None:
-        store, together = make_store(format=format), threading.Barrier(_RIVALS)
-
-        def race(number: int) -> int | None:
-            together.wait(60)
-            try:
-                store.upload(pd.DataFrame({"v": [number] * (number + 1)}), "x", overwrite=False)
-            except ArtifactExistsError:
-                return None
-            return number
-
+        store = make_store(format=format)
+        frames = [pd.DataFrame({"v": [number] * (number + 1)}) for number in range(_RIVALS)]
         for _ in range(2):
-            with ThreadPoolExecutor(_RIVALS) as pool:
-                winners = [number for number in pool.map(race, range(_RIVALS)) if number is not None]
-            assert len(winners) == 1
-            assert store.download("x")["v"].tolist() == winners * (winners[0] + 1)
+            won = winners(lambda df: store.upload(df, "x", overwrite=False), frames, ArtifactExistsError)
+            assert len(won) == 1
+            assert store.download("x")["v"].tolist() == won * (won[0] + 1)
             assert len(direct.keys()) == OBJECTS[format]
             store.delete_artifact("x")
             assert direct.keys() == []
