@@ -1,7 +1,7 @@
 """Signatures for type checkers, for calls whose result type depends on `as_=`. Nothing here runs."""
 
 from collections.abc import AsyncIterator, Coroutine, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, overload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,17 +13,6 @@ if TYPE_CHECKING:
     from clinops_prefect.frames.csv.options import CsvOptions
     from clinops_prefect.frames.kinds import FrameKind
     from clinops_prefect.frames.selection.filters import Filters
-
-
-class ArrowStream(Protocol):
-    """An object that exports Arrow's C stream: tables and readers of PyArrow, DuckDB's relations, narwhals' frames."""
-
-    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """The stream in a PyCapsule."""
-
-
-# The frames that can be uploaded. PyArrow has no type hints, so its tables are covered by `ArrowStream`.
-Frame: TypeAlias = "pd.DataFrame | pl.DataFrame | pl.LazyFrame | ArrowStream"
 
 
 class Asked(TypedDict, total=False):

@@ -2,8 +2,9 @@
 
 import abc
 import functools
+import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, overload
+from typing import TYPE_CHECKING, ClassVar, Literal, cast, overload
 
 from clinops_prefect import locations
 from clinops_prefect.artifacts.reader import ObjectReader
@@ -22,23 +23,23 @@ if TYPE_CHECKING:
 
     from clinops_prefect.frames.csv.options import CsvOptions
     from clinops_prefect.frames.encoding import Encoded
-    from clinops_prefect.frames.kinds import FrameKind
+    from clinops_prefect.frames.kinds import Frame, FrameKind, ReadFrame
     from clinops_prefect.frames.selection.filters import Filters
-    from clinops_prefect.signatures import ADownload, AIterBatches, AskedBatches, AskedWhole, Frame
+    from clinops_prefect.signatures import ADownload, AIterBatches, AskedBatches, AskedWhole
 
 
 # Prefect does not register a class as a block if ABC is among its direct bases.
-class PipelineStore(ArtifactCatalog, abc.ABC):
+class PipelineStore(ArtifactCatalog, abc.ABC):  # type: ignore[explicit-any]  # in what pydantic adds
     """Stores the DataFrames that one step of a pipeline hands to the next, by artifact name.
 
     Use a subclass: `LocalPipelineStore`, `S3PipelineStore`, `GCSPipelineStore` or `AzurePipelineStore`; or `from_uri`.
     """
 
-    def __init__(self, first: Any = None, /, **data: Any) -> None:
+    def __init__(self, first: object = None, /, **data: object) -> None:
         super().__init__(first, **data)
 
     @classmethod
-    def from_uri(cls, uri: Any, **fields: Any) -> "PipelineStore":
+    def from_uri(cls, uri: "str | os.PathLike[str]", **fields: object) -> "PipelineStore":
         """The store at a URI.
 
         Args:
@@ -61,7 +62,7 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def _at(cls, location: str, *, is_uri: bool, **fields: Any) -> "PipelineStore":
+    def _at(cls, location: str, *, is_uri: bool, **fields: object) -> "PipelineStore":
         """The store at a location, which is the text after `://` in a URI, or a path."""
 
     # --- frames ---
@@ -148,7 +149,7 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
         version: str = "",
         csv_options: "CsvOptions | None" = None,
         as_: "FrameKind" = "pandas",
-    ) -> Any:
+    ) -> "ReadFrame":
         """Read the frame that was uploaded, or a part of it.
 
         Args:
@@ -217,7 +218,7 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
         rows: int = 100_000,
         csv_options: "CsvOptions | None" = None,
         as_: "FrameKind" = "pandas",
-    ) -> "Iterator[Any]":
+    ) -> "Iterator[ReadFrame]":
         """Yield the artifact in frames of `rows` rows, the last may be shorter. Memory holds a few row groups.
 
         Args:
@@ -240,7 +241,7 @@ class PipelineStore(ArtifactCatalog, abc.ABC):
         key, kind = self._key(name), check_kind(as_)
         asked = self._codec.asked(filters, csv_options)
 
-        def begun() -> "tuple[Any, Iterator[Any]]":
+        def begun() -> "tuple[ReadFrame, Iterator[ReadFrame]]":
             reader = ObjectReader(self._backend(), key)
             frames = self._codec.iter_frames(reader, columns, *asked, rows, kind)
             return next(frames), frames

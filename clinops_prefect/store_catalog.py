@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import PIN, ObjectReader
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 # Prefect does not register a class as a block if ABC is among its direct bases.
-class ArtifactCatalog(StoreBlock, abc.ABC):
+class ArtifactCatalog(StoreBlock, abc.ABC):  # type: ignore[explicit-any]  # in what pydantic adds
     """The operations of a store that read no frames."""
 
     # Without this, type checkers would not allow a positional argument.
-    def __init__(self, first: Any = None, /, **data: Any) -> None:
+    def __init__(self, first: object = None, /, **data: object) -> None:
         super().__init__(first, **data)
 
     def list_artifacts(self, prefix: str = "") -> list[str]:

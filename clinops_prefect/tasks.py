@@ -34,8 +34,9 @@ from clinops_prefect.store import PipelineStore
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from clinops_prefect.frames.kinds import Frame
     from clinops_prefect.frames.selection.filters import Filters
-    from clinops_prefect.signatures import DownloadTask, Frame
+    from clinops_prefect.signatures import DownloadTask
     from clinops_prefect.step_functions.runs.cancellation import stop_executions_on_cancellation
     from clinops_prefect.step_functions.runs.tasks import (
         arun_step_functions_pipeline,

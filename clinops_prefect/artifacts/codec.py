@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -12,7 +12,7 @@ from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.frames.conversion import arrow_frames
 from clinops_prefect.frames.csv.options import CsvOptions, Options
 from clinops_prefect.frames.encoding import Encoded, as_tables, encode_batches, encode_frame
-from clinops_prefect.frames.kinds import FrameKind
+from clinops_prefect.frames.kinds import Frame, FrameKind, ReadFrame
 from clinops_prefect.names import check_metadata, without_reserved
 from clinops_prefect.storage.backend import Backend
 from clinops_prefect.storage.transfer import chained
@@ -21,7 +21,11 @@ from clinops_prefect.storage_format import StorageFormat
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+    from typing_extensions import Buffer
+
     from clinops_prefect.frames.selection.filters import Filters
+
+T = TypeVar("T")
 
 
 class Codec(Protocol):
@@ -35,11 +39,11 @@ class Codec(Protocol):
 
     format: ClassVar[StorageFormat]
 
-    def encode_frame(self, df: Any, metadata: dict[str, str]) -> Encoded:
+    def encode_frame(self, df: Frame, metadata: dict[str, str]) -> Encoded:
         """Encode one frame; see `frames.encoding.encode_frame`."""
         return encode_frame(df, self.format, metadata)
 
-    def encode_batches(self, batches: Any, metadata: dict[str, str]) -> Encoded:
+    def encode_batches(self, batches: "Iterable[Frame] | Frame", metadata: dict[str, str]) -> Encoded:
         """Encode the frames of one artifact; see `frames.encoding.encode_batches`."""
         return encode_batches(batches, self.format, metadata)
 
@@ -72,7 +76,7 @@ class Codec(Protocol):
         filters: "Filters | None",
         csv_options: CsvOptions | None,
         kind: FrameKind = "pandas",
-    ) -> Any:
+    ) -> ReadFrame:
         """Read the frame, or the selected part of it, as a frame of this kind."""
         ...
 
@@ -98,10 +102,10 @@ class Codec(Protocol):
         csv_options: CsvOptions | None,
         rows: int,
         kind: FrameKind = "pandas",
-    ) -> Iterator[Any]:
+    ) -> Iterator[ReadFrame]:
         """Yield frames of `rows` rows each, the last may be shorter; one empty frame if there are no rows."""
 
-        def frame(table: pa.Table, whole: bool, offset: int) -> Any:
+        def frame(table: pa.Table, whole: bool, offset: int) -> ReadFrame:
             if kind == "pandas":
                 from clinops_prefect.frames.conversion.frame_builder import to_frame
 
@@ -154,8 +158,8 @@ def opened(reader: ObjectReader) -> tuple[Iterator[bytes], dict[str, str]]:
 
 
 def in_batches(
-    tables: Iterator[tuple[pa.Table, bool]], rows: int, frame: Callable[[pa.Table, bool, int], Any]
-) -> Iterator[Any]:
+    tables: Iterator[tuple[pa.Table, bool]], rows: int, frame: Callable[[pa.Table, bool, int], T]
+) -> Iterator[T]:
     """Regroup tables of any number of rows into frames of `rows` rows; one empty frame if there are no rows.
 
     Args:
@@ -182,7 +186,7 @@ def in_batches(
         yield frame(held, whole, offset)
 
 
-def content_hash(frame: Any) -> str:
+def content_hash(frame: Frame) -> str:
     """A hash of the frame: values, types, index and labels.
 
     The same frame always has the same hash. Two equal frames may have different hashes, for example if the bits behind
@@ -205,6 +209,6 @@ class _Sink(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: Any) -> int:
+    def write(self, data: "Buffer", /) -> int:
         self._total.update(data)
-        return len(data)
+        return memoryview(data).nbytes

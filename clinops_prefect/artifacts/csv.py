@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -21,7 +21,7 @@ from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, null_table
 from clinops_prefect.frames.csv import text as csv_text
 from clinops_prefect.frames.csv.options import CsvOptions, Options
 from clinops_prefect.frames.encoding import Encoded
-from clinops_prefect.frames.kinds import FrameKind
+from clinops_prefect.frames.kinds import FrameKind, ReadFrame
 from clinops_prefect.frames.selection.selection import Selection
 from clinops_prefect.names import without_reserved
 from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectExistsError
@@ -73,7 +73,7 @@ class CsvCodec(Codec):
         filters: "Filters | None",
         csv_options: CsvOptions | None,
         kind: FrameKind = "pandas",
-    ) -> Any:
+    ) -> ReadFrame:
         """Read the frame, or the selected part of it. The whole text is fetched in both cases."""
         data = reader.whole()
         sidecar = sidecars.awaited(reader, _checked(reader, hashlib.sha256(data).hexdigest()))

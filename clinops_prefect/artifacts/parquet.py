@@ -1,7 +1,7 @@
 """Parquet artifacts: one self-contained object each."""
 
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -12,7 +12,7 @@ from clinops_prefect.frames.conversion import arrow_frames
 from clinops_prefect.frames.conversion.schemas import row_count
 from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.encoding import Encoded, metadata_of
-from clinops_prefect.frames.kinds import FrameKind
+from clinops_prefect.frames.kinds import FrameKind, ReadFrame
 from clinops_prefect.frames.parquet import reader as parquet_reader
 from clinops_prefect.frames.selection.selection import Selection
 from clinops_prefect.names import without_reserved
@@ -41,7 +41,7 @@ class ParquetCodec(Codec):
         filters: "Filters | None",
         csv_options: CsvOptions | None,  # noqa: ARG002
         kind: FrameKind = "pandas",
-    ) -> Any:
+    ) -> ReadFrame:
         """Read the frame, or the selected part of it. Only the bytes of that part are fetched."""
         if columns is None and filters is None:
             whole = _open(reader, parquet_reader.WHOLE_BYTES)

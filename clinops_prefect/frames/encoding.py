@@ -5,7 +5,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, TypeVar
 
 import pyarrow as pa
 
@@ -14,8 +14,11 @@ from clinops_prefect.frames import arrow_encoding, streams
 from clinops_prefect.frames.conversion.schemas import row_count
 from clinops_prefect.frames.csv import text as csv_text
 from clinops_prefect.frames.decoding import decoding
+from clinops_prefect.frames.kinds import Frame
 from clinops_prefect.frames.parquet import writer as parquet_writer
 from clinops_prefect.storage_format import StorageFormat
+
+T = TypeVar("T")
 
 METADATA_KEY = b"clinops.metadata"
 # A CSV text must be complete before it is stored, because the sidecar, which is stored first, is named by its checksum.
@@ -38,7 +41,7 @@ class Encoded:
     sha256: str = ""
 
 
-def encode_frame(frame: Any, format: StorageFormat, metadata: dict[str, str]) -> Encoded:
+def encode_frame(frame: Frame, format: StorageFormat, metadata: dict[str, str]) -> Encoded:
     """Encode one frame.
 
     Args:
@@ -63,7 +66,7 @@ def encode_frame(frame: Any, format: StorageFormat, metadata: dict[str, str]) ->
     return Encoded(parquet_writer.encode(table, _with_metadata(table.schema, metadata)))
 
 
-def encode_batches(batches: Any, format: StorageFormat, metadata: dict[str, str]) -> Encoded:
+def encode_batches(batches: "Iterable[Frame] | Frame", format: StorageFormat, metadata: dict[str, str]) -> Encoded:
     """Encode several frames as one artifact. Memory holds about one row group.
 
     Args:
@@ -76,7 +79,7 @@ def encode_batches(batches: Any, format: StorageFormat, metadata: dict[str, str]
         UnsupportedFrameError: There is no batch, or the first batch would not be restored equal. For a later batch that
             does not fit the first, the error is raised while the chunks are consumed.
     """
-    frames = iter([batches] if streams.is_frame(batches) else batches)
+    frames: Iterator[Frame] = iter([batches] if streams.is_frame(batches) else batches)
     try:
         first = next(frames)
     except StopIteration:
@@ -105,12 +108,12 @@ def metadata_of(schema: pa.Schema) -> dict[str, str]:
         return {str(key): str(value) for key, value in json.loads(raw).items()} if raw else {}
 
 
-def as_tables(frame: Any) -> tuple[pa.Schema, Iterator[pa.Table]]:
+def as_tables(frame: Frame) -> tuple[pa.Schema, Iterator[pa.Table]]:
     """A frame in memory as a schema and tables that contain all of it, to be hashed."""
     if streams.is_pandas(frame):
-        from clinops_prefect.frames.conversion.layout import to_arrow
+        from clinops_prefect.frames.conversion.layout import pandas_frame, to_arrow
 
-        table = to_arrow(frame)
+        table = to_arrow(pandas_frame(frame))
         return table.schema, iter([table])
     stream = streams.stream_of(frame)
     return arrow_encoding.described(stream), stream.tables
@@ -132,7 +135,7 @@ def _encoded_stream(stream: streams.TableStream, format: StorageFormat, metadata
     )
 
 
-def _again(held: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
+def _again(held: list[T], rest: Iterator[T]) -> Iterator[T]:
     """Yield the item that was taken from an iterator, then the rest. `chain` would keep the item until the end."""
     yield held.pop()
     yield from rest

@@ -13,23 +13,25 @@ from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
 from clinops_prefect.frames.conversion import columns, objects, plain_frames
 from clinops_prefect.frames.conversion.foreign_schema import refused_columns
 from clinops_prefect.frames.conversion.frame_builder import to_frame
-from clinops_prefect.frames.conversion.layout import fields_by_label, to_arrow
+from clinops_prefect.frames.conversion.layout import fields_by_label, pandas_frame, to_arrow
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, index_fields, layout_of, null_table
 from clinops_prefect.frames.csv import text as csv_text
+from clinops_prefect.frames.kinds import Frame
 from clinops_prefect.frames.parquet import writer as parquet_writer
 from clinops_prefect.frames.parquet.reader import ParquetReader
 
 
-def stored_table(df: pd.DataFrame, *, as_text: bool) -> pa.Table:
+def stored_table(frame: Frame, *, as_text: bool) -> pa.Table:
     """The frame as a stored table.
 
     Args:
-        df: The frame.
+        frame: The frame.
         as_text: Whether the table is written as CSV.
 
     Raises:
         UnsupportedFrameError: The frame would not be restored equal.
     """
+    df = pandas_frame(frame)
     known = plain_frames.table_of(df)
     if known is not None:
         return known
@@ -39,13 +41,14 @@ def stored_table(df: pd.DataFrame, *, as_text: bool) -> pa.Table:
     return table
 
 
-def stored_batches(frames: Iterator[pd.DataFrame], *, as_text: bool) -> tuple[pa.Schema, Iterator[pa.Table], pa.Table]:
+def stored_batches(given: Iterator[Frame], *, as_text: bool) -> tuple[pa.Schema, Iterator[pa.Table], pa.Table]:
     """Frames as stored tables of one artifact: the schema of all, the tables, and the first table.
 
     Raises:
         UnsupportedFrameError: The first frame would not be restored equal. For a later frame that does not fit the
             first, the error is raised while the tables are consumed.
     """
+    frames = map(pandas_frame, given)
     first = next(frames)
     table = to_arrow(first, numbered=True)
     if not table.num_columns:

@@ -9,12 +9,16 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from clinops_prefect.errors import UnsupportedFrameError
 from clinops_prefect.frames.conversion import arrow_frames
+from clinops_prefect.frames.kinds import Frame
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 # The limits of a slice of a polars frame that is converted at once: the bytes limit a wide frame, the rows a narrow
 # one.
@@ -46,7 +50,7 @@ class TableStream:
     is_whole: bool = False
 
 
-def is_pandas(value: Any) -> bool:
+def is_pandas(value: object) -> bool:
     """Whether the pandas code handles the value: an object of pandas or a subclass, or no frame at all."""
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series | pandas.Index):
@@ -54,7 +58,7 @@ def is_pandas(value: Any) -> bool:
     return not (_is_polars(value, "DataFrame", "LazyFrame") or isinstance(value, pa.RecordBatch) or _is_stream(value))
 
 
-def is_frame(value: Any) -> bool:
+def is_frame(value: object) -> "TypeIs[Frame]":
     """Whether the value is one frame rather than an iterable of frames."""
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(value, pandas.DataFrame):
@@ -62,7 +66,7 @@ def is_frame(value: Any) -> bool:
     return not is_pandas(value)
 
 
-def is_repeatable(value: Any) -> bool:
+def is_repeatable(value: object) -> bool:
     """Whether the same rows can be read twice. A reader can be read once, and a lazy frame may compute other rows."""
     return is_pandas(value) or _is_polars(value, "DataFrame") or isinstance(value, pa.Table | pa.RecordBatch)
 
@@ -159,11 +163,11 @@ def _checked(schema: pa.Schema) -> pa.Schema:
     return schema
 
 
-def _is_polars(value: Any, *names: str) -> bool:
+def _is_polars(value: object, *names: str) -> bool:
     # Only look whether polars is imported. Importing it would slow down users without polars.
     polars = sys.modules.get("polars")
     return polars is not None and isinstance(value, tuple(getattr(polars, name) for name in names))
 
 
-def _is_stream(value: Any) -> bool:
+def _is_stream(value: object) -> bool:
     return hasattr(value, "__arrow_c_stream__") and not isinstance(value, type)

@@ -59,6 +59,7 @@ OTHER = (
     "\\$(?:",
     "arn:…",
     "Print the IAM policies that a pipeline needs",
+    "pd.DataFrame | pl.DataFrame | ",
     "Store a DataFrame as an artifact",
     "Read a DataFrame, or some of",
     "List the artifacts of a pipeline store.",

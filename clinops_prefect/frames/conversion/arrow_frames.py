@@ -8,7 +8,7 @@ and other programs read the stored types.
 import base64
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -17,6 +17,9 @@ from clinops_prefect.frames import memory
 from clinops_prefect.frames.conversion.schemas import note_under
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.kinds import FrameKind
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NOTE_KEY = b"clinops.frame"
 # Keys with this prefix describe the stored file. On the caller's table they would become wrong once the table changes.
@@ -91,7 +94,7 @@ def dictionaries_of(schema: pa.Schema) -> dict[str, pa.Array]:
         return {name: unpacked(values) for name, values in note["dictionaries"].items()} if note else {}
 
 
-def made(table: pa.Table, kind: FrameKind, where: str) -> Any:
+def made(table: pa.Table, kind: FrameKind, where: str) -> "pl.DataFrame | pa.Table":
     """The frame of this kind that was stored as a table.
 
     Args:

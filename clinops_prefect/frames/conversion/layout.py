@@ -26,6 +26,18 @@ _TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 _CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError, KeyError)
 
 
+def pandas_frame(frame: object) -> pd.DataFrame:
+    """The frame, if it is pandas'.
+
+    Raises:
+        UnsupportedFrameError: It is none, or one of a subclass, such as a GeoDataFrame, which would be restored as a
+            plain DataFrame.
+    """
+    if type(frame) is not pd.DataFrame:
+        raise UnsupportedFrameError(f"a pandas DataFrame is needed, not a {_type_name(frame)}{_remedy(frame)}")
+    return frame
+
+
 def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
     """The frame as an Arrow table whose schema has all that is needed to restore the frame exactly.
 
@@ -186,9 +198,7 @@ def labels_of(note: dict[str, Any], fields: list[str]) -> "pd.Index[Any]":
 
 
 def _check_frame(df: pd.DataFrame) -> None:
-    # A subclass, such as a GeoDataFrame, would be restored as a plain DataFrame.
-    if type(df) is not pd.DataFrame:
-        raise UnsupportedFrameError(f"a pandas DataFrame is needed, not a {_type_name(df)}{_remedy(df)}")
+    pandas_frame(df)
     _refuse_duplicates([str(label) for label in df.columns])
     if not df.columns.is_unique:  # checked on the labels too: equal times in two zones have different texts
         raise UnsupportedFrameError("two column labels are equal although they look different; rename one of them")

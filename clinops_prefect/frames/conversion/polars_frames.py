@@ -54,7 +54,7 @@ def texts(values: list[str]) -> pa.Array:
     return pl.Series(values, dtype=pl.String).to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def made(table: pa.Table, note: dict[str, Any] | None, where: str) -> Any:
+def made(table: pa.Table, note: dict[str, Any] | None, where: str) -> "pl.DataFrame":
     """The polars frame of a stored table.
 
     Args:
