@@ -1,6 +1,6 @@
-"""Whether two Arrow tables, or two polars frames, are the same: types, values, order, metadata.
+"""Compares two Arrow tables, or two polars frames: types, values, order, metadata.
 
-It shares no code with the package.
+The comparison shares no code with the package.
 """
 
 from typing import Any
@@ -10,12 +10,12 @@ import pyarrow as pa
 
 
 def assert_same_table(found: pa.Table, expected: pa.Table) -> None:
-    """Compare schemas with all metadata, and each value in the unit that it has."""
+    """Assert that schemas with all metadata, and all values in their units, are equal."""
     assert type(found) is type(expected)
     assert found.schema.equals(expected.schema, check_metadata=True), f"{found.schema} is not {expected.schema}"
     assert str(found.schema) == str(expected.schema)
     assert found.num_rows == expected.num_rows
-    if _is_valid(expected):  # a date64 within a day is not, and is in a dictionary though no row has it
+    if _is_valid(expected):  # not valid: a date64 within a day, which a dictionary may have without any row
         found.validate(full=True)
     for name, one, other in zip(expected.column_names, found.columns, expected.columns, strict=True):
         assert values(one) == values(other), f"column {name!r}: {values(one)} is not {values(other)}"
@@ -30,7 +30,7 @@ def _is_valid(table: pa.Table) -> bool:
 
 
 def assert_same_frame(found: pl.DataFrame, expected: pl.DataFrame) -> None:
-    """Compare dtypes, categories and each value."""
+    """Assert that dtypes, categories and all values are equal."""
     assert type(found) is type(expected)
     assert list(found.schema.items()) == list(expected.schema.items())
     assert found.height == expected.height
@@ -41,7 +41,7 @@ def assert_same_frame(found: pl.DataFrame, expected: pl.DataFrame) -> None:
 
 
 def values(column: pa.ChunkedArray) -> list[Any]:
-    """The values as Python tells them apart; a time as a count of its unit, which no rounding reaches."""
+    """The values as Python objects. A time is a count of its unit, so that it is not rounded."""
     return [_value(scalar) for chunk in column.chunks for scalar in chunk]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.emulators import AZURE_ACCOUNT, AZURE_KEY
 
-# Before anything imports boto3, Prefect or Google's client: no test may reach a real account or a real server.
+# Remove these before boto3, Prefect or Google's client is imported: no test may reach a real account or server.
 for _name in [name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_", "PREFECT_"))]:
     del os.environ[_name]
 os.environ |= {
@@ -17,7 +17,7 @@ os.environ |= {
     "AWS_SECRET_ACCESS_KEY": "testing",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
-    # The account of every Azurite, as its documentation gives it.
+    # Every Azurite has this account, which its documentation gives.
     "AZURE_STORAGE_ACCOUNT": AZURE_ACCOUNT,
     "AZURE_STORAGE_KEY": AZURE_KEY,
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -29,13 +29,13 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 from tests.doors import AzureDoor, Door, GCSDoor, LocalDoor, S3Door, SeaweedFSDoor  # noqa: E402
 from tests.emulators import azurite, fake_gcs_server, moto_server, seaweedfs  # noqa: E402
 
-# Which server S3 is in these tests: `make seaweedfs` runs the contract on another one.
+# The S3 server of these tests. `make seaweedfs` runs the contract on SeaweedFS.
 S3_SERVERS = {"moto": S3Door, "seaweedfs": SeaweedFSDoor}
 S3_SERVER = os.environ.get("CLINOPS_S3_SERVER", "moto")
-# Azurite needs Node, and `make test` nothing but Python: `make azure` runs the contract on it.
+# `make azure` adds Azure. Azurite needs Node, and `make test` must need only Python.
 STORES = os.environ.get("CLINOPS_STORES", "local s3 gcs").split()
 
-# A busy machine is no fault of a property, and a store's fixture is shared by its examples: each uploads anew.
+# No deadline, since the machine may be busy. Examples may share a store's fixture, since each uploads again.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 settings.register_profile("quick", max_examples=50, derandomize=bool(os.environ.get("CI")), **_COMMON)
 settings.register_profile("long", max_examples=5_000, **_COMMON)
@@ -66,7 +66,7 @@ def azure_endpoint() -> Iterator[str]:
 
 @pytest.fixture(params=STORES)
 def door(request: pytest.FixtureRequest, tmp_path: Path) -> Door:
-    """Each backend in turn, empty."""
+    """Each store under test, empty."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     if request.param == "s3":
         return S3_SERVERS[S3_SERVER](request.getfixturevalue("s3_endpoint"), name)

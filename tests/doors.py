@@ -1,6 +1,6 @@
-"""The stores under test, each with a second door: the same objects through the provider's own client.
+"""The stores under test, each with direct SDK access: the same objects through the provider's own client.
 
-What the code under test writes is checked through the second door, and what it reads is put there through it.
+With direct SDK access, tests check what the code under test writes, and write what it is to read.
 """
 
 import json
@@ -24,25 +24,25 @@ from tests.emulators import ADMIN, AZURE_ACCOUNT, AZURE_KEY
 
 
 class Can(Enum):
-    """What S3 and Cloud Storage can, and not every server that speaks their language."""
+    """What S3 and Cloud Storage can do, but not every server with their API."""
 
-    TAKE_ANY_LOGIN = auto()  # whatever signed the request: what only an emulator does
-    USE_ANY_KMS_KEY = auto()  # also one by its ARN that nobody has made: what only an emulator does
-    KEEP_BACKSLASHES = auto()  # in names; others make a slash of it
-    KEEP_LONG_SEGMENTS = auto()  # of more than 255 bytes between two slashes
-    TELL_UNKNOWN_VERSIONS = auto()  # of a bucket without versions; others answer with what is there
-    COMPLETE_CONDITIONALLY = auto()  # of uploads in parts that end at once one wins; others look first and write then
+    TAKE_ANY_LOGIN = auto()  # accepts any signature, as only an emulator does
+    USE_ANY_KMS_KEY = auto()  # accepts the ARN of a key that nobody has made, as only an emulator does
+    KEEP_BACKSLASHES = auto()  # keeps backslashes in names; other servers turn them into slashes
+    KEEP_LONG_SEGMENTS = auto()  # accepts more than 255 bytes between two slashes
+    TELL_UNKNOWN_VERSIONS = auto()  # reports unknown versions in a bucket without versions; others return the object
+    COMPLETE_CONDITIONALLY = auto()  # of simultaneous uploads in parts, one succeeds; others check before they write
 
 
 EVERYTHING = frozenset(Can)
 
 
 class Door(Protocol):
-    """One backend, and how to get at its objects without the package."""
+    """One backend, with direct SDK access to its objects."""
 
     scheme: str
     can: frozenset[Can]
-    # What the backend can, and this server cannot.
+    # What the backend can do, but this server cannot.
     server_lacks: frozenset[backend.Can]
 
     def store(self, **fields: Any) -> PipelineStore:
@@ -52,23 +52,23 @@ class Door(Protocol):
         """A store whose bucket does not exist."""
 
     def uri(self) -> str:
-        """The store, as a command takes it."""
+        """The store's URI, for a command."""
 
     def environment(self) -> dict[str, str]:
-        """What a command needs to find the emulator."""
+        """The environment variables with which a command finds the emulator."""
 
     def keep_versions(self) -> bool:
-        """Have the bucket keep versions; False where there is no such thing."""
+        """Switch on versions for the bucket. False if it cannot have versions."""
 
     def unfinished(self) -> list[str]:
-        """The keys of uploads that were begun, and neither finished nor aborted; temporary files."""
+        """The keys of temporary files, and of uploads that were neither finished nor aborted."""
 
     def keys(self) -> list[str]: ...
     def get(self, key: str) -> bytes: ...
     def put(self, key: str, data: bytes) -> None: ...
     def delete(self, key: str) -> None: ...
     def replace_bytes(self, key: str, data: bytes) -> None:
-        """Other bytes in the same object, its metadata kept: what a disk that rots does."""
+        """Replace the bytes of an object and keep its metadata, as a failing disk would."""
 
     def content_type(self, key: str) -> str: ...
     def metadata(self, key: str) -> dict[str, str]: ...
@@ -132,7 +132,7 @@ class S3Door:
     endpoint: str
     bucket: str
     scheme = "s3"
-    # Of a race moto lets two win now and then: it looks and writes in two steps, in as many threads as ask.
+    # moto checks and writes in two steps, in many threads, so in a race sometimes two uploads succeed.
     can = EVERYTHING - {Can.COMPLETE_CONDITIONALLY}
     server_lacks = frozenset({backend.Can.COMPLETE_CONDITIONALLY})
 
@@ -194,7 +194,7 @@ class S3Door:
 
 
 class SeaweedFSDoor(S3Door):
-    """S3 as SeaweedFS speaks it; tests/seaweedfs shows of each thing that it cannot that it still cannot."""
+    """SeaweedFS as S3. tests/seaweedfs asserts each of its limits, so that we notice when a limit is gone."""
 
     can = frozenset[Can]()
 
@@ -205,7 +205,7 @@ class GCSDoor:
     bucket: str
     scheme = "gs"
     can = EVERYTHING
-    # fake-gcs-server looks at the condition when a resumable upload begins, and not when it ends.
+    # fake-gcs-server checks the condition when a resumable upload begins, and not when it ends.
     server_lacks = frozenset({backend.Can.COMPLETE_CONDITIONALLY})
 
     def __post_init__(self) -> None:
@@ -234,7 +234,7 @@ class GCSDoor:
         return True
 
     def unfinished(self) -> list[str]:
-        return []  # a resumable upload that was not finished is nothing that anybody could list
+        return []  # Cloud Storage cannot list unfinished resumable uploads
 
     def keys(self) -> list[str]:
         return sorted(blob.name for blob in self.client.list_blobs(self.bucket))
@@ -265,7 +265,7 @@ class AzureDoor:
     endpoint: str
     bucket: str
     scheme = "az"
-    # Azurite keeps no versions, and ignores which one is asked for. Azure makes a slash of a backslash.
+    # Azurite keeps no versions, and ignores which version is requested. Azure turns a backslash into a slash.
     can = EVERYTHING - {Can.TELL_UNKNOWN_VERSIONS, Can.KEEP_BACKSLASHES}
     server_lacks = frozenset({backend.Can.KEEP_VERSIONS})
 
@@ -295,10 +295,10 @@ class AzureDoor:
         return {"AZURE_STORAGE_CONNECTION_STRING": self.credentials.connection_string.get_secret_value()}
 
     def keep_versions(self) -> bool:
-        return False  # of an account, and of none in Azurite
+        return False  # Azure has versions per account, and Azurite has none
 
     def unfinished(self) -> list[str]:
-        return []  # blocks that nobody committed are dropped after a week, and cannot be removed before
+        return []  # Azure drops uncommitted blocks after a week, and nobody can remove them before
 
     def keys(self) -> list[str]:
         return sorted(self.client.list_blob_names())
@@ -321,5 +321,5 @@ class AzureDoor:
 
     def metadata(self, key: str) -> dict[str, str]:
         found = self.client.get_blob_client(key).get_blob_properties().metadata
-        # A name is a C# identifier there: `write-id` is `write_2did`.
+        # In Azure, a metadata name must be a C# identifier: `write-id` is stored as `write_2did`.
         return {re.sub(r"_(..)", lambda code: chr(int(code[1], 16)), name): text for name, text in found.items()}

@@ -1,9 +1,9 @@
 """The clouds as real processes on free ports: moto's server and SeaweedFS for S3, fake-gcs-server for Cloud Storage.
 
-moto knows all of S3's operations and checks nothing. SeaweedFS is a server that people run: it checks signatures,
-checksums and permissions, encrypts, and speaks TLS.
+moto has all of S3's operations and checks nothing. SeaweedFS is a server for production: it checks signatures,
+checksums and permissions, encrypts, and has TLS.
 
-A missing emulator fails: nothing here skips.
+If an emulator is missing, its tests fail. They are never skipped.
 """
 
 import json
@@ -29,7 +29,7 @@ _START_SECONDS = 180.0
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
+    """A TCP port on which nobody listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -39,7 +39,7 @@ def free_port() -> int:
 def running(
     command: list[str], url: str, environment: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The command as a process that answers at the URL."""
+    """A running process of the command, which already answers at the URL."""
     process = subprocess.Popen(
         command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -53,7 +53,7 @@ def running(
 
 @contextmanager
 def moto_server() -> Iterator[str]:
-    """The endpoint of an S3 that is empty."""
+    """The endpoint of an empty S3."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
@@ -63,7 +63,7 @@ def moto_server() -> Iterator[str]:
 
 @contextmanager
 def fake_gcs_server() -> Iterator[str]:
-    """The endpoint of a Cloud Storage that is empty."""
+    """The endpoint of an empty Cloud Storage."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [
@@ -84,13 +84,13 @@ def _fake_gcs_binary() -> Path:
     return binary
 
 
-# Who may do what on SeaweedFS: access key, secret key, actions. The first is what the tests' environment has.
+# The identities of SeaweedFS: access key, secret key, actions. The tests' environment has the first one.
 ADMIN, READER = ("testing", "testing", ["Admin"]), ("reader", "reader-secret", ["Read", "List"])
 
 
 @dataclass(frozen=True)
 class SeaweedFS:
-    """Where it answers; over TLS if it was started with a certificate."""
+    """The endpoints of a running SeaweedFS. `tls_url` is set if it was started with a certificate."""
 
     url: str
     tls_url: str = ""
@@ -98,9 +98,9 @@ class SeaweedFS:
 
 @contextmanager
 def seaweedfs(certificate: Path | None = None, key: Path | None = None) -> Iterator[SeaweedFS]:
-    """An S3 that is empty; with TLS if there is a certificate."""
+    """An empty S3, with TLS if there is a certificate."""
     ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
-    # Not in pytest's folder: the path of a socket may have a hundred characters.
+    # Not in pytest's folder, whose path is too long: the path of a socket may have only a hundred characters.
     with tempfile.TemporaryDirectory(prefix="weed-") as folder:
         config = Path(folder) / "s3.json"
         config.write_text(json.dumps(_seaweedfs_config()))
@@ -111,9 +111,9 @@ def seaweedfs(certificate: Path | None = None, key: Path | None = None) -> Itera
             *[f"-{name}.port.grpc={free_port()}" for name in ports],
             *[f"-{name}.localSocket={folder}/{name}.sock" for name in ("filer", "s3")],
             *["-s3.port.iceberg=0", "-s3.port.lance=0"],
-            # Nothing is reported to anybody, and no bucket appears because somebody mistyped its name.
+            # No telemetry, and a write to a missing bucket must fail instead of creating the bucket.
             *["-master.telemetry=false", "-s3.autoCreateBucket=false"],
-            # Each bucket has volumes of its own.
+            # Each bucket needs its own volumes.
             *["-volume.max=10000", "-master.volumeSizeLimitMB=128"],
         ]
         url, tls_url = f"http://127.0.0.1:{ports['s3']}", ""
@@ -122,7 +122,7 @@ def seaweedfs(certificate: Path | None = None, key: Path | None = None) -> Itera
             command += [f"-s3.port.https={port}", f"-s3.cert.file={certificate}", f"-s3.key.file={key}"]
             tls_url = f"https://localhost:{port}"
         with running(command, url, {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}) as process:
-            # It answers before it can store.
+            # SeaweedFS answers before it can store objects.
             wait_for(process, f"http://127.0.0.1:{ports['master']}/dir/assign", accepts=lambda body: b"fid" in body)
             yield SeaweedFS(url, tls_url)
 
@@ -132,19 +132,19 @@ def _seaweedfs_config() -> dict[str, Any]:
         {"name": name, "credentials": [{"accessKey": name, "secretKey": secret}], "actions": actions}
         for name, secret, actions in (ADMIN, READER)
     ]
-    # A key is made when it is first named.
+    # A key is made when a request first names it.
     kms = {"default_provider": "local", "providers": {"local": {"type": "local", "enableOnDemandCreate": True}}}
     return {"identities": identities, "kms": kms}
 
 
 AZURE_ACCOUNT = "devstoreaccount1"
-# Not a secret: the key of every Azurite, as its documentation gives it.
+# Not a secret: every Azurite has this key, which its documentation gives.
 AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
 @contextmanager
 def azurite() -> Iterator[str]:
-    """The endpoint of an Azure Blob Storage account that is empty."""
+    """The endpoint of an empty Azure Blob Storage account."""
     port, binary = free_port(), Path(__file__).parents[1] / ".node/node_modules/.bin/azurite-blob"
     url = f"http://127.0.0.1:{port}"
     command = [
@@ -166,7 +166,7 @@ def wait_for(
     seconds: float = _START_SECONDS,
     accepts: Callable[[bytes], bool] = lambda _: True,
 ) -> None:
-    """Wait until the process answers at the URL, with something acceptable; raise when it ends before."""
+    """Wait until the process gives an acceptable answer at the URL. Raise if the process ends before."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:

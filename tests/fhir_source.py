@@ -1,4 +1,4 @@
-"""A source of tables, told in FHIR R4."""
+"""Converts a source of tables to FHIR R4."""
 
 import gzip
 import json
@@ -19,7 +19,7 @@ def write(path: Path, resources: list[dict[str, Any]]) -> Path:
 
 
 def to_fhir(source: Path, out: Path, *, encounters: bool) -> None:
-    """Tell a source of tables in FHIR, each chart row as an observation of its item."""
+    """Write a source of tables as FHIR, with each chart row as an Observation of its item."""
     out.mkdir()
     chart = read_frame(source, "icu/chartevents")
 

@@ -1,7 +1,6 @@
-"""Frames that have each come back changed from some store: every dtype, index and label that pandas has.
+"""Frames with every dtype, index and label that pandas has. Each of them was once changed by some store.
 
-`FRAMES` must come back equal from Parquet; `NOT_IN_CSV` says which of them CSV must refuse instead.
-`REFUSED` must be refused in both.
+`FRAMES` must come back equal from Parquet. CSV must refuse those in `NOT_IN_CSV`. Both must refuse `REFUSED`.
 """
 
 import datetime as dt
@@ -20,7 +19,7 @@ from dateutil import tz
 from tests.sameness import assert_identical
 
 NAMES = ["a", "b", "c"]
-# Which pandas 3 calls `str`; pandas 2.3 takes that name for objects.
+# pandas 3 calls this dtype `str`. In pandas 2.3, `str` means objects.
 STR = pd.StringDtype("pyarrow", na_value=np.nan)
 _AGES = pd.Series([0.5, np.nan, 64.0])
 
@@ -30,7 +29,7 @@ def _each(**columns: object) -> pd.DataFrame:
 
 
 def _clinical() -> pd.DataFrame:
-    """The shape that the stores are for: keys, times, wide sparse floats, codes with leading zeros."""
+    """A frame of typical clinical data: keys, times, many sparse float columns, codes with leading zeros."""
     rng = np.random.default_rng(7)
     values = rng.normal(80, 10, size=(60, 12)).round(1)
     values[rng.random(values.shape) < 0.6] = np.nan
@@ -60,7 +59,7 @@ def _hours(hours: float, name: str | None = None) -> dt.timezone:
 
 
 def _around_a_change(zone: dt.tzinfo | None) -> list[dt.datetime]:
-    """The hour that is there twice on 2023-10-29: once in summer time, once in winter time."""
+    """A time in the hour that occurs twice on 2023-10-29, once in summer time and once in winter time."""
     assert zone is not None
     return [dt.datetime(2023, 10, 29, 2, 30, tzinfo=zone), dt.datetime(2023, 10, 29, 2, 30, tzinfo=zone, fold=1)]
 
@@ -267,7 +266,7 @@ def _mixed() -> pd.DataFrame:
     return _each(ok=[1, 2], lactate=pd.Series([SECRET, 4711_0815], dtype=object))
 
 
-# What is wrong -> the frame, and what the message must name.
+# From what is wrong to the frame, and the text that the message must contain.
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "duplicate column": (lambda: pd.DataFrame([[1, SECRET]], columns=["hr", "hr"]), "hr"),
     "mixed types": (_mixed, "lactate"),
@@ -315,7 +314,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     ),
 }
 
-# Neither refused nor kept by contract: whatever a store does with these, it may not return something else.
+# A store may keep or refuse these frames, but must not return another frame.
 EITHER: dict[str, Callable[[], pd.DataFrame]] = {
     "uuids": lambda: _each(a=pd.Series([uuid.UUID(int=7)], dtype=object)),
     "timestamps as objects": lambda: _each(a=pd.Series([pd.Timestamp("2110-01-01"), None], dtype=object)),
@@ -452,7 +451,7 @@ def _read_only() -> pd.DataFrame:
 
 
 def assert_same(left: pd.DataFrame, right: pd.DataFrame) -> None:
-    """Equal in everything that pandas can tell apart."""
+    """Assert that two frames are equal in everything that pandas compares."""
     pd.testing.assert_frame_equal(
         left, right, check_exact=True, check_freq=True, check_index_type="equiv", check_column_type=True
     )

@@ -1,4 +1,4 @@
-"""Counts lines of code: without docstrings, comments and blank lines, as the house's measure of a store has it.
+"""Counts lines of code without docstrings, comments and blank lines, to measure the size of a store.
 
 python -m tests.lines_of_code clinops_prefect/storage/azure clinops_prefect/blocks/azure.py
 """

@@ -1,4 +1,4 @@
-"""Frames with values that `==` takes for others, of which something else must not come back: all are refused."""
+"""Frames with different values that `==` finds equal. A store could return another value, so all are refused."""
 
 import datetime as dt
 import decimal
@@ -62,7 +62,7 @@ _SUBCLASSES = [
     _Unit.BPM, _Sex.F, _Grade.MILD, _Flags.LATE, _Arm.A, _Text(SECRET), _Whole(4711), _Real(0.5), _Raw(b"x"),
     _Moment(2110, 1, 1),
 ]  # fmt: skip
-# The first two of each are the same instant, or the same clock hour; Arrow takes the zone of the first.
+# The first two times of each list are the same instant, or the same clock hour. Arrow uses the zone of the first.
 _SEVERAL_ZONES: dict[str, list[object]] = {
     "offsets": [_moment(_hours(-4)), dt.datetime(2110, 6, 1, 7, tzinfo=_hours(-5))],
     "an offset and its name": [_moment(_hours(1)), _moment(_hours(1, "CET"))],
@@ -76,7 +76,7 @@ _SEVERAL_ZONES: dict[str, list[object]] = {
 }
 
 
-# What is wrong -> the frame, and what the message must name.
+# From what is wrong to the frame, and the text that the message must contain.
 LOOKALIKES: dict[str, tuple[Callable[[], object], str]] = {
     **{
         f"a subclass: {type(value).__name__}": (

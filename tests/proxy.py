@@ -1,13 +1,13 @@
-"""An HTTP proxy in front of an emulator: sees every request, and misbehaves as a network or a service does.
+"""An HTTP proxy in front of an emulator, which records every request and injects faults of networks and services.
 
     with Proxy(upstream) as proxy:
         store = door.store(endpoint_url=proxy.url)
         proxy.answers = deny            # 403 to everything
-        proxy.seen                      # what was asked, and how many bytes were answered
+        proxy.seen                      # the requests, and how many bytes were answered
 
-An answer is a function from a request to an `Outcome` or a `Reply`; `first(2, busy)` misbehaves twice and then no more.
-`proxy.edit` changes what the emulator answers, as a service that leaves something out does. The proxy is ours
-because the faults are of HTTP, not of TCP: which request, before or after it was carried out, which bit of which body.
+An answer is a function from a request to an `Outcome` or a `Reply`. `first(2, busy)` injects two faults and then stops.
+`proxy.edit` changes the emulator's answers, like a service that leaves something out. We need our own proxy because the
+faults are of HTTP, not of TCP: which request, before or after it was carried out, which bit of which body.
 """
 
 import base64
@@ -31,36 +31,36 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class Outcome(Enum):
-    """What becomes of a request."""
+    """What the proxy does with a request."""
 
     FORWARD = auto()
-    DENY = auto()  # 403, in the words of both clouds
-    BUSY = auto()  # 503, without a word
-    SLOW_DOWN = auto()  # 503, in the words of both clouds
+    DENY = auto()  # 403, with the messages of both clouds
+    BUSY = auto()  # 503, without a body
+    SLOW_DOWN = auto()  # 503, with the messages of both clouds
     ERROR = auto()  # 500
-    EXPIRED = auto()  # the token was good a moment ago
+    EXPIRED = auto()  # the token has just expired
     CUT = auto()  # the answer breaks off in the middle of its body
-    SHORT = auto()  # half of the answer's body, as if that were all
-    FLIP = auto()  # one bit of the answer's body is another
-    FLIP_SENT = auto()  # one bit of the request's body is another when it arrives
+    SHORT = auto()  # half of the answer's body, as if it were complete
+    FLIP = auto()  # one bit of the answer's body is changed
+    FLIP_SENT = auto()  # one bit of the request's body is changed
     GONE = auto()  # 404, as S3 may answer to a second completion of an upload
     SLOW = auto()  # both bodies take some seconds
-    HANG = auto()  # read, and never answered
-    LOSE = auto()  # carried out, and the answer never comes
-    TOKEN = auto()  # an OAuth token, as Google's token server gives one
+    HANG = auto()  # the request is read, and never answered
+    LOSE = auto()  # the request is carried out, and the answer is lost
+    TOKEN = auto()  # an OAuth token, as from Google's token server
     REFUSE = auto()  # the connection is reset before the body is read
     BREAK = auto()  # the connection is reset in the middle of the request's body
 
 
 class Seen:
-    """One request and its answer; the body is read when somebody looks at it."""
+    """One request and its answer. The body is read only when a test looks at it."""
 
     def __init__(self, method: str, path: str, headers: dict[str, str], read: Callable[[], bytes]) -> None:
         self.method = method
         self.path = path
         self.headers = headers
         self.query = parse_qs(urlsplit(path).query)
-        # As far as it is known before the body is read.
+        # The length that the headers say, before the body is read.
         self.length = int(headers.get("x-amz-decoded-content-length", headers.get("content-length", 0)))
         self.status = 0
         self.answered = 0
@@ -68,13 +68,13 @@ class Seen:
 
     @cached_property
     def body(self) -> bytes:
-        """What was sent, as far as it was read."""
+        """The bytes of the request's body."""
         return self._read()
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer that is given without asking the emulator."""
+    """An answer of the proxy itself, without a request to the emulator."""
 
     status: int
     body: bytes = b""
@@ -109,7 +109,7 @@ def lose(_: Seen) -> Outcome:
 
 
 def first(times: int, answer: Answer, *, method: str = "") -> Answer:
-    """`answer` to so many requests, of that method if one is given; the others are forwarded."""
+    """`answer` to the first `times` requests, of `method` if it is given. All others are forwarded."""
     count = itertools.count()
 
     def answering(seen: Seen) -> Outcome | Reply:
@@ -143,7 +143,7 @@ _GONE = (
 _BAD_DIGEST = (
     b'<?xml version="1.0"?><Error><Code>BadDigest</Code><Message>The checksum did not match.</Message></Error>'
 )
-# What is answered without asking anybody: the status on S3 and on Cloud Storage, and the words on each.
+# Answers of the proxy itself: the status on S3 and on Cloud Storage, and the body on each.
 _OWN_ANSWERS = {
     Outcome.DENY: ((403, 403), _DENIED),
     Outcome.BUSY: ((503, 503), (b"", b"")),
@@ -158,20 +158,20 @@ _DROPPED_HEADERS = {"transfer-encoding", "connection", "content-length", "date",
 
 
 class Proxy:
-    """A reverse proxy on a free port, as long as the `with` lasts."""
+    """A reverse proxy on a free port, which runs within the `with` block."""
 
     def __init__(self, upstream: str, *, checks_bodies: bool = True) -> None:
         self.upstream = urlsplit(upstream)
         self.answers: Answer = forward
         self.rewrite: Callable[[str], str] = lambda path: path
-        self.host = ""  # what the emulator is told, if not what the client says
+        self.host = ""  # the Host header for the emulator; if empty, the client's
         self.edit: Edit = lambda _seen, status, headers, body: (status, headers, body)
-        # Asks the emulator, or answers in its place; see tests/strict.py.
+        # Asks the emulator, or answers instead of it; see tests/strict.py.
         self.around: Callable[[Seen, Forward], Answered] = lambda _seen, ask: ask()
         self.seen: list[Seen] = []
         self.chance = random.Random(0)  # for the bits
-        self.checks_bodies = checks_bodies  # in the place of an emulator that does not
-        # What was answered to each piece of a resumable upload: Cloud Storage ignores a piece that comes again, and the
+        self.checks_bodies = checks_bodies  # for an emulator that does not check them
+        # The answer to each chunk of a resumable upload. Cloud Storage ignores a chunk that is sent again, but the
         # emulator would append it.
         self.pieces: dict[tuple[str, str], tuple[int, list[tuple[str, str]], bytes]] = {}
         self.closed = threading.Event()
@@ -180,7 +180,7 @@ class Proxy:
         self.url = f"http://{self.netloc}"
 
     def speak_tls(self, certificate: Path, key: Path) -> None:
-        """Answer to https only. Before the `with`."""
+        """Answer to https only. Call this before the `with` block."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
@@ -197,28 +197,28 @@ class Proxy:
         self._server.server_close()
 
     def clear(self) -> None:
-        """Forget what was seen."""
+        """Forget the requests seen so far."""
         self.seen.clear()
 
     @property
     def answered(self) -> int:
-        """Bytes of bodies that were answered."""
+        """The bytes of all answers' bodies."""
         return sum(seen.answered for seen in self.seen)
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
-    # Ending a test must not wait for the connections that clients keep open.
+    # The end of a test must not wait for connections that clients keep open.
     block_on_close = False
 
     def server_bind(self) -> None:
-        # What is sent slowly must be felt by the sender, and not vanish into the buffers of the loopback.
+        # A small buffer, so that the sender notices slow reads. The loopback's buffers would hide them.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
         super().server_bind()
 
     def handle_error(self, *_: object) -> None:
-        """A client that hangs up is what some tests are about."""
+        """Ignore errors: in some tests the client closes the connection."""
 
 
 def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
@@ -227,7 +227,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
         upstream: http.client.HTTPConnection | None = None
 
         def log_message(self, *_: Any) -> None:
-            """Quiet."""
+            """Log nothing."""
 
         def _serve(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
@@ -243,7 +243,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             if outcome is Outcome.SLOW and "body" not in vars(seen):
                 seen.__dict__["body"] = b"".join(self._body(_SLOW_PAUSE_SECONDS))
             is_json = self.path.startswith(("/storage", "/upload", "/download", "/b/", "/resumable"))
-            sent = seen.body  # all of it, or the rest would be taken for the next request
+            sent = seen.body  # read all of it, or the rest would be taken for the next request
             if isinstance(outcome, Reply):
                 self._answer(seen, outcome.status, list(outcome.headers), outcome.body)
             elif outcome in _OWN_ANSWERS:
@@ -252,7 +252,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             elif outcome is Outcome.TOKEN:
                 self._answer(seen, 200, [("Content-Type", "application/json")], _TOKEN)
             elif outcome is Outcome.HANG:
-                # Until the client has had enough.
+                # Wait until the client gives up.
                 while not (proxy.closed.wait(0.2) or self._is_left()):
                     pass
                 self.close_connection = True
@@ -292,7 +292,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             piece = (seen.path, seen.headers.get("content-range", ""))
             if piece in proxy.pieces:
                 return proxy.pieces[piece]
-            # A connection of its own for each of ours: both are kept alive.
+            # Each client connection has its own connection to the emulator, since both are kept alive.
             if self.upstream is None:
                 self.upstream = http.client.HTTPConnection(proxy.upstream.netloc, timeout=60)
             headers = {k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "expect")}
@@ -300,12 +300,12 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                 headers["Host"] = proxy.host
             if sent or seen.method in ("PUT", "POST"):
                 headers["Content-Length"] = str(len(sent))
-            # Google's client writes True, which Cloud Storage takes and the emulator does not.
+            # Google's client writes True, which Cloud Storage accepts but the emulator does not.
             path = proxy.rewrite(seen.path.replace("versions=True", "versions=true"))
             self.upstream.request(seen.method, path, body=sent or None, headers=headers)
             answer = self.upstream.getresponse()
             data = answer.read()
-            # A resumable upload is told where to go on: through here.
+            # The answer says where a resumable upload continues, which must be this proxy.
             passed_on = [
                 (name, value.replace(proxy.upstream.netloc, proxy.netloc)) for name, value in answer.getheaders()
             ]
@@ -369,6 +369,6 @@ def _flipped(data: bytes, chance: random.Random) -> bytes:
 
 
 def _is_intact(seen: Seen, sent: bytes) -> bool:
-    """What S3 finds when it checks the request's checksum; the emulator does not check."""
+    """Whether the body has the request's checksum. S3 checks this, but the emulator does not."""
     expected = seen.headers.get("x-amz-checksum-crc32")
     return expected is None or base64.b64decode(expected) == zlib.crc32(sent).to_bytes(4, "big")

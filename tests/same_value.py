@@ -1,4 +1,4 @@
-"""Whether two values are the same to whoever goes on with them: types, zones, folds, names, attrs, order."""
+"""Compares two values as their user would: types, zones, folds, names, attrs, order."""
 
 import datetime as dt
 import decimal
@@ -11,7 +11,7 @@ from pandas.testing import assert_frame_equal, assert_series_equal
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equality of values and types, all the way down."""
+    """Whether values and types are equal, at any depth."""
     if type(left) is not type(right):
         return False
     if isinstance(left, pd.DataFrame):
@@ -45,7 +45,7 @@ def same(left: Any, right: Any) -> bool:
 
 def _clock(time: Any) -> tuple[Any, ...]:
     zone = time.tzinfo
-    # Not `==` alone: 08:00-04:00 and 07:00-05:00 are equal.
+    # `==` is not enough: it finds 08:00-04:00 and 07:00-05:00 equal.
     shown = (time.isoformat(), time.fold, time.utcoffset(), time.tzname(), getattr(time, "unit", None))
     return (*shown, type(zone), repr(zone))
 

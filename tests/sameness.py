@@ -1,7 +1,7 @@
-"""Whether two things are the same in everything that Python, NumPy and pandas can tell apart.
+"""Compares two values in everything that Python, NumPy and pandas can distinguish.
 
-`==` and pandas' own comparisons take 08:00-04:00 for 07:00-05:00, 1 for True and for np.int64(1), None for nan, and a
-member of an enumeration for its value. This one shares no code with the package, nor with them.
+`==` and pandas' own comparisons do not distinguish 08:00-04:00 from 07:00-05:00, 1 from True and np.int64(1), None from
+nan, and a member of an enumeration from its value. This comparison shares no code with them or with the package.
 """
 
 import datetime as dt
@@ -16,14 +16,14 @@ import pandas as pd
 
 
 def assert_identical(left: Any, right: Any) -> None:
-    """Compare types, values, dtypes, indexes, labels, zones and offsets, at any depth."""
+    """Assert that types, values, dtypes, indexes, labels, zones and offsets are equal, at any depth."""
     one, other = portrait(left), portrait(right)
     if one != other:
         raise AssertionError(_first_difference(one, other, "it"))
 
 
 def identical(left: Any, right: Any) -> bool:
-    """The same as a truth value."""
+    """Whether `assert_identical` would pass."""
     return portrait(left) == portrait(right)
 
 
@@ -81,7 +81,7 @@ def portrait(value: Any) -> Any:
 
 
 def _column(values: Any) -> Any:
-    # What the type and the numbers say together: value by value, a large column takes minutes on a busy machine.
+    # Compare dtype and numbers as bytes: value by value, a large column takes minutes on a busy machine.
     if isinstance(values.dtype, pd.DatetimeTZDtype):
         return (_dtype(values.dtype), values.array.asi8.tobytes())
     if isinstance(values.dtype, pd.CategoricalDtype):
@@ -100,7 +100,7 @@ def _column(values: Any) -> Any:
 def _index(index: pd.Index) -> Any:
     names = tuple(map(portrait, index.names))
     if isinstance(index, pd.MultiIndex):
-        # `get_level_values(0)` would be the level that is called 0.
+        # `get_level_values(0)` would return a level with the name 0.
         nameless = index.set_names([None] * index.nlevels)
         return (type(index), names, tuple(_column(nameless.get_level_values(at)) for at in range(index.nlevels)))
     return (type(index), names, getattr(index, "freqstr", None), _column(index))
@@ -115,7 +115,7 @@ def _each(values: Any) -> Any:
 
 
 def _numbers(values: np.ndarray) -> Any:
-    """The elements; of floats their bits, but for what a NaN has in it."""
+    """The elements. Floats are compared by their bits, except for the payload of NaN."""
     if values.dtype == object:
         return _each(values.ravel())
     if values.dtype.kind in "fc":
@@ -131,7 +131,7 @@ def _dtype(dtype: Any) -> Any:
     if isinstance(dtype, pd.CategoricalDtype):
         return (type(dtype), _index(dtype.categories), dtype.ordered)
     if isinstance(dtype, pd.ArrowDtype):
-        # Parquet has a name of its own for what is in a list; to Arrow the types are equal.
+        # Parquet has another name for the items of a list. Arrow finds the types equal.
         return (type(dtype), str(dtype.pyarrow_dtype).replace("list<item:", "list<element:"))
     if isinstance(dtype, pd.IntervalDtype):
         return (type(dtype), _dtype(dtype.subtype), dtype.closed)
@@ -139,7 +139,7 @@ def _dtype(dtype: Any) -> Any:
 
 
 def _zone(zone: dt.tzinfo | None) -> Any:
-    # Not `==`: zones of two kinds may be equal, and a name makes no difference to dt.timezone.
+    # `==` is not enough: it may find zones of two classes equal, and ignores the name of a dt.timezone.
     return None if zone is None else (type(zone), repr(zone))
 
 

@@ -1,4 +1,4 @@
-"""A service account of Google's whose token server is at an address of our choice."""
+"""A Google service account whose token server has an address of our choice."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 
 def service_account(token_uri: str) -> dict[str, Any]:
-    """The contents of its key file."""
+    """The content of the service account's key file."""
     pem = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

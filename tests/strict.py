@@ -1,10 +1,10 @@
-"""What the clouds check and their emulators do not, for a proxy in front of an emulator.
+"""Checks that clouds make and their emulators do not, for a proxy in front of an emulator.
 
     proxy.around = Strict(door)
 
-Cloud Storage checks the condition of a resumable upload when the upload ends, and S3 and Cloud Storage check which
-version of its source a copy is to be of; moto and fake-gcs-server do not. Each cloud checks and writes in one step,
-and moto in two: here one request is carried out after the other.
+Cloud Storage checks the condition of a resumable upload when the upload ends. S3 and Cloud Storage check the requested
+version of a copy's source. moto and fake-gcs-server do not. A cloud checks and writes in one step, but moto in two, so
+here one request is carried out after another.
 """
 
 import json
@@ -19,20 +19,20 @@ _GCS = {"error": {"code": 412, "message": "no", "errors": [{"reason": "condition
 
 
 class Strict:
-    """Carries out conditional requests one at a time, and refuses those whose condition does not hold.
+    """Carries out conditional requests one at a time, and refuses requests whose condition does not hold.
 
     Args:
-        door: The emulator's objects; asked past the proxy.
+        door: Direct access to the emulator's objects, without the proxy.
     """
 
     def __init__(self, door: Any) -> None:
         self._door = door
         self._turn = threading.Lock()
-        # Of resumable uploads that must not replace anything: where the parts go -> the name.
+        # For resumable uploads that must not replace an object: from the URL of the parts to the object's name.
         self._sessions: dict[str, str] = {}
 
     def __call__(self, seen: Seen, forward: Forward) -> Answered:
-        """The answer of the cloud."""
+        """The answer that the cloud would give."""
         if not (completes(seen) or copies(seen) or begins_in_parts(seen)):
             return forward()
         with self._turn:
@@ -60,19 +60,19 @@ class Strict:
 
 
 def begins_in_parts(seen: Seen) -> bool:
-    """Whether the request is the first of an upload in parts; of Azure's, which have none, one that sends a part."""
+    """Whether the request begins an upload in parts. On Azure, which has no such request, whether it sends a part."""
     is_s3 = seen.method == "POST" and "uploads" in seen.path.partition("?")[2]
     is_azure = seen.method == "PUT" and seen.query.get("comp") == ["block"]
     return is_s3 or is_azure or (seen.method == "POST" and seen.query.get("uploadType") == ["resumable"])
 
 
 def completes(seen: Seen) -> bool:
-    """Whether the request makes an object of the parts."""
+    """Whether the request completes an upload in parts."""
     is_s3 = seen.method == "POST" and "uploadId" in seen.query
     is_azure = seen.method == "PUT" and seen.query.get("comp") == ["blocklist"]
     return is_s3 or is_azure or (seen.method == "PUT" and not seen.headers.get("content-range", "*").endswith("*"))
 
 
 def copies(seen: Seen) -> bool:
-    """Whether the service is to copy an object, or a part of one."""
+    """Whether the request copies an object or a part of an object."""
     return not {"x-amz-copy-source", "x-ms-copy-source"}.isdisjoint(seen.headers) or "/rewriteTo/" in seen.path

@@ -1,4 +1,4 @@
-"""What users with a type checker write: `make lint` checks it with mypy's strict rules, and nothing runs it."""
+"""Code of users with a type checker. `make lint` checks it with mypy's strict rules, and it is never run."""
 
 from collections.abc import Iterator
 from typing import Any, assert_type
@@ -35,7 +35,7 @@ from clinops_prefect.tasks import (
 
 
 def stores() -> list[PipelineStore]:
-    """Fields by keyword and the first one by position."""
+    """Fields are passed by keyword, and the first field also by position."""
     return [
         GCSPipelineStore(bucket="b", prefix="clinops/prod/v2", format=StorageFormat.CSV, credentials_path="/sa.json"),
         GCSPipelineStore("b", project="p"),
@@ -48,7 +48,7 @@ def stores() -> list[PipelineStore]:
 
 
 def frames(store: PipelineStore, df: pd.DataFrame) -> None:
-    """Each method gives what it says."""
+    """Each method has the right return type."""
     assert_type(store.upload(df, "a", overwrite=False, metadata={"run": "1"}), str)
     assert_type(store.download("a", columns=["x"], filters=[("stay_id", "==", 7)]), pd.DataFrame)
     assert_type(store.iter_batches("a", rows=1_000), Iterator[pd.DataFrame])
@@ -62,7 +62,7 @@ def frames(store: PipelineStore, df: pd.DataFrame) -> None:
 
 
 async def twins(store: PipelineStore, df: pd.DataFrame) -> None:
-    """And so does its twin."""
+    """Each async form has the right return type."""
     assert_type(await store.aupload(df, "a"), str)
     assert_type(await store.adownload("a"), pd.DataFrame)
     assert_type(await store.adownload("a", as_="polars"), pl.DataFrame)
@@ -73,7 +73,7 @@ async def twins(store: PipelineStore, df: pd.DataFrame) -> None:
 
 
 def pipelines() -> str:
-    """A pipeline, built in a chain."""
+    """A pipeline is built in a chain of calls."""
     pipeline = StepFunctionsPipeline(name="daily", role_arn="arn:aws:iam::123456789012:role/r", region="us-east-1")
     pipeline.add_step(PipelineStep("Ingest", "arn:ingest", parameters={"date": "2024-01-01"}, timeout_seconds=1800))
     steps = [PipelineStep(name="Features", resource="arn:features", retry_attempts=2)]
@@ -87,12 +87,12 @@ def pipelines() -> str:
 
 @task(persist_result=True, result_serializer=DataFrameSerializer())
 def features(name: str) -> pd.DataFrame:
-    """A task whose result is a frame."""
+    """A task returns a frame."""
     return download_artifact("s3-pipeline-store/prod", name)
 
 
 def kinds(store: PipelineStore) -> None:
-    """What the task gives for each kind of frame."""
+    """The task has the right return type for each kind of frame."""
     assert_type(download_artifact(store, "a", columns=["x"]), pd.DataFrame)
     assert_type(download_artifact(store, "a", as_="polars"), pl.DataFrame)
     assert_type(download_artifact(store, "a", as_="arrow"), pa.Table)
@@ -100,7 +100,7 @@ def kinds(store: PipelineStore) -> None:
 
 @flow
 def daily(store: PipelineStore) -> None:
-    """The tasks, called and submitted."""
+    """Tasks are called and submitted."""
     try:
         upload_artifact(store, features("cohort"), "features")
         list_artifacts.submit(store).result()
@@ -113,7 +113,7 @@ def daily(store: PipelineStore) -> None:
 
 @flow
 def references(df: pd.DataFrame) -> None:
-    """A task that returns a reference, and the frame of it."""
+    """A task returns a reference, and the reference returns its frame."""
     ref = upload_artifact("s3-pipeline-store/prod", df, "a", as_ref=True)
     assert_type(ref, ArtifactRef)
     assert_type(upload_artifact("s3-pipeline-store/prod", df, "a", metadata={"a": "b"}), str)

@@ -1,4 +1,4 @@
-"""What the contract is checked with, beside the door."""
+"""Fixtures of the contract, in addition to `door`."""
 
 from collections.abc import Iterator
 

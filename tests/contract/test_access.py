@@ -1,4 +1,4 @@
-"""Who pays, through which access point, and with which checksums: on every request, or on none."""
+"""Requester pays, access points and checksum settings: they apply to every request, or to none."""
 
 import re
 import socket
@@ -33,7 +33,7 @@ ARN = "arn:aws:s3:us-east-1:123456789012:accesspoint"
 
 
 def _everything(store: PipelineStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each operation, in one request and in parts, on what is there and on what is not."""
+    """Run every operation, in one request and in parts, on existing and on missing objects."""
     store.upload(FRAME, "x")
     store.upload(FRAME, "x")
     store.upload(BIG, "big")
@@ -48,7 +48,7 @@ def _everything(store: PipelineStore, monkeypatch: pytest.MonkeyPatch) -> None:
             call(store)
     assert not store.exists("missing")
     store.delete_artifact("x", missing_ok=True)
-    # A copy in parts, for which an object must be larger than the emulator would like.
+    # Smaller limits, since an object of the real size for a copy in parts would be too large for the emulator.
     monkeypatch.setattr(S3Backend, "copy_bytes", 1 << 20)
     monkeypatch.setattr(S3Backend, "copy_part_bytes", 5 << 20)
     store.copy_artifact("big", "copied")
@@ -67,11 +67,11 @@ def test_who_pays_is_said_in_every_request_or_in_none(
     said = set()
     for seen in proxy.seen:
         if is_s3 and seen.path.rstrip("/") == f"/{door.bucket}" and seen.method == "HEAD":  # type: ignore[attr-defined]
-            continue  # HeadBucket knows no payer
+            continue  # HeadBucket has no parameter for the payer
         if seen.query.get("projection") == ["noAcl"] and "/o" not in seen.path:
-            continue  # Google's client, in a thread of its own and for its own traces
+            continue  # Google's client sends this for its traces, in its own thread
         if not is_s3 and seen.query.get("upload_id"):
-            continue  # begun by a request that says it
+            continue  # the request that began the upload has the parameter
         paid = seen.headers.get("x-amz-request-payer") if is_s3 else (seen.query.get("userProject") or [None])[0]
         assert paid == (None if not pays else "requester" if is_s3 else "my-billing"), f"{seen.method} {seen.path}"
         said.add(
@@ -96,7 +96,7 @@ def test_a_service_that_refuses_the_newer_checksums_works_without_them(
     with pytest.raises(OperationNotSupportedError, match="checksums='when_required'"):
         door.store(endpoint_url=proxy.url, format="parquet").upload(FRAME, "x")
     _everything(door.store(endpoint_url=proxy.url, format=format, checksums="when_required"), monkeypatch)
-    # Empty means the environment, and another environment is another client.
+    # Empty means that the environment decides, and another environment needs another client.
     for name in ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"):
         monkeypatch.setenv(name, "when_required")
     door.store(endpoint_url=proxy.url).upload(FRAME, "y")
@@ -111,7 +111,7 @@ def test_a_service_that_refuses_the_newer_checksums_works_without_them(
 def test_an_access_point_is_a_bucket(
     door: Door, format: str, separator: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client makes a host of the ARN; here, one that the proxy takes for the emulator's bucket."""
+    """The client turns the ARN into a host name. Here the proxy treats this host as the emulator's bucket."""
     resolve = socket.getaddrinfo
     monkeypatch.setattr(
         socket,
@@ -127,7 +127,7 @@ def test_an_access_point_is_a_bucket(
     assert isinstance(store, S3PipelineStore)
     assert (store.bucket, store.prefix) == (arn, "a/b")
     if Can.TAKE_ANY_LOGIN not in door.can:
-        # What the proxy made of the request is not what was signed.
+        # The proxy changed the request, so the signature does not match.
         with pytest.raises(AccessDeniedError, match="SignatureDoesNotMatch"):
             store.upload(FRAME, "x")
         return
@@ -138,7 +138,7 @@ def test_an_access_point_is_a_bucket(
     assert again.list_artifacts() == ["x"]
     assert_same(again.download("x"), FRAME)
     assert f"a/b/x.{format}" in door.keys()
-    # Of the source, the client makes an ARN of the object.
+    # For the source of a copy, the client makes the ARN of the object.
     proxy.answers = lambda seen: (
         Reply(200, b"<CopyObjectResult><ETag>1</ETag></CopyObjectResult>")
         if "x-amz-copy-source" in seen.headers

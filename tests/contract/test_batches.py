@@ -33,7 +33,7 @@ def test_batches_become_one_artifact_equal_to_the_whole(door: Door, format: str)
 
 
 def test_batches_are_made_in_the_callers_thread(door: Door, format: str, tmp_path: Path) -> None:
-    """As a cursor of SQLite must be, and whatever looks for the flow run that it belongs to."""
+    """SQLite cursors need this, and code that looks up its current flow run."""
     store, rows = door.store(format=format), np.random.default_rng(0).random((40_000, 64))
     with closing(sqlite3.connect(tmp_path / "rows.db")) as database:
         pd.DataFrame(rows).add_prefix("c").to_sql("rows", database, index=False)
@@ -138,9 +138,9 @@ def _failing(error: BaseException, megabytes: int) -> Iterator[pd.DataFrame]:
 def test_batches_that_fail_leave_the_old_artifact_and_no_unfinished_upload(
     door: Door, format: str, error: BaseException, megabytes: int
 ) -> None:
-    """Their own error comes out, not one of the store's."""
+    """The error of the batches is raised, not an error of the store."""
     if format == "csv" and megabytes > 1:
-        megabytes = 3  # a CSV is complete before the first byte is sent
+        megabytes = 3  # a CSV text is complete before its first byte is sent
     store = door.store(format=format)
     store.upload(CLINICAL, "x")
     before = {key: door.get(key) for key in door.keys()}
@@ -190,7 +190,7 @@ print(written / 2**20, (peak() - before) / 2**20)
 
 @pytest.mark.parametrize(
     ("door", "format", "batches"),
-    # How the text is made and read is the same on every backend; how it travels, Parquet shows.
+    # CSV is tested on one backend, since it is made and read in the same way on all. Parquet tests the transfer.
     [("local", "parquet", 15), ("s3", "parquet", 15), ("gcs", "parquet", 15), ("local", "csv", 15)],
     indirect=["door"],
 )

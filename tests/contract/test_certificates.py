@@ -1,4 +1,4 @@
-"""Endpoints whose certificate is not accepted: the error says so, at once, and nobody asks again."""
+"""Endpoints whose certificate is not accepted: the error says so at once, without retries."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ FRAME = pd.DataFrame({"a": [1, 2]})
 
 
 def _certificate(folder: Path, *, host: str = "localhost", days: int = 1) -> tuple[Path, Path]:
-    """A self-signed certificate, which is also the authority that a client may be told of."""
+    """A self-signed certificate. It is also the authority that a client may be told to trust."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     end = datetime.now(UTC) + timedelta(days=days)
@@ -104,7 +104,7 @@ def test_a_private_authority_that_the_client_knows_is_accepted(
                 if verify:
                     store.upload(FRAME, "x")
                 else:
-                    # prefect-aws has dropped the path; the error says what it wants.
+                    # prefect-aws has dropped the path of the authority. The error says what to set.
                     with pytest.raises(InvalidStoreError, match="verify=True"):
                         store.upload(FRAME, "x")
         _trusting(door, certificate, monkeypatch)

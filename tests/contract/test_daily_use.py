@@ -1,4 +1,4 @@
-"""What people do next with a frame that came back: edit it, compute with it, upload it again. It is their own."""
+"""What users do with a downloaded frame: edit it, compute with it, upload it again."""
 
 import pickle
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tests.gallery import FRAMES, NOT_IN_CSV, assert_same
 
 
 def stays(rows: int) -> pd.DataFrame:
-    """A frame as pipelines have them, of every dtype that they use."""
+    """A frame with every dtype that pipelines use."""
     random = np.random.default_rng(rows)
     missing = random.random(rows) < 0.2
     frame = pd.DataFrame(
@@ -42,12 +42,12 @@ def stays(rows: int) -> pd.DataFrame:
 
 
 def edit(frame: pd.DataFrame) -> None:
-    """Edit each column in place, in the ways that there are; every one takes the last row's value for the first."""
+    """Edit each column in place, in every way that pandas has. Each edit copies the last row's value to the first."""
     last = len(frame) - 1
     for position, label in enumerate(frame.columns):
         value = frame.iloc[last, position]
         if isinstance(value, list | dict | np.ndarray):
-            continue  # pandas would take the value for several
+            continue  # pandas would treat the value as several values
         frame.iloc[0, position] = value
         frame.iat[0, position] = value
         if frame.index.is_unique:
@@ -64,7 +64,7 @@ def edit(frame: pd.DataFrame) -> None:
 
 
 def use(frame: pd.DataFrame) -> list[Any]:
-    """What an analysis does."""
+    """The results of a typical analysis."""
     by_unit = frame.groupby("unit", observed=True)["hr"].agg(["mean", "count"])
     ordered = frame.sort_values(["unit", "sbp"], ignore_index=True)
     merged = frame.merge(frame[["stay_id", "code"]].head(1000), on="stay_id", suffixes=("", "_2"))
@@ -102,7 +102,7 @@ WAYS: dict[str, Callable[[PipelineStore], pd.DataFrame]] = {
 @pytest.mark.parametrize("way", WAYS)
 def test_a_frame_is_edited_used_and_uploaded_again(door: Door, format: str, way: str, rows: int) -> None:
     if rows > 20_000 and door.scheme != "file":
-        rows = 20_000  # Several parts of a file are put together the same way wherever it lies.
+        rows = 20_000  # enough for several row groups, which are joined in the same way on every store
     store, expected = door.store(format=format), stays(rows)
     store.upload(expected, "x")
     found = WAYS[way](store)
@@ -151,7 +151,7 @@ def test_every_kind_of_frame_is_edited_as_the_original_is(door: Door, format: st
         edit(found)
         edit(expected)
         assert_same(found, expected)
-        # What was the index is a column, of which the same is true.
+        # The index becomes a column, which must be equal too.
         if not set(expected.index.names) & set(expected.columns) and expected.columns.nlevels == 1:
             found, expected = found.reset_index(), expected.reset_index()
             edit(found)
@@ -199,7 +199,7 @@ def test_what_is_in_a_result_is_edited_too() -> None:
 
 
 def test_a_browser_finds_a_report(door: Door, format: str) -> None:
-    """Of a service of one's own, the object's own address; of a folder, the file."""
+    """For another service than the cloud's own, this is the object's URL, and for a folder the file's."""
     store = door.store(format=format)
     uri = store.write_bytes("icu/a b.html", b"<p>")
     url = store.browser_url("icu/a b.html")

@@ -36,7 +36,7 @@ def stored(store: PipelineStore, name: str = "icu/features", shards: int = 3) ->
 def test_shards_are_one_frame(door: Door, format: str) -> None:
     store = door.store(prefix="clinops", format=format)
     whole = stored(store)
-    # Neither a neighbour of the prefix nor what is beside the artifacts is a part.
+    # Artifacts of a neighbouring path, and other objects below the prefix, are no parts.
     store.upload(shard(9), "icu/features-old/shard-000")
     store.write_bytes("icu/features/_SUCCESS", b"")
     store.write_bytes("icu/features/quality.html", b"<p>")
@@ -78,7 +78,7 @@ def test_a_part_that_changes_after_the_listing_is_an_error_that_names_it(door: D
         lambda dataset: list(dataset.iter_batches()),
         lambda dataset: dataset.rows,
     )
-    # Of the same content, S3 says that it is the same object.
+    # For equal content, S3 reports the same ETag.
     for number, read in enumerate(reads):
         dataset = store.dataset("x")
         store.upload(shard(7 + number), "x/shard-001")
@@ -117,7 +117,7 @@ def test_a_filter_on_partitions_reads_no_byte_of_the_other_parts(door: Door, pro
     assert set(touched) == {DATES[1]}
     proxy.clear()
     assert store.dataset("x").download(filters=[("date", "in", ["2030-01-01"])]).empty
-    # One part tells the columns of an answer without rows.
+    # An answer without rows needs one part, for its columns.
     touched = [date for seen in proxy.seen for date in DATES if f"date={date}" in unquote(seen.path)]
     assert len(touched) <= 2
 
@@ -131,5 +131,5 @@ def test_statistics_skip_the_row_groups_and_parts_without_such_rows(door: Door, 
     proxy.clear()
     found = store.dataset("x").download(filters=[("stay_id", "==", 65_000)])
     assert found["stay_id"].to_list() == [65_000]
-    # The footers of all, and the rows of one.
+    # Only the footers of all parts and the rows of one part were read.
     assert proxy.answered < store.dataset("x").bytes / 2.5

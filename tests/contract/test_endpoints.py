@@ -1,7 +1,7 @@
-"""A plain http endpoint on a network is refused, whoever named it; one on this machine is not.
+"""A plain http endpoint on a network is refused, in every way to name it. One on this machine is accepted.
 
-The data of patients, and credentials, would cross the network in clear text. What counts is where the client would send
-them, which a field, a credentials block, a connection string, a profile and the environment can each decide.
+Otherwise patient data and credentials would cross the network in clear text. A field, a credentials block, a connection
+string, a profile and the environment can each decide where the client sends them.
 """
 
 import functools
@@ -21,7 +21,7 @@ from clinops_prefect.network.endpoints import InsecureEndpointError
 from tests.emulators import AZURE_KEY
 from tests.service_account import service_account
 
-# A public name, an address of a private network, and two names that only look like this machine's.
+# A public name, an address of a private network, and two names that only look like this machine.
 ON_A_NETWORK = [
     "http://storage.hospital.org:9000",
     "http://10.1.2.3:9000",
@@ -30,13 +30,13 @@ ON_A_NETWORK = [
 ]
 HERE = ["http://127.0.0.1:9000", "http://localhost:9000", "http://[::1]:9000", "http://s3.localhost:9000"]
 
-# The variables of the environment, and the fields of the store, by which the endpoint is this URL.
+# The environment variables and the store's fields that set the endpoint to a URL.
 Named = tuple[dict[str, str], dict[str, Any]]
 Way = Callable[[str, Path], Named]
 
 
 def _profile(url: str, folder: Path) -> Named:
-    # Clients are kept by the name of the file, not by what is in it.
+    # The client cache uses the file's name, not its content, so each test needs a new name.
     config = folder / f"config-{len(list(folder.iterdir()))}"
     config.write_text(f"[profile p]\nendpoint_url = {url}\n")
     return {"AWS_CONFIG_FILE": str(config)}, {"profile": "p"}
@@ -86,7 +86,7 @@ def _login() -> GcpCredentials:
 
 
 def _client_of(way: str, url: str, folder: Path, environment: pytest.MonkeyPatch, **fields: Any) -> str:
-    """Where the client of a store that was named in this way sends its requests."""
+    """The endpoint of a store's client, when the endpoint is set in this way."""
     kind, name = WAYS[way]
     variables, named = name(url, folder)
     for variable, value in variables.items():
@@ -100,7 +100,7 @@ def _client_of(way: str, url: str, folder: Path, environment: pytest.MonkeyPatch
 
 @pytest.fixture(autouse=True)
 def nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether an endpoint is on this machine is decided by its text: what a name server says may change."""
+    """No lookup and no connection is allowed: only the endpoint's text decides, since name servers may change."""
 
     def refuse(*_: Any, **__: Any) -> Any:
         pytest.fail("a name was looked up, or somebody connected to")
@@ -137,7 +137,7 @@ def test_azures_own_endpoint_is_refused_in_clear_text_too(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("url", ON_A_NETWORK)
 def test_azures_tokens_are_not_sent_in_clear_text_either(url: str) -> None:
-    """Azure's client refuses it too, in words of its own."""
+    """Azure's client refuses it too, with its own message."""
     block = AzureBlobStorageCredentials(account_url=url)
     with pytest.raises(InsecureEndpointError, match="is not encrypted"):
         AzurePipelineStore("container", credentials=block)._backend()._client()

@@ -1,4 +1,4 @@
-"""What is missing, forbidden or busy: the same errors from every store. What is out of reach is in tests/faults."""
+"""Missing, forbidden or busy: every store raises the same errors. tests/faults has services out of reach."""
 
 from collections.abc import Callable
 from typing import Any

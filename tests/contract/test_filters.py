@@ -1,4 +1,4 @@
-"""`filters=`: what each operator means, for every type of column, in both formats and for other programs' files."""
+"""`filters=`: each operator, for every type of column, in both formats and in files of other programs."""
 
 import datetime as dt
 import decimal
@@ -55,7 +55,7 @@ class Code(enum.Enum):
 
 
 def rows(store: PipelineStore, *filters: Any) -> list[int]:
-    """The rows that are left, the same in every way to ask for them."""
+    """The matching rows. All ways to read them must agree."""
     (given,) = filters
     frame = store.download("x", filters=given)
     assert list(frame.columns) == list(FRAME.columns)
@@ -65,7 +65,7 @@ def rows(store: PipelineStore, *filters: Any) -> list[int]:
     return found
 
 
-# The condition, and the rows that it leaves.
+# A condition, and the rows that match it.
 CONDITIONS: list[tuple[Any, list[int]]] = [
     (("n", "is null"), [1]), (("n", "is not null"), [0, 2, 3, 4, 5]), (("f", "is null"), [1]),
     (("f", "IS  NOT NULL", None), [0, 2, 3, 4, 5]), (("text", "is null"), [1]), (("naive", "is null"), [1]),
@@ -75,7 +75,7 @@ CONDITIONS: list[tuple[Any, list[int]]] = [
     (("n", "in", []), []), (("f", "!=", 1), [2, 3, 4, 5]), (("f", "not in", [2.5]), [0, 3, 4, 5]),
     (("text", "!=", "a"), [2, 3, 4]), (("arm", "!=", "x"), [2, 5]), (("flag", "!=", True), [2, 5]),
     (("naive", "!=", dt.date(1600, 1, 1)), [2, 3, 4, 5]), (("text", "not in", {"a"}), [2, 3, 4]),
-    # Identifiers of 19 digits, and numbers that an integer cannot be.
+    # Identifiers of 19 digits, and numbers that no integer equals.
     (("id", "=", 2**62 + 1), [3]), (("id", "in", [2**62 + 1]), [3]), (("id", ">", 2**62 + 1), [4]),
     (("n", "==", 2**62 + 2), []), (("id", "==", float(2**62)), []), (("id", "==", 2.5), []),
     (("id", "!=", 2.5), [*range(6)]),
@@ -88,7 +88,7 @@ CONDITIONS: list[tuple[Any, list[int]]] = [
     (("id", "in", range(1, 3)), [0, 1]),
     (("id", "in", pa.array([1, 3])), [0, 2]), (("id", "==", pa.scalar(3)), [2]), (("id", "in", [1.5, 2.0]), [1]),
     (("f", "==", np.inf), [3]), (("f", "==", 0), [5]), (("f32", "==", 0.1), [0]), (("f", ">", 10**400), []),
-    # Times: outside of nanoseconds, finer than the column, of every type that is one.
+    # Times: outside of nanoseconds' range, finer than the column, and of every type of time.
     (("naive", "<", pd.Timestamp("1700-01-01")), [0, 4]), (("naive", "<", np.datetime64("1700", "Y")), [0, 4]),
     (("naive", "==", dt.datetime(9999, 12, 31)), [3]),
     (("naive", "==", pd.Timestamp("2110-01-01 12:00:00.000000001")), []),
@@ -117,7 +117,7 @@ def test_each_condition_leaves_its_rows(door: Door, format: str) -> None:
     store.upload(FRAME, "x")
     for condition, expected in CONDITIONS if door.scheme == "file" else CONDITIONS[::7]:
         assert rows(store, [condition]) == expected, condition
-        # As a deployment's JSON has it, and with an operator in capitals.
+        # The form in a deployment's JSON, and with an operator in capitals.
         asked = [[condition[0], condition[1].upper(), *condition[2:]]]
         assert store.download("x", filters=asked)["row"].tolist() == expected, condition
 
@@ -125,7 +125,7 @@ def test_each_condition_leaves_its_rows(door: Door, format: str) -> None:
 @pytest.mark.parametrize("statistics", [True, False])
 @pytest.mark.parametrize("door", ["local"], indirect=True)
 def test_each_condition_means_the_same_in_another_programs_row_groups(door: Door, statistics: bool) -> None:
-    """NaN is stored as NaN there, and the statistics of a row group leave it out."""
+    """Other programs store NaN as NaN, and leave it out of a row group's statistics."""
     table = pa.Table.from_pandas(FRAME, preserve_index=False).replace_schema_metadata(None)
     nan = pa.array(FRAME["f"].to_numpy(), from_pandas=False)
     assert nan.null_count == 0
@@ -174,7 +174,7 @@ def test_a_long_list_of_values_is_no_deep_expression(door: Door, format: str) ->
 
 
 SECRET = "Jane-Doe-4711"
-# What is wrong -> the filters, and what the message must name.
+# From what is wrong to the filters, and the texts that the message must contain.
 WRONG: dict[str, tuple[Any, list[str]]] = {
     "naive against zoned": ([("zoned", "<", pd.Timestamp("2110-01-01"))], ["zoned", "without a zone", "Europe/Berlin"]),
     "naive datetime": ([("zoned", "in", [dt.datetime(2110, 1, 1)])], ["zoned", "without a zone"]),

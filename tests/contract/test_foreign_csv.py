@@ -1,4 +1,4 @@
-"""CSV files of other programs: what is certain is read, the same in each way; the rest is refused by name."""
+"""CSV files of other programs: what is certain is read, equally by every method. The rest is refused by name."""
 
 import datetime as dt
 from typing import Any
@@ -16,7 +16,7 @@ local = pytest.mark.parametrize("door", ["local"], indirect=True)
 
 
 def every_way(store: PipelineStore, options: Any = None) -> pd.DataFrame:
-    """The whole frame, which each way of reading a part must agree with, dtypes included."""
+    """The whole frame. Every way to read a part must agree with it, including dtypes."""
     whole = store.download("x", csv_options=options)
     batches = list(store.iter_batches("x", rows=1, csv_options=options))
     assert [list(batch.dtypes) for batch in batches] == [list(whole.dtypes)] * len(batches)
@@ -39,7 +39,7 @@ def is_equal(frame: pd.DataFrame, expected: dict[str, tuple[str, list[Any]]]) ->
 
 
 BIG = 2**62 + 1
-# The text, and the columns that it has: dtype and values.
+# From a name to the text, and its columns with dtype and values.
 READ: dict[str, tuple[str | bytes, dict[str, tuple[str, list[Any]]]]] = {
     "integers": ("a\n7\n-7\n0\n", {"a": ("Int64", [7, -7, 0])}),
     "integers, some missing": ("a,b\n1,\n,2\n", {"a": ("Int64", [1, NA]), "b": ("Int64", [NA, 2])}),
@@ -89,7 +89,7 @@ READ: dict[str, tuple[str | bytes, dict[str, tuple[str, list[Any]]]]] = {
     "nothing": ("", {}),
 }
 SECRET = "Jane"
-# The text, and what the message must name.
+# From a name to the text, and the texts that the message must contain.
 REFUSED: dict[str, tuple[str | bytes, list[str]]] = {
     "semicolons": ("id;value\n1;2,5\n", ["delimited by ';'", "{'delimiter': ';'}", "'decimal': ','"]),
     "semicolons without a header": ("1;2,5\n3;4,5\n", ["delimited by ';'"]),

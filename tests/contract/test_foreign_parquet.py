@@ -1,4 +1,4 @@
-"""Parquet files of other programs: each type that Arrow has, read in each way, right or refused by name."""
+"""Parquet files of other programs: each of Arrow's types is read correctly by every method, or refused by name."""
 
 import datetime as dt
 import decimal
@@ -37,7 +37,7 @@ def stamps(values: list[Any], zone: str | None = None) -> list[Any]:
     return [pd.NaT if value is None else pd.Timestamp(value, tz=zone) for value in values]
 
 
-# Type -> the column, the dtype as which it is read, and its values.
+# From a type to the column, the dtype after reading, and the values.
 TYPES: dict[str, tuple[pa.Array, str, list[Any]]] = {
     **{
         kind: (pa.array([1, None, 3], kind), kind.replace("i", "I").replace("uI", "UI"), [1, pd.NA, 3])
@@ -153,7 +153,7 @@ TYPES: dict[str, tuple[pa.Array, str, list[Any]]] = {
         [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]],
     ),
 }
-# Type -> the column, and the words that name its type.
+# From a type to the column, and the words for the type in the message.
 REFUSED: dict[str, tuple[pa.Array, str]] = {
     "zone that nobody knows": (pa.array(STAMPS, pa.timestamp("us", "Mars/Phobos")), "Mars/Phobos"),
     "nanoseconds of a day": (pa.array([1, None, 1001], pa.int64()).cast(pa.time64("ns")), "time64[ns]"),
@@ -172,7 +172,7 @@ def written(table: pa.Table, **options: Any) -> bytes:
 
 
 def every_way(store: PipelineStore) -> pd.DataFrame:
-    """The whole frame, which each way of reading a part must agree with, dtypes included."""
+    """The whole frame. Every way to read a part must agree with it, including dtypes."""
     whole = store.download("x")
     assert list(store.stat("x").schema.items()) == [(str(c), str(t)) for c, t in whole.dtypes.items()]
     assert_same(store.download("x", columns=list(whole.columns)[::-1]), whole.iloc[:, ::-1])
@@ -271,7 +271,7 @@ def test_int96_keeps_nanoseconds_where_it_has_them_beside_a_far_column(door: Doo
     frame = every_way(door.store())
     assert np.array_equal(frame["fine"].to_numpy(), fine, equal_nan=True)
     assert np.array_equal(frame["far"].to_numpy(), far, equal_nan=True)
-    # Which pandas wrote in nanoseconds is nanoseconds.
+    # If pandas wrote the file with nanoseconds, they are read as nanoseconds.
     theirs = pd.DataFrame({"t": pd.to_datetime(["2000-01-01", None]).as_unit("ns")})
     door.put("x.parquet", theirs.to_parquet(None, use_deprecated_int96_timestamps=True))
     assert_same(every_way(door.store()), theirs)
@@ -279,7 +279,7 @@ def test_int96_keeps_nanoseconds_where_it_has_them_beside_a_far_column(door: Doo
 
 @pytest.mark.parametrize("door", ["local"], indirect=True)
 def test_int96_that_pandas_cannot_hold_together_is_refused(door: Door) -> None:
-    # Nanoseconds, and a day that nanoseconds do not reach: Arrow writes none such, so the second is patched to 9999.
+    # A time in nanoseconds, and a day beyond nanoseconds' range. Arrow cannot write it, so the second is patched.
     stamps = np.array(["2000-01-01T00:00:00.000000001", "2000-01-01"], dtype="M8[ns]")
     options = {"use_deprecated_int96_timestamps": True, "use_dictionary": False, "compression": "none"}
     data = bytearray(written(pa.table({"t": stamps}), **options))
@@ -294,7 +294,7 @@ def test_int96_that_pandas_cannot_hold_together_is_refused(door: Door) -> None:
 
 @pytest.mark.parametrize("door", ["local"], indirect=True)
 def test_large_files_are_read_as_small_ones(door: Door) -> None:
-    """Frames of many megabytes are filled while they arrive, on another way through the code."""
+    """Frames of many megabytes are filled while they arrive, by other code than small ones."""
     rows = 400_000
     ids = pa.array(np.arange(rows) + BIG, mask=np.arange(rows) == rows - 1)
     table = pa.table({
@@ -349,7 +349,7 @@ def test_what_pandas_wrote_is_read_as_pandas_says(door: Door) -> None:
     door.put("x.parquet", wide.to_parquet(None))
     assert_same(door.store().download("x"), wide)
     assert_same(door.store().download("x", columns=[("hr", "max")]), wide.iloc[:, 1:])
-    # Rows that another program added since.
+    # Another program has added rows, so the metadata are out of date.
     stale = pa.Table.from_pandas(pd.DataFrame({"i": [1, 2]})).schema.metadata
     door.put("x.parquet", written(pa.table({"i": [1, None, BIG]}).replace_schema_metadata(stale), row_group_size=1))
     assert every_way(door.store())["i"].tolist() == [1, pd.NA, BIG]
@@ -411,7 +411,7 @@ def test_duckdb_and_polars_files_are_read_right(door: Door) -> None:
     })  # fmt: skip
     theirs.write_parquet(path, row_group_size=2)
     frame = every_way(door.store())
-    # The same categories, whatever rows are read: they can be joined again.
+    # The categories are the same for all rows, so that parts can be joined again.
     assert door.store().download("x", filters=[("i", "==", 1)])["c"].dtype == frame["c"].dtype
     assert frame["i"].tolist() == [1, pd.NA, 3, BIG]
     assert frame["s"].tolist() == [{"a": 1}, {"a": None}, None, {"a": BIG}]

@@ -1,4 +1,4 @@
-"""Symbolic links in a local store's directory: what can be read is what is listed, and nothing else."""
+"""Symbolic links in a local store's directory: exactly the listed artifacts can be read."""
 
 import errno
 import os
@@ -35,7 +35,7 @@ def _all_readable(store: LocalPipelineStore) -> list[str]:
 
 @pytest.mark.parametrize("format", ["parquet", "csv"])
 def test_a_folder_behind_a_link_is_listed_read_written_and_emptied(root: Path, tmp_path: Path, format: str) -> None:
-    """Another disk, as an operator links it in; relative and absolute, a link to a link, and the store itself."""
+    """Links to another disk, as operators make them: relative and absolute, to another link, and the store itself."""
     elsewhere = tmp_path / "disk"
     LocalPipelineStore(elsewhere, format=format).upload(FRAME, "old/x")
     store = LocalPipelineStore(root, prefix="p", format=format)
@@ -52,7 +52,7 @@ def test_a_folder_behind_a_link_is_listed_read_written_and_emptied(root: Path, t
     for name in ("disk/new/y", "disk/old/x"):
         store.delete_artifact(name)
     assert _all_readable(store) == ["own"]
-    # What the operator made stays.
+    # The operator's link and folder stay.
     assert (root / "p/disk").is_symlink()
     assert elsewhere.is_dir()
     linked = tmp_path / "link"
@@ -75,7 +75,7 @@ def test_loops_end_and_list_each_file_once_in_each_place(root: Path) -> None:
     for prefix in ("a", "b", "a/b", "b/a"):
         below = [name for name in store.list_artifacts() if name.startswith(f"{prefix}/")]
         assert store.list_artifacts(prefix) == below
-    assert store.exists("a/self/x")  # and yet it is listed where it is, once
+    assert store.exists("a/self/x")  # readable, but listed only once, at its real place
 
 
 def test_a_link_to_a_file_is_an_artifact_and_a_broken_one_is_not(root: Path, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_read_is_an_error_and_not_a_shorter_list(
     scandir = os.scandir
 
     def refuse(path: Any) -> Any:
-        # The tests may run as root, whom no mode keeps out.
+        # The tests may run as root, for whom file modes have no effect.
         if str(path).endswith("/b"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return scandir(path)
@@ -122,7 +122,7 @@ def test_a_folder_that_cannot_be_read_is_an_error_and_not_a_shorter_list(
 def test_a_file_system_without_hard_links_says_so_and_nothing_is_written(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As FAT answers; no such file system can be mounted here."""
+    """The error is FAT's. The test cannot mount such a file system."""
     monkeypatch.setattr("clinops_prefect.storage.local.atomic_file._CAN_BE_NAMELESS", False)
 
     def refuse(*_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""All artifacts below a path, deleted at once: those and no other object, and what is said when it does not work."""
+"""Deleting all artifacts below a path: exactly these objects are removed, and errors say what was not removed."""
 
 import re
 from urllib.parse import unquote
@@ -21,7 +21,7 @@ from tests.gallery import assert_same
 from tests.proxy import Outcome, Proxy, Reply, Seen, deny
 
 FRAME = pd.DataFrame({"code": ["007", "b"], "v": [1, 2]})
-# Slashes aside, what a service's request for many objects would have to write in another way.
+# Names with characters that a request for many objects must escape.
 NAMES = ["a", "b c", "c&<d>'\"", "deep/er/é", "e%20e", "f+f", "g=g;h"]
 
 
@@ -47,7 +47,7 @@ def test_all_below_a_path_goes_and_nothing_else(door: Door, format: str) -> None
     assert store.list_artifacts() == kept
     assert_same(other.download("icu/a"), FRAME)
     assert store.read_bytes("icu/quality.html") == b"<p>"
-    # No sidecar of what is gone either: two objects of a CSV artifact, one of a Parquet artifact.
+    # Sidecars are removed too: a CSV artifact has two objects, and a Parquet artifact has one.
     per = {"parquet": 1, "csv": 2}
     assert len(door.keys()) == len(kept) * per[format] + per["csv" if format == "parquet" else "parquet"] + 1
     assert store.delete_artifacts("icu") == []
@@ -77,7 +77,7 @@ def test_many_go_in_one_request_to_s3(door: Door, proxy: Proxy) -> None:
 @pytest.mark.parametrize("door", ["gcs"], indirect=True)
 @pytest.mark.parametrize("status", ["204 No Content", "503 Service Unavailable"])
 def test_many_go_in_one_request_to_cloud_storage(door: Door, proxy: Proxy, status: str) -> None:
-    """The emulator answers a batch with nothing, so the answer is made here as Google documents it."""
+    """The emulator gives an empty answer to a batch, so the test makes the answer that Google documents."""
     store = door.store(endpoint_url=proxy.url)
     for number in range(3):
         store.upload(FRAME, f"x/{number}")

@@ -1,4 +1,4 @@
-"""Names, and what a listing says of them."""
+"""Names of artifacts, and listings."""
 
 import pandas as pd
 import pytest
@@ -24,7 +24,7 @@ def test_a_backslash_in_a_name_is_no_slash(door: Door, format: str) -> None:
         with pytest.raises(InvalidArtifactNameError):
             store.upload(FRAME, "a\\b")
         assert door.keys() == []
-    else:  # SeaweedFS makes a slash of it, and S3 does not
+    else:  # SeaweedFS turns a backslash into a slash, and S3 does not
         store.upload(FRAME, "a\\b")
         assert store.list_artifacts() == ["a/b"]
 

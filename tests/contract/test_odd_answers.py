@@ -1,6 +1,6 @@
-"""Services that speak S3 or Cloud Storage in their own way, and what is neither: an error of the tree, or the frame.
+"""Services with an unusual form of S3 or Cloud Storage, and other programs: the result is our error, or the frame.
 
-A table of answers, each given to every operation. What a service leaves out is either not needed, or named.
+Each answer of a table is given to every operation. If a service leaves something out, we do not need it, or name it.
 """
 
 import json
@@ -52,7 +52,7 @@ def is_conditional(seen: Seen) -> bool:
 def test_a_service_without_conditional_writes_says_so_before_anything_is_stored(
     door: Door, format: str, proxy: Proxy
 ) -> None:
-    """In one request and in parts; a plain write works."""
+    """This holds in one request and in parts. A plain write works."""
     refusal = s3_error(501, "NotImplemented") if door.scheme == "s3" else gcs_error(501, "notImplemented")
     proxy.answers = lambda seen: refusal if is_conditional(seen) else Outcome.FORWARD
     store = door.store(endpoint_url=proxy.url, format=format)
@@ -112,7 +112,7 @@ def test_each_kind_of_refusal_has_its_error_in_every_operation(door: Door, forma
     door.store(format=format).upload(FRAME, "x")
     for status, code, error in S3_ANSWERS if is_s3 else GCS_ANSWERS:
         reply = s3_error(status, code) if is_s3 else gcs_error(status, code)
-        # An answer to HEAD has no body, so a code is told to what asks for bytes.
+        # An answer to HEAD has no body, so only other requests get an error code.
         proxy.answers = lambda seen, reply=reply: Outcome.FORWARD if seen.method == "HEAD" else reply  # type: ignore[misc]
         for name in ("download", "upload", "list", "versions", "read_bytes") if is_s3 else OPERATIONS:
             with pytest.raises(ClinopsPrefectError) as caught:
@@ -127,7 +127,7 @@ def test_each_kind_of_refusal_has_its_error_in_every_operation(door: Door, forma
 def test_an_archived_object_is_to_be_restored_and_not_a_lack_of_permission(
     door: Door, format: str, proxy: Proxy
 ) -> None:
-    """Its head answers, and its bytes do not."""
+    """HEAD succeeds for an archived object, but GET does not."""
     store = door.store(endpoint_url=proxy.url, format=format)
     store.upload(FRAME, "x")
     proxy.answers = lambda seen: (
@@ -193,7 +193,7 @@ def test_a_header_that_is_missing_is_not_needed_or_named(door: Door, format: str
 
 
 def _right_or_ours(call: Callable[[], Any], what: str) -> str:
-    """The message of an error of the tree; empty where it worked, or said what is there and what is not."""
+    """The message of an error of this package. Empty if the call worked, or said that an artifact exists or not."""
     error = _failure(call)
     assert not isinstance(error, ServiceUnavailableError), f"{what}: {error!r}"
     return "" if error is None or isinstance(error, ArtifactNotFoundError | ArtifactExistsError) else str(error)
@@ -228,7 +228,7 @@ ODD_BODIES = {
 @clouds
 @pytest.mark.timeout(300)
 def test_what_is_no_such_service_is_an_error_of_the_tree_and_never_a_success(door: Door) -> None:
-    """A login page, another program's answers. `delete` with `missing_ok` is left out: nothing in a 200 would tell."""
+    """Such as a login page. `delete` with `missing_ok` is left out, since a 200 looks like its success."""
 
     def ask(name: str, body: str) -> None:
         with Proxy(door.endpoint) as proxy:  # type: ignore[attr-defined]
@@ -239,13 +239,13 @@ def test_what_is_no_such_service_is_an_error_of_the_tree_and_never_a_success(doo
         assert not isinstance(error, ArtifactNotFoundError), f"{name}, {body}"
         assert "Welcome" not in str(error)
 
-    # botocore asks again for some of these, which takes its time; so all at once.
+    # botocore retries some of these, which takes time, so all run at once.
     with ThreadPoolExecutor(64) as pool:
         asked = [
             pool.submit(ask, name, body)
             for name in OPERATIONS
             for body in ODD_BODIES
-            # To Cloud Storage, an empty bucket is an object of JSON without any field that must be there.
+            # For an empty bucket, Cloud Storage returns a JSON object in which no field is required.
             if not (door.scheme == "gs" and name.startswith("list") and body in EMPTY_LISTS)
         ]
         for one in asked:
@@ -284,7 +284,7 @@ def test_a_service_that_ignores_ranges_is_read_all_the_same(door: Door, format: 
 
 @clouds
 def test_a_service_that_ignores_which_version_is_asked_for_gives_none(door: Door, format: str, proxy: Proxy) -> None:
-    """The current one would come instead, silently."""
+    """Otherwise the current version would be returned silently."""
     door.keep_versions()
     store = door.store(format=format, endpoint_url=proxy.url)
     big = pd.DataFrame({f"c{i}": pd.Series(range(200_000)).sample(frac=1, random_state=i).array for i in range(8)})
@@ -297,7 +297,7 @@ def test_a_service_that_ignores_which_version_is_asked_for_gives_none(door: Door
         assert_same(store.download("x", version=version), old)
         proxy.rewrite = lambda path: path.replace("versionId=", "ignored=").replace("generation=", "ignored=")
         if Can.TAKE_ANY_LOGIN not in door.can:
-            # What the proxy made of the request is not what was signed.
+            # The proxy changed the request, so the signature does not match.
             with pytest.raises(AccessDeniedError, match="SignatureDoesNotMatch"):
                 store.download("x", version=version)
             return

@@ -1,4 +1,4 @@
-"""Stores travel: pickled, copied, into forks and threads, into async code; and are raced for."""
+"""Stores in other processes, forks, threads and async code, and races between them."""
 
 import asyncio
 import copy
@@ -31,7 +31,7 @@ def test_a_used_store_is_pickled_and_copied_and_works_as_before(door: Door, form
     ):  # fmt: skip
         assert (type(twin), twin.model_dump()) == (type(store), store.model_dump())
         assert_same(twin.download("x"), FRAME)
-    # No client is on the instance: nothing that a pickle would have to carry.
+    # The instance has no client, so a pickle stays small.
     assert len(pickle.dumps(store)) < 5_000
 
 
@@ -75,7 +75,7 @@ def _pickle_errors(store: PipelineStore, answers: Any) -> None:
 
 
 def test_errors_travel_with_their_causes(door: Door) -> None:
-    """To another process of Dask, which pickles the whole chain of an error."""
+    """Dask pickles an error with all its causes to send it to another process."""
     store = door.store()
     store.upload(FRAME, "x")
     door.put("damaged.parquet", b"PAR1 and no more")
@@ -117,9 +117,9 @@ def _in_child(store: PipelineStore, number: int, answers: Any) -> None:
 
 
 def test_a_used_store_works_after_a_fork(door: Door) -> None:
-    """The parent's connections, threads and locks are not the child's.
+    """The child must not use the parent's connections, threads and locks.
 
-    The parent is a process of its own: here, other tests' threads may hold a lock that no child would ever get.
+    The parent runs in a separate process: here, threads of other tests may hold a lock that a child would never get.
     """
     store = door.store()
     big = pd.DataFrame({f"c{i}": pd.Series(range(200_000)).sample(frac=1, random_state=i).array for i in range(12)})
@@ -198,7 +198,7 @@ def test_the_event_loop_goes_on_while_a_twin_works(door: Door) -> None:
                 ticks += 1
 
         task = asyncio.create_task(tick())
-        # A twin that kept the loop to itself would let no tick happen, however often.
+        # If the async form blocked the loop, no tick would ever happen.
         for _ in range(200):
             await store.aupload(FRAME, "x")
             if ticks >= 2:
@@ -213,7 +213,7 @@ def test_the_event_loop_goes_on_while_a_twin_works(door: Door) -> None:
 def test_readers_see_whole_versions_while_writers_overwrite(
     door: Door, format: str, writers: int, readers: int, seconds: float
 ) -> None:
-    """Each version is of one value; a frame of two values, of another type or of no type was mixed."""
+    """Each version has only one value. A frame with two values, or with another type or no type, was mixed."""
     store = door.store(format=format)
     dtype = pd.CategoricalDtype(["w", "r"])
 
@@ -228,7 +228,7 @@ def test_readers_see_whole_versions_while_writers_overwrite(
     stop = threading.Event()
 
     def goes_on() -> bool:
-        """For so many seconds, and on a busy machine until there is something to see."""
+        """Whether to go on: for some seconds, and on a busy machine until every reader has read."""
         now = time.monotonic()
         return not stop.is_set() and (now < end or (len(reads) < readers and now < latest))
 
@@ -243,7 +243,7 @@ def test_readers_see_whole_versions_while_writers_overwrite(
             try:
                 frame = store.download("x") if worker % 2 else pd.concat(store.iter_batches("x", rows=4))
             except ServiceUnavailableError:
-                continue  # it says that it was overwritten while it was read, and gives nothing
+                continue  # overwritten during the read: the error says so, and nothing is returned
             assert_same(frame, version(int(frame["v"].iloc[0])))
             reads.append(worker)
 

@@ -1,6 +1,6 @@
-"""Large uploads that race, and copies whose source changes: each at the request where it matters, in every store.
+"""Races of large uploads, and copies whose source changes, at the critical request, in every store.
 
-The requests pass a proxy that lets another writer act between two of them, and checks what an emulator does not.
+A proxy lets another writer act between two requests, and makes the checks that an emulator lacks.
 """
 
 import threading
@@ -25,9 +25,9 @@ from tests.gallery import assert_same
 from tests.proxy import Outcome, Proxy, Seen
 from tests.strict import Strict, begins_in_parts, completes, copies
 
-# A part is as small as S3 allows; with the real sizes, the same requests would carry more bytes.
+# The smallest part that S3 allows. With real sizes, the requests would be the same, but with more bytes.
 _PART_BYTES = 5 << 20
-# More than a part, in either format. A cell is one long text, so that CSV costs no time.
+# The text is larger than a part in both formats. Cells are long texts, so that CSV is fast.
 _CELL_BYTES, _ROWS = 9_000, 800
 
 
@@ -52,7 +52,7 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def proxy(door: Door) -> Iterator[Proxy | None]:
-    """In front of a cloud; a folder has none."""
+    """A proxy in front of a cloud. None for a folder."""
     endpoint = getattr(door, "endpoint", "")
     if not endpoint:
         yield None
@@ -62,7 +62,7 @@ def proxy(door: Door) -> Iterator[Proxy | None]:
         yield proxy
 
 
-# Which request, and in a folder which step of making a file.
+# A request, and for a folder the corresponding step of writing a file.
 FIRST, LAST = (begins_in_parts, "__enter__"), (completes, "place")
 
 
@@ -75,10 +75,10 @@ def test_an_upload_in_parts_loses_to_one_that_came_in_between(
     frames: list[pd.DataFrame],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Both have looked and found nothing: only the condition on the last request keeps the winner's artifact."""
+    """Both uploads found no artifact at first, so only the condition on the last request protects the winner's."""
     others = door.store(format=format)
     acted: list[str] = []
-    # The other parts wait too: the winner's last request drops blocks that are there already.
+    # The other parts wait too, since the winner's last request drops blocks that were already sent.
     turn = threading.RLock()
 
     def act() -> None:
@@ -99,7 +99,7 @@ def test_an_upload_in_parts_loses_to_one_that_came_in_between(
 def test_of_two_uploads_in_parts_that_end_together_one_wins(
     door: Door, proxy: Proxy | None, frames: list[pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever it is: both wait with their last request for each other, and then take turns, as a cloud has them."""
+    """Both wait for each other before their last request. Then one request is carried out after the other."""
     both = threading.Barrier(2)
     store = _held(door, proxy, *LAST, partial(both.wait, 120), monkeypatch)
 
@@ -119,7 +119,7 @@ def _held(
     monkeypatch: pytest.MonkeyPatch,
     **fields: Any,
 ) -> PipelineStore:
-    """A store that acts before such a request; in a folder, before such a step of making a file."""
+    """A store that calls `act` before such a request, or in a folder before such a step of writing a file."""
     if proxy:
 
         def answers(seen: Seen) -> Outcome:
@@ -147,7 +147,7 @@ COPIES = [("s3", IN_ONE), ("s3", IN_PARTS), ("gcs", IN_ONE), ("azure", IN_ONE), 
 
 @pytest.fixture
 def copying(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, str]]:
-    """How the store copies, and the fields that make it do so."""
+    """The store's way to copy, and the fields that select this way."""
     if request.param == IN_PARTS:
         monkeypatch.setattr(S3Backend, "copy_bytes", 1 << 20)
     return request.param, {"encryption_scope": "hospital"} if request.param == THROUGH_HERE else {}
@@ -162,7 +162,7 @@ ways_to_copy = pytest.mark.parametrize(
 def test_nothing_is_copied_of_an_object_that_was_replaced_meanwhile(
     door: Door, copying: tuple[str, dict[str, str]], proxy: Proxy, frames: list[pd.DataFrame]
 ) -> None:
-    """In parts, it would be an object that nobody ever wrote; in one request, one that was never looked at."""
+    """In parts, the copy would mix two versions. In one request, it would be of a version that was not checked."""
     store, (way, fields) = door.store(), copying
     old, new = frames if way == IN_PARTS else (OLD, NEW)
     store.upload(old, "source")
@@ -246,7 +246,7 @@ def _reads(seen: Seen) -> bool:
 def _change_before(
     proxy: Proxy, store: PipelineStore, frame: pd.DataFrame, is_request: Callable[[Seen], bool], times: int = 100
 ) -> list[int]:
-    """Replace the source before such a request is carried out, so many times; the list grows with each."""
+    """Replace the source before such a request, `times` times. The returned list grows with each replacement."""
     changed: list[int] = []
     turn = threading.Lock()
 

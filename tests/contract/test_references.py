@@ -1,4 +1,4 @@
-"""An `ArtifactRef` means one version of one artifact, wherever it is sent, and says so when the version is gone."""
+"""An `ArtifactRef` means one version of one artifact in every process, and its errors say if the version is gone."""
 
 import json
 import pickle
@@ -30,7 +30,7 @@ NEWER = FRAME.assign(v=[7, 8, 9])
 
 @pytest.fixture
 def store(door: Door, format: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> PipelineStore:
-    """By its URI, as a worker opens it."""
+    """A store opened by its URI, as a worker does."""
     for name, value in door.environment().items():
         monkeypatch.setenv(name, value)
     if door.scheme == "gs":
@@ -66,7 +66,7 @@ def test_a_reference_travels(store: PipelineStore) -> None:
     assert all(type(copy) is ArtifactRef for copy in copies)
     assert_same(copies[1].download(), FRAME)
     assert_same(copies[2].download(), FRAME)
-    # Stored results of both serializers pass the guard.
+    # The result guard accepts results of both serializers.
     for serializer in serializers:
         check_result(serializer.dumps(ref), "s3://b/result")
 
@@ -139,7 +139,7 @@ def test_a_folder_given_in_relation_to_another_is_found_from_everywhere(
     ],
 )
 def test_a_store_with_an_address_of_its_own_has_to_be_a_block(fields: dict[str, object]) -> None:
-    """An edited result could otherwise send a worker's credentials to a server of whoever edited it."""
+    """Otherwise an attacker could edit a result so that a worker sends its credentials to the attacker's server."""
     with pytest.raises(InvalidStoreError, match=r"save the store as a block.*store\.save"):
         S3PipelineStore("b", **fields).ref("x")
 

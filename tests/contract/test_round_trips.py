@@ -1,4 +1,4 @@
-"""What was uploaded comes back equal, and other programs can read it and be read."""
+"""Uploaded frames come back equal, other programs can read them, and their files can be read."""
 
 import io
 
@@ -56,7 +56,7 @@ def test_what_cannot_come_back_equal_is_refused_before_anything_is_written(door:
             with pytest.raises(UnsupportedFrameError, match=named) as caught:
                 store.upload(make(), "x") if way == "upload" else store.upload_batches([make()], "x")  # type: ignore
             shown = f"{caught.value}{caught.getrepr(style='native')}".replace(repr(make), "")
-            # The lines of this file quote nothing either: values are made in the gallery.
+            # A traceback quotes lines of this file, so the values are made in the gallery.
             assert SECRET not in shown, name
             assert "4711" not in shown, name
     assert door.keys() == []
@@ -81,7 +81,7 @@ def test_pandas_reads_what_was_uploaded_as_csv(door: Door) -> None:
 
 
 def test_what_pandas_wrote_as_parquet_is_read(door: Door) -> None:
-    # An index whose times have no frequency, which pandas' own files lose.
+    # The times of the index have no frequency, since pandas' own files would lose it.
     frame = FRAMES["clinical"].iloc[::-1].iloc[[2, 0, 1, *range(3, 60)]].set_index(["stay_id", "window_start"])
     for writer in ({"compression": "gzip"}, {"engine": "pyarrow", "row_group_size": 7}, {"compression": None}):
         door.put("x.parquet", frame.to_parquet(None, **writer))
@@ -97,7 +97,7 @@ def test_what_polars_wrote_as_parquet_is_read(door: Door) -> None:
     sink = io.BytesIO()
     pl.DataFrame({"a": [1, 2, None], "s": ["007", None, "x"]}).write_parquet(sink)
     door.put("x.parquet", sink.getvalue())
-    # As pandas reads it, but for integers with missing values, of which pandas makes floats.
+    # Equal to what pandas reads, except that pandas makes floats of integers with missing values.
     expected = pd.read_parquet(io.BytesIO(sink.getvalue())).astype({"a": "Int64"})
     assert_same(door.store().download("x"), expected)
     assert door.store().list_artifacts() == ["x"]
@@ -118,7 +118,7 @@ def test_what_another_program_wrote_as_csv_is_read(door: Door) -> None:
 
 
 def test_another_program_overwrites_a_csv_and_is_believed(door: Door) -> None:
-    """The sidecar is of another text then: types are inferred, not mixed up."""
+    """The sidecar then belongs to another text, so it is ignored and types are inferred."""
     store = door.store(format="csv")
     store.upload(pd.DataFrame({"code": ["007"]}), "x")
     door.put("x.csv", b"other\n5\n")

@@ -1,4 +1,4 @@
-"""`columns=` and `filters=`: the same rows and columns as pandas would give, of Parquet for only their bytes."""
+"""`columns=` and `filters=` return the same rows and columns as pandas. For Parquet, only their bytes are read."""
 
 import numpy as np
 import pandas as pd
@@ -144,7 +144,7 @@ def test_ten_of_a_thousand_columns_cost_their_bytes_and_few_requests(door: Door,
     columns = [f"v{i}" for i in range(990, 90, -90)]
     proxy.clear()
     assert_same(store.download("x", columns=columns), frame[columns])
-    # The footer of a thousand columns is most of it.
+    # Most of these bytes are the footer with its thousand columns.
     assert proxy.answered < size / 20
     assert len(proxy.seen) <= 16
 

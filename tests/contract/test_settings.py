@@ -1,4 +1,4 @@
-"""How a store is made: fields, URIs, credentials, endpoints, keys for encryption."""
+"""The settings of a store: fields, URIs, credentials, endpoints, encryption keys."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Our own stores keep the published contract, as everybody else's must."""
+"""Our own stores pass the published contract."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""What `upload` returned is a name too, for every method; the URI of another place is told."""
+"""Every method takes the URI that `upload` returned as a name. The URI of another store is refused."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Versions, where the bucket keeps them."""
+"""Versions of artifacts, if the bucket keeps them."""
 
 import re
 
@@ -18,12 +18,12 @@ FRAMES = [pd.DataFrame({"code": ["007"] * rows, "v": range(rows)}, index=range(1
 
 
 def test_a_version_that_never_was_is_not_found(door: Door, format: str) -> None:
-    # A service that ignores which version is asked for is found out, and never answers with another one.
+    # If a service ignores the requested version, the store notices and never returns another version.
     ignores = Can.TELL_UNKNOWN_VERSIONS not in door.can and not door.keep_versions()
     store = door.store(format=format)
     store.upload(FRAMES[0], "x")
     for version in ("17", "no such version", "0e5b8f42-51f2-4b1b-9b1e-6ad6a2c9a0b0"):
-        # Not that there is no artifact: there is one.
+        # The message must not say that there is no artifact, since there is one.
         told = "keeps no versions" if door.scheme == "file" else f"{store.uri('x')} has no version '{version}'"
         for call in (
             lambda v: store.download("x", version=v),
@@ -40,15 +40,15 @@ def test_a_version_that_never_was_is_not_found(door: Door, format: str) -> None:
 
 @pytest.mark.parametrize("door", ["s3"], indirect=True)
 def test_the_mark_of_a_removal_is_no_version(door: Door, format: str, proxy: Proxy) -> None:
-    """S3 lists it as a version of the object and answers 405, as it does to what it does not support."""
+    """S3 lists the mark as a version, and answers 405 to a read, as it does to an unsupported request."""
 
     def as_s3(seen: Seen, status: int, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
-        # To GET moto says what S3 says to a version that never was; to HEAD what S3 says.
+        # For GET, moto answers as S3 does for an unknown version. For HEAD, it answers as S3 does.
         is_mark = status == 404 and b"NoSuchVersion" in body
         return 405 if is_mark else status, headers, body.replace(b"NoSuchVersion", b"MethodNotAll") if is_mark else body
 
     if Can.TELL_UNKNOWN_VERSIONS not in door.can:
-        return  # SeaweedFS says 404 of the mark, and does not name the version
+        return  # SeaweedFS answers 404 for the mark, and does not name the version
     door.keep_versions()
     store, key = door.store(format=format), f"x.{format}"
     store.upload(FRAMES[0], "x")
@@ -70,7 +70,7 @@ def test_the_mark_of_a_removal_is_no_version(door: Door, format: str, proxy: Pro
 
 @pytest.mark.parametrize("door", ["s3"], indirect=True)
 def test_an_object_from_before_the_bucket_kept_versions_is_one_of_them(door: Door, format: str) -> None:
-    """S3 calls it the version "null", also when it is no longer the newest."""
+    """S3 calls this version "null", also when it is no longer the newest."""
     store = door.store(format=format)
     store.upload(FRAMES[0], "x")
     door.keep_versions()
@@ -83,7 +83,7 @@ def test_an_object_from_before_the_bucket_kept_versions_is_one_of_them(door: Doo
 
 
 class _WithoutSuffixes(S3Backend):
-    """Reads the end of an object as on Azure, whose emulator keeps no versions: its size first, and then its bytes."""
+    """Reads the end of an object as on Azure: first its size, then its bytes. Azure's emulator keeps no versions."""
 
     can = S3Backend.can - {storage.Can.READ_SUFFIXES}
 

@@ -1,4 +1,4 @@
-"""Conditional writes, metadata, and what an artifact's life is made of."""
+"""Conditional writes, metadata, and the writing and deletion of artifacts."""
 
 import itertools
 import threading
@@ -36,7 +36,7 @@ def test_of_simultaneous_conditional_uploads_in_parts_one_wins(door: Door) -> No
 
 @clouds
 def test_a_conditional_write_whose_answer_was_lost_is_not_a_lost_race(door: Door, proxy: Proxy) -> None:
-    """The client's own retry finds what its first try had written."""
+    """The client's own retry finds the object that its first try has written."""
     from tests.proxy import Outcome
 
     store, lost = door.store(endpoint_url=proxy.url), []
@@ -91,7 +91,7 @@ def test_stat_works_for_every_kind_of_frame(door: Door, format: str) -> None:
             continue
         info = store.stat("x")
         assert info.rows == len(frame), name
-        # Parquet calls the items of a list its elements.
+        # Parquet has the name "element" for the items of a list.
         schema = {label: dtype.replace("list<element:", "list<item:") for label, dtype in info.schema.items()}
         assert schema == {str(label): str(dtype) for label, dtype in frame.dtypes.items()}, name
 
@@ -114,7 +114,7 @@ def test_stat_and_exists_do_not_fetch_the_body(door: Door, format: str, proxy: P
 @clouds
 def test_a_small_artifact_is_one_request_each_way(door: Door, proxy: Proxy) -> None:
     def requests() -> int:
-        # Google's client looks up each bucket once, at some time.
+        # Google's client also looks up each bucket once, at an unknown time.
         lookup = f"/storage/v1/b/{door.bucket}"
         return sum(seen.path.partition("?")[0] != lookup for seen in proxy.seen)
 
@@ -139,7 +139,7 @@ def test_no_byte_of_a_copy_passes_through_this_machine(door: Door, proxy: Proxy)
 
 @clouds
 def test_rivals_for_one_name_make_a_bounded_number_of_requests_each(door: Door, format: str, proxy: Proxy) -> None:
-    """Each loser finds out and tidies up after itself alone. All look before any writes: the most rivalry there is."""
+    """Each loser notices the loss and removes only its own sidecar. All look before any writes: the strongest race."""
     rivals = 16
     store = door.store(format=format, endpoint_url=proxy.url)
     frames = [pd.DataFrame({"code": ["007"], "v": [number]}) for number in range(rivals)]
