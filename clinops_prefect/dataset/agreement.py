@@ -10,9 +10,9 @@ joined:
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -25,6 +25,7 @@ from clinops_prefect.frames.conversion.arrow_frames import NOTE_KEY
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, index_fields, layout_of
 from clinops_prefect.frames.kinds import FrameKind
 
+T = TypeVar("T")
 Note = dict[str, Any] | None
 
 
@@ -92,19 +93,25 @@ def agree(parts: Sequence[DescribedPart], partitions: Partitions, kind: FrameKin
         ArtifactDecodeError: The indexes or the column labels of the parts differ.
     """
     schemas = [part.schema(kind) for part in parts]
-    layouts = [layout_of(schema) for schema in schemas]
+    # Most parts have the very same schema, and to take one apart for each would take most of the time.
+    layouts = _of_each(schemas, layout_of)
+    levels = _of_each(schemas, index_fields)
     starts = [0]
     for part in parts:
         starts.append(starts[-1] + part.rows)
     first, layout = schemas[0], layouts[0]
-    index = index_agreement.join(schemas, layouts, parts)
-    own = [_own(schema, layouts, index) for schema in schemas]
+    index = index_agreement.join(levels, layouts, parts)
+    is_plain = any(one is None for one in layouts)
+    left_out = dict(zip(map(id, schemas), levels, strict=True))
+    own = _of_each(schemas, lambda schema: _own(schema, [] if is_plain else [*index.fields, *left_out[id(schema)]]))
     agreed: dict[str, _Column] = {}
     differences: dict[str, ArtifactDecodeError] = {}
     order = None
     last: tuple[pa.Schema, dict[str, Any]] | None = None
     for number, part in enumerate(parts):
         schema = schemas[number]
+        if kind != "pandas" and last is not None and schema is last[0] and part.empty == parts[number - 1].empty:
+            continue
         notes = {name: _comparable(note) for name, note in (layouts[number] or {}).get("columns", {}).items()}
         is_foreign = layouts[number] is None or "foreign" in layouts[number]  # type: ignore[operator]
         if last is not None and schema.equals(last[0]) and notes == last[1] and not is_foreign:
@@ -155,11 +162,17 @@ def agree(parts: Sequence[DescribedPart], partitions: Partitions, kind: FrameKin
     return Agreed(schema, starts[-1], starts, added, index, differences, order)
 
 
-def _own(schema: pa.Schema, layouts: Sequence[dict[str, Any] | None], index: index_agreement.JoinedIndex) -> list[str]:
-    """The fields of a part that are columns."""
-    if any(layout is None for layout in layouts):
-        return list(schema.names)
-    levels = {*index.fields, *index_fields(schema)}
+def _of_each(schemas: Sequence[pa.Schema], make: Callable[[pa.Schema], T]) -> list[T]:
+    """What `make` makes of each, once of each that is the same object."""
+    made: dict[int, T] = {}
+    for schema in schemas:
+        if id(schema) not in made:
+            made[id(schema)] = make(schema)
+    return [made[id(schema)] for schema in schemas]
+
+
+def _own(schema: pa.Schema, levels: Sequence[str]) -> list[str]:
+    """The fields of a part that are columns, and not levels of the index."""
     return [name for name in schema.names if name not in levels]
 
 

@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from clinops_prefect.dataset.parts import DescribedPart
 from clinops_prefect.errors import ArtifactDecodeError
-from clinops_prefect.frames.conversion.schemas import index_fields
 
 _FIELD = "__index_level_0__"
 
@@ -44,11 +43,16 @@ class JoinedIndex:
 
 
 def join(
-    schemas: Sequence[pa.Schema],
+    levels: Sequence[list[str]],
     layouts: Sequence[dict[str, Any] | None],
     parts: Sequence[DescribedPart],
 ) -> JoinedIndex:
     """Join the indexes of all parts.
+
+    Args:
+        levels: The fields that hold the index of each part.
+        layouts: The layout of each part.
+        parts: The parts.
 
     Raises:
         ArtifactDecodeError: The parts have different kinds of indexes. The message names a part.
@@ -56,7 +60,7 @@ def join(
     if any(layout is None for layout in layouts):
         return JoinedIndex({}, [], [])  # Arrow and polars have no index
     notes = [layout["index"] for layout in layouts if layout is not None]
-    stored = index_fields(schemas[0])
+    stored = levels[0]
     if len(parts) == 1:
         return JoinedIndex(notes[0], stored, stored)
     # The index of a part without rows is ignored.
@@ -72,10 +76,10 @@ def join(
         total = sum(part.rows for part in parts)
         note = {"fields": [], "names": first["names"], "multi": False, "freqs": freqs}
         # One that is a range from 0 by chance, and has a field of its own, is joined by value.
-        is_default = all(one == (0, 1) for one in known) and not any(index_fields(schemas[n]) for n in counted)
+        is_default = all(one == (0, 1) for one in known) and not any(levels[n] for n in counted)
         if is_default:
             return JoinedIndex({**note, "range": [0, total, 1]}, [], [])
-        name = next((fields[0] for n in counted if (fields := index_fields(schemas[n]))), _FIELD)
+        name = next((levels[n][0] for n in counted if levels[n]), _FIELD)
         start, step = known[0]  # type: ignore[misc]
         at, is_chain = start, True
         for number in counted:
@@ -84,10 +88,10 @@ def join(
         joined = {**note, "fields": [name], **({"range": [start, at, step]} if is_chain else {})}
         values = [one or (0, 1) for one in ranges]
         return JoinedIndex(joined, [name], [], values, pa.int64())
-    fields = index_fields(schemas[counted[0]])
+    fields = levels[counted[0]]
     for number in counted:
         # One of them is no range.
-        if index_fields(schemas[number]) != fields or (not fields and ranges[number] is None):
+        if levels[number] != fields or (not fields and ranges[number] is None):
             raise _differs(parts[number], parts[counted[0]], "one numbers its rows, the other has values")
     note = {key: value for key, value in first.items() if key != "range"} | {"freqs": freqs}
     return JoinedIndex(note, fields, fields)

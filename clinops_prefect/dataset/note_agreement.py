@@ -21,16 +21,21 @@ def join(schemas: Sequence[pa.Schema], added: Sequence[pa.Field], differs: Calla
         added: The partition columns.
         differs: Called with the number of a part and a column that has another type there than in the first part.
     """
-    notes = [note_of(schema) for schema in schemas]
-    given = [_given(note) if note else schema for note, schema in zip(notes, schemas, strict=True)]
-    if all(note is None for note in notes):
+    # Most parts have the very same schema, which says no more than it said the first time.
+    places: dict[int, int] = {}
+    for number, each in enumerate(schemas):
+        places.setdefault(id(each), number)
+    notes = {number: note_of(schemas[number]) for number in places.values()}
+    if all(note is None for note in notes.values()):
         return None
-    dtypes = [(note or {}).get("dtypes", {}) for note in notes]
-    dictionaries = [(note or {}).get("dictionaries", {}) for note in notes]
+    given = {number: _given(note) if note else schemas[number] for number, note in notes.items()}
+    dtypes = {number: (note or {}).get("dtypes", {}) for number, note in notes.items()}
+    dictionaries = {number: (note or {}).get("dictionaries", {}) for number, note in notes.items()}
     joined: dict[str, str] = dict(dictionaries[0])
-    for number in range(1, len(schemas)):
+    for number in list(notes)[1:]:
+        names = set(given[number].names)
         for name in given[0].names:
-            if name not in given[number].names:
+            if name not in names:
                 continue  # an error of its own
             first, other = given[0].field(name).type, given[number].field(name).type
             if not _same(first, other) or dtypes[0].get(name) != dtypes[number].get(name):
@@ -42,7 +47,7 @@ def join(schemas: Sequence[pa.Schema], added: Sequence[pa.Field], differs: Calla
                     differs(number, name)
                 else:
                     joined[name] = packed(_union(both))
-    if notes[0] is None or any(note is None for note in notes):
+    if notes[0] is None or any(note is None for note in notes.values()):
         return None
     schema = given[0]
     for field in added:

@@ -12,10 +12,12 @@ from clinops_prefect.dataset.parts import OpenPart, open_part
 from clinops_prefect.dataset.reading import in_order
 from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.kinds import FrameKind
+from clinops_prefect.frames.parquet.known_schemas import KnownSchemas
 from clinops_prefect.storage.backend import Backend
 
-# Of footers, in all: the footers of a thousand narrow parts, or of two hundred wide ones. Others are read again.
-_KEPT_BYTES = 48 << 20
+# Keep at most these bytes of parsed footers: about a thousand narrow parts, or seventy parts of a thousand columns.
+# Other parts are opened again.
+_KEPT_BYTES = 192 << 20
 
 
 @dataclass
@@ -55,6 +57,7 @@ class Opener:
         self._backend, self._codec, self._parts, self._options = backend, codec, parts, csv_options
         self._kept: dict[int, OpenPart] = {}
         self._described = known
+        self._schemas = KnownSchemas()
         self._held = 0
         self._lock = threading.Lock()
 
@@ -62,32 +65,61 @@ class Opener:
         """Open the part with this number."""
         if number in self._kept:
             return self._kept[number]
-        opened = open_part(self._backend, self._codec, self._parts[number], self._options)
-        with self._lock:
-            if number not in self._kept and self._held + opened.held_bytes <= _KEPT_BYTES:
-                self._kept[number] = opened
-                self._held += opened.held_bytes
+        opened = self._opened(number)
+        self._keep(number, opened)
         return opened
 
-    def described(self, numbers: Sequence[int], kind: FrameKind) -> list[Described]:
-        """What these parts say about themselves."""
+    def where(self, number: int) -> str:
+        """The URI of a part."""
+        return self._backend.uri(self._parts[number].key)
+
+    def forget(self, number: int) -> None:
+        """Release a part of which nothing will be read."""
+        with self._lock:
+            if (opened := self._kept.pop(number, None)) is not None:
+                self._held -= opened.held_bytes
+
+    def described(
+        self, numbers: Sequence[int], kind: FrameKind, look: Callable[[int, OpenPart], bool] | None = None
+    ) -> list[Described]:
+        """What these parts say about themselves.
+
+        Args:
+            numbers: The parts.
+            kind: The kind of frame.
+            look: Called with the number of a part and the part while it is open. Returns whether it will be read.
+        """
+
+        def opened(number: int) -> Described:
+            part = self._kept.get(number) or self._opened(number)
+            # In this thread, because the schema of an old file may depend on its INT96 values, which must be fetched.
+            schema = part.schema(kind)
+            if look is None or look(number, part):
+                self._keep(number, part)
+            # Only pandas dtypes depend on whether a value is missing.
+            complete = part.complete if kind == "pandas" else frozenset[str]()
+            return Described(part.where, part.rows, complete, part.empty, {kind: schema})
+
         missing = [n for n in numbers if n not in self._described or kind not in self._described[n].schemas]
-        for number, opened in zip(missing, in_order(self._open_with(kind), missing, lambda _: 1), strict=True):
-            new = Described(opened.where, opened.rows, opened.complete, opened.empty)
-            self._described.setdefault(number, new).schemas[kind] = opened.schema(kind)
+        for number, new in zip(missing, in_order(opened, missing, lambda _: 1), strict=True):
+            known = self._described.setdefault(number, new)
+            known.schemas |= new.schemas
+            known.complete |= new.complete
         return [self._described[number] for number in numbers]
 
     def rows(self, numbers: Sequence[int]) -> int:
         """The number of rows of these parts."""
         missing = [number for number in numbers if number not in self._described]
         for number, opened in zip(missing, in_order(self.open, missing, lambda _: 1), strict=True):
-            self._described[number] = Described(opened.where, opened.rows, opened.complete, opened.empty)
+            self._described[number] = Described(opened.where, opened.rows, frozenset(), opened.empty)
         return sum(self._described[number].rows for number in numbers)
 
-    def _open_with(self, kind: FrameKind) -> Callable[[int], OpenPart]:
-        def opened(number: int) -> OpenPart:
-            part = self.open(number)
-            part.schema(kind)  # in this thread: of old files it takes a look at their times
-            return part
+    def _opened(self, number: int) -> OpenPart:
+        part, known = self._parts[number], self._schemas
+        return open_part(self._backend, self._codec, part, self._options, known)
 
-        return opened
+    def _keep(self, number: int, opened: OpenPart) -> None:
+        with self._lock:
+            if number not in self._kept and self._held + opened.held_bytes <= _KEPT_BYTES:
+                self._kept[number] = opened
+                self._held += opened.held_bytes

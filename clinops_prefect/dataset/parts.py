@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
@@ -18,6 +19,8 @@ from clinops_prefect.frames.conversion.foreign_schema import of_text
 from clinops_prefect.frames.conversion.schemas import layout_of
 from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.kinds import KINDS, FrameKind
+from clinops_prefect.frames.parquet.checksums import most_bytes
+from clinops_prefect.frames.parquet.known_schemas import KnownSchemas
 from clinops_prefect.frames.parquet.reader import TAIL_BYTES, ParquetReader
 from clinops_prefect.storage.backend import Backend, ObjectChangedError
 from clinops_prefect.storage_format import StorageFormat
@@ -26,6 +29,9 @@ T = TypeVar("T")
 
 # A smaller part is fetched whole with its footer: another request would take longer than its bytes.
 _WHOLE_BYTES = 256 << 10
+# The most that is fetched with the footer, whatever the footers of other parts took; and what one may be longer.
+_MOST_TAIL_BYTES = 4 << 20
+_SPARE_BYTES = 4 << 10
 # What is read at once. Large enough for the network, small enough for several of them in memory.
 _PIECE_BYTES = 32 << 20
 
@@ -68,14 +74,16 @@ class DescribedPart(Protocol):
     Attributes:
         where: Its URI, for errors.
         rows: How many it has.
-        complete: The fields of which no value is missing, as far as that is known without the rows.
+        complete: The columns of objects of which no value is missing, as far as that is known without the rows.
         empty: The fields that have neither a value nor, therefore, a type: what a CSV of another program may have.
     """
 
     where: str
     rows: int
-    complete: frozenset[str]
     empty: frozenset[str]
+
+    @property
+    def complete(self) -> frozenset[str]: ...
 
     def schema(self, kind: FrameKind) -> pa.Schema:
         """The schema in which the part is read for this kind of frame."""
@@ -111,19 +119,28 @@ class OpenPart(DescribedPart, Protocol):
 class ParquetPart:
     """A Parquet file."""
 
-    def __init__(self, reader: ObjectReader) -> None:
+    def __init__(self, reader: ObjectReader, known: KnownSchemas) -> None:
         self.where = reader.uri
-        tail = reader.tail(reader.size if reader.size <= _WHOLE_BYTES else TAIL_BYTES)
-        self._file = ParquetReader(reader.fetch, tail, reader.size, reader.uri)
+        size = reader.size
+        # The footers of the parts before this one show how long its own is.
+        ahead = min(_MOST_TAIL_BYTES, known.footer_bytes + _SPARE_BYTES + most_bytes(size))
+        tail = reader.tail(size if size <= _WHOLE_BYTES else max(TAIL_BYTES, ahead if known.footer_bytes else 0))
+        self._file = ParquetReader(reader.fetch, tail, size, reader.uri, known=known)
         self.rows = self._file.rows
-        self.complete = self._file.complete()
         self.empty: frozenset[str] = frozenset()
-        self.held_bytes = len(tail)
+        self.held_bytes = self._file.held_bytes
+
+    @cached_property
+    def complete(self) -> frozenset[str]:
+        return self._file.complete()
 
     def schema(self, kind: FrameKind) -> pa.Schema:
         return self._file.schema if kind == "pandas" else self._file.stored_schema
 
     def pieces(self, fields: Sequence[str], asked: Asked) -> list[Piece]:
+        groups = self._file.groups(asked.expression, asked.schema, asked.guarantee)
+        if not groups:
+            return []  # Most parts have no such row, and of a thousand columns the sizes take as long as the footer.
         sizes = self._file.group_sizes(fields)
         starts = [0]
         for rows, _ in sizes:
@@ -138,7 +155,7 @@ class ParquetPart:
                 pieces.append(Piece(tuple(together), starts[together[0]], rows, decoded))
                 together.clear()
 
-        for group in self._file.groups(asked.expression, asked.schema, asked.guarantee):
+        for group in groups:
             follows = together and group == together[-1] + 1
             if not follows or sum(sizes[one][1] for one in together) + sizes[group][1] > _PIECE_BYTES:
                 end()
@@ -164,7 +181,8 @@ class CsvPart:
     def __init__(self, codec: Codec, reader: ObjectReader, csv_options: CsvOptions | None) -> None:
         self.where = reader.uri
         self._codec, self._reader, self._options = codec, reader, csv_options
-        self.complete = self.empty = frozenset[str]()
+        self.complete: frozenset[str] = frozenset()
+        self.empty: frozenset[str] = frozenset()
         sidecar = sidecars.awaited(reader, reader.info.metadata.get(CHECKSUM, ""))
         self._schemas: dict[FrameKind, pa.Schema] = {}
         if sidecar is not None and not csv_options:
@@ -207,8 +225,21 @@ class CsvPart:
         return pa.concat_tables(tables) if len(tables) > 1 else tables[0]
 
 
-def open_part(backend: Backend, codec: Codec, part: Part, csv_options: CsvOptions | None) -> OpenPart:
+def open_part(
+    backend: Backend,
+    codec: Codec,
+    part: Part,
+    csv_options: CsvOptions | None,
+    known: KnownSchemas,
+) -> OpenPart:
     """A part of a dataset.
+
+    Args:
+        backend: Where it is.
+        codec: Its format.
+        part: The part.
+        csv_options: How to read a CSV.
+        known: The schemas of the parts that were opened before.
 
     Raises:
         ServiceUnavailableError: It was overwritten after it was listed.
@@ -219,7 +250,9 @@ def open_part(backend: Backend, codec: Codec, part: Part, csv_options: CsvOption
     def opened() -> OpenPart:
         reader = ObjectReader(backend, part.key, pinned=part.pinned)
         try:
-            return CsvPart(codec, reader, csv_options) if codec.format is StorageFormat.CSV else ParquetPart(reader)
+            if codec.format is StorageFormat.CSV:
+                return CsvPart(codec, reader, csv_options)
+            return ParquetPart(reader, known)
         except ObjectChangedError:
             # Azure answers in the same way if the part is gone, for which `head` raises ArtifactNotFoundError.
             backend.head(part.key)

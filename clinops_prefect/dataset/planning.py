@@ -1,6 +1,6 @@
 """Plans what one call reads: which parts, which pieces of them, and with which types."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,9 +11,9 @@ from clinops_prefect.dataset.agreement import Agreed, agree
 from clinops_prefect.dataset.listing import Part
 from clinops_prefect.dataset.opening import Described, Opener
 from clinops_prefect.dataset.partitions import Partitions
-from clinops_prefect.dataset.parts import Asked, Piece, once_more
-from clinops_prefect.dataset.reading import Pieces, in_order
-from clinops_prefect.errors import ArtifactColumnError
+from clinops_prefect.dataset.parts import Asked, OpenPart, Piece, once_more
+from clinops_prefect.dataset.reading import Pieces, in_order, stored_fields
+from clinops_prefect.errors import ArtifactColumnError, ClinopsPrefectError
 from clinops_prefect.frames.conversion import foreign_schema
 from clinops_prefect.frames.conversion.arrow_frames import categories_of, unpacked
 from clinops_prefect.frames.conversion.schemas import layout_of, null_table
@@ -78,6 +78,44 @@ class Plan:
         return pa.schema([self.agreed.schema.field(name) for name in fields], self.agreed.schema.metadata)
 
 
+class _Guess:
+    """Plans each part while it is open, as if all parts were like the first, so that no part is opened twice.
+
+    Args:
+        agreed: What the first part says.
+        chosen: The fields and the filters, in its types.
+        partitions: The partition columns.
+
+    Attributes:
+        pieces: Number of a part -> the pieces to read.
+    """
+
+    def __init__(self, agreed: Agreed, chosen: Selection, partitions: Partitions) -> None:
+        self._agreed, self._chosen, self._partitions = agreed, chosen, partitions
+        self.pieces: dict[int, list[Piece]] = {}
+
+    def look(self, number: int, part: OpenPart) -> bool:
+        """Plan a part. Returns False if nothing of it has to be read."""
+        agreed = self._agreed
+        asked = Asked(self._chosen.of_groups, agreed.schema, self._partitions.guarantee(number, agreed.added))
+        try:
+            pieces = part.pieces(stored_fields(agreed, self._chosen.read), asked)
+        except ClinopsPrefectError:
+            return True  # The part differs from the first. The plan of all parts reports what is wrong.
+        self.pieces[number] = pieces
+        return bool(pieces)
+
+    def holds(self, agreed: Agreed, chosen: Selection) -> bool:
+        """Whether the plan of all parts asks each part for the same."""
+        return (
+            chosen.read == self._chosen.read
+            and agreed.added == self._agreed.added
+            and stored_fields(agreed, chosen.read) == stored_fields(self._agreed, chosen.read)
+            and agreed.schema.equals(self._agreed.schema)
+            and _notes(agreed.schema) == _notes(self._agreed.schema)
+        )
+
+
 class Planner:
     """Plans the reads of one dataset.
 
@@ -133,14 +171,32 @@ class Planner:
         opener = self.opener(csv_options)
         numbers, sample, partitions = self._left(filters, opener, kind)
         if only is not None:
-            numbers = [number for number in numbers if number in set(only)]
-        agreed = self.agreed(opener, numbers or [sample], partitions, kind)
+            numbers = sorted(set(numbers) & set(only))
+        guess = self._guess(opener, columns, filters, partitions, numbers, kind) if len(numbers) > 1 else None
+        agreed = self.agreed(opener, numbers or [sample], partitions, kind, guess.look if guess else None)
         chosen = Selection(agreed.schema, columns, filters, self.where, by_field=kind != "pandas")
         agreed.check(chosen.read, everything=columns is None)
         if kind == "pandas" and numbers:
             every = for_batches or not chosen.whole
             agreed.schema = self._with_categories(agreed.schema, chosen.fields, opener, numbers, every=every)
-        return self.planned(opener, agreed, chosen, partitions, numbers, kind)
+        known = guess.pieces if guess and guess.holds(agreed, chosen) else {}
+        return self.planned(opener, agreed, chosen, partitions, numbers, kind, known=known)
+
+    def _guess(
+        self,
+        opener: Opener,
+        columns: Sequence[Hashable] | None,
+        filters: Filters | None,
+        partitions: Partitions,
+        numbers: Sequence[int],
+        kind: FrameKind,
+    ) -> "_Guess | None":
+        agreed = self.agreed(opener, numbers[:1], partitions, kind)
+        try:
+            chosen = Selection(agreed.schema, columns, filters, self.where, by_field=kind != "pandas")
+        except ClinopsPrefectError:
+            return None  # The other parts may have the column. The plan of all parts reports what is wrong.
+        return _Guess(agreed, chosen, partitions)
 
     def planned(
         self,
@@ -152,21 +208,31 @@ class Planner:
         kind: FrameKind,
         *,
         places: Sequence[int] | None = None,
+        known: Mapping[int, list[Piece]] | None = None,
     ) -> Plan:
-        """The work of reading what was chosen, of the parts at these places, or of all."""
+        """The work of reading what was chosen, of the parts at these places, or of all.
+
+        `known` has the pieces of parts by their number, as far as they are known.
+        """
         pieces = Pieces(opener.open, partitions, agreed, numbers, kind)
-        stored = pieces.stored(chosen.read)
+        stored = stored_fields(agreed, chosen.read)
 
         def pieces_of(place: int) -> list[Piece]:
-            asked = Asked(chosen.of_groups, agreed.schema, partitions.guarantee(numbers[place], agreed.added))
-            part = opener.open(numbers[place])
-            where[place] = part.where
-            return [piece for piece in once_more(lambda: part.pieces(stored, asked), part.where) if piece.rows]
+            number = numbers[place]
+            asked = Asked(chosen.of_groups, agreed.schema, partitions.guarantee(number, agreed.added))
+            part = opener.open(number)
+            pieces = once_more(lambda: part.pieces(stored, asked), part.where)
+            if not pieces:
+                opener.forget(number)
+            return pieces
 
-        where: dict[int, str] = {}
         every = list(range(len(numbers))) if places is None else list(places)
-        found = in_order(pieces_of, every, lambda _: 1)
-        work = [(place, piece) for place, several in zip(every, found, strict=True) for piece in several]
+        found = dict(known or {})
+        missing = [place for place in every if numbers[place] not in found]
+        for place, several in zip(missing, in_order(pieces_of, missing, lambda _: 1), strict=True):
+            found[numbers[place]] = several
+        work = [(place, piece) for place in every for piece in found[numbers[place]] if piece.rows]
+        where = {place: opener.where(numbers[place]) for place in every}
         return Plan(agreed, chosen, partitions, numbers, pieces, work, where)
 
     def _left(self, filters: Filters | None, opener: Opener, kind: FrameKind) -> tuple[list[int], int, Partitions]:
@@ -194,8 +260,15 @@ class Planner:
     def partitions_as_stored(self, kind: FrameKind) -> Partitions:
         return self._as_stored(self.opener(), 0, kind)
 
-    def agreed(self, opener: Opener, numbers: Sequence[int], partitions: Partitions, kind: FrameKind) -> Agreed:
-        return agree(opener.described(numbers, kind), partitions, kind, self.where)
+    def agreed(
+        self,
+        opener: Opener,
+        numbers: Sequence[int],
+        partitions: Partitions,
+        kind: FrameKind,
+        look: Callable[[int, OpenPart], bool] | None = None,
+    ) -> Agreed:
+        return agree(opener.described(numbers, kind, look), partitions, kind, self.where)
 
     def _with_categories(
         self, schema: pa.Schema, fields: Sequence[str], opener: Opener, numbers: Sequence[int], *, every: bool
@@ -226,6 +299,12 @@ class Planner:
 
             known[name] = categories_of(in_order(column, range(len(numbers)), lambda _: 1), kind)
         return foreign_schema.with_categories(schema, known) if known else schema
+
+
+def _notes(schema: pa.Schema) -> Any:
+    """What a layout says that a filter may depend on."""
+    layout = layout_of(schema) or {}
+    return layout.get("columns"), layout.get("labels"), layout.get("foreign")
 
 
 def _noted(schema: pa.Schema, name: str) -> str:

@@ -91,28 +91,29 @@ class Pieces:
             fields: Fields of the dataset.
         """
         opened = self._opened(self._numbers[part])
-        read = self.stored(fields)
-        table = self.adapted(part, opened.read(piece, read, self._kind))
+        read = stored_fields(self._agreed, fields)
+        table = self.adapted(part, opened.read(piece, read, self._kind), opened.where)
         more = self.added(part, piece.at, piece.rows, fields)
         schema = pa.schema([self._agreed.schema.field(name) for name in fields], self._agreed.schema.metadata)
         if not fields:
             return table.replace_schema_metadata(schema.metadata)
-        arrays = [table.column(name) if name in read else more.column(name) for name in fields]
+        own = set(read)
+        arrays = [table.column(name) if name in own else more.column(name) for name in fields]
         return pa.Table.from_arrays(arrays, schema=schema)
 
     def fill(self, part: int, piece: Piece, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
         """Like `table`, but calls `put(at, table)` several times, `at` rows into the dataset."""
         opened = self._opened(self._numbers[part])
+        where = opened.where
         begin = self._agreed.starts[part] + piece.at
-        if read := self.stored(fields):
-            opened.fill(piece, read, lambda at, table: put(begin + at, self.adapted(part, table)))
+        if read := stored_fields(self._agreed, fields):
+            opened.fill(piece, read, lambda at, table: put(begin + at, self.adapted(part, table, where)))
         more = self.added(part, piece.at, piece.rows, fields)
         if more.num_columns:
             put(begin, more)
 
-    def adapted(self, part: int, table: pa.Table) -> pa.Table:
+    def adapted(self, part: int, table: pa.Table, where: str) -> pa.Table:
         """Fields of a part in the types of the whole."""
-        where = self._opened(self._numbers[part]).where
         arrays, fields = [], []
         for name in table.column_names:
             column, wanted = table.column(name), self._agreed.schema.field(name)
@@ -139,9 +140,10 @@ class Pieces:
                 found[name] = self._agreed.index.values(part, at, rows)
         return pa.table(found)
 
-    def stored(self, fields: Sequence[str]) -> list[str]:
-        """Those of the fields that are read from the parts."""
-        made = set(self._agreed.added)
-        if self._agreed.index.ranges:
-            made |= set(self._agreed.index.fields)
-        return [name for name in fields if name not in made]
+
+def stored_fields(agreed: Agreed, fields: Sequence[str]) -> list[str]:
+    """Those of the fields that are read from the parts."""
+    made = set(agreed.added)
+    if agreed.index.ranges:
+        made |= set(agreed.index.fields)
+    return [name for name in fields if name not in made]

@@ -30,6 +30,7 @@ from clinops_prefect import (
     LocalPipelineStore,
     ServiceUnavailableError,
 )
+from clinops_prefect.frames.parquet.known_schemas import schema_bytes
 from tests.gallery import assert_same
 
 FRAME = pd.DataFrame(
@@ -652,3 +653,94 @@ def test_a_dataset_goes_to_another_process(store: LocalPipelineStore, tmp_path: 
     store.upload(FRAME, "d/part-00")
     with pytest.raises(ServiceUnavailableError, match="part-00"):
         pickle.loads(file.read_bytes()).download()
+
+
+# --- parts that are alike, and parts that are not ---
+
+
+def wide(number: int, rows: int) -> pd.DataFrame:
+    frame = pd.DataFrame(np.random.default_rng(number).normal(size=(rows, 700)), columns=[f"f{i}" for i in range(700)])
+    frame.insert(0, "stay", number)
+    return frame
+
+
+def test_a_part_is_asked_once_for_its_footer_and_no_more_where_statistics_rule_it_out(
+    store: LocalPipelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Large footers, which the first bytes that are fetched do not hold; and other numbers of rows, so other metadata.
+    frames = upload(store, *(wide(number, 60 + number) for number in range(8)))
+    sizes = counted(monkeypatch)
+    found = store.dataset("d").download(filters=[("stay", "==", 5)])
+    assert_same(found, frames[5].reset_index(drop=True))
+    # The first part shows how long a footer is; the part with the rows is read in as few ranges as touch.
+    assert len(sizes) <= 8 + 1 + 2
+    sizes.clear()
+    found = store.dataset("d").download(columns=["stay", "f3"])
+    assert_same(found, pd.concat([frame[["stay", "f3"]] for frame in frames], ignore_index=True))
+    assert len(sizes) <= 8 + 1 + 8 * 2
+
+
+def alike() -> dict[str, list[pa.Table]]:
+    """Parts that differ from the first one in what a plan depends on."""
+    return {
+        "a missing integer in the second": [pa.table({"k": [1, 2]}), pa.table({"k": [2, None]})],
+        "no value in the first": [pa.table({"k": pa.nulls(2)}), pa.table({"k": [2, 3]})],
+        "no value in the second": [pa.table({"k": [1, 2]}), pa.table({"k": pa.nulls(2)})],
+        "longer texts": [pa.table({"k": ["1", "2"]}), pa.table({"k": pa.array(["2"], pa.large_string())})],
+        "another order": [pa.table({"k": [1, 2], "x": [1, 2]}), pa.table({"x": [3], "k": [2]})],
+        "another column": [pa.table({"k": [1, 2]}), pa.table({"k": [2], "x": [3]})],
+        "a struct of the name": [
+            pa.table({"k": [1, 2], "s": [{"x": 1}, {"x": 2}]}), pa.table({"k": [2], "t": [{"x": 3}]})
+        ],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("case", alike())
+@pytest.mark.parametrize("as_", ["pandas", "polars", "arrow"])
+def test_rows_are_chosen_from_parts_that_differ_as_from_the_whole(
+    store: LocalPipelineStore, case: str, as_: Any
+) -> None:
+    parts = alike()[case]
+    for number, table in enumerate(parts):
+        put(store, f"d/{number}", table)
+    wanted: Any = "2" if case == "longer texts" else 2
+    found = store.dataset("d").download(columns=["k"], filters=[("k", "==", wanted)], as_=as_)
+    values = [value for table in parts for value in table.column("k").to_pylist() if value == wanted]
+    assert (found["k"].to_pylist() if as_ == "arrow" else found["k"].to_list()) == values
+    if as_ == "pandas":
+        assert found["k"].dtype == store.dataset("d").download(columns=["k"])["k"].dtype
+
+
+def footer(table: pa.Table) -> memoryview:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    data = memoryview(sink.getvalue())
+    return data[len(data) - 8 - int.from_bytes(data[-8:-4], "little") :]
+
+
+def test_only_files_of_one_schema_share_it() -> None:
+    """The bytes with which footers begin are the same where the schemas are, and nowhere else."""
+    tables = [
+        pa.table({"x": [1]}),
+        pa.table({"x": pa.array([1], pa.int32())}),
+        pa.table({"x": [1.0]}),
+        pa.table({"y": [1]}),
+        pa.table({"x": [1], "y": [1]}),
+        pa.table({"a": [{"x": 1}]}),
+        pa.table({"b": [{"x": 1}]}),
+        pa.table({"a": [[1]]}),
+        pa.table({"a": pa.array([[(1, 2)]], pa.map_(pa.int64(), pa.int64()))}),
+        pa.table({"x": pa.array([1], pa.timestamp("us"))}),
+        pa.table({"x": pa.array([1], pa.timestamp("us", "UTC"))}),
+        pa.table({"x": pa.array([1], pa.timestamp("ms"))}),
+        pa.table({"x": pa.array([1], pa.decimal128(9, 2))}),
+        pa.table({"x": pa.array([1], pa.decimal128(9, 3))}),
+        pa.table([[1]], pa.schema([pa.field("x", pa.int64(), nullable=False)])),
+        pa.table({f"c{number}": [1] for number in range(40)}),
+    ]
+    starts = [schema_bytes(footer(table)) for table in tables]
+    assert all(starts)
+    assert len(set(starts)) == len(tables)
+    assert [schema_bytes(footer(pa.concat_tables([table] * 3))) for table in tables] == starts
+    # What is no footer has no schema to share.
+    assert not any(schema_bytes(memoryview(data)) for data in (b"", b"\x15", b"\x15\x02\x19\xfc\xff", b"\x19\x2c"))

@@ -7,6 +7,7 @@ reader            bytes -> tables and frames, fetching only the ranges that are 
 stored_file       the stored file: its footer, its checksums, the fetched ranges
 partial_file      a file of which only some ranges are in memory
 parallel_decode   decoding in threads of this process
+known_schemas     the schemas of many files, of which most are the same
 column_chunks     where each column chunk is, and how large it is when decoded
 text_sizes        how large texts are when decoded
 int96             times that old programs store as INT96

@@ -2,11 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clinops_prefect.frames import memory
+
+
+class DescribedFile(Protocol):
+    """A file whose footer is known, such as `pyarrow.parquet.ParquetFile`."""
+
+    @property
+    def metadata(self) -> pq.FileMetaData: ...
+
+    @property
+    def schema_arrow(self) -> pa.Schema: ...
 
 
 @dataclass(frozen=True)
@@ -31,21 +42,38 @@ class ColumnChunk:
 
 
 def find(
-    file: pq.ParquetFile, groups: Sequence[int], fields: list[str] | None, size: int, where: str
+    file: DescribedFile,
+    groups: Sequence[int],
+    fields: list[str] | None,
+    size: int,
+    where: str,
+    paths: Sequence[str] | None = None,
 ) -> list[ColumnChunk]:
     """The column chunks of these fields, or of all fields, in these row groups.
+
+    Args:
+        file: The file.
+        groups: The row groups.
+        fields: The fields; None, all.
+        size: The length of the file in bytes.
+        where: Its URI, for errors.
+        paths: What `leaf_paths` says of it, if that is known.
 
     Raises:
         ArtifactDecodeError: The rows do not fit into memory.
         ValueError: The footer places a chunk outside of the file.
     """
     metadata, schema = file.metadata, file.schema_arrow
+    paths = leaf_paths(metadata) if paths is None else paths
     wanted = None if fields is None else set(fields)
     positions = []
-    for position in range(metadata.num_columns):
+    for position, path in enumerate(paths):
         # The leaves of a nested field have paths such as `field.item.element`, but a plain name may also contain dots.
-        path = metadata.schema.column(position).path
-        if wanted is None or path in wanted or any(path.startswith(f"{n}.") for n in wanted if n and "." in path):
+        if (
+            wanted is None
+            or path in wanted
+            or ("." in path and any(path.startswith(f"{name}.") for name in wanted if name))
+        ):
             positions.append(position)
     rows, found = 0, []
     for group in groups:
@@ -61,17 +89,21 @@ def find(
                 raise ValueError("a column outside of the file")
             is_text = column.physical_type == "BYTE_ARRAY"
             size_of_pages = column.total_uncompressed_size
-            found.append(
-                ColumnChunk(group, column.path_in_schema, (start, end), size_of_pages, column.num_values, is_text)
-            )
+            found.append(ColumnChunk(group, paths[position], (start, end), size_of_pages, column.num_values, is_text))
     memory.check(memory.least_bytes(schema if fields is None else map(schema.field, fields), rows), where)
     return found
 
 
+def leaf_paths(metadata: pq.FileMetaData) -> list[str]:
+    """The path of each leaf column: a nested field's leaves are called `field.item.element`."""
+    schema = metadata.schema
+    return [schema.column(position).path for position in range(metadata.num_columns)]
+
+
 def group_sizes(metadata: pq.FileMetaData, schema: pa.Schema, fields: Sequence[str]) -> list[tuple[int, int]]:
     """For each row group, the number of rows and the approximate bytes that these fields take in memory."""
-    wanted = set(fields)
-    known = [field for field in schema if field.name in wanted]
+    # Several fields may have one name.
+    known = [schema.field(position) for name in set(fields) for position in schema.get_all_field_indices(name)]
     share, found = len(known) / max(1, len(schema)), []
     for group in range(metadata.num_row_groups):
         row_group = metadata.row_group(group)

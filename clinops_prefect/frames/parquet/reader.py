@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from clinops_prefect.frames.conversion.arrow_frames import NOTE_KEY, categories_of, dictionaries_of
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, layout_of, nanoseconds_of
-from clinops_prefect.frames.memory import arrow_owned
 from clinops_prefect.frames.parquet import column_chunks, int96, parallel_decode, text_sizes
+from clinops_prefect.frames.parquet.known_schemas import KnownSchemas
 from clinops_prefect.frames.parquet.stored_file import PART_BYTES, Fetch, StoredFile, nothing_to_fetch, wait
 
 if TYPE_CHECKING:
@@ -40,13 +40,23 @@ class ParquetReader:
         size: Size of the file in bytes.
         where: The file's URI, for errors.
         footer_only: Whether only the footer will be read.
+        known: The schemas of other files. If this file has one of them, it is taken from there.
 
     Raises:
         ArtifactDecodeError: The file is damaged, or not Parquet.
     """
 
-    def __init__(self, fetch: Fetch, tail: bytes, size: int, where: str, *, footer_only: bool = False) -> None:
-        self._file = StoredFile(fetch, tail, size, where, footer_only=footer_only)
+    def __init__(
+        self,
+        fetch: Fetch,
+        tail: bytes,
+        size: int,
+        where: str,
+        *,
+        footer_only: bool = False,
+        known: KnownSchemas | None = None,
+    ) -> None:
+        self._file = StoredFile(fetch, tail, size, where, footer_only=footer_only, known=known)
         self._where = where
         self.rows: int = self._file.metadata.num_rows
         self._is_foreign = LAYOUT_KEY not in (self._file.schema.metadata or {})
@@ -141,25 +151,19 @@ class ParquetReader:
 
         `schema` is the schema of the expression, if it has more fields than the file. `guarantee` holds for every row.
         """
-        every = list(range(self._file.metadata.num_row_groups))
-        if expression is None:
-            return every
-        with self._file.decoding():
-            import pyarrow.dataset as ds
+        return self._file.groups(expression, schema, guarantee)
 
-            # A dataset reads in pyarrow's threads, which must not release memory of Python (see parallel_decode.py). So
-            # we give it a copy in Arrow's memory.
-            footer = arrow_owned(self._file.footer)
-            fragment = ds.ParquetFileFormat().make_fragment(pa.BufferReader(footer), partition_expression=guarantee)
-            try:
-                known = self._file.schema if schema is None else schema
-                return [info.id for info in fragment.subset(expression, schema=known).row_groups]
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
-                # The statistics do not fit the expression. `Selection.apply` checks whether the rows do.
-                return every
+    @property
+    def held_bytes(self) -> int:
+        """About how much memory the footer takes."""
+        return self._file.held_bytes
 
     def complete(self) -> frozenset[str]:
-        """The fields of which the footer proves that no value is missing."""
+        """The columns of objects of which the footer proves that no value is missing."""
+        schema = self.schema
+        # A look at each of a thousand columns takes as long as parsing the footer, and most files have no objects.
+        if b'"object":' not in schema.metadata[LAYOUT_KEY]:
+            return frozenset()
         from clinops_prefect.frames.conversion import foreign_schema
 
         with self._file.decoding():

@@ -3,15 +3,21 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clinops_prefect.frames.decoding import decoding_parquet
+from clinops_prefect.frames.memory import arrow_owned
 from clinops_prefect.frames.parquet import checksums, column_chunks, int96
+from clinops_prefect.frames.parquet.known_schemas import KnownSchemas, SharedSchema
 from clinops_prefect.frames.parquet.partial_file import PartialFile, Range, joined_ranges
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 # A connection on a real network carries about 80 MB/s. Larger parts delay the last part; smaller parts cost requests.
 PART_BYTES = 4 << 20
@@ -29,7 +35,16 @@ class StoredFile:
         int96: The fields that another program stored as INT96.
     """
 
-    def __init__(self, fetch: Fetch, tail: bytes, size: int, where: str, *, footer_only: bool = False) -> None:
+    def __init__(
+        self,
+        fetch: Fetch,
+        tail: bytes,
+        size: int,
+        where: str,
+        *,
+        footer_only: bool = False,
+        known: KnownSchemas | None = None,
+    ) -> None:
         self._fetch = fetch
         self._where = where
         self._size = size
@@ -44,11 +59,20 @@ class StoredFile:
         self._checksums = checksums.read_checksums(tail, start, footer, where)
         self._file = PartialFile(size)
         self._file.add(start, tail)
+        self._fragment: ds.ParquetFileFragment | None = None
+        self._shared: SharedSchema | None = None
         with self.decoding():
             # Pass only the footer, because pyarrow would otherwise read the last 64 KiB of the file.
-            self.metadata = pq.read_metadata(pa.BufferReader(memoryview(tail)[footer - start :]))
-            self._parquet = self.with_unit(pa.PythonFile(self._file, mode="r"), (), "us")
-            self.schema: pa.Schema = self._parquet.schema_arrow
+            if known is None:
+                parsed = self._reader(pa.BufferReader(self.footer), None, (), "us")
+                self.metadata: pq.FileMetaData = parsed.metadata
+                self.schema: pa.Schema = parsed.schema_arrow
+            else:
+                # A fragment parses the footer without the GIL, and it can also judge the statistics.
+                self._fragment = self._as_fragment(None)
+                self.metadata = self._fragment.metadata
+                self._shared = known.of(self.footer, self.metadata, self._own_schema)
+                self.schema = self._shared.schema
         if self._checksums is None and checksums.CHECKSUMS_KEY in (self.schema.metadata or {}):
             raise checksums.damaged(where)
         self.int96: list[str] = []
@@ -58,6 +82,46 @@ class StoredFile:
     def footer(self) -> memoryview:
         """The bytes of the footer."""
         return memoryview(self._tail)[self._footer - self._tail_start :]
+
+    @property
+    def held_bytes(self) -> int:
+        """About how much memory the footer takes: parsed, five times its length."""
+        return len(self._tail) + 5 * len(self.footer)
+
+    @property
+    def schema_arrow(self) -> pa.Schema:
+        """`schema`, as pyarrow calls it."""
+        return self.schema
+
+    def groups(
+        self, expression: pc.Expression | None, schema: pa.Schema | None, guarantee: pc.Expression | None
+    ) -> list[int]:
+        """The row groups that may hold such rows; the arguments are those of `ParquetReader.groups`."""
+        # The fragment takes a third as much memory as the parsed footer, so release it after its only use.
+        fragment, self._fragment = self._fragment, None
+        every = list(range(self.metadata.num_row_groups))
+        if expression is None:
+            return every
+        with self.decoding():
+            if fragment is None or guarantee is not None:
+                fragment = self._as_fragment(guarantee)
+            try:
+                known = self.schema if schema is None else schema
+                return [info.id for info in fragment.subset(expression, schema=known).row_groups]
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+                # The statistics do not fit the expression. `Selection.apply` checks whether the rows do.
+                return every
+
+    def _as_fragment(self, guarantee: pc.Expression | None) -> "ds.ParquetFileFragment":
+        import pyarrow.dataset as ds
+
+        # A dataset reads in threads of pyarrow, which must not release memory of Python (see parallel_decode.py). So
+        # we give it a copy in memory of Arrow.
+        source = pa.BufferReader(arrow_owned(self.footer))
+        return ds.ParquetFileFormat().make_fragment(source, partition_expression=guarantee)
+
+    def _own_schema(self) -> pa.Schema:
+        return self.with_unit(pa.PythonFile(self._file, mode="r"), (), "us").schema_arrow
 
     def set_fine(self, fields: list[str]) -> None:
         """From now on, read these INT96 fields in nanoseconds."""
@@ -113,7 +177,8 @@ class StoredFile:
     def chunks_of(self, groups: Sequence[int], fields: list[str] | None) -> list[column_chunks.ColumnChunk]:
         """The column chunks of these fields, or of all, in these row groups."""
         with self.decoding():
-            return column_chunks.find(self._parquet, groups, fields, self._size, self._where)
+            paths = self._shared.paths if self._shared else None
+            return column_chunks.find(self, groups, fields, self._size, self._where, paths)
 
     def opened(self, source: Any, as_dictionaries: Sequence[str] = ()) -> Any:
         """A reader of `source` that reads each INT96 field in the unit that the field needs."""
@@ -123,9 +188,15 @@ class StoredFile:
 
     def with_unit(self, source: Any, as_dictionaries: Sequence[str], unit: str) -> pq.ParquetFile:
         """A reader of `source` that reads INT96 in this unit."""
-        return pq.ParquetFile(
+        return self._reader(source, self.metadata, as_dictionaries, unit)
+
+    def _reader(
+        self, source: Any, metadata: pq.FileMetaData | None, as_dictionaries: Sequence[str], unit: str
+    ) -> pq.ParquetFile:
+        make = self._shared.reader if self._shared else pq.ParquetFile
+        return make(
             source,
-            metadata=self.metadata,
+            metadata=metadata,
             # This affects only INT96 times, which have no unit.
             coerce_int96_timestamp_unit=unit,
             # All bytes are in memory, and reading ahead would use pyarrow's threads.

@@ -108,7 +108,7 @@ def _page_bytes(pages: memoryview, values: int) -> tuple[int, int]:
     """
     position, seen, plain, dictionary = 0, 0, 0, 0
     while seen < values:
-        header, position = _struct(pages, position, 0)
+        header, position = struct_at(pages, position)
         kind, size = header[_TYPE], header[_UNCOMPRESSED]
         if kind in _DETAILS:
             seen += header[_DETAILS[kind]][_VALUES]
@@ -122,7 +122,12 @@ def _page_bytes(pages: memoryview, values: int) -> tuple[int, int]:
     return plain + dictionary, plain + max(values, seen) * dictionary
 
 
-def _struct(data: memoryview, position: int, depth: int) -> tuple[dict[int, Any], int]:
+def struct_at(data: memoryview, position: int, depth: int = 0) -> tuple[dict[int, Any], int]:
+    """A struct of Thrift's compact protocol: its fields by their numbers, and where it ends.
+
+    Raises:
+        LookupError, ValueError: There is none, or one with a field that a page header does not have.
+    """
     if depth > _DEEPEST:
         raise ValueError("too deep for a page header")
     fields: dict[int, Any] = {}
@@ -150,7 +155,7 @@ def _value(data: memoryview, position: int, kind: int, depth: int) -> tuple[Any,
         length, position = _unsigned(data, position)
         return None, position + length
     if kind == 12:
-        return _struct(data, position, depth + 1)
+        return struct_at(data, position, depth + 1)
     raise ValueError("no kind of a page header's field")
 
 

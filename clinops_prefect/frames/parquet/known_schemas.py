@@ -1,0 +1,126 @@
+"""The schemas of many Parquet files. Files with the same schema share one, which is made once.
+
+A schema of a thousand columns takes as long to make as the rest of the footer, and most parts of a dataset have the
+same schema. Two files have the same schema if their footers begin with the same bytes and have the same metadata.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clinops_prefect.frames.parquet.column_chunks import leaf_paths
+from clinops_prefect.frames.parquet.text_sizes import struct_at
+
+# Keep few: a dataset has few schemas, or each of its files has metadata of its own and no schema is found again.
+_MOST_KNOWN = 4
+# Thrift's compact protocol: field 1 is an integer (the version), field 2 a list, of structs.
+_VERSION, _LIST, _STRUCT = 0x15, 0x19, 12
+
+
+class SharedSchema:
+    """A schema that several files have, and what is computed from it once.
+
+    Args:
+        start: The bytes with which their footers begin.
+        notes: The metadata in their footers.
+        metadata: The footer of one of them.
+        make: Makes the schema.
+
+    Attributes:
+        schema: The schema.
+        paths: The path of each leaf column.
+    """
+
+    def __init__(
+        self,
+        start: bytes,
+        notes: dict[bytes, bytes] | None,
+        metadata: pq.FileMetaData,
+        make: Callable[[], pa.Schema],
+    ) -> None:
+        self.start, self.notes = start, notes
+        self.schema = make()
+        self.paths = leaf_paths(metadata)
+        self._places: Any = None
+
+    def reader(self, source: Any, **options: Any) -> pq.ParquetFile:
+        """A reader of a file that has this schema; the arguments are those of `pyarrow.parquet.ParquetFile`."""
+        file = _Reader(source, self._places, **options)
+        self._places = file.places
+        return file
+
+
+class _Reader(pq.ParquetFile):  # type: ignore[misc]  # pyarrow has no types
+    """A reader that takes the positions of the columns from an earlier reader of the same schema.
+
+    pyarrow computes the positions in Python for each reader. For a thousand columns this takes longer than parsing the
+    footer. A pyarrow version without this method ignores it, and is slower.
+    """
+
+    def __init__(self, source: Any, places: Any, **options: Any) -> None:
+        self.places = places
+        super().__init__(source, **options)
+
+    def _build_nested_paths(self) -> Any:
+        if self.places is None:
+            self.places = super()._build_nested_paths()
+        return self.places
+
+
+class KnownSchemas:
+    """The schemas of the files that were opened so far.
+
+    Attributes:
+        footer_bytes: The length of the longest footer so far.
+    """
+
+    def __init__(self) -> None:
+        self.footer_bytes = 0
+        # Several threads read this tuple, so it is replaced and never changed.
+        self._known: tuple[SharedSchema, ...] = ()
+
+    def of(self, footer: memoryview, metadata: pq.FileMetaData, make: Callable[[], pa.Schema]) -> SharedSchema:
+        """The schema of a file.
+
+        Args:
+            footer: Its footer.
+            metadata: The same, parsed.
+            make: Makes the schema.
+        """
+        self.footer_bytes = max(self.footer_bytes, len(footer))
+        notes = metadata.metadata
+        for known in self._known:
+            if known.start == footer[: len(known.start)] and known.notes == notes:
+                return known
+        made = SharedSchema(schema_bytes(footer), notes, metadata, make)
+        if made.start:
+            self._known = (made, *self._known[: _MOST_KNOWN - 1])
+        return made
+
+
+def schema_bytes(footer: memoryview) -> bytes:
+    """The bytes with which a footer begins, up to the end of its schema; empty if it does not begin with that."""
+    try:
+        if footer[0] != _VERSION:
+            return b""
+        position = 1
+        while footer[position] >= 128:
+            position += 1
+        position += 1
+        if footer[position] != _LIST or footer[position + 1] & 15 != _STRUCT:
+            return b""
+        count, position = footer[position + 1] >> 4, position + 2
+        if count == 15:
+            count = shift = 0
+            while True:
+                byte = footer[position]
+                count, shift, position = count | (byte & 127) << shift, shift + 7, position + 1
+                if byte < 128:
+                    break
+        for _ in range(count):
+            _, position = struct_at(footer, position)
+    except (LookupError, ValueError):
+        return b""
+    return bytes(footer[:position])
