@@ -109,7 +109,7 @@ def backfill(
     # A parameter that is wrong for every date is reported here once, and not by each date.
     checked_tables(**options)
     common = {"source": source, "store": store, "options": options}
-    steps = [Step(date.isoformat(), 1) for date in dates]
+    steps = [Step(date.isoformat(), 1, kind="dates done") for date in dates]
     target = open_store(store)
     key = artifacts.key("icu-backfill-progress", target)
     with task_runner(f"threads={concurrency}") as runner, following(key, "backfill", steps) as progress:

@@ -15,6 +15,7 @@ from clinops_prefect.command_line import Parser, run, server_for_a_command
 from clinops_prefect.testing.step_functions_emulator import Emulator, emulator
 from flows.icu.disclosure import told
 from flows.running.command_line import refuse_absent_folder
+from flows.running.terminal import counting_line
 
 BUCKET = "icu-demo"
 
@@ -28,8 +29,12 @@ def icu_cloud(source: Path) -> Iterator[tuple[Emulator, dict[str, Any]]]:
         try:
             aws.client("s3").create_bucket(Bucket=BUCKET)
             raw = PipelineStore.from_uri(f"s3://{BUCKET}/raw")
-            for path in sorted(source.glob("*/*.*")):
-                raw.write_bytes(path.relative_to(source).as_posix(), path.read_bytes())
+            paths = sorted(source.glob("*/*.*"))
+            size = sum(path.stat().st_size for path in paths)
+            with counting_line("upload of the raw tables", size, "MB", 1_000_000) as uploaded:
+                for path in paths:
+                    raw.write_bytes(path.relative_to(source).as_posix(), path.read_bytes())
+                    uploaded(path.stat().st_size)
             for step in ("ingest", "preprocess", "features"):
                 aws.function(
                     f"icu-{step}", "", handler=f"flows.running.lambda_handlers.{step}", timeout=600, **aws.environment

@@ -23,6 +23,7 @@ from clinops_prefect.tasks import open_store
 from flows.icu.catalogue import DEFAULT_CATALOGUE, Catalogue, CatalogueError, Unit, load_catalogue
 from flows.icu.hashing import shard_of
 from flows.running.partition import Partition
+from flows.running.terminal import counting_line
 
 # The version of MEDS. The tests check the output against its schemas.
 MEDS_VERSION = "0.4"
@@ -82,21 +83,26 @@ def export(
     shard_numbers = shard_of(stays["subject_id"].to_numpy("int64"), shards)
     codes: dict[str, str] = {}
     totals = {"subjects": stays["subject_id"].nunique(), "shards": 0, "rows": 0}
-    for shard in range(shards):
-        of_shard = stays[shard_numbers == shard]
-        events = store.download(partition.final(f"events/shard-{shard:03d}"))
-        windows = store.download(partition.final(f"features/shard-{shard:03d}")) if features else None
-        for split, name in _SPLITS.items():
-            some = of_shard[of_shard["split"] == split]
-            if some.empty:
-                continue
-            path = out / "data" / name / f"{shard:03d}.parquet"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            totals["shards"] += 1
-            with pa.parquet.ParquetWriter(path, _SCHEMA) as writer:
-                for rows in _rows(some, events, windows, catalogue, codes):
-                    totals["rows"] += len(rows)
-                    writer.write_table(pa.Table.from_pandas(rows, _SCHEMA, preserve_index=False))
+    kinds = ("events", "features") if features else ("events",)
+    bytes_of = {artifact["name"]: artifact["bytes"] for artifact in manifest["artifacts"]}
+    sizes = [sum(bytes_of[partition.final(f"{kind}/shard-{shard:03d}")] for kind in kinds) for shard in range(shards)]
+    with counting_line(f"MEDS of {date}", sum(sizes), "MB", 1_000_000) as exported:
+        for shard, size in enumerate(sizes):
+            of_shard = stays[shard_numbers == shard]
+            events = store.download(partition.final(f"events/shard-{shard:03d}"))
+            windows = store.download(partition.final(f"features/shard-{shard:03d}")) if features else None
+            for split, name in _SPLITS.items():
+                some = of_shard[of_shard["split"] == split]
+                if some.empty:
+                    continue
+                path = out / "data" / name / f"{shard:03d}.parquet"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                totals["shards"] += 1
+                with pa.parquet.ParquetWriter(path, _SCHEMA) as writer:
+                    for rows in _rows(some, events, windows, catalogue, codes):
+                        totals["rows"] += len(rows)
+                        writer.write_table(pa.Table.from_pandas(rows, _SCHEMA, preserve_index=False))
+            exported(size)
     _write_metadata(out, stays, codes, date)
     return totals
 

@@ -61,14 +61,20 @@ class Chain:
             f"ingest-{events.name}": estimated_rows(self.source.root / events.path) for events in self.source.events
         }
         total = max(sum(files.values()), 1)
-        shards = range(self.shards)
+        shards, publishing = range(self.shards), _PUBLISHING * total / (2 * self.shards + 2)
         return [
             Step("versions", 0.3 * total * self.source.is_fhir),
             Step("cohort", 0.01 * total),
             *(Step(name, max(rows, 1), rows) for name, rows in files.items()),
-            *(Step(f"events-{shard:03d}", _CLEANING * total / self.shards) for shard in shards),
-            *(Step(f"features-{shard:03d}", _WINDOWS * total / self.shards) for shard in shards),
-            *(Step(f"publish-{name}", _PUBLISHING * total / (2 * self.shards + 2)) for name in self._names()),
+            *(
+                Step(f"events-{shard:03d}", _CLEANING * total / self.shards, kind="steps of shards computed")
+                for shard in shards
+            ),
+            *(
+                Step(f"features-{shard:03d}", _WINDOWS * total / self.shards, kind="steps of shards computed")
+                for shard in shards
+            ),
+            *(Step(f"publish-{name}", publishing, kind="artifacts stored") for name in self._names()),
             Step("report", 0.01 * total),
         ]
 

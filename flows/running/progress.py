@@ -30,11 +30,13 @@ class Step:
         name: The task's name, which its note in staging has too.
         work: The task's share of the run's work, in rows of the source.
         rows: An estimate of the rows that the task reads. 0 for a task that does not read the source.
+        kind: What such a task makes, as in "3 of 8 artifacts stored". Empty for a task that is not counted.
     """
 
     name: str
     work: float
     rows: int = 0
+    kind: str = ""
 
 
 class Progress:
@@ -59,6 +61,7 @@ class Progress:
         self._done: dict[str, float] = {}
         self._began = time.monotonic()
         self._next_look = 0.0
+        self._kind_began: dict[str, float] = {}
 
     def follow(self, futures: dict[str, PrefectFuture[Any]]) -> None:
         """Show progress until all futures have ended, also if they fail. The keys are the names of steps."""
@@ -99,14 +102,23 @@ class Progress:
     def _text(self, share: float) -> str:
         rows = sum(step.rows for step in self._steps.values())
         read = sum(self._steps[name].rows * done for name, done in self._done.items())
-        seconds = max(time.monotonic() - self._began, 0.001)
-        if rows:
+        now = time.monotonic()
+        seconds = max(now - self._began, 0.001)
+        kind = self._kind()
+        if rows and (read < rows or not kind):
             text = f"{_coarse(read)} of about {_coarse(rows)} rows read"
             text += f", {_coarse(read / seconds)} rows/s" if read < rows else ""
         else:
-            done = sum(done == 1 for done in self._done.values())
-            text = f"{done} of {len(self._steps)} done, {60 * done / seconds:.1f} a minute"
+            names = [name for name, step in self._steps.items() if step.kind == kind]
+            done = sum(self._done.get(name) == 1 for name in names)
+            began = self._kind_began.setdefault(kind, now if rows else self._began)
+            text = f"{done} of {len(names)} {kind or 'done'}, {60 * done / max(now - began, 1.0):.1f} a minute"
         return text if share < _KNOWN_FROM else f"{text}, about {_time(seconds * (1 - share) / share)} left"
+
+    def _kind(self) -> str:
+        """The kind of the first step that is not done, of those that have a kind; of the last step if all are done."""
+        kinds = [step.kind for step in self._steps.values() if step.kind and self._done.get(step.name) != 1]
+        return kinds[0] if kinds else next((step.kind for step in reversed(self._steps.values()) if step.kind), "")
 
 
 @contextmanager

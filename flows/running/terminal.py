@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -35,6 +36,35 @@ def terminal_line(title: str) -> Iterator[Callable[[float, str], None]]:
     with Progress(*columns, console=console, transient=True) as bars:
         line = bars.add_task(title, total=1.0, text="")
         yield lambda share, text: bars.update(line, completed=share, text=text if is_wide else _reversed(text))
+
+
+@contextmanager
+def counting_line(title: str, total: int, unit: str, scale: int = 1) -> Iterator[Callable[[int], None]]:
+    """A progress line for work of a known amount, with the amount, the rate and the remaining time.
+
+    Args:
+        title: What is done.
+        total: The whole amount.
+        unit: The unit of the numbers in the text, such as `rows` or `MB`.
+        scale: How much one unit is: 1,000,000 for megabytes, if amounts are in bytes.
+
+    Yields:
+        A function that takes the amount that was done since its last call.
+    """
+    done, began = 0, time.monotonic()
+
+    def told(amount: float) -> str:
+        return f"{amount / scale:,.0f}" if scale == 1 else f"{amount / scale:,.1f}"
+
+    def add(amount: int) -> None:
+        nonlocal done
+        done += amount
+        share, seconds = min(done / max(total, 1), 1.0), max(time.monotonic() - began, 0.001)
+        left = f"{seconds * (1 - share) / share:.0f} s left" if share else "just begun"
+        show(share, f"{told(done)} of {told(total)} {unit}, {told(done / seconds)} {unit}/s, {left}")
+
+    with terminal_line(title) as show:
+        yield add
 
 
 def _reversed(text: str) -> str:

@@ -1,7 +1,7 @@
 """The command line: `python -m flows.synthetic --out DIR --stays 1000`."""
 
 from clinops_prefect.command_line import Parser, run
-from flows.running.terminal import terminal_line
+from flows.running.terminal import counting_line
 from flows.synthetic.tables import FORMATS, generate
 
 
@@ -15,19 +15,21 @@ def main() -> None:
     parser.add_argument("--format", choices=FORMATS, default="csv.gz")
     parser.add_argument("--catalogue-share", type=float, default=0.14, help="share of rows of the catalogue's items")
     arguments = parser.parse_args()
-    with terminal_line("synthetic rows") as show:
-        run(
-            lambda: generate(
+    rows = 1000 * arguments.stays if arguments.rows is None else arguments.rows
+
+    def work() -> None:
+        with counting_line("synthetic rows", rows + rows // 10, "rows") as wrote:
+            generate(
                 arguments.out,
                 arguments.stays,
-                rows=arguments.rows,
+                rows=rows,
                 seed=arguments.seed,
                 format=arguments.format,
                 catalogue_share=arguments.catalogue_share,
-                show=show,
-            ),
-            debug=arguments.debug,
-        )
+                wrote=wrote,
+            )
+
+    run(work, debug=arguments.debug)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ not grow with the size. The rows have intentional defects, which `rows` describe
 """
 
 import gzip
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,7 +37,7 @@ def generate(
     seed: int = 0,
     format: str = "csv.gz",
     catalogue_share: float = 0.14,
-    show: Callable[[float, str], None] = lambda _share, _text: None,
+    wrote: Callable[[int], None] = lambda _rows: None,
 ) -> None:
     """Write synthetic `icu/chartevents`, `icu/icustays`, `hosp/patients`, `hosp/admissions` and `hosp/labevents`.
 
@@ -49,7 +48,7 @@ def generate(
         seed: The seed of the random generator.
         format: `csv.gz`, `csv` or `parquet`.
         catalogue_share: The share of chart rows of the default catalogue's items. In the MIMIC-III demo, it is 0.14.
-        show: A function that gets the share that is done, and a text.
+        wrote: A function that gets a number of rows after they were written.
 
     Raises:
         ValueError: There is no such format, or a number is out of range.
@@ -77,30 +76,16 @@ def generate(
     def of_stay(first: int, length: int, of: int) -> npt.NDArray[np.int64]:
         return np.searchsorted(shares, (np.arange(first, first + length) + 0.5) / of).astype(np.int64)
 
-    done, began = 0, time.monotonic()
-
-    def say(length: int) -> None:
-        nonlocal done
-        done += length
-        share, seconds = done / max(rows + rows // 10, 1), time.monotonic() - began
-        left = seconds * (1 - share) / share if share else 0
-        show(
-            share,
-            f"{done:,} of {rows + rows // 10:,} rows, {done / max(seconds, 0.001):,.0f} rows/s, {left:.0f} s left",
-        )
-
     def charts(first: int, length: int) -> pa.Table:
-        say(length)
         rng = np.random.default_rng([seed, 2, first])
         return chart_rows(made, of_stay(first, length, rows), rng, is_first=first == 0, share=catalogue_share)
 
     def labs(first: int, length: int) -> pa.Table:
-        say(length)
         rng = np.random.default_rng([seed, 3, first])
         return lab_rows(made, of_stay(first, length, rows // 10), first + 1, rng, is_first=first == 0)
 
-    _write(out / f"icu/chartevents.{format}", rows, charts)
-    _write(out / f"hosp/labevents.{format}", rows // 10, labs)
+    _write(out / f"icu/chartevents.{format}", rows, charts, wrote)
+    _write(out / f"hosp/labevents.{format}", rows // 10, labs, wrote)
 
 
 def _make_stays(number: int, rng: np.random.Generator) -> Stays:
@@ -181,14 +166,21 @@ def _stay_tables(stays: Stays, rng: np.random.Generator) -> dict[str, pa.Table]:
     return {"icu/icustays": icustays, "hosp/patients": patients, "hosp/admissions": admissions}
 
 
-def _write(path: Path, rows: int, make: Callable[[int, int], pa.Table]) -> None:
+def _write(
+    path: Path,
+    rows: int,
+    make: Callable[[int, int], pa.Table],
+    wrote: Callable[[int], None] = lambda _rows: None,
+) -> None:
     """Write the rows of `make(first, length)` in chunks. A table without rows also gets its header."""
     if path.suffix == ".parquet":
         first_rows = make(0, min(rows, _CHUNK_ROWS))
         with pa.parquet.ParquetWriter(path, first_rows.schema) as writer:
             writer.write_table(first_rows)
+            wrote(len(first_rows))
             for first in range(_CHUNK_ROWS, rows, _CHUNK_ROWS):
-                writer.write_table(make(first, min(_CHUNK_ROWS, rows - first)))
+                writer.write_table(some := make(first, min(_CHUNK_ROWS, rows - first)))
+                wrote(len(some))
         return
 
     def text(first: int) -> bytes:
@@ -201,8 +193,10 @@ def _write(path: Path, rows: int, make: Callable[[int, int], pa.Table]) -> None:
         return gzip.compress(data, compresslevel=1, mtime=0) if path.suffix == ".gz" else data
 
     with path.open("wb") as file:
-        for data in _in_parallel(text, range(0, max(rows, 1), _CHUNK_ROWS)):
+        chunks = range(0, max(rows, 1), _CHUNK_ROWS)
+        for first, data in zip(chunks, _in_parallel(text, chunks), strict=True):
             file.write(data)
+            wrote(min(_CHUNK_ROWS, rows - first))
 
 
 def _in_parallel(work: Callable[[int], bytes], arguments: Iterable[int]) -> Iterator[bytes]:

@@ -232,6 +232,41 @@ def test_progress_moves_by_the_rows_that_are_read(tmp_path: Path) -> None:
     assert (shown()["data"], shown()["description"]) == (100, "done")
 
 
+def test_progress_says_what_is_done_after_the_rows_are_read(tmp_path: Path) -> None:
+    target, going = PipelineStore.from_uri(tmp_path), threading.Event()
+    said: list[str] = []
+
+    @task
+    def work(name: str) -> None:
+        assert name != "last" or going.wait(60)
+
+    def watch() -> None:
+        deadline = time.monotonic() + 30
+        try:
+            while not any("1 of 2" in text for text in said) and time.monotonic() < deadline:
+                with get_client(sync_client=True) as client:
+                    filter = {"artifacts": {"key": {"any_": [key("stored", target)]}}}
+                    said.extend(
+                        one["description"] for one in client.request("POST", "/artifacts/filter", json=filter).json()
+                    )
+                time.sleep(0.2)
+        finally:
+            going.set()
+
+    @flow
+    def stores() -> None:
+        stored = [Step(name, 100, kind="artifacts stored") for name in ("first", "last")]
+        steps = [Step("table", 3000, 3000), *stored]
+        with ThreadPoolTaskRunner() as runner, following(key("stored", target), "stored", steps) as progress:
+            progress.follow({"table": runner.submit(work, {"name": "table"})})
+            threading.Thread(target=watch).start()
+            progress.follow({step.name: runner.submit(work, {"name": step.name}) for step in stored})
+            progress.end()
+
+    stores()
+    assert re.search(r"1 of 2 artifacts stored, [\d.]+ a minute, about \d+ s left", "\n".join(said))
+
+
 def test_nothing_bad_replaces_a_good_date(source: Path, tmp_path: Path) -> None:
     store = PipelineStore.from_uri(tmp_path / "store")
     icu_features(str(source), str(tmp_path / "store"), DATE, shards=2)

@@ -8,8 +8,11 @@ import struct
 import subprocess
 import sys
 import termios
+from pathlib import Path
 
 import pytest
+
+from flows.synthetic.tables import generate
 
 PROGRAM = """
 import time
@@ -22,13 +25,31 @@ with terminal_line("ICU features of 2024-01-15") as show:
 """
 
 
-def written(columns: int) -> str:
+SYNTHETIC = """
+import sys
+from flows.synthetic.__main__ import main
+
+sys.argv = ["synthetic", "--out", "{out}", "--stays", "20", "--rows", "600000", "--format", "parquet"]
+main()
+"""
+UPLOAD = """
+import time
+from flows.running.terminal import counting_line
+
+with counting_line("upload of the raw tables", 4_000_000, "MB", 1_000_000) as uploaded:
+    for size in (1_000_000, 2_000_000, 1_000_000):
+        time.sleep(0.4)
+        uploaded(size)
+"""
+
+
+def written(columns: int, source: str = PROGRAM) -> str:
     """What the program writes to a terminal of so many columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdin=theirs, stdout=theirs, stderr=theirs, env=environment | {"TERM": "xterm"}
+        [sys.executable, "-c", source], stdin=theirs, stdout=theirs, stderr=theirs, env=environment | {"TERM": "xterm"}
     )
     os.close(theirs)
     said = b""
@@ -54,6 +75,28 @@ def test_the_line_is_one_line_and_gone_at_the_end(columns: int) -> None:
         assert any(f" {share} " in f" {picture}" and "about 12 min left" in picture for picture in pictures)
     # The cursor is shown again, goes up to the line, and the line is removed.
     assert end == "\x1b[?25h\r\x1b[1A\x1b[2K"
+
+
+def test_an_upload_has_total_rate_and_remaining_time() -> None:
+    said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written(80, UPLOAD))
+    for done, share in (("1.0", "25%"), ("3.0", "75%"), ("4.0", "100%")):
+        assert re.search(rf"{share} +\d+ s left, \d+\.\d MB/s, {done} of 4.0 MB", said)
+
+
+def test_synthetic_rows_are_counted_when_they_are_written(tmp_path: Path) -> None:
+    said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written(160, SYNTHETIC.format(out=tmp_path / "new")))
+    assert re.search(r"synthetic rows .* \d+% [\d,]+ of 660,000 rows, [\d,]+ rows/s, \d+ s left", said)
+    ended: list[bool] = []
+
+    def wrote(rows: int) -> None:
+        table = tmp_path / "csv" / ("hosp/labevents.csv" if sum(counted) + rows > 600_000 else "icu/chartevents.csv")
+        ended.append(table.stat().st_size > 0)
+        counted.append(rows)
+
+    counted: list[int] = []
+    generate(tmp_path / "csv", 20, rows=600_000, format="csv", wrote=wrote)
+    assert sum(counted) == 660_000
+    assert all(ended)
 
 
 def test_without_a_terminal_there_is_no_line() -> None:
