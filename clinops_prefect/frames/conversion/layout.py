@@ -27,10 +27,10 @@ _CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError, A
 
 
 def pandas_frame(frame: object) -> pd.DataFrame:
-    """The frame, if it is pandas'.
+    """Return the frame if it is a pandas DataFrame.
 
     Raises:
-        UnsupportedFrameError: It is none, or one of a subclass, such as a GeoDataFrame, which would be restored as a
+        UnsupportedFrameError: It is not one, or it is of a subclass such as GeoDataFrame, which would be restored as a
             plain DataFrame.
     """
     if type(frame) is not pd.DataFrame:

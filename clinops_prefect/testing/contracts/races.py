@@ -1,4 +1,4 @@
-"""Several writers at once, of whom the laws say how many may win."""
+"""Races of several writers, for the laws that say how many of them may succeed."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -9,12 +9,12 @@ T = TypeVar("T")
 
 
 def winners(write: Callable[[T], object], rivals: Sequence[T], lost: type[Exception]) -> list[int]:
-    """The numbers of the rivals, from 0, whose writes succeeded; all begin at once, each in a thread.
+    """The numbers of the rivals, from 0, whose writes succeeded. All start at once, each in its own thread.
 
     Args:
-        write: Writes what a rival has.
-        rivals: What each has.
-        lost: What it raises for one that lost. Anything else fails the test.
+        write: Called with each rival, to write.
+        rivals: The arguments for `write`, one for each rival.
+        lost: The error that `write` raises for a rival that lost. Any other error fails the test.
     """
     together = threading.Barrier(len(rivals))
 
