@@ -93,7 +93,7 @@ def agree(parts: Sequence[DescribedPart], partitions: Partitions, kind: FrameKin
         ArtifactDecodeError: The indexes or the column labels of the parts differ.
     """
     schemas = [part.schema(kind) for part in parts]
-    # Most parts have the very same schema, and to take one apart for each would take most of the time.
+    # Most parts share one schema object. Analysing the schema of each part separately would take most of the time.
     layouts = _of_each(schemas, layout_of)
     levels = _of_each(schemas, index_fields)
     starts = [0]
@@ -163,7 +163,7 @@ def agree(parts: Sequence[DescribedPart], partitions: Partitions, kind: FrameKin
 
 
 def _of_each(schemas: Sequence[pa.Schema], make: Callable[[pa.Schema], T]) -> list[T]:
-    """What `make` makes of each, once of each that is the same object."""
+    """`[make(schema) for schema in schemas]`, but with one call for each distinct schema object."""
     made: dict[int, T] = {}
     for schema in schemas:
         if id(schema) not in made:
@@ -172,7 +172,7 @@ def _of_each(schemas: Sequence[pa.Schema], make: Callable[[pa.Schema], T]) -> li
 
 
 def _own(schema: pa.Schema, levels: Sequence[str]) -> list[str]:
-    """The fields of a part that are columns, and not levels of the index."""
+    """The fields of a part that are columns, without the levels of the index."""
     return [name for name in schema.names if name not in levels]
 
 

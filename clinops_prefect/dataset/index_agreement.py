@@ -50,7 +50,7 @@ def join(
     """Join the indexes of all parts.
 
     Args:
-        levels: The fields that hold the index of each part.
+        levels: The fields of the index, for each part.
         layouts: The layout of each part.
         parts: The parts.
 
@@ -75,7 +75,7 @@ def join(
     if all(one is not None for one in known):
         total = sum(part.rows for part in parts)
         note = {"fields": [], "names": first["names"], "multi": False, "freqs": freqs}
-        # One that is a range from 0 by chance, and has a field of its own, is joined by value.
+        # A stored index that happens to be a range from 0 is joined by value.
         is_default = all(one == (0, 1) for one in known) and not any(levels[n] for n in counted)
         if is_default:
             return JoinedIndex({**note, "range": [0, total, 1]}, [], [])
@@ -90,7 +90,7 @@ def join(
         return JoinedIndex(joined, [name], [], values, pa.int64())
     fields = levels[counted[0]]
     for number in counted:
-        # One of them is no range.
+        # At least one index is not a range, so all must be stored in the same fields.
         if levels[number] != fields or (not fields and ranges[number] is None):
             raise _differs(parts[number], parts[counted[0]], "one numbers its rows, the other has values")
     note = {key: value for key, value in first.items() if key != "range"} | {"freqs": freqs}

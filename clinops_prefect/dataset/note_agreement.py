@@ -21,7 +21,7 @@ def join(schemas: Sequence[pa.Schema], added: Sequence[pa.Field], differs: Calla
         added: The partition columns.
         differs: Called with the number of a part and a column that has another type there than in the first part.
     """
-    # Most parts have the very same schema, which says no more than it said the first time.
+    # Most parts share one schema object, which needs to be compared only once.
     places: dict[int, int] = {}
     for number, each in enumerate(schemas):
         places.setdefault(id(each), number)
@@ -36,7 +36,7 @@ def join(schemas: Sequence[pa.Schema], added: Sequence[pa.Field], differs: Calla
         names = set(given[number].names)
         for name in given[0].names:
             if name not in names:
-                continue  # an error of its own
+                continue  # `agree` reports the missing column
             first, other = given[0].field(name).type, given[number].field(name).type
             if not _same(first, other) or dtypes[0].get(name) != dtypes[number].get(name):
                 differs(number, name)

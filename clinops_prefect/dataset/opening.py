@@ -74,7 +74,7 @@ class Opener:
         return self._backend.uri(self._parts[number].key)
 
     def forget(self, number: int) -> None:
-        """Release a part of which nothing will be read."""
+        """Release a part that will not be read."""
         with self._lock:
             if (opened := self._kept.pop(number, None)) is not None:
                 self._held -= opened.held_bytes
@@ -82,7 +82,7 @@ class Opener:
     def described(
         self, numbers: Sequence[int], kind: FrameKind, look: Callable[[int, OpenPart], bool] | None = None
     ) -> list[Described]:
-        """What these parts say about themselves.
+        """The descriptions of these parts, with the schema for this kind of frame.
 
         Args:
             numbers: The parts.
@@ -92,11 +92,12 @@ class Opener:
 
         def opened(number: int) -> Described:
             part = self._kept.get(number) or self._opened(number)
-            # In this thread, because the schema of an old file may depend on its INT96 values, which must be fetched.
+            # Make the schema in this thread, because it may depend on INT96 values of an old file, which must be
+            # fetched.
             schema = part.schema(kind)
             if look is None or look(number, part):
                 self._keep(number, part)
-            # Only pandas dtypes depend on whether a value is missing.
+            # Missing values matter only for pandas, because only its dtypes depend on them.
             complete = part.complete if kind == "pandas" else frozenset[str]()
             return Described(part.where, part.rows, complete, part.empty, {kind: schema})
 

@@ -27,12 +27,12 @@ from clinops_prefect.storage_format import StorageFormat
 
 T = TypeVar("T")
 
-# A smaller part is fetched whole with its footer: another request would take longer than its bytes.
+# A smaller part is fetched completely with its footer, because another request would take longer than its bytes.
 _WHOLE_BYTES = 256 << 10
-# The most that is fetched with the footer, whatever the footers of other parts took; and what one may be longer.
+# The limit of the first fetch of a part in bytes, and how much longer than known footers a footer may be.
 _MOST_TAIL_BYTES = 4 << 20
 _SPARE_BYTES = 4 << 10
-# What is read at once. Large enough for the network, small enough for several of them in memory.
+# The size of one read in memory: large enough for the network, small enough for several at once.
 _PIECE_BYTES = 32 << 20
 
 
@@ -69,13 +69,13 @@ class Asked:
 
 
 class DescribedPart(Protocol):
-    """What a part says about itself.
+    """The description of a part.
 
     Attributes:
-        where: Its URI, for errors.
-        rows: How many it has.
-        complete: The columns of objects of which no value is missing, as far as that is known without the rows.
-        empty: The fields that have neither a value nor, therefore, a type: what a CSV of another program may have.
+        where: The part's URI, for errors.
+        rows: Number of rows.
+        complete: The columns of objects without missing values, as far as that is known without the rows.
+        empty: The fields without any value, and so without a known type. Only a CSV of another program has such fields.
     """
 
     where: str
@@ -122,7 +122,7 @@ class ParquetPart:
     def __init__(self, reader: ObjectReader, known: KnownSchemas) -> None:
         self.where = reader.uri
         size = reader.size
-        # The footers of the parts before this one show how long its own is.
+        # The footers of earlier parts show how long this one's is, so that one request fetches it.
         ahead = min(_MOST_TAIL_BYTES, known.footer_bytes + _SPARE_BYTES + most_bytes(size))
         tail = reader.tail(size if size <= _WHOLE_BYTES else max(TAIL_BYTES, ahead if known.footer_bytes else 0))
         self._file = ParquetReader(reader.fetch, tail, size, reader.uri, known=known)
@@ -140,7 +140,7 @@ class ParquetPart:
     def pieces(self, fields: Sequence[str], asked: Asked) -> list[Piece]:
         groups = self._file.groups(asked.expression, asked.schema, asked.guarantee)
         if not groups:
-            return []  # Most parts have no such row, and of a thousand columns the sizes take as long as the footer.
+            return []  # saves time, since for a thousand columns the sizes take as long to compute as the footer
         sizes = self._file.group_sizes(fields)
         starts = [0]
         for rows, _ in sizes:
@@ -232,19 +232,19 @@ def open_part(
     csv_options: CsvOptions | None,
     known: KnownSchemas,
 ) -> OpenPart:
-    """A part of a dataset.
+    """Open a part of a dataset.
 
     Args:
-        backend: Where it is.
-        codec: Its format.
+        backend: The backend that has the part.
+        codec: The codec of its format.
         part: The part.
-        csv_options: How to read a CSV.
+        csv_options: How to read a CSV of another program.
         known: The schemas of the parts that were opened before.
 
     Raises:
-        ServiceUnavailableError: It was overwritten after it was listed.
-        ArtifactNotFoundError: It was removed after it was listed.
-        ArtifactDecodeError: It is damaged.
+        ServiceUnavailableError: The part was overwritten after it was listed.
+        ArtifactNotFoundError: The part was removed after it was listed.
+        ArtifactDecodeError: The part is damaged.
     """
 
     def opened() -> OpenPart:

@@ -82,8 +82,8 @@ class _Guess:
     """Plans each part while it is open, as if all parts were like the first, so that no part is opened twice.
 
     Args:
-        agreed: What the first part says.
-        chosen: The fields and the filters, in its types.
+        agreed: The schema of the first part.
+        chosen: The fields and the filters, with the types of the first part.
         partitions: The partition columns.
 
     Attributes:
@@ -95,7 +95,7 @@ class _Guess:
         self.pieces: dict[int, list[Piece]] = {}
 
     def look(self, number: int, part: OpenPart) -> bool:
-        """Plan a part. Returns False if nothing of it has to be read."""
+        """Plan the read of a part. Returns False if nothing of the part has to be read."""
         agreed = self._agreed
         asked = Asked(self._chosen.of_groups, agreed.schema, self._partitions.guarantee(number, agreed.added))
         try:
@@ -106,7 +106,7 @@ class _Guess:
         return bool(pieces)
 
     def holds(self, agreed: Agreed, chosen: Selection) -> bool:
-        """Whether the plan of all parts asks each part for the same."""
+        """Whether the plan with the common schema reads the same from each part."""
         return (
             chosen.read == self._chosen.read
             and agreed.added == self._agreed.added
@@ -210,9 +210,9 @@ class Planner:
         places: Sequence[int] | None = None,
         known: Mapping[int, list[Piece]] | None = None,
     ) -> Plan:
-        """The work of reading what was chosen, of the parts at these places, or of all.
+        """Plan the reads of the chosen fields and rows, for the parts at these positions or for all parts.
 
-        `known` has the pieces of parts by their number, as far as they are known.
+        `known` has the pieces of parts that are already planned, by the number of the part.
         """
         pieces = Pieces(opener.open, partitions, agreed, numbers, kind)
         stored = stored_fields(agreed, chosen.read)
@@ -302,7 +302,7 @@ class Planner:
 
 
 def _notes(schema: pa.Schema) -> Any:
-    """What a layout says that a filter may depend on."""
+    """The notes of a layout that filters may depend on."""
     layout = layout_of(schema) or {}
     return layout.get("columns"), layout.get("labels"), layout.get("foreign")
 

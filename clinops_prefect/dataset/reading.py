@@ -113,7 +113,7 @@ class Pieces:
             put(begin, more)
 
     def adapted(self, part: int, table: pa.Table, where: str) -> pa.Table:
-        """Fields of a part in the types of the whole."""
+        """The fields of a part, converted to the types of the dataset."""
         arrays, fields = [], []
         for name in table.column_names:
             column, wanted = table.column(name), self._agreed.schema.field(name)
@@ -142,7 +142,7 @@ class Pieces:
 
 
 def stored_fields(agreed: Agreed, fields: Sequence[str]) -> list[str]:
-    """Those of the fields that are read from the parts."""
+    """The fields among these that are read from the parts."""
     made = set(agreed.added)
     if agreed.index.ranges:
         made |= set(agreed.index.fields)

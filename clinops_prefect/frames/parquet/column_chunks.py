@@ -54,10 +54,10 @@ def find(
     Args:
         file: The file.
         groups: The row groups.
-        fields: The fields; None, all.
-        size: The length of the file in bytes.
-        where: Its URI, for errors.
-        paths: What `leaf_paths` says of it, if that is known.
+        fields: The fields. None means all fields.
+        size: Size of the file in bytes.
+        where: The file's URI, for errors.
+        paths: The result of `leaf_paths` for the file, if it is known.
 
     Raises:
         ArtifactDecodeError: The rows do not fit into memory.
@@ -95,14 +95,14 @@ def find(
 
 
 def leaf_paths(metadata: pq.FileMetaData) -> list[str]:
-    """The path of each leaf column: a nested field's leaves are called `field.item.element`."""
+    """The path of each leaf column, such as `field.item.element` for a leaf of a nested field."""
     schema = metadata.schema
     return [schema.column(position).path for position in range(metadata.num_columns)]
 
 
 def group_sizes(metadata: pq.FileMetaData, schema: pa.Schema, fields: Sequence[str]) -> list[tuple[int, int]]:
     """For each row group, the number of rows and the approximate bytes that these fields take in memory."""
-    # Several fields may have one name.
+    # Several fields may have the same name.
     known = [schema.field(position) for name in set(fields) for position in schema.get_all_field_indices(name)]
     share, found = len(known) / max(1, len(schema)), []
     for group in range(metadata.num_row_groups):

@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 from clinops_prefect.frames.parquet.column_chunks import leaf_paths
 from clinops_prefect.frames.parquet.text_sizes import struct_at
 
-# Keep few: a dataset has few schemas, or each of its files has metadata of its own and no schema is found again.
+# Keep few, since a dataset either has few schemas, or has different metadata in each file, so that no schema is reused.
 _MOST_KNOWN = 4
 # Thrift's compact protocol: field 1 is an integer (the version), field 2 a list, of structs.
 _VERSION, _LIST, _STRUCT = 0x15, 0x19, 12
 
 
 class SharedSchema:
-    """A schema that several files have, and what is computed from it once.
+    """A schema that several files share, and the values that are computed from it once.
 
     Args:
         start: The bytes with which their footers begin.
@@ -46,7 +46,7 @@ class SharedSchema:
         self._places: Any = None
 
     def reader(self, source: Any, **options: Any) -> pq.ParquetFile:
-        """A reader of a file that has this schema; the arguments are those of `pyarrow.parquet.ParquetFile`."""
+        """A reader of a file with this schema. The arguments are those of `pyarrow.parquet.ParquetFile`."""
         file = _Reader(source, self._places, **options)
         self._places = file.places
         return file
@@ -85,8 +85,8 @@ class KnownSchemas:
         """The schema of a file.
 
         Args:
-            footer: Its footer.
-            metadata: The same, parsed.
+            footer: The file's footer.
+            metadata: The parsed footer.
             make: Makes the schema.
         """
         self.footer_bytes = max(self.footer_bytes, len(footer))
@@ -101,7 +101,7 @@ class KnownSchemas:
 
 
 def schema_bytes(footer: memoryview) -> bytes:
-    """The bytes with which a footer begins, up to the end of its schema; empty if it does not begin with that."""
+    """The beginning of a footer, up to the end of its schema; empty if the footer does not begin with the schema."""
     try:
         if footer[0] != _VERSION:
             return b""

@@ -99,8 +99,8 @@ class Selection:
         if expression is None:
             return None
         try:
-            # Whether the names and types fit, before anything is fetched. Without a row Arrow would compare nothing,
-            # and not see times with a zone beside times without.
+            # Check names and types before anything is fetched. One row is needed: without rows, Arrow compares nothing
+            # and does not notice a comparison of times with and without a zone.
             self._asked = _bound(expression, schema)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, KeyError) as error:
             # Arrow's message is dropped, because it quotes the compared values, which may identify a patient.
