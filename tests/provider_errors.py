@@ -65,7 +65,7 @@ def answers_of_google(status: int, reason: object) -> Iterator[Exception]:
     yield google.cloud.storage.exceptions.InvalidResponse(response, "m")
 
 
-def answer_of_azure(code: str, status: int) -> azure.core.exceptions.HttpResponseError:
+def answer_of_azure(code: object, status: int) -> azure.core.exceptions.HttpResponseError:
     """What Azure's client raises for an answer with this code."""
     response = requests.Response()
     response.status_code = status

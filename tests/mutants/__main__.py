@@ -6,7 +6,9 @@
 
 Each mutant is run in a process forked from this one, which has imported what the tests need and started the emulators,
 so that most mutants take the time of the tests that they fail. The processes work in a copy of the repository.
-A mutant that no test notices is printed, and has to be listed in survivors.md with a reason.
+A mutant that no test notices is printed, and has to be listed in survivors.md with a reason. Of a few in all (--total),
+only many of them fail the run: whoever edits a function draws its mutants anew, and should not have to answer at once
+for an assertion that was missing before. A mutant that takes too long counts as noticed: a busy machine fails no run.
 """
 
 import argparse
@@ -22,16 +24,18 @@ from tests.mutants.running import Outcome, Runner
 ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.md")
 _LEAST_KILLED = 0.9
+# Of twenty, of which nine in ten are noticed, more than five survive once in a hundred draws.
+_LEAST_OF_FEW = 0.75
 
 
 def main() -> int:
-    """0 if enough mutants were killed, and every other one is listed."""
+    """0 if enough mutants were killed, and every other one is listed; of a few in all, if enough are either."""
     arguments = _arguments()
     parts = [part for part in PARTS if not arguments.parts or part.name in arguments.parts.split(",")]
     chosen = _chosen(parts, arguments.count, arguments.total, arguments.seed)
     listed = SURVIVORS.read_text()
     known = [(part, mutant) for part, mutant in chosen if _entry(mutant) in listed]
-    begun, killed, survived = time.monotonic(), Counter[Part](), []
+    begun, killed, survived, too_long = time.monotonic(), Counter[Part](), [], 0
     with Runner(ROOT, arguments.workers, arguments.seconds) as runner:
         tried = {part for part, _ in chosen}
         runner.serve(tried)
@@ -40,6 +44,7 @@ def main() -> int:
         todo = [pair for pair in chosen if pair not in known]
         for part, mutant, outcome in runner.run(todo):
             killed[part] += outcome is not Outcome.SURVIVED
+            too_long += outcome is Outcome.TIMED_OUT
             if outcome is Outcome.SURVIVED:
                 survived.append(mutant)
             print(f"{outcome.value:9} {part.name}: {mutant} (line {mutant.line})", flush=True)
@@ -47,15 +52,16 @@ def main() -> int:
         if of_part := [mutant for its, mutant in chosen if its is part]:
             count = sum(its is part for its, _ in known)
             print(f"{part.name}: {killed[part]} of {len(of_part)} killed, {count} listed as survivors")
-    print(f"{len(chosen)} mutants, seed {arguments.seed}, {time.monotonic() - begun:.0f} s")
+    print(f"{len(chosen)} mutants ({too_long} took too long), seed {arguments.seed}, {time.monotonic() - begun:.0f} s")
     if survived:
         print(f"{len(survived)} survived. Add a test that notices, or list each in {SURVIVORS.relative_to(ROOT)}:")
         print("\n".join(f"{_entry(mutant)} REASON" for mutant in survived))
-    share = sum(killed.values()) / max(1, len(chosen))
-    # Of twenty, three may be listed ones.
-    is_enough = arguments.total > 0 or share >= _LEAST_KILLED
-    print(f"{share:.0%} killed")
-    return 0 if is_enough and not survived else 1
+    number = max(1, len(chosen))
+    share = sum(killed.values()) / number
+    print(f"{share:.0%} killed, {share + len(known) / number:.0%} with those that are listed")
+    if arguments.total:
+        return 0 if share + len(known) / number >= _LEAST_OF_FEW else 1
+    return 0 if share >= _LEAST_KILLED and not survived else 1
 
 
 def _chosen(parts: list[Part], count: int, total: int, seed: str) -> list[tuple[Part, Mutant]]:

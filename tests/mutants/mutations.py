@@ -1,10 +1,11 @@
 """What is changed: mutmut's mutations, one at a time, and which of them are tried."""
 
 import functools
-import random
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import libcst as cst
 from libcst.metadata import MetadataWrapper, PositionProvider
@@ -12,8 +13,8 @@ from libcst.metadata import MetadataWrapper, PositionProvider
 # mutmut has no public interface but its command, which keeps no servers from one mutant to the next.
 from mutmut.mutation.mutators import mutation_operators
 
-# The function or method, with its class; what is changed, and what it becomes.
-_Change = tuple[str, cst.CSTNode, cst.CSTNode]
+# The function or method, with its class; what is changed, and what it becomes; what the change is chosen by.
+_Change = tuple[str, cst.CSTNode, cst.CSTNode, str]
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,17 @@ class Mutant:
 
 
 def sample(root: Path, modules: Sequence[str], count: int, seed: str) -> list[Mutant]:
-    """So many mutants of these modules, the same ones for the same seed and the same code."""
-    found = [(module, number) for module in modules for number in range(len(_parsed(root, module)[1]))]
-    # The first ones of a larger sample are a smaller one.
-    random.Random(seed).shuffle(found)
-    return [_mutant(root, module, number) for module, number in found[:count]]
+    """So many mutants of these modules.
+
+    The same ones for the same seed, until the text of a function changes: then those of this function are drawn anew,
+    and no others. The first ones of a larger sample are a smaller one.
+    """
+    found = [
+        (hashlib.sha256(f"{seed} {module} {change[3]}".encode()).digest(), module, number)
+        for module in modules
+        for number, change in enumerate(_parsed(root, module)[1])
+    ]
+    return [_mutant(root, module, number) for _, module, number in sorted(found)[:count]]
 
 
 @functools.cache
@@ -58,7 +65,7 @@ def _parsed(root: Path, module: str) -> "tuple[MetadataWrapper, list[_Change]]":
 
 def _mutant(root: Path, module: str, number: int) -> Mutant:
     wrapper, changes = _parsed(root, module)
-    function, node, changed = changes[number]
+    function, node, changed, _ = changes[number]
     text = wrapper.module.code
     source = wrapper.module.deep_replace(node, changed).code  # type: ignore[arg-type]
     before, after = _difference(text.splitlines(), source.splitlines())
@@ -69,21 +76,36 @@ class _Visitor(cst.CSTVisitor):
     def __init__(self) -> None:
         self.changes: list[_Change] = []
         self._names: list[str] = []
+        # The text of the functions around, with how many changes there were in them.
+        self._texts: list[list[Any]] = []
 
     def on_visit(self, node: cst.CSTNode) -> bool:
         if isinstance(node, cst.ClassDef | cst.FunctionDef):
             self._names.append(node.name.value)
+        if isinstance(node, cst.FunctionDef):
+            self._texts.append([cst.Module([]).code_for_node(node), 0])
         if _is_of_no_effect(node):
             return False
         # Outside of functions are constants and declarations.
         for kind, operator in mutation_operators if self._names else ():
             if isinstance(node, kind) and not _is_message(node):
-                self.changes += [(".".join(self._names), node, changed) for changed in operator(node)]
+                self.changes += [
+                    (".".join(self._names), node, changed, self._choice(node)) for changed in operator(node)
+                ]
         return True
 
     def on_leave(self, original_node: cst.CSTNode) -> None:
         if isinstance(original_node, cst.ClassDef | cst.FunctionDef):
             self._names.pop()
+        if isinstance(original_node, cst.FunctionDef):
+            self._texts.pop()
+
+    def _choice(self, node: cst.CSTNode) -> str:
+        if not self._texts:  # the body of a class
+            return f"{self._names} {cst.Module([]).code_for_node(node)}"
+        self._texts[0][1] += 1
+        text, number = self._texts[0]
+        return f"{self._names} {number} {text}"
 
 
 def _is_of_no_effect(node: cst.CSTNode) -> bool:

@@ -45,7 +45,7 @@ PARTS = (
         (
             *_unit("transfer"),
             "tests/contract/test_odd_answers.py::test_an_answer_that_cannot_be_read_is_named",
-            *_contract("backends", "races"),
+            *_contract("backends", "versions", "races"),
             *("-k", "transfer or s3"),
         ),
         "s3",
@@ -56,7 +56,7 @@ PARTS = (
         (
             *_unit("errors"),
             "tests/contract/test_odd_answers.py::test_an_answer_that_cannot_be_read_is_named",
-            *_contract("backends", "races"),
+            *_contract("backends", "versions", "races"),
             *("-k", "s3 or botocore"),
         ),
         "s3",
@@ -69,8 +69,8 @@ PARTS = (
     ),
     Part(
         "azure",
-        _in(f"{_STORAGE}/azure", "backend", "client"),
-        (*_contract("backends", "endpoints", "races"), "-k", "azure"),
+        _in(f"{_STORAGE}/azure", "backend", "client", "errors"),
+        (*_unit("errors"), *_contract("backends", "endpoints", "races"), "-k", "azure"),
         "azure",
     ),
     Part(

@@ -12,6 +12,7 @@ import google.auth.exceptions
 import google.cloud.storage.exceptions
 import pytest
 import requests
+from azure.storage.blob import StorageErrorCode
 
 from clinops_prefect import AzurePipelineStore, GCSPipelineStore, S3PipelineStore, errors
 from clinops_prefect.errors import (
@@ -29,6 +30,7 @@ from clinops_prefect.errors import (
     OperationNotSupportedError,
     ServiceUnavailableError,
 )
+from clinops_prefect.storage.azure.errors import code_of
 from clinops_prefect.storage.gcs.errors import may_pass
 from tests.provider_errors import (
     answer_of_aws,
@@ -351,6 +353,17 @@ def test_azures_codes_have_their_places(code: str, status: int, ours: type[Clino
     translated = backend._translate(answer_of_azure(code, status), "az://b/x")
     assert type(translated) is ours
     assert "<b>" not in str(translated)
+    assert translated.uri == ("az://b-c" if ours is BucketNotFoundError else "az://b/x")
+    assert translated.uri in str(translated)
+
+
+def test_an_answer_of_azure_without_a_code_is_known_by_its_status() -> None:
+    error = answer_of_azure("", 412)
+    del error.error_code  # type: ignore[attr-defined]
+    assert code_of(error) == "412"
+    # As the SDK makes it: a member of an enumeration.
+    assert code_of(answer_of_azure(StorageErrorCode.BLOB_NOT_FOUND, 404)) == "BlobNotFound"
+    assert code_of(azure.core.exceptions.ServiceRequestError("x")) == ""
 
 
 @pytest.mark.parametrize(

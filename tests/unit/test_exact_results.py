@@ -16,11 +16,15 @@ from zoneinfo import ZoneInfo
 import dateutil.tz
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pydantic
 import pytest
 import pytz
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Crashed, Failed
 
-from clinops_prefect import ClinopsPrefectError, UnsupportedFrameError, UnsupportedResultError
+from clinops_prefect import ArtifactRef, ClinopsPrefectError, UnsupportedFrameError, UnsupportedResultError
 from tests.faults.canaries import CELL, PATIENT, SUBJECT
 from tests.same_value import same
 from tests.unit.test_serializer import SERIALIZER, both_ways
@@ -462,6 +466,31 @@ def test_the_way_to_a_value_shows_no_key_that_may_be_a_patient() -> None:
         SERIALIZER.dumps(_with_attrs({"by": object()}))
     with pytest.raises(UnsupportedResultError, match=r"result\.name\[0\]:"):
         SERIALIZER.dumps(pd.Series([1], name=(Kind.A, 1)))
+
+
+def test_a_reference_comes_back_with_its_settings() -> None:
+    settings = (("format", "csv"), ("request_payer", True))
+    for ref in (
+        ArtifactRef("s3://b/x.csv", "x", "v1", "s3://b", settings),
+        ArtifactRef("file:///x", "x", "pin:1", "p"),
+    ):
+        assert both_ways({"frames": [ref]}) == [{"frames": [ref]}] * 2
+
+
+def test_frames_of_polars_and_arrow_come_back_as_such() -> None:
+    table = pa.table({"code": ["007", None], "at": [dt.datetime(2024, 1, 1), None]})
+    for back in both_ways(table):
+        assert (type(back), back.equals(table)) == (pa.Table, True)
+    for back in both_ways(pl.from_arrow(table)):
+        assert (type(back), back.equals(pl.from_arrow(table))) == (pl.DataFrame, True)
+
+
+@pytest.mark.parametrize("kind", [Failed, Crashed, Cancelled])
+def test_of_a_run_that_returns_states_the_failure_is_stored(kind: Callable[..., State[Any]]) -> None:
+    """As Prefect itself raises it, and not the value of the state before."""
+    for back in both_ways([Completed(data=1), kind(message="the quality is too low")]):
+        assert isinstance(back, Exception)
+        assert "the quality is too low" in str(back)
 
 
 def _with_attrs(attrs: dict[str, Any]) -> pd.Series:

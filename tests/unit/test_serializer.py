@@ -182,3 +182,17 @@ def test_the_guard_says_why_it_refuses_other_serializers_and_what_to_set(seriali
 def test_a_raw_compressed_result_is_named_too() -> None:
     with pytest.raises(UntrustedResultError, match="compressed"):
         check_result(CompressedSerializer(serializer=SERIALIZER).dumps(FRAME), "memory://k")
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        ({"a": [{"__class__": "os.system"}]}, "its JSON names a class to import"),
+        ({"result": "1", "serializer": "pickle"}, "its serializer cannot be read"),
+        ({"result": "1"}, "it names no serializer, which Prefect takes for pickle"),
+    ],
+)
+def test_the_guard_says_what_is_wrong_with_a_result(document: dict[str, Any], why: str) -> None:
+    with pytest.raises(UntrustedResultError, match=why) as caught:
+        check_result(json.dumps(document).encode(), "memory://x")
+    assert caught.value.uri == "memory://x"
