@@ -88,6 +88,9 @@ def icu_features(
         DateClaimedError: Another run of the date is under way.
         ClinopsPrefectError: The store cannot be used.
     """
+    # Here and not above, since worker processes import this module and draw nothing; and before anything is written.
+    import flows.reports.quality_page  # noqa: F401
+
     logger, date = get_run_logger(), scheduling.date_of_run(date)
     known, codes, meds = checked_tables(
         shards=shards,

@@ -5,6 +5,7 @@ Each function gets its flow as an argument, so that this module does not import 
 
 import argparse
 import datetime as dt
+import gc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,12 @@ def _run(
         server_for_a_command()
         return flow(**arguments)
 
-    return run(work, debug=debug, otherwise=otherwise, codes={**_CODES, **(codes or {})})
+    # What the imports made stays until the end: each full garbage collection would walk its million objects again.
+    gc.freeze()
+    try:
+        return run(work, debug=debug, otherwise=otherwise, codes={**_CODES, **(codes or {})})
+    finally:
+        gc.freeze()  # the interpreter collects several times as it ends, which would take half a second
 
 
 def _number(number: float | None) -> str:

@@ -24,7 +24,6 @@ from flows.icu.hashing import shard_of
 from flows.icu.quality import count_features
 from flows.icu.raw import split_into_shards
 from flows.icu.windows import window_features
-from flows.reports.quality_page import quality_page
 from flows.running import artifacts
 from flows.running.partition import Partition
 from flows.running.source_store import open_source
@@ -193,6 +192,9 @@ def publish_artifact(store: str, partition: Partition, name: str, made_from: lis
 @task(name="write-quality", task_run_name="write-quality", **RETRIES)
 def write_quality(store: str, partition: Partition, document: dict[str, Any]) -> str:
     """Write the quality report, as JSON, as one page, and as Prefect artifacts."""
+    # Here, since worker processes import this module and draw nothing: matplotlib takes them a third of a second each.
+    from flows.reports.quality_page import quality_page
+
     target = open_store(store)
     partition.check_claim(target)
     target.write_bytes(partition.final("quality.json"), json.dumps(document, indent=1).encode())
