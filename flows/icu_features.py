@@ -22,7 +22,7 @@ from flows.running import artifacts, scheduling
 from flows.running.chain import Chain, published_artifacts, states
 from flows.running.claim import claimed
 from flows.running.command_line import features_main
-from flows.running.engines import DEFAULT_ENGINE, running
+from flows.running.engines import DEFAULT_ENGINE, io_engine, running
 from flows.running.parameters import checked_tables
 from flows.running.partition import Partition, check_unchanged, fingerprint, input_files
 from flows.running.progress import following
@@ -147,19 +147,20 @@ def icu_features(
                 try:
                     with running(engine) as runner:
                         made = chain.compute(runner, progress)
-                        # Before anything is published, since this raises if a row is unaccounted for.
-                        counts = chain.counted(target)
-                        document = quality_document(**counts, catalogue=known, parameters=parameters)
-                        totals = summary(counts["cohort"], counts["cleaned"], counts["features"])
-                        check_unchanged(found.paths, found.root, inputs)
-                        accept(objections(totals, before.get("summary"), known.limits), accept_empty=accept_empty)
-                        partition.withdraw(target, before)
-                        published = chain.publish(runner, target, made, progress)
                         break
                 except BrokenExecutor:
                     if not pools_left:
                         raise
                     logger.warning("a worker process died; what is complete is kept, the rest begins again in new ones")
+            # Before anything is published, since this raises if a row is unaccounted for.
+            counts = chain.counted(target)
+            document = quality_document(**counts, catalogue=known, parameters=parameters)
+            totals = summary(counts["cohort"], counts["cleaned"], counts["features"])
+            check_unchanged(found.paths, found.root, inputs)
+            accept(objections(totals, before.get("summary"), known.limits), accept_empty=accept_empty)
+            partition.withdraw(target, before)
+            with running(io_engine(engine)) as runner:
+                published = chain.publish(runner, target, made, progress)
             written = published_artifacts(published)
             made_by = {
                 "run": partition.run,

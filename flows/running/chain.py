@@ -140,7 +140,8 @@ class Chain:
             if kind == "features":
                 made_from = [target.uri(self.partition.final(f"events/{shard}")), cohort]
             parameters = {"store": self.store, "partition": self.partition, "name": name, "made_from": made_from}
-            futures[f"publish-{name}"] = runner.submit(publish_artifact, parameters, wait_for=[made[name]])
+            after: list[Any] = [made[name].state]
+            futures[f"publish-{name}"] = runner.submit(publish_artifact, parameters, wait_for=after)
         _finish(futures, progress)
         return futures
 

@@ -47,7 +47,10 @@ _CODES: Codes = {
 }
 _STORE = "s3://…, gs://…, file:///…, a folder, or a block's reference"
 _SOURCE = "a folder, s3://…, gs://…, az://… or a block's reference, with icu/ and hosp/, FHIR NDJSON or MEDS"
-_ENGINE = "threads[=N], processes[=N], dask[=ADDRESS] or ray[=ADDRESS]"
+_ENGINE = (
+    "threads[=N] (the default: they start at once), processes[=N] (for many millions of rows: each takes seconds to "
+    "start), dask[=ADDRESS] or ray[=ADDRESS]"
+)
 _SOURCE_AND_STORE = "--source demo/mimic-iv-synthetic --store demo/store"
 
 

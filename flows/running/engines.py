@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefect.context import FlowRunContext
+from prefect.filesystems import LocalFileSystem
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
@@ -36,8 +37,37 @@ def running(engine: str) -> Iterator[TaskRunner[Any]]:
     is_near = kind == "processes" or (kind in ("dask", "ray") and not address)
     if is_near and flow_run is not None and not PREFECT_API_URL.value():
         settings[PREFECT_API_URL] = str(flow_run.client.api_url)
-    with temporary_settings(settings), task_runner(engine) as runner:
+    with temporary_settings(settings), _light_context(kind, flow_run), task_runner(engine) as runner:
         yield runner
+
+
+def io_engine(engine: str) -> str:
+    """The engine for tasks that only move artifacts: threads, which wait as well as processes and start at once.
+
+    Args:
+        engine: What the other tasks run on, as in `task_runner`.
+    """
+    return engine if engine.partition("=")[0] == "threads" else DEFAULT_ENGINE
+
+
+@contextmanager
+def _light_context(kind: str, flow_run: FlowRunContext | None) -> Iterator[None]:
+    """Leave Prefect's default result storage out of what every task tells a worker of its flow.
+
+    The worker would make a block of it, for which Prefect imports every collection that is installed: seconds for each
+    worker. A task that needs the storage after all finds the same default.
+    """
+    if kind == "threads" or flow_run is None or flow_run.flow is None:
+        yield
+        return
+    results = flow_run.result_store
+    is_default = flow_run.flow.result_storage is None and type(results.result_storage) is LocalFileSystem
+    if flow_run.persist_result or not is_default:
+        yield
+        return
+    light = results.model_copy(update={"result_storage": None})
+    with flow_run.model_copy(update={"result_store": light}):
+        yield
 
 
 def task_runner(engine: str) -> TaskRunner[Any]:
@@ -45,9 +75,10 @@ def task_runner(engine: str) -> TaskRunner[Any]:
 
     Args:
         engine: `threads` (4 by default): for short runs, and if most of the time is spent on the network. `processes`
-            (one per core by default): each works on one shard at a time. `dask`: a temporary cluster with a process per
-            core, or the cluster whose scheduler is at `dask=tcp://host:8786`. `ray`: a temporary instance with a worker
-            per core, or the cluster at `ray=ray://host:10001`.
+            (one per core by default): each works on one shard at a time. They pay for many millions of rows, since each
+            takes more than two seconds to start. `dask`: a temporary cluster with a process per core, or the cluster
+            whose scheduler is at `dask=tcp://host:8786`. `ray`: a temporary instance with a worker per core, or the
+            cluster at `ray=ray://host:10001`.
 
     Raises:
         ValueError: There is no such engine.

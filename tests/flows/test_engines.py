@@ -1,14 +1,18 @@
 """Engines: the same features on threads and processes, from tables and FHIR; what is complete is not done again."""
 
 import json
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from prefect import flow, task
+from prefect.context import FlowRunContext
+from prefect.filesystems import LocalFileSystem
 
 from clinops_prefect import InvalidArtifactNameError, PipelineStore
 from flows.icu_features import icu_features
-from flows.running.engines import task_runner
+from flows.running.engines import running, task_runner
 from flows.running.partition import Partition
 from tests.fhir_source import to_fhir
 from tests.flows.expected import DATE, assert_adds_up, expected_features, snapshot, stored_features
@@ -106,3 +110,39 @@ def test_an_engine_that_is_none_is_refused_before_anything_is_read(engine: str, 
         icu_features(str(tmp_path / "nowhere"), str(tmp_path), DATE, engine=engine)
     with pytest.raises(ValueError, match="engine"):
         task_runner(engine)
+
+
+@task
+def _imported() -> list[str]:
+    return sorted({"matplotlib", "prefect_aws", "prefect_dask"} & set(sys.modules))
+
+
+@flow
+def _in_a_worker() -> list[str]:
+    with running("processes=1") as runner:
+        return runner.submit(_imported, {}).result()
+
+
+def test_a_worker_process_imports_neither_prefects_collections_nor_plots() -> None:
+    assert _in_a_worker() == []
+
+
+@flow
+def _result_storages() -> list[object]:
+    found = []
+    for engine in ("threads", "processes=1"):
+        with running(engine):
+            context = FlowRunContext.get()
+            assert context is not None
+            found.append(context.result_store.result_storage)
+    return found
+
+
+def test_a_result_storage_of_ones_own_goes_to_the_workers(tmp_path: Path) -> None:
+    default, left_out = _result_storages()
+    assert isinstance(default, LocalFileSystem)
+    assert left_out is None
+    for options in ({"result_storage": tmp_path}, {"persist_result": True}):
+        near, sent = _result_storages.with_options(**options)()
+        assert near == sent
+        assert sent is not None
