@@ -96,7 +96,7 @@ class StoredFile:
     def groups(
         self, expression: pc.Expression | None, schema: pa.Schema | None, guarantee: pc.Expression | None
     ) -> list[int]:
-        """The row groups that may hold such rows; the arguments are those of `ParquetReader.groups`."""
+        """The row groups that may have matching rows. The arguments are those of `ParquetReader.groups`."""
         # The fragment takes a third as much memory as the parsed footer, so release it after its only use.
         fragment, self._fragment = self._fragment, None
         every = list(range(self.metadata.num_row_groups))

@@ -123,10 +123,10 @@ def _page_bytes(pages: memoryview, values: int) -> tuple[int, int]:
 
 
 def struct_at(data: memoryview, position: int, depth: int = 0) -> tuple[dict[int, Any], int]:
-    """A struct of Thrift's compact protocol: its fields by their numbers, and where it ends.
+    """Parse a struct of Thrift's compact protocol. Returns field number -> value, and the position after the struct.
 
     Raises:
-        LookupError, ValueError: There is none, or one with a field that a page header does not have.
+        LookupError, ValueError: The bytes are no such struct, or it has a field that a page header does not have.
     """
     if depth > _DEEPEST:
         raise ValueError("too deep for a page header")

@@ -153,12 +153,12 @@ class Selection:
 
 
 def _bound(expression: pc.Expression, schema: pa.Schema) -> list[str] | None:
-    """The fields that an expression refers to, once it was computed over them; None if it was over all fields.
+    """The fields that an expression refers to, after it was computed over them; None if over all fields.
 
-    Of a thousand columns, a table takes longer to make than the footer to parse.
+    For a thousand columns, making a table takes longer than parsing the footer.
 
     Raises:
-        pa.ArrowException, KeyError: It does not fit the types of the fields, or names one that is not there.
+        pa.ArrowException, KeyError: The expression does not fit the types, or names a field that does not exist.
     """
     asked: list[str] = []
     # A field that goes by its place is another one in fewer fields.
