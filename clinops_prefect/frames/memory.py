@@ -93,6 +93,8 @@ def arrow_owned(data: Any) -> pa.Buffer:
 
 
 def _bits(kind: pa.DataType) -> int:
+    if pa.types.is_primitive(kind):
+        return int(kind.bit_width)
     if isinstance(kind, pa.BaseExtensionType):
         return _bits(kind.storage_type)
     if pa.types.is_dictionary(kind):

@@ -16,6 +16,8 @@ _MASKS: Final = {size: np.where(_THERE == 1, -1, 0).astype(f"i{size}") for size 
 _NAN: Final = {size: np.array(np.nan, f"f{size}").view(f"i{size}")[()] for size in (2, 4, 8)}
 # So many values and their masks fit into a core's cache.
 _VALUES_AT_ONCE: Final = 32_768
+# Below this number of values, the calls of NumPy take longer than PyArrow's conversion.
+_MANY_VALUES: Final = 2_048
 _scratch = threading.local()
 
 
@@ -28,6 +30,9 @@ def fill(place: "np.ndarray[Any, Any]", column: pa.ChunkedArray) -> None:
         place: The array to fill, of `float16`, `float32` or `float64`, with any stride.
         column: The column, of the same type.
     """
+    if len(column) < _MANY_VALUES and place.dtype.itemsize > 2:
+        place[:] = column.to_numpy()
+        return
     at = 0
     for chunk in column.chunks:
         _fill(place[at : at + len(chunk)], chunk)

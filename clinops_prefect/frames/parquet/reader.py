@@ -115,7 +115,7 @@ class ParquetReader:
         found = self._file.chunks_of(range(self._file.metadata.num_row_groups), None)
         data, arriving = self._file.arriving()
         try:
-            if layout is not None and self._is_unique and self._decoded_bytes() >= _LARGE_BYTES:
+            if layout is not None and self._is_unique and (not self._is_foreign or self._is_large()):
                 with self._file.decoding(), suppress(text_sizes.TooManyTextsError):
                     return self._filled(layout, data, arriving, found)
             return to_frame(self._as_described(self._table(data, arriving, found)))
@@ -335,10 +335,9 @@ class ParquetReader:
         )
         return builder.frame()
 
-    def _decoded_bytes(self) -> int:
-        return sum(
-            self._file.metadata.row_group(group).total_byte_size for group in range(self._file.metadata.num_row_groups)
-        )
+    def _is_large(self) -> bool:
+        groups = map(self._file.metadata.row_group, range(self._file.metadata.num_row_groups))
+        return sum(group.total_byte_size for group in groups) >= _LARGE_BYTES
 
 
 def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:

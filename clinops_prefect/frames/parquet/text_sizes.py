@@ -44,7 +44,7 @@ class TextBudget:
     def __init__(self, schema: pa.Schema, data: memoryview) -> None:
         self._schema = schema
         self._data = data
-        self._left = memory.available()
+        self._needed = 0
         self._seen: set[int] = set()
         self._lock = threading.Lock()
 
@@ -58,8 +58,8 @@ class TextBudget:
             if group in self._seen:
                 return
             for chunk in _decoded(self._schema, chunks):
-                self._left -= _page_bytes(self._data[slice(*chunk.range)], chunk.values)[1]
-            if self._left < 0:
+                self._needed += _page_bytes(self._data[slice(*chunk.range)], chunk.values)[1]
+            if not memory.fits(self._needed):
                 raise TooManyTextsError
             self._seen.add(group)
 
