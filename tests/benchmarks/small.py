@@ -21,16 +21,16 @@ _BARE = "bare"
 _BYTES_OF = {OURS: f"{OURS}, bytes", REFERENCE: "boto3, bytes", _BARE: "boto3, one bare request"}
 
 
-def frames_up(meter: Meter, way: str, endpoint: str) -> None:
+def frames_up(meter: Meter, way: str, endpoint: str, *, precise: bool = False) -> None:
     """Upload the frames."""
-    made, df = ready(way, endpoint), small()
-    _all(meter, lambda number: made.upload(df, f"small/{way}/{number}"))
+    made, df = ready(way, endpoint), small(precise=precise)
+    _all(meter, lambda number: made.upload(df, f"small/{precise}/{way}/{number}"))
 
 
-def frames_down(meter: Meter, way: str, endpoint: str) -> None:
+def frames_down(meter: Meter, way: str, endpoint: str, *, precise: bool = False) -> None:
     """Download the frames."""
     made = ready(way, endpoint)
-    _all(meter, lambda number: made.download(f"small/{way}/{number}"))
+    _all(meter, lambda number: made.download(f"small/{precise}/{way}/{number}"))
 
 
 def bytes_up(meter: Meter, way: str, endpoint: str) -> None:
@@ -77,19 +77,33 @@ def listing(meter: Meter, way: str, endpoint: str) -> None:
         raise AssertionError(f"{way} listed {len(found)}")
 
 
+_FRAMES_OF = {OURS: OURS, REFERENCE: REFERENCE}
+_PRECISE_OF = {OURS: f"{OURS}, precise", REFERENCE: f"{REFERENCE}, precise"}
+_PRECISE = {"precise": True}
+
+
 def _small(direction: str, bench: Bench) -> Outcome:
     contestants = []
-    for kind, named in (("frames", {OURS: OURS, REFERENCE: REFERENCE}), ("bytes", _BYTES_OF)):
+    for kind, named, more in (
+        ("frames", _FRAMES_OF, {}),
+        ("frames", _PRECISE_OF, _PRECISE),
+        ("bytes", _BYTES_OF, {}),
+    ):
         for way, name in named.items():
-            arguments = {"way": way, "endpoint": bench.s3.url}
+            arguments = {"way": way, "endpoint": bench.s3.url, **more}
             contestants.append(Contestant(name, f"{__name__}:{kind}_{direction}", arguments))
-            if direction == "down" and f"{kind}/{way}" not in bench.stored:
+            if direction == "down" and f"{kind}/{name}" not in bench.stored:
                 bench.compare([Contestant(name, f"{__name__}:{kind}_up", arguments)], bench.s3, rounds=1)
-                bench.stored.add(f"{kind}/{way}")
+                bench.stored.add(f"{kind}/{name}")
     results = bench.compare(contestants, bench.s3)
     call = "upload_fileobj" if direction == "up" else "download_fileobj"
     goals = [
         at_least(f"`{call}` of frames", 4, results[OURS].times_faster(results[REFERENCE])),
+        at_least(
+            f"`{call}` of the second set's frames",
+            4,
+            results[_PRECISE_OF[OURS]].times_faster(results[_PRECISE_OF[REFERENCE]]),
+        ),
         at_least(f"`{call}` of bytes", 4, results[_BYTES_OF[OURS]].times_faster(results[_BYTES_OF[REFERENCE]])),
     ]
     if results[OURS].has("requests"):

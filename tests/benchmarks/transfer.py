@@ -1,6 +1,7 @@
 """Whole frames to S3 and back, a wide one and a narrow one; and a frame larger than memory."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tests.benchmarks.case import Bench, Case, Goal, Outcome, at_least, at_most
-from tests.benchmarks.frames import batches, frame, size_of, small
+from tests.benchmarks.frames import DESCRIPTIONS, batches, frame, size_of, small
 from tests.benchmarks.meter import Meter
 from tests.benchmarks.processes import Contestant
 from tests.benchmarks.ways_s3 import OURS, REFERENCE, WAYS
@@ -36,12 +37,19 @@ def ready(way: str, endpoint: str) -> Any:
     return made
 
 
-def upload(meter: Meter, way: str, endpoint: str, scratch: str, name: str) -> None:
-    """Upload a frame."""
+def upload(meter: Meter, way: str, endpoint: str, scratch: str, name: str, *, polars: bool = False) -> None:
+    """Upload a frame; `polars`: it is one of polars'."""
     made, df = ready(way, endpoint), frame(name, scratch)
+    size = size_of(df)
+    given: Any = df
+    if polars:
+        import polars as pl
+
+        given = pl.from_pandas(df)
+    del df
     with meter():
-        made.upload(df, f"{name}/{way}")
-    meter.note(frame=size_of(df))
+        made.upload(given, f"{name}/{way}")
+    meter.note(frame=size)
 
 
 def download(meter: Meter, way: str, endpoint: str, scratch: str, name: str) -> None:
@@ -123,7 +131,7 @@ def _upload(name: str, faster: float, memory: float, bench: Bench) -> Outcome:
         at_most("the frame in extra memory", memory, ours.memory / size),
         _no_slower("polars' own cloud writer", ours.times_faster(results["polars"])),
     ]
-    return Outcome(f"Upload, {name} frame", bench.s3.name, results, goals, [_UPLOAD_NOTE], frame_bytes=size)
+    return Outcome(f"Upload, {DESCRIPTIONS[name]}", bench.s3.name, results, goals, [_UPLOAD_NOTE], frame_bytes=size)
 
 
 def _download(name: str, networked: bool, bench: Bench) -> Outcome:
@@ -148,8 +156,25 @@ def _download(name: str, networked: bool, bench: Bench) -> Outcome:
         at_most("the frame in memory, the frame included", 1.6, ours.memory / size),
     ]
     network = f", {LATENCY_MS} ms away, {MB_PER_S} MB/s a connection" if networked else ""
-    title = f"Download, {name} frame{network}"
+    title = f"Download, {DESCRIPTIONS[name]}{network}"
     return Outcome(title, bench.s3.name, results, goals, [_DOWNLOAD_NOTE], frame_bytes=size)
+
+
+def _upload_polars(bench: Bench) -> Outcome:
+    name = "narrow-precise"
+    frame(name, bench.scratch)
+    asked = contestants(_UPLOAD, bench, [OURS, REFERENCE, "polars"], name)
+    asked = [replace(each, arguments={**each.arguments, "polars": True}) for each in asked]
+    results = bench.compare(asked, bench.s3)
+    bench.stored |= {f"{name}/{way}" for way in results}
+    ours, size = results[OURS], int(results[OURS].median("frame"))
+    goals = [
+        at_least("the reference's speed", 2, ours.times_faster(results[REFERENCE])),
+        at_most("the frame in extra memory", 0.5, ours.memory / size),
+        _no_slower("polars' own cloud writer", ours.times_faster(results["polars"])),
+    ]
+    note = "The reference converts the frame to one of pandas first."
+    return Outcome(f"Upload, polars: {DESCRIPTIONS[name]}", bench.s3.name, results, goals, [note], frame_bytes=size)
 
 
 def _batches(bench: Bench) -> Outcome:
@@ -167,9 +192,14 @@ def _no_slower(than: str, ratio: float) -> Goal:
 CASES = [
     Case("upload-wide", partial(_upload, "wide", 2.5, 0.35)),
     Case("upload-narrow", partial(_upload, "narrow", 2.0, 0.5)),
+    Case("upload-wide-precise", partial(_upload, "wide-precise", 2.5, 0.35)),
+    Case("upload-narrow-precise", partial(_upload, "narrow-precise", 2.0, 0.5)),
+    Case("upload-narrow-polars", _upload_polars),
     Case("upload-batches", _batches),
     Case("download-wide", partial(_download, "wide", False)),
     Case("download-narrow", partial(_download, "narrow", False)),
+    Case("download-wide-precise", partial(_download, "wide-precise", False)),
+    Case("download-narrow-precise", partial(_download, "narrow-precise", False)),
     Case("download-wide-network", partial(_download, "wide", True)),
     Case("download-narrow-network", partial(_download, "narrow", True)),
 ]

@@ -42,7 +42,7 @@ class Reference:
 
     def upload(self, df: pd.DataFrame, name: str) -> None:
         buffer = io.BytesIO()
-        df.to_parquet(buffer)
+        (df if isinstance(df, pd.DataFrame) else df.to_pandas()).to_parquet(buffer)
         buffer.seek(0)
         self.client.upload_fileobj(buffer, BUCKET, f"{name}.parquet")
 
@@ -65,7 +65,8 @@ class Polars:
     def upload(self, df: pd.DataFrame, name: str) -> None:
         # lz4: the fastest of its compressions.
         uri = f"s3://{BUCKET}/{name}.parquet"
-        self.pl.from_pandas(df).write_parquet(uri, compression="lz4", storage_options=self.options)
+        frame = self.pl.from_pandas(df) if isinstance(df, pd.DataFrame) else df
+        frame.write_parquet(uri, compression="lz4", storage_options=self.options)
 
     def download(self, name: str, columns: list[str] | None = None, filters: Filters | None = None) -> pd.DataFrame:
         scan = self.pl.scan_parquet(f"s3://{BUCKET}/{name}.parquet", storage_options=self.options)
