@@ -27,7 +27,7 @@ TAIL_BYTES = 128 << 10
 STAT_BYTES = 32 << 10
 # The same for a read of the whole file, for which a larger first fetch wastes nothing.
 WHOLE_BYTES = 1 << 20
-# A larger frame is filled unit by unit. Converting a whole table would need twice the memory.
+# A frame of another program's file is filled unit by unit from this size on: a whole table would need twice the memory.
 _LARGE_BYTES = 16 << 20
 
 
@@ -337,7 +337,7 @@ class ParquetReader:
 
     def _is_large(self) -> bool:
         groups = map(self._file.metadata.row_group, range(self._file.metadata.num_row_groups))
-        return sum(group.total_byte_size for group in groups) >= _LARGE_BYTES
+        return bool(sum(group.total_byte_size for group in groups) >= _LARGE_BYTES)
 
 
 def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
