@@ -149,7 +149,7 @@ mutants: $(VENV)/.dev .node/.ready  ## Change the code in a hundred places a par
 	@$(INSTALL) --group mutants
 	@$(BIN)/python -m tests.mutants --parts "$(PARTS)" --count $(MUTANTS) --seed $(SEED) --workers $(WORKERS)
 
-mutants-short: $(VENV)/.dev .node/.ready  ## The same in twenty places in all, after the tests have passed (three minutes).
+mutants-short: $(VENV)/.dev .node/.ready  ## The same in twenty places in all, after the tests have passed (minutes).
 	@$(INSTALL) --group mutants
 	@$(BIN)/python -m tests.mutants --total 20 --seed $(SEED) --workers $(WORKERS) --trust
 
