@@ -1,9 +1,10 @@
-"""Makes the work pools and variables that `prefect.yaml` names: `python deployments/prepare.py`. Safe to repeat.
+"""Makes the work pools and variables that `prefect.yaml` names: `python deployments/prepare.py local`. Safe to repeat.
 
-Existing pools and variables do not change. To make only some pools, name them (`python deployments/prepare.py local
-ecs`). Without names, you are asked if there is a terminal, and otherwise all pools are made. `prefect deploy --all`
-needs all of them. If you have fewer, deploy by name (`prefect deploy -n icu-features-local`). Install the worker
-packages of the pools first: `pip install --group deploy '.[aws,gcp]'`.
+Existing pools and variables do not change. Name the pools that you need, such as `local ecs`: the UI shows a pool in
+red until a worker serves it. Without names, you are asked if there is a terminal, and Enter means the local pool.
+Without a terminal, all pools are made. `prefect deploy --all` needs all of them. If you have fewer, deploy by name
+(`prefect deploy -n '*-local'`). Install the worker packages of the pools first: `pip install --group deploy
+'.[aws,gcp]'`.
 """
 
 import asyncio
@@ -83,7 +84,7 @@ async def main() -> None:
     text = " ".join(sys.argv[1:])
     if not text and sys.stdin.isatty():
         names = ", ".join(name.removeprefix("clinops-") for name in POOLS)
-        text = input(f"Which pools ({names}; Enter for all)? ")
+        text = input(f"Which pools ({names}; Enter for local)? ") or "local"
     pools = chosen(text)
     async with get_client() as client:
         await prepare(client, pools)

@@ -1,13 +1,17 @@
 """What is written beside the deployments is what the code does: permissions and plan."""
 
+import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 import yaml
 
-from deployments import plan
+from deployments import plan, prepare
 from deployments.prepare import POOLS, chosen
 
 ROOT = Path(__file__).parents[2]
@@ -64,3 +68,37 @@ def test_you_choose_which_pools_are_made() -> None:
     assert chosen("local, clinops-ecs") == ["clinops-local", "clinops-ecs"]
     with pytest.raises(SystemExit, match="no pool fargate; choose of local, docker"):
         chosen("local fargate")
+
+
+def test_enter_makes_the_local_pool_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    made: list[list[str]] = []
+
+    async def noted(_client: object, pools: list[str]) -> None:
+        made.append(pools)
+
+    monkeypatch.setattr("sys.argv", ["prepare.py"])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "")
+    monkeypatch.setattr(prepare, "get_client", lambda: no_client())
+    monkeypatch.setattr(prepare, "prepare", noted)
+    asyncio.run(prepare.main())
+    assert made == [["clinops-local"]]
+    assert "Enter for local" in asked[0]
+
+
+@asynccontextmanager
+async def no_client() -> AsyncIterator[None]:
+    yield None
+
+
+@pytest.mark.parametrize("page", ["deployments/README.md", "docs/tutorial/scheduled.md", "deployments/prefect.yaml"])
+def test_the_first_commands_deploy_on_the_local_pool_alone(page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert re.search(r"^#? *python deployments/prepare.py local( |$)", text, re.MULTILINE)
+    assert "deploy --all" not in text
+    assert "prefect --no-prompt deploy -n '*-local' --prefect-file" in text
+    known = yaml.safe_load((ROOT / "deployments/prefect.yaml").read_text())["deployments"]
+    local = [each["name"] for each in known if fnmatchcase(each["name"], "*-local")]
+    assert len(local) == 4
+    assert {each["name"] for each in known if each["work_pool"]["name"] == "clinops-local"} == set(local)
