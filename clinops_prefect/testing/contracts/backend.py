@@ -231,7 +231,7 @@ class BackendContract(ObjectVersionLaws, BackendBucketLaws):
     def test_objects_are_removed_together_and_nothing_beside_them(self, backend: Backend, direct: DirectAccess) -> None:
         for key in [*_KEYS, "x", "a/b"]:
             direct.put(f"k/{key}.bin", b"1")
-        # As many as one request may have. Most of them are not there, which is no error.
+        # As many keys as one request may have. Most of these objects do not exist, which is not an error.
         keys = [f"k/{key}.bin" for key in [*_KEYS, *(f"none/{number}" for number in range(backend.removed_at_once))]]
         for start in range(0, len(keys), backend.removed_at_once):
             assert backend.remove_many(keys[start : start + backend.removed_at_once]) == {}

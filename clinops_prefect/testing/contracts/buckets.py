@@ -1,4 +1,4 @@
-"""Laws of a bucket that does not exist: it is told as such, and never taken for an empty one or a missing object."""
+"""Laws of a missing bucket: every operation says that it is missing, not that it is empty or lacks an object."""
 
 from collections.abc import Callable
 from typing import Any
@@ -99,7 +99,7 @@ class StoreBucketLaws:
 
     @pytest.fixture
     def make_store_without_bucket(self) -> MakeStore:
-        """Makes stores of a bucket that does not exist, with whatever fields a test gives. Override this fixture."""
+        """Makes stores of a bucket that does not exist, with a test's fields. Override this fixture."""
         raise NotImplementedError(f"{type(self).__name__} must override the fixture `make_store_without_bucket`")
 
     def test_a_missing_bucket_is_told_apart_from_a_missing_artifact(
