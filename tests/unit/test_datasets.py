@@ -744,3 +744,41 @@ def test_only_files_of_one_schema_share_it() -> None:
     assert [schema_bytes(footer(pa.concat_tables([table] * 3))) for table in tables] == starts
     # What is no footer has no schema to share.
     assert not any(schema_bytes(memoryview(data)) for data in (b"", b"\x15", b"\x15\x02\x19\xfc\xff", b"\x19\x2c"))
+
+
+MEMORY = """if True:
+    import gc, os, sys
+    from pathlib import Path
+    import numpy as np, pandas as pd
+    from clinops_prefect import LocalPipelineStore
+    from tests.memory import forget_peak, peak, resident
+    folder, way, kind, parts = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+    store, random = LocalPipelineStore(folder), np.random.default_rng(1)
+    first = Path(folder, "d", "part-000.parquet")
+    store.upload(pd.DataFrame(random.normal(80, 10, (40_000, 32)).round(1)).add_prefix("c"), "d/part-000")
+    for number in range(1, parts):
+        os.link(first, first.with_name(f"part-{number:03d}.parquet"))
+    store.upload(pd.DataFrame({"c0": [1.0]}), "small/part-000")
+    small = store.dataset("small")
+    small.download(as_=kind), list(small.iter_batches(as_=kind))
+    gc.collect()
+    before = resident()
+    forget_peak()
+    if way == "batches":
+        rows = sum(len(batch) for batch in store.dataset("d").iter_batches(as_=kind, rows=40_000))
+    else:
+        rows = len(store.dataset("d").download(as_=kind))
+    assert rows == 40_000 * parts
+    print((peak() - before) / (parts * 40_000 * 32 * 8))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("way", "kind", "parts", "most"), [("whole", "pandas", 16, 2.5), ("batches", "polars", 80, 0.6)]
+)
+def test_memory_is_bounded(way: str, kind: str, parts: int, most: float, tmp_path: Path) -> None:
+    """As a share of the whole frame, of which batches hold a few parts, however many there are."""
+    command = [sys.executable, "-c", MEMORY, str(tmp_path), way, kind, str(parts)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(ran.stdout) < most
