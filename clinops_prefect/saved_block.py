@@ -10,8 +10,8 @@ from prefect.exceptions import PrefectException
 from pydantic import ValidationError
 
 from clinops_prefect.errors import AccessDeniedError, ClinopsPrefectError, InvalidStoreError, ServiceUnavailableError
-from clinops_prefect.fields import is_reading_saved, protections, reading_saved, reasons, without_unknown
-from clinops_prefect.forms import unwrapped
+from clinops_prefect.field_checks import is_reading_saved, protections, reading_saved, reasons, without_unknown
+from clinops_prefect.form_schemas import unwrapped
 from clinops_prefect.names import nearest
 
 # Private names of Prefect, which it adds to the fields of a block that it hydrates in another process. If Prefect

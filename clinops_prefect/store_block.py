@@ -21,7 +21,7 @@ from clinops_prefect.errors import (
     InvalidArtifactNameError,
     ServiceUnavailableError,
 )
-from clinops_prefect.forms import form_schema
+from clinops_prefect.form_schemas import form_schema
 from clinops_prefect.locations import shown
 from clinops_prefect.names import PREFIX_PATTERN, check_name, check_prefix, join, name_of
 from clinops_prefect.registry import UI_GUIDE

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from clinops_prefect import registry
 from clinops_prefect.errors import InvalidStoreError
-from clinops_prefect.forms import URL_PATTERN
+from clinops_prefect.form_schemas import URL_PATTERN
 from clinops_prefect.locations import shown
 from clinops_prefect.network.endpoints import check_endpoint
 from clinops_prefect.store import PipelineStore

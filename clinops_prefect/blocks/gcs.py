@@ -7,12 +7,12 @@ from pydantic import Field, HttpUrl
 
 from clinops_prefect.blocks.cloud import CloudPipelineStore
 from clinops_prefect.errors import InvalidStoreError
-from clinops_prefect.forms import URL_PATTERN
+from clinops_prefect.form_schemas import URL_PATTERN
 from clinops_prefect.locations import shown
 from clinops_prefect.network.endpoints import is_url
 from clinops_prefect.storage.backend import Backend
 from clinops_prefect.storage.gcs.backend import GCSBackend
-from clinops_prefect.storage.gcs.connections import gcs_client
+from clinops_prefect.storage.gcs.client import gcs_client
 
 
 class GCSPipelineStore(CloudPipelineStore):

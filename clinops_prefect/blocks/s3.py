@@ -10,7 +10,7 @@ from pydantic import Field, HttpUrl
 from clinops_prefect.aws.clients import AwsLogin, aws_client
 from clinops_prefect.blocks.cloud import CloudPipelineStore
 from clinops_prefect.errors import InvalidStoreError
-from clinops_prefect.forms import REGION_PATTERN, URL_PATTERN
+from clinops_prefect.form_schemas import REGION_PATTERN, URL_PATTERN
 from clinops_prefect.storage.backend import Backend
 from clinops_prefect.storage.s3.backend import S3Backend
 

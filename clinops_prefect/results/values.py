@@ -17,7 +17,7 @@ from clinops_prefect.frames.conversion import arrow_frames
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.encoding import encode_frame
 from clinops_prefect.frames.parquet.reader import ParquetReader
-from clinops_prefect.results import failures
+from clinops_prefect.results import stored_exceptions
 from clinops_prefect.results.guard import IMPORTING_KEYS, OURS
 from clinops_prefect.results.refusals import Refused, refused, step_of_key
 from clinops_prefect.results.scalars import SCALARS, is_json, tag_of, to_base64
@@ -163,7 +163,7 @@ def _to_json(value: Any, above: list[int]) -> Any:
     if isinstance(value, State | PrefectFuture):
         return _to_json(_value_of(value), above)
     if isinstance(value, BaseException):
-        return {_TAG: "exception", "value": failures.encode(value)}
+        return {_TAG: "exception", "value": stored_exceptions.encode(value)}
     if _is_frame(value):
         return {_TAG: "frame", "value": to_base64(_to_parquet(value))}
     if isinstance(value, PrefectFutureList):
@@ -233,5 +233,5 @@ def _from_json(value: Any) -> Any:
     if tag == "series":
         return _series_from(stored)
     if tag == "exception":
-        return failures.decode(stored)
+        return stored_exceptions.decode(stored)
     raise ValueError("the stored result has a value of another kind")

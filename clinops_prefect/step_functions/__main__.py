@@ -10,7 +10,7 @@ from clinops_prefect.command_line import Parser, run
 from clinops_prefect.errors import InvalidPipelineError
 from clinops_prefect.step_functions.language.structure import is_distributed, states_of
 from clinops_prefect.step_functions.pipeline import StepFunctionsPipeline
-from clinops_prefect.step_functions.runs.runnable import SLUG
+from clinops_prefect.step_functions.runs.pipeline_protocol import SLUG
 from clinops_prefect.step_functions.service.caller_policy import caller_grants
 from clinops_prefect.step_functions.service.policies import Place, policy
 from clinops_prefect.step_functions.service.role_policy import role_grants

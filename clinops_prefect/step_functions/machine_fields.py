@@ -8,12 +8,12 @@ from prefect_aws import AwsCredentials
 from pydantic import ConfigDict, Field
 
 from clinops_prefect.errors import InvalidPipelineError
-from clinops_prefect.forms import REGION_PATTERN, URL_PATTERN, form_schema, part_schema, unwrapped
+from clinops_prefect.form_schemas import REGION_PATTERN, URL_PATTERN, form_schema, part_schema, unwrapped
 from clinops_prefect.saved_block import SavedBlock
 from clinops_prefect.step_functions.language.machine_settings import ALIAS, KMS_KEY
 from clinops_prefect.step_functions.language.steps import Handler, MapStep, PipelineStep
 
-# The form's equivalent of `data.name_problems`.
+# The form's equivalent of `aws_limits.name_problems`.
 _NAME_PATTERN = r"""^[^\s<>{}\[\]?*"#%\\^|~`$&,;:/]{1,80}$"""
 _EXAMPLE_STEPS: Any = [
     {"name": "Ingest", "resource": "arn:aws:lambda:us-east-1:123456789012:function:clinops-ingest"},

@@ -12,10 +12,10 @@ from clinops_prefect.aws.clients import aws_client
 from clinops_prefect.errors import InvalidExecutionError, InvalidPipelineError
 from clinops_prefect.registry import STEP_FUNCTIONS_GUIDE
 from clinops_prefect.saved_block import OfInstances
-from clinops_prefect.step_functions.runs import running
+from clinops_prefect.step_functions.runs import start_and_wait
 from clinops_prefect.step_functions.runs.cancellation import announce
 from clinops_prefect.step_functions.runs.job import StepFunctionsRun
-from clinops_prefect.step_functions.runs.runnable import SLUG
+from clinops_prefect.step_functions.runs.pipeline_protocol import SLUG
 from clinops_prefect.step_functions.runs.tasks import PipelineTask, task_of
 from clinops_prefect.step_functions.service import deployment, executions, inspection, versions
 from clinops_prefect.step_functions.service import history as state_history
@@ -248,7 +248,7 @@ class StepFunctionsPipeline(StateMachine):
             AccessDeniedError: The credentials lack a permission.
             ServiceUnavailableError: AWS could not be reached for a quarter of an hour. The execution goes on.
         """
-        return running.wait(self, execution_arn, timeout)
+        return start_and_wait.wait(self, execution_arn, timeout)
 
     def refuse_express(self, execution_arn: str = "") -> None:
         """Raise InvalidExecutionError for an Express execution, for which nobody can wait."""
@@ -300,13 +300,13 @@ class StepFunctionsPipeline(StateMachine):
         Raises:
             ClinopsPrefectError: The errors of `deploy`, `execute` and `wait`.
         """
-        return running.run(self, input_data, execution_name, deploy=deploy, timeout=timeout)
+        return start_and_wait.run(self, input_data, execution_name, deploy=deploy, timeout=timeout)
 
     async def arun(
         self, input_data: Any = None, execution_name: str = "", *, deploy: bool = True, timeout: float | None = None
     ) -> Any:
         """Like `run`, for async code."""
-        return await running.interruptibly(self.run, input_data, execution_name, deploy=deploy, timeout=timeout)
+        return await start_and_wait.interruptibly(self.run, input_data, execution_name, deploy=deploy, timeout=timeout)
 
     def as_task(self, **task_options: Any) -> PipelineTask:
         """A Prefect task that runs this pipeline: `task(input_data=None, execution_name="")`.
@@ -336,4 +336,4 @@ class StepFunctionsPipeline(StateMachine):
     # `await` is a keyword of Python, hence the underscore.
     async def await_(self, execution_arn: str, timeout: float | None = None) -> Any:
         """Like `wait`, for async code."""
-        return await running.interruptibly(self.wait, execution_arn, timeout)
+        return await start_and_wait.interruptibly(self.wait, execution_arn, timeout)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from clinops_prefect.errors import InvalidPipelineError
-from clinops_prefect.fields import protections
+from clinops_prefect.field_checks import protections
 from clinops_prefect.network.endpoints import check_endpoint
+from clinops_prefect.step_functions.language.aws_limits import json_problems, name_problems
 from clinops_prefect.step_functions.language.check import (
     DEFINITION_BYTES,
     account_problems,
@@ -17,7 +18,6 @@ from clinops_prefect.step_functions.language.check import (
     merge_notes,
     place_problems,
 )
-from clinops_prefect.step_functions.language.data import json_problems, name_problems
 from clinops_prefect.step_functions.language.diagram import Diagram
 from clinops_prefect.step_functions.language.machine_settings import (
     alias_problems,

@@ -63,7 +63,7 @@ PARTS = (
     ),
     Part(
         "gcs",
-        _in(f"{_STORAGE}/gcs", "backend", "connections", "errors", "upload"),
+        _in(f"{_STORAGE}/gcs", "backend", "client", "errors", "upload"),
         (*_unit("errors"), *_contract("backends", "endpoints", "races"), "-k", "gcs or google or cloud_storage"),
         "gcs",
     ),
@@ -90,7 +90,7 @@ PARTS = (
     ),
     Part(
         "results",
-        _in(f"{_PACKAGE}/results", "failures", "guard", "refusals", "scalars", "serializer", "values"),
+        _in(f"{_PACKAGE}/results", "guard", "refusals", "scalars", "serializer", "stored_exceptions", "values"),
         (
             *_unit("exact_results", "serializer", "stored_failures", "stored_results"),
             "tests/prefect/test_refused_results.py",

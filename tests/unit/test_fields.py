@@ -24,7 +24,7 @@ from clinops_prefect import (
     PipelineStore,
     S3PipelineStore,
     StepFunctionsPipeline,
-    fields,
+    field_checks,
 )
 from clinops_prefect.names import PREFIX_PATTERN, check_prefix
 
@@ -36,7 +36,7 @@ FRAME = pd.DataFrame({"a": [1]})
 
 @pytest.fixture(autouse=True)
 def _no_warning_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fields, "_warned", set())
+    monkeypatch.setattr(field_checks, "_warned", set())
 
 
 def saved(kind: type, **data: Any) -> Any:

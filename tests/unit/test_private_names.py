@@ -28,7 +28,7 @@ from urllib3.poolmanager import PoolKey
 from clinops_prefect import FrameInputs
 from clinops_prefect.frames.selection import selection
 from clinops_prefect.step_functions.runs.tasks import run_step_functions_pipeline
-from clinops_prefect.storage.gcs.connections import Adapter
+from clinops_prefect.storage.gcs.client import Adapter
 
 
 def test_prefect_counts_the_calls_of_a_flow_run() -> None:
@@ -94,7 +94,7 @@ def test_botocores_session_is_inside_boto3s() -> None:
 
 
 def test_googles_client_sends_with_a_session_of_requests() -> None:
-    """storage/gcs/connections.py: large bodies on slow networks."""
+    """storage/gcs/client.py: large bodies on slow networks."""
     client = storage.Client(project="p", credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
     assert isinstance(client._http, requests.Session)
     assert "key_blocksize" in PoolKey._fields

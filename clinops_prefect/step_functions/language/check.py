@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from clinops_prefect.step_functions.language.data import NAME_LENGTH, data_problems, json_problems, short
+from clinops_prefect.step_functions.language.aws_limits import NAME_LENGTH, data_problems, json_problems, short
 from clinops_prefect.step_functions.language.integrations import integration_problems
 from clinops_prefect.step_functions.language.map_checks import map_problems
 from clinops_prefect.step_functions.language.map_states import input_state_of

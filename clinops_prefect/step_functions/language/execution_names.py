@@ -6,7 +6,7 @@
 import hashlib
 
 from clinops_prefect.errors import InvalidExecutionError
-from clinops_prefect.step_functions.language.data import NAME_LENGTH, name_problems
+from clinops_prefect.step_functions.language.aws_limits import NAME_LENGTH, name_problems
 
 
 def default_name(machine: str, unique: str) -> str:

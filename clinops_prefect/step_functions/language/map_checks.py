@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from clinops_prefect.step_functions.language.data import data_problems, short
+from clinops_prefect.step_functions.language.aws_limits import data_problems, short
 from clinops_prefect.step_functions.language.paths import (
     is_dynamic,
     is_reference,

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from clinops_prefect.step_functions.language.data import short
+from clinops_prefect.step_functions.language.aws_limits import short
 
 INTRINSICS = {
     *("Array", "ArrayContains", "ArrayGetItem", "ArrayLength", "ArrayPartition", "ArrayRange", "ArrayUnique"),

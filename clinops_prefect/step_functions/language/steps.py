@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clinops_prefect.errors import InvalidPipelineError
-from clinops_prefect.fields import is_reading_saved, reasons, without_unknown
+from clinops_prefect.field_checks import is_reading_saved, reasons, without_unknown
 from clinops_prefect.names import nearest_word
 
 

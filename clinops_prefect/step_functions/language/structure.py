@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clinops_prefect.errors import InvalidPipelineError
-from clinops_prefect.step_functions.language.data import NAME_LENGTH, short
+from clinops_prefect.step_functions.language.aws_limits import NAME_LENGTH, short
 
 _ENDING = {"Succeed", "Fail"}
 _GOING_ON = {"Task", "Pass", "Wait", "Parallel", "Map"}

@@ -20,8 +20,8 @@ from prefect_aws import AwsCredentials
 from clinops_prefect.aws.clients import aws_client
 from clinops_prefect.errors import ExecutionNotFoundError
 from clinops_prefect.step_functions.runs.flow_runs import run_ids, with_subflows
+from clinops_prefect.step_functions.runs.pipeline_protocol import RunnablePipeline
 from clinops_prefect.step_functions.runs.progress import artifact
-from clinops_prefect.step_functions.runs.runnable import RunnablePipeline
 from clinops_prefect.step_functions.service import executions
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from typing import Any
 
 from prefect.blocks.abstract import JobRun
 
-from clinops_prefect.step_functions.runs.runnable import RunnablePipeline
+from clinops_prefect.step_functions.runs.pipeline_protocol import RunnablePipeline
 
 
 class StepFunctionsRun(JobRun[Any]):

@@ -16,9 +16,9 @@ from clinops_prefect.asynchronous import asynchronous_function
 from clinops_prefect.errors import InvalidExecutionError
 from clinops_prefect.retrying import worth_retrying
 from clinops_prefect.step_functions.language.execution_names import default_name
-from clinops_prefect.step_functions.runs import running
+from clinops_prefect.step_functions.runs import start_and_wait
 from clinops_prefect.step_functions.runs.flow_runs import is_repeated, lasting_name, run_ids
-from clinops_prefect.step_functions.runs.runnable import SLUG, RunnablePipeline
+from clinops_prefect.step_functions.runs.pipeline_protocol import SLUG, RunnablePipeline
 from clinops_prefect.step_functions.service import executions
 
 _COUNTER = "clinops_prefect.step_functions"
@@ -152,7 +152,7 @@ def _run(
     """
     loaded = _loaded(pipeline)
     name = _name(loaded, execution_name or "", call)
-    return running.run(loaded, input_data, name, deploy=deploy, timeout=timeout)
+    return start_and_wait.run(loaded, input_data, name, deploy=deploy, timeout=timeout)
 
 
 def _start(
@@ -183,7 +183,7 @@ def _start(
     """
     loaded = _loaded(pipeline)
     name = _name(loaded, execution_name or "", call)
-    execution_arn, _ = running.start(loaded, input_data, name, deploy=deploy)
+    execution_arn, _ = start_and_wait.start(loaded, input_data, name, deploy=deploy)
     return execution_arn
 
 
@@ -201,12 +201,12 @@ def _wait(pipeline: RunnablePipeline | str, execution_arn: str, timeout: float |
     Raises:
         ClinopsPrefectError: The errors of `StepFunctionsPipeline.wait`.
     """
-    return running.wait(_loaded(pipeline), execution_arn, timeout)
+    return start_and_wait.wait(_loaded(pipeline), execution_arn, timeout)
 
 
 def _both(function: Callable[..., Any], name: str) -> tuple[PipelineTask, PipelineTask]:
     """The task of a function for flows, and the task for async flows."""
-    awaited = asynchronous_function(function, running.interruptibly)
+    awaited = asynchronous_function(function, start_and_wait.interruptibly)
     return PipelineTask(fn=function, name=name, **_OPTIONS), PipelineTask(fn=awaited, name=name, **_OPTIONS)
 
 

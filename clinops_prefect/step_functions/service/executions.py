@@ -21,7 +21,7 @@ from clinops_prefect.errors import (
     InvalidExecutionError,
     StateMachineNotFoundError,
 )
-from clinops_prefect.step_functions.language.data import data_problems
+from clinops_prefect.step_functions.language.aws_limits import data_problems
 from clinops_prefect.step_functions.language.execution_names import attempt_name, check_name, default_name
 from clinops_prefect.step_functions.service.errors import translated
 from clinops_prefect.step_functions.service.history import ends_in_fail_state, failed_state

@@ -14,8 +14,8 @@ from uuid import uuid4
 from clinops_prefect.errors import AccessDeniedError
 from clinops_prefect.step_functions.language.execution_names import check_name, default_name
 from clinops_prefect.step_functions.runs.cancellation import announce
+from clinops_prefect.step_functions.runs.pipeline_protocol import RunnablePipeline
 from clinops_prefect.step_functions.runs.progress import Interrupted, observed
-from clinops_prefect.step_functions.runs.runnable import RunnablePipeline
 from clinops_prefect.step_functions.service import executions, polling
 from clinops_prefect.step_functions.service.history import StateEvent
 
