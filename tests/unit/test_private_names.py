@@ -15,6 +15,7 @@ import pandas as pd
 import prefect
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import requests
 from google.auth.credentials import AnonymousCredentials
@@ -61,6 +62,15 @@ def test_prefect_says_which_block_document_a_block_is() -> None:
 def test_prefect_says_under_which_name_a_block_is_saved() -> None:
     """references.py: the reference to an artifact names the block of its store."""
     assert {"_block_document_name", "_is_anonymous"} <= Block.__private_attributes__.keys()
+
+
+def test_pyarrow_computes_the_positions_of_columns_where_we_pass_on_known_ones(tmp_path: Path) -> None:
+    """frames/parquet/known_schemas.py: without the method, each part of a dataset computes them again."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": [1], "b": [{"x": 1, "y": [2]}]}), path)
+    file = pq.ParquetFile(path)
+    assert {"a": [0], "b.x": [1], "b.y.list.element": [2]}.items() <= file._build_nested_paths().items()
+    assert file._nested_paths_by_prefix == file._build_nested_paths()
 
 
 def test_prefects_sum_of_cache_policies_has_its_policies() -> None:
