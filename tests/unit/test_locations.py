@@ -224,11 +224,16 @@ def test_the_command_line_refuses_it_before_anything_runs(
         "backfill": ["--dates"],
         "quality_report": ["--reference", "2024-01-01", "--date"],
     }
+    others: dict[str, tuple[object, ...]] = {
+        "icu_features": (),
+        "backfill": ({},),
+        "quality_report": ({}, pytest.fail),
+    }
     source = [] if module == "quality_report" else ["--source", str(tmp_path)]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [module, "--store", store, *source, *dates[module], "2024-01-01"])
     with pytest.raises(SystemExit) as stopped:
-        getattr(command_line, main)(pytest.fail, *([] if module == "icu_features" else [{}]))
+        getattr(command_line, main)(pytest.fail, *others[module])
     assert stopped.value.code == 2
     assert f"{module}: --store: " in str(stopped.value)
     assert not list(tmp_path.iterdir())
