@@ -38,9 +38,12 @@ def stored_tables(stream: TableStream, *, as_text: bool = False) -> tuple[pa.Sch
             raised while the tables are consumed.
     """
     dictionaries = stream.dictionaries
-    schema = arrow_frames.stored_schema(
-        stream.schema, kind=stream.kind, dtypes=stream.dtypes, dictionaries=dictionaries
-    )
+    try:
+        schema = arrow_frames.stored_schema(
+            stream.schema, kind=stream.kind, dtypes=stream.dtypes, dictionaries=dictionaries
+        )
+    except pa.ArrowException:
+        raise _unreadable(stream.schema) from None
     if as_text:
         schema = _without_unknown_dictionaries(schema, dictionaries)
     _check_writable(schema)
@@ -196,6 +199,16 @@ def _without_unknown_dictionaries(schema: pa.Schema, known: dict[str, pa.Array])
         if pa.types.is_dictionary(field.type) and field.name not in known:
             schema = schema.set(position, field.with_type(field.type.value_type))
     return schema
+
+
+def _unreadable(schema: pa.Schema) -> UnsupportedFrameError:
+    """The error for a schema that Arrow cannot read back, as with a dictionary of an extension type."""
+    for field in schema:
+        try:
+            pa.ipc.read_schema(pa.schema([field]).serialize())
+        except pa.ArrowException:
+            break
+    return _refused(field.name, field.type)
 
 
 def _refused(name: str, kind: pa.DataType) -> UnsupportedFrameError:

@@ -31,6 +31,7 @@ _UUID = pa.Table.from_arrays(
     [pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"\x80" * 16], pa.binary(16)))], ["a"]
 )
 _NESTED = pa.Table.from_arrays([pa.nulls(0, pa.list_(Unknown()))], ["places"])
+_UUIDS = pa.table({"a": pa.DictionaryArray.from_arrays(pa.array([0]), _UUID["a"].chunk(0))})
 _LONG = pa.table({"stay": pa.array([2**63 - 1], pa.duration("s"))})
 _LONG_WITHIN = pa.table({"stay": pa.array([[2**63 - 1]], pa.list_(pa.duration("s")))})
 _OFFSETS = pa.table({"at": pa.array([[1]], pa.list_(pa.timestamp("us", "+05:30")))})
@@ -62,6 +63,7 @@ def _without_ours(table: pa.Table) -> pa.Table:
 @example(table=_NOTED)
 @example(table=_NARROW)
 @example(table=_UUID)
+@example(table=_UUIDS)
 def test_any_table_comes_back_equal_or_is_refused(store: LocalPipelineStore, table: pa.Table) -> None:
     if _upload(store, table):
         assert_same_table(store.download("x", as_="arrow"), _without_ours(table))
@@ -84,6 +86,7 @@ def test_any_polars_frame_comes_back_equal_or_is_refused(store: LocalPipelineSto
 @example(frame=_NEGATIVE)
 @example(frame=_UNKNOWN)
 @example(frame=_NOTED)
+@example(frame=_UUIDS)
 def test_a_result_of_any_kind_comes_back_as_that_kind(frame: pa.Table | pl.DataFrame) -> None:
     try:
         found = both_ways(frame)

@@ -12,6 +12,7 @@ missing_floats   copies floats with missing values from Arrow to NumPy
 pandas_blocks    which columns share one NumPy array in pandas
 arrow_frames     Arrow tables and the tables that are stored for them
 polars_frames    polars frames and the tables that are stored for them
+extension_types  replaces Arrow's extension types by their storage
 schemas          reads a stored schema without pandas
 foreign_schema   the layout for a file that another program wrote
 foreign_values   the values of such a file

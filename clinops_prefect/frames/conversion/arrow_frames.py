@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from clinops_prefect.errors import UnsupportedFrameError
 from clinops_prefect.frames import memory
+from clinops_prefect.frames.conversion.extension_types import storage_of
 from clinops_prefect.frames.conversion.schemas import note_under
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.kinds import FrameKind
@@ -175,7 +176,9 @@ def categories_of(columns: Iterable[pa.ChunkedArray], kind: pa.DataType) -> pa.A
 
 
 def leaves(array: pa.Array) -> list[pa.Array]:
-    """The innermost arrays of a nested array. For an array that is not nested, the array itself."""
+    """The innermost arrays of a nested array, extension types as their storage. For a flat array, the array itself."""
+    # Arrow has no kernels that flatten a list of extension types.
+    array = storage_of(pa.chunked_array([array])).chunk(0)
     kind = array.type
     if pa.types.is_struct(kind):
         return [leaf for child in array.flatten() for leaf in leaves(child)]

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
 from clinops_prefect.frames.conversion.arrow_frames import dictionaries_of, packed
+from clinops_prefect.frames.conversion.extension_types import storage_of
 from clinops_prefect.frames.conversion.layout import index_note, labels_note
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, index_fields, layout_of
 from clinops_prefect.frames.decoding import decoding
@@ -203,10 +204,7 @@ def _readable(kind: pa.DataType) -> pa.DataType:
 
 def _cast(column: pa.ChunkedArray, field: pa.Field, where: str) -> pa.ChunkedArray:
     try:
-        while isinstance(column.type, pa.BaseExtensionType):
-            chunks = [chunk.storage for chunk in column.chunks]
-            column = pa.chunked_array(chunks, column.type.storage_type)
-        return column.cast(field.type)
+        return (storage_of(column) if isinstance(column.type, pa.BaseExtensionType) else column).cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         why = "times finer than a microsecond" if pa.types.is_time(column.type) else f"({type(error).__name__})"
         raise ArtifactDecodeError(

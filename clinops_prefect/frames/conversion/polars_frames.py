@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
+from clinops_prefect.frames.conversion.extension_types import of_children, storage_of
 from clinops_prefect.frames.decoding import decoding
 
 if TYPE_CHECKING:
@@ -97,16 +98,18 @@ def _check_name(name: str, column: str) -> None:
 
 
 def _series(pl: Any, name: str, column: pa.ChunkedArray) -> Any:
-    while isinstance(column.type, pa.BaseExtensionType):
-        # Pass the storage ourselves, because polars would do the same but warn about each unknown extension type.
-        column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    # Polars would make extension types of its own of these, and warn about each that it does not know.
+    column = storage_of(column)
     kind = column.type
     if "\0" in str(kind):
         raise ValueError  # polars would get only the beginning of such a name
     held = _held(kind)
     if held != kind:
         column = column.cast(held)  # raises if a value does not fit
-    made: Any = pl.from_arrow(column, rechunk=False)
+    try:
+        made: Any = pl.from_arrow(column, rechunk=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        raise ValueError from None  # polars' message may quote a value
     return made.alias(name)
 
 
@@ -119,15 +122,13 @@ def _held(kind: pa.DataType) -> pa.DataType:
         return pa.timestamp(kind.unit, "UTC")  # polars has no zones with a fixed offset
     if types.is_decimal256(kind):
         return pa.decimal128(38, kind.scale)
-    if types.is_list(kind) or types.is_list_view(kind):
+    if types.is_decimal(kind) and kind.bit_width < 128:
+        return pa.decimal128(kind.precision, kind.scale)  # polars panics later on some that are nested
+    if types.is_list_view(kind):
         return pa.list_(_held_field(kind.value_field))
-    if types.is_large_list(kind) or types.is_large_list_view(kind):
+    if types.is_large_list_view(kind):
         return pa.large_list(_held_field(kind.value_field))
-    if types.is_fixed_size_list(kind):
-        return pa.list_(_held_field(kind.value_field), kind.list_size)
-    if types.is_map(kind):
-        return pa.map_(_held(kind.key_type), _held_field(kind.item_field), kind.keys_sorted)
-    return pa.struct([_held_field(field) for field in kind]) if types.is_struct(kind) else kind
+    return of_children(kind, _held_field)
 
 
 def _held_field(field: pa.Field) -> pa.Field:
