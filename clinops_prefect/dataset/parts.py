@@ -18,7 +18,7 @@ from clinops_prefect.errors import ArtifactDecodeError, ArtifactNotFoundError, S
 from clinops_prefect.frames.conversion.foreign_schema import of_text
 from clinops_prefect.frames.conversion.schemas import layout_of
 from clinops_prefect.frames.csv.options import CsvOptions
-from clinops_prefect.frames.kinds import KINDS, FrameKind
+from clinops_prefect.frames.kinds import FrameKind
 from clinops_prefect.frames.parquet.checksums import most_bytes
 from clinops_prefect.frames.parquet.known_schemas import KnownSchemas
 from clinops_prefect.frames.parquet.reader import TAIL_BYTES, ParquetReader
@@ -185,12 +185,9 @@ class CsvPart:
         self.empty: frozenset[str] = frozenset()
         sidecar = sidecars.awaited(reader, reader.info.metadata.get(CHECKSUM, ""))
         self._schemas: dict[FrameKind, pa.Schema] = {}
+        self._stored = sidecar.schema if sidecar is not None and not csv_options else None
         if sidecar is not None and not csv_options:
-            self.rows, stored = sidecar.rows, sidecar.schema
-            is_ours = layout_of(stored) is not None
-            for kind in KINDS:
-                described = kind != "pandas" or is_ours
-                self._schemas[kind] = stored if described else of_text(stored, sidecar.rows, reader.uri)
+            self.rows = sidecar.rows
         else:
             # The types of another program's text depend on every cell, so it is read now.
             table = self._table("pandas")
@@ -201,7 +198,11 @@ class CsvPart:
 
     def schema(self, kind: FrameKind) -> pa.Schema:
         if kind not in self._schemas:
-            self._schemas[kind] = self._table(kind).schema
+            stored = self._stored
+            # Made for pandas only when pandas is asked for: what Arrow and polars can hold, pandas may refuse.
+            if stored is not None and kind == "pandas" and layout_of(stored) is None:
+                stored = of_text(stored, self.rows, self.where)
+            self._schemas[kind] = self._table(kind).schema if stored is None else stored
         return self._schemas[kind]
 
     def pieces(self, fields: Sequence[str], asked: Asked) -> list[Piece]:  # noqa: ARG002

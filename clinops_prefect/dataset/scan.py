@@ -72,7 +72,7 @@ def _frames(planner: Planner, read: list[str], predicate: pl.Expr | None, known:
     partitions = planner.partitions_as_stored("polars")
     for one in _conjuncts(predicate) if predicate is not None else ():
         if one.meta.root_names() and set(one.meta.root_names()) <= set(partitions.names):
-            chosen = _parts(one, partitions.table, known)
+            chosen = _parts(one, partitions.table, known, planner.where)
             parts = chosen if parts is None else [number for number in chosen if number in set(parts)]
         elif condition := _condition(one, known):
             conditions.append(condition)
@@ -86,12 +86,13 @@ def _frames(planner: Planner, read: list[str], predicate: pl.Expr | None, known:
         yield frame.cast({name: known[name] for name in read})
 
 
-def _parts(predicate: pl.Expr, table: Any, known: pl.Schema) -> list[int]:
+def _parts(predicate: pl.Expr, table: Any, known: pl.Schema, where: str) -> list[int]:
     """The numbers of the parts whose partition values match a predicate."""
-    values = pl.from_arrow(table)
-    assert isinstance(values, pl.DataFrame)
+    # The values are converted as the rows are: polars itself would not notice seconds that it cannot count.
+    values: Any = arrow_frames.made(table, "polars", where)
     values = values.cast({name: known[name] for name in values.columns}).with_row_index("\0part")
-    return values.filter(predicate).get_column("\0part").to_list()
+    numbers: list[int] = values.filter(predicate).get_column("\0part").to_list()
+    return numbers
 
 
 def _fits(condition: Condition, schema: Any, where: str) -> bool:
@@ -135,11 +136,8 @@ def _condition(predicate: pl.Expr, known: pl.Schema) -> Condition | None:
     name = _column(left)
     if not name or right.meta.root_names():
         return None
-    literal = pl.select(right)
-    if literal.shape != (1, 1) or _is_fine(literal.dtypes[0]):
-        return None
-    value = literal.item()
-    return (name, sign, value) if _is_of(value, known[name], sign) else None
+    values = _listed(right)
+    return (name, sign, values[0]) if values and len(values) == 1 and _is_of(values[0], known[name], sign) else None
 
 
 def _column(expression: pl.Expr) -> str:
@@ -148,11 +146,19 @@ def _column(expression: pl.Expr) -> str:
 
 
 def _values(literal: pl.Expr) -> list[Any] | None:
+    values = _listed(literal)
+    return values[0] if values and len(values) == 1 and isinstance(values[0], list) else values
+
+
+def _listed(literal: pl.Expr) -> list[Any] | None:
+    """The values of a literal as Python objects; None if Python cannot hold one, as a time after the year 9999."""
     found = pl.select(literal)
     if found.width != 1 or _is_fine(found.dtypes[0]):
         return None
-    values = found.to_series().to_list()
-    return values[0] if len(values) == 1 and isinstance(values[0], list) else values
+    try:
+        return found.to_series().to_list()
+    except (OverflowError, ValueError, pl.exceptions.PanicException):
+        return None
 
 
 def _is_fine(dtype: Any) -> bool:

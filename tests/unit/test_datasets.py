@@ -237,6 +237,15 @@ def test_integers_of_other_programs_are_plain_only_where_no_part_has_a_missing_o
         store.dataset("d").download()
 
 
+def test_a_selection_of_folders_has_the_dtypes_of_the_whole_by_the_schema(store: LocalPipelineStore) -> None:
+    put(store, "d/day=0/x", pa.table({"n": [1, 2], "v": pa.nulls(2)}))
+    put(store, "d/day=1/x", pa.table({"n": [3, None], "v": [1.5, None]}))
+    dataset = store.dataset("d")
+    part = dataset.download(filters=[("day", "==", 0)])
+    assert (part["n"].dtype, part["v"].dtype) == ("int64", object)
+    assert_same(part.astype(dataset.schema), dataset.download().iloc[:2])
+
+
 def test_dictionaries_of_other_programs_have_the_categories_of_all_parts(store: LocalPipelineStore) -> None:
     put(store, "d/a", pa.table({"c": pa.array(["b", "a"]).dictionary_encode()}))
     put(store, "d/b", pa.table({"c": pa.array(["c", None]).dictionary_encode()}))
@@ -603,6 +612,16 @@ def test_scan_agrees_with_polars_where_its_rules_differ_from_ours(store: LocalPi
         d < dt.datetime(2024, 3, 1), (i > 1) & (t > "a") & (f > 1), pl.lit(True), pl.lit(False),
     ):  # fmt: skip
         assert lazy.filter(predicate).collect().equals(whole.filter(predicate)), str(predicate)
+
+
+@pytest.mark.parametrize("kind", [pa.duration("ms"), pa.timestamp("ms"), pa.timestamp("us", "+05:30"), pa.date32()])
+def test_scan_compares_with_values_that_python_cannot_hold(store: LocalPipelineStore, kind: pa.DataType) -> None:
+    most = 2**30 if kind == pa.date32() else 2**62
+    store.upload(pa.table({"x": pa.array([1, most], pa.int32() if most < 2**31 else pa.int64()).cast(kind)}), "d/0")
+    found = store.dataset("d").download(as_="polars")
+    value = pl.lit(most).cast(found.schema["x"])
+    for predicate in (pl.col("x") >= value, pl.col("x").is_in(found["x"][1:].implode())):
+        assert store.dataset("d").scan().filter(predicate).collect().equals(found[1:])
 
 
 def test_duckdb_reads_what_scan_and_batches_give(store: LocalPipelineStore) -> None:
