@@ -55,6 +55,11 @@ def label(variable: str, own: str | None = None) -> str:
     return text if any(letter.isupper() for letter in first) else text[:1].upper() + text[1:]
 
 
+def unit_text(unit: str) -> str:
+    """A unit for readers. UCUM writes 1 for a ratio, which has no unit: "INR 1.3 1" would confuse."""
+    return "" if unit == "1" else unit
+
+
 def in_text(variable: str, own: str | None = None) -> str:
     """A variable's name for readers within a sentence."""
     if own:

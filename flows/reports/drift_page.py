@@ -5,10 +5,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from flows.icu.wording import label
+from flows.icu.wording import label, unit_text
 from flows.reports.page import Words, count, index, levels_of, number, percent, points, render_page, svg
 from flows.reports.plots import Bar, bar_plot, variable_plot
 from flows.reports.quality_page import trend_parts
+
+# What a limit of a run is called in the table's other columns.
+_LIMITS = {"psi": "stability index", "missing_change": "missing"}
 
 
 def drift_page(document: dict[str, Any], date: str, reference: str, trend: Sequence[dict[str, Any]] = ()) -> str:
@@ -37,8 +40,8 @@ def drift_page(document: dict[str, Any], date: str, reference: str, trend: Seque
                 "variables beyond a limit of this run",
             ),
         ],
-        psi_plot=_psi_plot(document, levels),
-        missing_plot=_missing_plot(variables, levels),
+        psi_plot=_psi_plot(document, levels_of(document["verdict"], "psi")),
+        missing_plot=_missing_plot(variables, levels_of(document["verdict"], "missing_change")),
         rows=[_row(name, variable) for name, variable in variables.items()],
         plots=[_plot(name, variable, levels) for name, variable in variables.items() if _can_show(variable)],
         not_shown=[
@@ -83,9 +86,10 @@ def _missing_plot(variables: dict[str, dict[str, Any]], levels: dict[str, str]) 
 def _row(name: str, variable: dict[str, Any]) -> list[Any]:
     rates, quantiles = variable["missing_rate"], variable["quantiles"]
     return [
-        name, index(variable["psi"]), number(quantiles["reference"]["p50"]), number(quantiles["date"]["p50"]),
+        name, unit_text(variable["unit"]) or "no unit", index(variable["psi"]),
+        number(quantiles["reference"]["p50"]), number(quantiles["date"]["p50"]),
         percent(rates["reference"]), percent(rates["date"]), points(variable["missing_change"]),
-        Words(", ".join(variable["exceeds"]).replace("_", " ")),
+        Words(" and ".join(_LIMITS[limit] for limit in variable["exceeds"])),
     ]  # fmt: skip
 
 
@@ -96,8 +100,11 @@ def _can_show(variable: dict[str, Any]) -> bool:
 
 def _plot(name: str, variable: dict[str, Any], levels: dict[str, str]) -> tuple[str, str, Markup, str]:
     medians = [number(variable["quantiles"][key]["p50"]) for key in ("reference", "date")]
-    note = f"median {medians[0]} → {medians[1]} {variable['unit']}"
+    note = f"median {medians[0]} → {medians[1]} {unit_text(variable['unit'])}".rstrip()
     both = variable["distribution"]
     title = f"{label(name, variable.get('label'))}: distribution of the window means of both dates. {note}"
-    plot = variable_plot(title, variable["unit"], both["date"], None, [], other=both["reference"])
+    totals = variable["values"]["date"], variable["values"]["reference"]
+    plot = variable_plot(
+        title, unit_text(variable["unit"]), both["date"], None, [], other=both["reference"], totals=totals
+    )
     return label(name, variable.get("label")), note, svg(plot), levels.get(name, "")

@@ -58,10 +58,12 @@ def svg(plot: str) -> Markup:
     return Markup(plot)  # noqa: S704
 
 
-def levels_of(verdict: dict[str, Any]) -> dict[str, str]:
-    """The worst level of each variable or table in a verdict's findings."""
+def levels_of(verdict: dict[str, Any], *kinds: str) -> dict[str, str]:
+    """The worst level of each variable or table in a verdict's findings: in all of them, or in those of these kinds."""
     levels: dict[str, str] = {}
     for finding in verdict["findings"]:
+        if kinds and finding["kind"] not in kinds:
+            continue
         for name in finding["about"]:
             # The findings are sorted, the worst first.
             levels.setdefault(name, finding["level"])

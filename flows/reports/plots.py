@@ -68,12 +68,14 @@ def bar_plot(bars: Sequence[Bar], title: str, *, top: float | None = None, lines
     figure = _figure(height)
     axes = _axes(figure, left, 4, WIDTH - left - right, height - 8, height)
     longest = top or max([bar.number or 0 for bar in bars] + list(lines), default=0) or 1
+    # Where the inner number is hidden, the outer bar keeps its colour: in the inner's colour it would be read as both.
+    outer = _SECOND if any(bar.inner is not None for bar in bars) else ""
     for row, bar in enumerate(bars):
         color = _BY_LEVEL.get(bar.level, _VALUE)
         if bar.number is None:
             axes.barh(row, _HIDDEN_LENGTH * longest, height=0.66, **_hatched())
         else:
-            axes.barh(row, bar.number, height=0.66, color=_SECOND if bar.inner is not None else color)
+            axes.barh(row, bar.number, height=0.66, color=outer or color)
         if bar.inner is not None:
             axes.barh(row, bar.inner, height=0.3, color=color)
         end = max(_HIDDEN_LENGTH * longest if bar.number is None else bar.number, bar.inner or 0)
@@ -98,6 +100,7 @@ def variable_plot(
     course: dict[str, Any] | None,
     hours: Sequence[int],
     other: dict[str, Any] | None = None,
+    totals: tuple[int | None, int | None] = (None, None),
 ) -> str:
     """The SVG of one variable: its distribution, and its quartiles over the time since admission.
 
@@ -108,12 +111,14 @@ def variable_plot(
         course: The quartiles `p25`, `p50` and `p75` of each window. If None, this part is not drawn.
         hours: The windows' ends, in hours.
         other: A distribution to compare with, drawn as an outline. Both are then in percent of their windows.
+        totals: With `other`, the windows of both distributions, those behind hidden bars included. Shares of the shown
+            windows alone would make a single shown bar 100 %.
     """
     height, low, high = 150, 36, 12
     wide = course is None or not any(number is not None for number in course["p50"])
     figure = _figure(height)
     axes = _axes(figure, 46, low, (WIDTH - 56) if wide else 158, height - low - high, height)
-    _histogram(axes, unit, distribution, other)
+    _histogram(axes, unit, distribution, other, totals)
     if not wide and course is not None:
         axes = _axes(figure, 254, low, 98, height - low - high, height)
         _quartiles(axes, course, hours)
@@ -125,9 +130,9 @@ def line_plot(labels: Sequence[str], numbers: Sequence[float | None], title: str
     height = 150
     figure = _figure(height)
     axes = _axes(figure, 50, 36, WIDTH - 66, height - 50, height)
-    axes.plot(
-        range(len(labels)), [float("nan") if n is None else n for n in numbers], color=_VALUE, marker="o", markersize=4
-    )
+    drawn = [float("nan") if n is None else n for n in numbers]
+    # Without `clip_on`, the axes would cut the highest marker in half.
+    axes.plot(range(len(labels)), drawn, color=_VALUE, marker="o", markersize=4, clip_on=False)
     shown = sorted({0, len(labels) // 2, len(labels) - 1})
     axes.set_xticks(shown, [labels[index] for index in shown])
     axes.set_xlim(-0.5, len(labels) - 0.5)
@@ -137,20 +142,34 @@ def line_plot(labels: Sequence[str], numbers: Sequence[float | None], title: str
     return _svg(figure, title, height)
 
 
-def _histogram(axes: Axes, unit: str, distribution: dict[str, Any], other: dict[str, Any] | None) -> None:
+def _histogram(
+    axes: Axes,
+    unit: str,
+    distribution: dict[str, Any],
+    other: dict[str, Any] | None,
+    totals: tuple[int | None, int | None],
+) -> None:
     edges = distribution["edges"]
     step = edges[1] - edges[0]
     counts = [distribution["below"], *distribution["windows"], distribution["above"]]
-    shares = _scaled(counts, percent=other is not None)
-    outline = _scaled([other["below"], *other["windows"], other["above"]], percent=True) if other else []
+    compared = [other["below"], *other["windows"], other["above"]] if other else []
+    shares = _shares(counts, totals[0]) if other else counts
+    outline = _shares(compared, totals[1])
     top = max([n or 0 for n in [*shares, *outline]]) or 1
     lefts = [edges[0] - step, *edges[:-1], edges[-1]]
-    there = [index for index, n in enumerate(counts) if n != 0] + [index for index, n in enumerate(outline) if n]
+    there = [index for index, n in enumerate(counts) if n != 0] + [index for index, n in enumerate(outline) if n != 0]
     axes.stairs([n or float("nan") for n in shares], [*lefts, lefts[-1] + step], fill=True, color=_VALUE)
-    gone = [left for left, n in zip(lefts, counts, strict=True) if n is None]
+    # Where only the other number is hidden, the hatch would lie on this one's bar; the outline has a gap there.
+    gone = [
+        left
+        for at, left in enumerate(lefts)
+        if counts[at] is None or (other and not counts[at] and compared[at] is None)
+    ]
     axes.bar(gone, [0.06 * top] * len(gone), width=step, align="edge", **_hatched())
     if other:
-        axes.stairs([n or 0 for n in outline], [*lefts, lefts[-1] + step], color=_INK, linewidth=1.2)
+        axes.stairs(
+            [float("nan") if n is None else n for n in outline], [*lefts, lefts[-1] + step], color=_INK, linewidth=1.2
+        )
     # Most of the range is often empty, so show only the part with data.
     first, last = max(min(there) - 1, 0), min(max(there) + 1, len(lefts) - 1)
     axes.set_xlim(lefts[first], lefts[last] + step)
@@ -174,9 +193,10 @@ def _quartiles(axes: Axes, course: dict[str, Any], hours: Sequence[int]) -> None
     _grid(axes)
 
 
-def _scaled(counts: Sequence[int | None], *, percent: bool) -> list[float | None]:
-    total = sum(n or 0 for n in counts) if percent else 0
-    return [None if n is None else 100 * n / total if total else float(n) for n in counts]
+def _shares(counts: Sequence[int | None], total: int | None) -> list[float | None]:
+    """The counts in percent of the total, or of what is shown if the total is hidden."""
+    whole = total or sum(n or 0 for n in counts) or 1
+    return [None if n is None else 100 * n / whole for n in counts]
 
 
 def _thousands(number: float, _place: int) -> str:

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from flows.icu.events import DELAYS
 from flows.icu.verdict import REASON_GROUPS
-from flows.icu.wording import REASON_TEXTS, label
+from flows.icu.wording import REASON_TEXTS, label, unit_text
 from flows.reports.page import Heat, Words, count, levels_of, number, percent, render_page, svg
 from flows.reports.plots import Bar, bar_plot, line_plot, variable_plot
 
@@ -53,7 +53,7 @@ def quality_page(
         values=[_values_row(name, variable, document) for name, variable in variables.items()],
         delays=[_delay_row(name, variable) for name, variable in variables.items() if any(variable["delay"])],
         delay_names=[f"up to {name}" for name in DELAYS] + ["later"],
-        missing_plot=_missing_plot(variables, levels),
+        missing_plot=_missing_plot(variables, levels_of(document["verdict"], "unfilled", "no_value")),
         hours=document["course"]["hours"],
         missing_rows=_missing_rows(document),
         plots=[_plot(name, variable, document, levels) for name, variable in variables.items() if _can_show(variable)],
@@ -61,7 +61,11 @@ def quality_page(
             label(name, variable.get("label")) for name, variable in variables.items() if not _can_show(variable)
         ],
         quantiles=[
-            [name, variable["unit"], *(number(value) for value in variable["quantiles"]["mean"].values())]
+            [
+                name,
+                unit_text(variable["unit"]) or "no unit",
+                *(number(value) for value in variable["quantiles"]["mean"].values()),
+            ]
             for name, variable in variables.items()
         ],
         splits=[[name, *(count(n) for n in split.values())] for name, split in document["splits"].items()],
@@ -143,7 +147,7 @@ def _values_row(name: str, variable: dict[str, Any], document: dict[str, Any]) -
     low, high = variable["plausible"]
     return [
         name,
-        variable["unit"],
+        unit_text(variable["unit"]) or "no unit",
         f"{number(low)} \u2013 {number(high)}",
         count(variable["usable"]),
         _measured(document["course"]["variables"].get(name)),
@@ -193,15 +197,13 @@ def _missing_rows(document: dict[str, Any]) -> list[list[Any]]:
 def _plot(
     name: str, variable: dict[str, Any], document: dict[str, Any], levels: dict[str, str]
 ) -> tuple[str, str, Markup, str]:
-    found = variable["quantiles"]["mean"]
-    middle = f"median {number(found['p50'])} {variable['unit']}" if found["p50"] is not None else ""
+    found, unit = variable["quantiles"]["mean"], unit_text(variable["unit"])
+    middle = f"median {number(found['p50'])} {unit}".rstrip() if found["p50"] is not None else ""
     spread = f", half of them from {number(found['p25'])} to {number(found['p75'])}" if found["p25"] is not None else ""
     what = "distribution of the window means, and their quartiles by hours since admission"
     alternative = f"{label(name, variable.get('label'))}: {what}. {middle}{spread}"
     course = document["course"]["variables"].get(name)
-    plot = variable_plot(
-        alternative, variable["unit"], variable["distribution_of_mean"], course, document["course"]["hours"]
-    )
+    plot = variable_plot(alternative, unit, variable["distribution_of_mean"], course, document["course"]["hours"])
     return label(name, variable.get("label")), middle, svg(plot), levels.get(name, "")
 
 

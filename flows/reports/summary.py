@@ -3,7 +3,7 @@
 from typing import Any
 
 from flows.icu.disclosure import SMALL
-from flows.icu.wording import REASON_TEXTS, labels
+from flows.icu.wording import REASON_TEXTS, labels, unit_text
 from flows.reports.page import count, index, percent, points
 
 _SIGNS = {"good": "✅", "look at this": "⚠️", "do not use": "⛔"}
@@ -39,9 +39,8 @@ def quality_markdown(document: dict[str, Any], date: str, page: str, link: str) 
     known = labels(document["variables"])
     for name, variable in document["variables"].items():
         numbers = " | ".join(count(variable[key]) for key in ("usable", "unknown_unit", "implausible"))
-        lines.append(
-            f"| {_plain(known[name])} | {_plain(variable['unit'])} | {numbers} | {percent(variable['missing_rate'])} |"
-        )
+        cells = [_plain(known[name]), _plain(unit_text(variable["unit"])), numbers, percent(variable["missing_rate"])]
+        lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
         f"Missing: windows without a value. Numbers under {SMALL} are hidden, and so are those by which one of",

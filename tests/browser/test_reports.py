@@ -59,6 +59,7 @@ def test_a_report_is_legible_everywhere_and_asks_for_nothing(reports: dict[str, 
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             page.set_viewport_size({"width": 1400, "height": 1000})
             assert too_faint(page) == []
+            assert cut_off(page) == []
             shoot(page, f"30-{name}-{scheme}")
         page.emulate_media(color_scheme="light")
         page.set_viewport_size({"width": 390, "height": 900})
@@ -80,6 +81,7 @@ def test_a_report_is_legible_everywhere_and_asks_for_nothing(reports: dict[str, 
         assert page.evaluate("document.documentElement.scrollWidth") <= 718
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert too_faint(page) == []
+        assert cut_off(page) == []
         squares = page.locator(".legend svg")
         assert squares.count() >= 8
         for square in squares.all():
@@ -87,6 +89,16 @@ def test_a_report_is_legible_everywhere_and_asks_for_nothing(reports: dict[str, 
             assert square.evaluate("node => getComputedStyle(node).printColorAdjust") == "exact"
         shoot(page, f"32-{name}-paper")
         assert asked == [path.as_uri()]
+
+
+def cut_off(page: Page) -> list[Any]:
+    """The headings of tables that are wider than their place."""
+    return list(
+        page.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth)"
+            ".map(box => box.innerText.slice(0, 200))"
+        )
+    )
 
 
 def too_faint(page: Page) -> list[Any]:

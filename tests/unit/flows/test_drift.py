@@ -13,6 +13,7 @@ from flows.icu.drift import drift_document, psi
 from flows.icu.quality import count_features
 from flows.icu.windows import feature_columns
 from flows.reports.drift_page import drift_page
+from flows.reports.plots import variable_plot
 
 CATALOGUE = load_catalogue()
 
@@ -95,3 +96,30 @@ def test_the_page_shows_every_variable_and_needs_nothing_from_outside():
     for name in ("Heart rate", "SBP", "Glucose", "2024-02-01", "2024-01-01"):
         assert name in page
     assert not re.search("src=.http|<link|@import", page)
+
+
+def test_a_plot_is_coloured_by_its_own_findings_only():
+    page = drift_page(document(features(500, 85, 1), features(500, 105, 2), max_psi=0.2), "2024-02-01", "2024-01-01")
+    stability, missing, *_ = re.findall(r'<svg class="plot".*?</svg>', page, re.DOTALL)
+    assert "var(--bad)" in stability
+    assert "var(--bad)" not in missing
+    assert "100.0% → 100.0%" in missing
+
+
+def test_the_table_names_units_and_limits_in_words():
+    limits = {"max_psi": 0.2, "max_missing_change": 0.1}
+    both = document(features(500, 85, 1, missing=0.5), features(500, 105, 2), **limits)
+    page = drift_page(both, "2024-02-01", "2024-01-01")
+    rows = {cells[0]: cells[1:] for row in page.split("<tr")[1:] if (cells := re.findall(r"<t[hd][^>]*>([^<]*)<", row))}
+    assert rows["Heart rate"][0] == "bpm"
+    assert rows["Heart rate"][-1] == "stability index and missing"
+    # UCUM's unit of a ratio is 1, which reads like a value.
+    assert rows["INR"][0] == "no unit"
+
+
+def test_a_share_is_of_all_windows_also_of_those_that_are_hidden():
+    shown = {"edges": [0.0, 1.0, 2.0, 3.0], "windows": [None, 20, None], "below": 0, "above": 0}
+    plot = variable_plot("a title", "mg/dL", shown, None, [], other=shown, totals=(80, 80))
+    ticks = {float(text) for text in re.findall(r">\s*([\d.]+)\s*</text>", plot)}
+    assert 20 in ticks
+    assert max(ticks) <= 30

@@ -14,7 +14,7 @@ from flows.icu.cohort import COHORT_DTYPES, OUTCOME_DTYPES
 from flows.icu.counts import add_counts
 from flows.icu.description import count_course, course_document, describe_cohort, lost_document
 from flows.icu.verdict import drift_verdict, one_line, quality_verdict
-from flows.reports.plots import Bar, bar_plot
+from flows.reports.plots import Bar, bar_plot, line_plot
 from flows.reports.summary import quality_markdown
 from tests.unit.flows.test_drift import document as drift_of
 from tests.unit.flows.test_drift import features as drifting
@@ -246,3 +246,15 @@ def test_a_label_of_a_plot_is_written_as_it_is_and_beside_its_bars() -> None:
     (under,) = re.findall(r'x="([\d.]+)"[^>]*>0.199<', plot)
     # Beside the longer one of its two bars, not in it.
     assert float(drawn) > float(under) - 30
+
+
+def test_a_bar_whose_inner_number_is_hidden_is_not_drawn_like_an_inner_bar() -> None:
+    plot = bar_plot([Bar("SBP", 0.05, "5% / -"), Bar("pH", 0.9, "90% / 70%", inner=0.7)], "title", top=1)
+    assert plot.count("fill: var(--second)") == 2
+    assert plot.count("fill: var(--value)") == 1
+
+
+def test_the_highest_point_of_a_line_is_drawn_whole() -> None:
+    points = re.findall(r"<g([^>]*)>\s*<use", line_plot(["2024-01-01", "2024-01-02"], [74, 71], "title", "%"))
+    assert points
+    assert not [attributes for attributes in points if "clip-path" in attributes]
