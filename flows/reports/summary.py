@@ -6,8 +6,13 @@ from flows.icu.disclosure import SMALL
 from flows.icu.wording import REASON_TEXTS, labels, unit_text
 from flows.reports.page import count, index, percent, points
 
-_SIGNS = {"good": "✅", "look at this": "⚠️", "do not use": "⛔"}
-_NO_LINK = "A browser on another machine cannot open it: it is a file of the machine that the flow ran on."
+# The signs of the pages, which fonts without emoji have too.
+_SIGNS = {"good": "✓", "look at this": "▲", "do not use": "✕"}
+_NO_LINK = (
+    "A browser follows no link to a file, least of all on another machine: open it on the machine that the flow ran on."
+)
+_GROUPS = {"subjects": "patients", "stays": "stays", "windows": "windows"}
+_DASH = "A dash stands for a hidden number, or for one that does not exist."
 
 
 def quality_markdown(document: dict[str, Any], date: str, page: str, link: str) -> str:
@@ -22,7 +27,7 @@ def quality_markdown(document: dict[str, Any], date: str, page: str, link: str) 
     total = document["splits"]["total"]
     lines = [
         *_head(f"ICU features of {date}: data quality", document["verdict"], page, link),
-        " · ".join(f"**{count(total[group])}** {group}" for group in ("subjects", "stays", "windows")),
+        " · ".join(f"**{count(total[group])}** {name}" for group, name in _GROUPS.items()),
     ]
     for table, account in document["tables"].items():
         if account["rows_in"] == 0:
@@ -45,7 +50,7 @@ def quality_markdown(document: dict[str, Any], date: str, page: str, link: str) 
         "",
         f"Missing: windows without a value. Numbers under {SMALL} are hidden, and so are those by which one of",
     ]
-    lines.append("them could be worked out.")
+    lines.append(f"them could be worked out. {_DASH}")
     return "\n".join(lines)
 
 
@@ -53,7 +58,7 @@ def drift_markdown(document: dict[str, Any], date: str, reference: str, page: st
     """The verdict on a drift and each variable's numbers, as Markdown. See `quality_markdown`."""
     lines = _head(f"ICU features of {date}: drift from {reference}", document["verdict"], page, link)
     lines += [
-        "| variable | stability index | missing then | missing now | change, points |",
+        f"| variable | stability index | missing, {reference} | missing, {date} | change, points |",
         "|---|---:|---:|---:|---:|",
     ]
     known = labels(document["variables"])
@@ -66,6 +71,7 @@ def drift_markdown(document: dict[str, Any], date: str, reference: str, page: st
             points(variable["missing_change"]),
         ]
         lines.append(f"| {_plain(known[name])} | {' | '.join(cells)} |")
+    lines += ["", f"Values based on fewer than {SMALL} patients are hidden. {_DASH}"]
     return "\n".join(lines)
 
 
@@ -73,7 +79,8 @@ def _head(title: str, verdict: dict[str, Any], page: str, link: str) -> list[str
     lines = [f"# {title}", "", f"## {_SIGNS[verdict['level']]} {verdict['level'].capitalize()}", ""]
     lines += [f"{place}. {_plain(finding['text'])}" for place, finding in enumerate(verdict["findings"][:3], start=1)]
     if len(verdict["findings"]) > 3:
-        lines.append(f"\n{len(verdict['findings']) - 3} more are in the report.")
+        more = len(verdict["findings"]) - 3
+        lines.append(f"\n{more} more {'is' if more == 1 else 'are'} in the report.")
     lines += ["", f"[Open the whole report, with plots]({link})", "", f"`{page}`", ""]
     return [*lines, _NO_LINK, ""] if link.startswith("file:") else lines
 

@@ -33,7 +33,8 @@ def quality_artifact(document: dict[str, Any], store: PipelineStore, date: str, 
         page: The URI of the whole report.
         link: The URL of the report for a browser.
     """
-    said = f"Data quality of {date}: {document['verdict']['level']}"
+    # The verdict comes first: a card of Prefect's UI cuts off the end of a description.
+    said = f"{document['verdict']['level'].capitalize()}: data quality of {date}"
     text = quality_markdown(document, date, page, link)
     create_markdown_artifact(text, key=key("icu-quality", store), description=said)
 
@@ -69,7 +70,7 @@ def drift_artifact(document: dict[str, Any], store: PipelineStore, page: str, li
     """
     date, reference = document["date"], document["reference"]
     text = drift_markdown(document, date, reference, page, link)
-    said = f"Drift of {date} from {reference}: {document['verdict']['level']}"
+    said = f"{document['verdict']['level'].capitalize()}: drift of {date} from {reference}"
     create_markdown_artifact(text, key=key("icu-drift", store), description=said)
 
 

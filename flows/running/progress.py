@@ -71,7 +71,7 @@ class Progress:
             future.add_done_callback(lambda _, name=name: ended.put(name))  # type: ignore[misc]
         while waiting:
             try:
-                name = ended.get(timeout=_LOOK_EVERY_SECONDS)
+                name = ended.get(timeout=max(self._next_look - time.monotonic(), 0) or _LOOK_EVERY_SECONDS)
             except queue.Empty:
                 pass
             else:
@@ -81,6 +81,9 @@ class Progress:
                 self._look(waiting)
                 # The pause starts after the answer, so a slow store is not asked without a break.
                 self._next_look = time.monotonic() + _LOOK_EVERY_SECONDS
+            else:
+                # This costs no request. Without it, the line of a short run would stay at 0 % until the end.
+                self._show(*self._now())
 
     def end(self) -> None:
         """Show that all work is done."""
@@ -93,11 +96,14 @@ class Progress:
             if step.rows and (read := self._rows_read(name)):
                 # The number of rows was estimated, so a file counts as read only when its task has ended.
                 self._done[name] = min(read / step.rows, 0.99)
-        total = sum(step.work for step in self._steps.values())
-        share = sum(self._steps[name].work * done for name, done in self._done.items()) / total
-        text = self._text(share)
+        share, text = self._now()
         update_progress_artifact(self._artifact, progress=round(100 * share, 1), description=text)
         self._show(share, text)
+
+    def _now(self) -> tuple[float, str]:
+        total = sum(step.work for step in self._steps.values())
+        share = sum(self._steps[name].work * done for name, done in self._done.items()) / total
+        return share, self._text(share)
 
     def _text(self, share: float) -> str:
         rows = sum(step.rows for step in self._steps.values())

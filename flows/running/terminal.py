@@ -35,7 +35,9 @@ def terminal_line(title: str) -> Iterator[Callable[[float, str], None]]:
     )
     with Progress(*columns, console=console, transient=True) as bars:
         line = bars.add_task(title, total=1.0, text="")
-        yield lambda share, text: bars.update(line, completed=share, text=text if is_wide else _reversed(text))
+        yield lambda share, text: bars.update(
+            line, completed=share, text=text if is_wide else _short(text, console.width - 5)
+        )
 
 
 @contextmanager
@@ -67,8 +69,12 @@ def counting_line(title: str, total: int, unit: str, scale: int = 1) -> Iterator
         yield add
 
 
-def _reversed(text: str) -> str:
-    return ", ".join(reversed(text.split(", ")))
+def _short(text: str, width: int) -> str:
+    """The text for a narrow terminal, with the time left first. What has no room is left out whole, the rate first."""
+    parts = text.split(", ")
+    left = [part for part in parts if part.endswith(" left")]
+    shorter = (parts[::-1], [*left, parts[0]], left or parts[:1])
+    return next((said for said in map(", ".join, shorter) if len(said) <= width), ", ".join(shorter[-1]))
 
 
 def _console() -> Console:

@@ -12,10 +12,12 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pandas as pd
 import pytest
 from prefect import flow, task
+from prefect.artifacts import create_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -24,7 +26,7 @@ from flows.icu.acceptance import NotAcceptedError
 from flows.icu_features import icu_features
 from flows.running.artifacts import key
 from flows.running.claim import DateClaimedError, claimed
-from flows.running.progress import Step, following
+from flows.running.progress import Progress, Step, following
 from flows.sources.files import TableError
 from flows.sources.mimic import read_cohort
 from flows.synthetic.tables import generate
@@ -265,6 +267,30 @@ def test_progress_says_what_is_done_after_the_rows_are_read(tmp_path: Path) -> N
 
     stores()
     assert re.search(r"1 of 2 artifacts stored, [\d.]+ a minute, about \d+ s left", "\n".join(said))
+
+
+def test_the_line_on_a_terminal_moves_with_each_task_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A look at the store is far away, as it is in a run that takes seconds.
+    monkeypatch.setattr("flows.running.progress._LOOK_EVERY_SECONDS", 60.0)
+    shares: list[float] = []
+
+    @task
+    def work(name: str) -> None:
+        deadline = time.monotonic() + 20
+        while name == "last" and 0.5 not in shares and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    @flow
+    def works() -> None:
+        steps = [Step("first", 1), Step("second", 1), Step("last", 2)]
+        artifact = create_progress_artifact(0.0, key="line")
+        assert isinstance(artifact, UUID)
+        progress = Progress(artifact, steps, lambda _: 0, lambda share, _text: shares.append(share))
+        with ThreadPoolTaskRunner() as runner:
+            progress.follow({step.name: runner.submit(work, {"name": step.name}) for step in steps})
+
+    works()
+    assert shares == [0.25, 0.5, 1.0]
 
 
 def test_nothing_bad_replaces_a_good_date(source: Path, tmp_path: Path) -> None:

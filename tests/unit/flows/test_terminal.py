@@ -83,6 +83,30 @@ def test_an_upload_has_total_rate_and_remaining_time() -> None:
         assert re.search(rf"{share} +\d+ s left, \d+\.\d MB/s, {done} of 4.0 MB", said)
 
 
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [
+        ("1 of 3 dates done, 0.7 a minute, about 3 min left", 60, "about 3 min left, 0.7 a minute, 1 of 3 dates done"),
+        ("1 of 3 dates done, 0.7 a minute, about 3 min left", 45, "about 3 min left, 1 of 3 dates done"),
+        ("1 of 3 dates done, 0.7 a minute, about 3 min left", 20, "about 3 min left"),
+        ("0 of 3 dates done, 0.0 a minute", 20, "0 of 3 dates done"),
+        ("30,000 of 330,000 rows, 15,262 rows/s, 20 s left", 45, "20 s left, 30,000 of 330,000 rows"),
+        ("done", 20, "done"),
+    ],
+)
+def test_what_has_no_room_is_left_out_whole(text: str, width: int, shown: str) -> None:
+    program = f"""
+import time
+from flows.running.terminal import terminal_line
+
+with terminal_line("a title") as show:
+    show(0.4, {text!r})
+    time.sleep(0.3)
+"""
+    pictures = re.split(r"[\r\n]", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written(width + 5, program)))
+    assert f" 40% {shown}" in {picture.rstrip() for picture in pictures}
+
+
 def test_synthetic_rows_are_counted_when_they_are_written(tmp_path: Path) -> None:
     said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written(160, SYNTHETIC.format(out=tmp_path / "new")))
     assert re.search(r"synthetic rows .* \d+% [\d,]+ of 660,000 rows, [\d,]+ rows/s, \d+ s left", said)

@@ -140,6 +140,11 @@ def test_the_artifact_says_the_verdict_and_shows_a_text_of_the_source_as_it_is()
     assert "[Open the whole report, with plots](https://console.example/p)" in said
     assert r"&lt;b&gt;\|mg\*" in said
     assert "another machine" not in said
+    assert "patients · " in said
+    document["verdict"]["findings"] *= 4
+    assert "1 more is in the report" in quality_markdown(
+        document, "2024-01-01", "s3://b/p.html", "https://console.example/p"
+    )
     assert "another machine" in quality_markdown(document, "2024-01-01", "file:///p.html", "file:///p.html")
 
 
