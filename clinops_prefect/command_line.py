@@ -4,7 +4,7 @@
 1    it failed for a reason that nobody expected; --debug shows the traceback
 2    an argument is wrong
 3    the source, the store or a file cannot be used
-4    a limit is exceeded, or a result was not accepted; nothing bad was published
+4    a limit is exceeded or a result not accepted; nothing bad was published
 5    a part of the work failed; the rest is done
 6    try again later: a service does not answer, or another run is under way
 130  interrupted

@@ -263,7 +263,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.check",
-        description="What the ICU flow would use of a source, what it would drop, and why. Nothing is written.",
+        description="What the ICU flow would use of a source, what it would drop, and why.\nNothing is written.",
         epilog="exit codes: 0, the flow can use it; 1, it cannot; 2, the call is wrong\n\n"
         "example:\n  python -m flows.check --source s3://bucket/mimic-iv --rows 50000",
         formatter_class=argparse.RawDescriptionHelpFormatter,

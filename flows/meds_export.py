@@ -42,8 +42,10 @@ _SCHEMA = pa.schema(
 # The number of subjects whose rows are in memory at once, in addition to their shard.
 _SUBJECTS = 200
 _NOTES = """\
-numeric_value has 32 bits, as MEDS wants it: six significant digits, which charted values have, come back exactly.
-Not in the dataset, because the store does not have their times: types of admission and discharges from the hospital."""
+numeric_value has 32 bits, as MEDS wants it: six significant digits, which
+charted values have, come back exactly.
+Not in the dataset, because the store does not have their times: types of
+admission and discharges from the hospital."""
 
 
 def export(

@@ -235,4 +235,4 @@ def _look(reference: str, date: str) -> str:
     else:
         lines = ["from clinops_prefect import PipelineStore", f"store = PipelineStore.from_uri({reference!r})"]
     lines += [f'store.list_artifacts("icu/{date}")', f'store.dataset("icu/{date}/features").download()']
-    return "\n  ".join(["Look at the features in Python:", *lines, ""])
+    return "\n  ".join(["Look at the features in Python:", *lines]) + "\n"

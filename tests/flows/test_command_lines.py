@@ -239,6 +239,7 @@ def test_help_has_an_example_and_the_exit_codes(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", [module, "--help"])
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as stopped:
         importlib.import_module(module).main()
     assert stopped.value.code == 0
@@ -246,6 +247,9 @@ def test_help_has_an_example_and_the_exit_codes(
     assert f"example:\n  python -m {module.removesuffix('.__main__')} --" in said
     assert "130  interrupted" in said
     assert "--debug" in said
+    # Only an example is wider than a terminal, since it is there to be pasted.
+    text, codes = said.partition("example:")[0], said.partition("exit codes:")[2]
+    assert max(map(len, f"{text}{codes}".splitlines())) <= 80
 
 
 def _raise(error: BaseException) -> None:
