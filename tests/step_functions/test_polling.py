@@ -79,3 +79,17 @@ def test_a_crowd_shares_one_list(
     assert aws.busiest_second() <= 10
     # Nothing is kept of a machine that nobody waits on any more.
     assert machine not in {arn for _, arn in polling._machines}
+
+
+def test_the_last_events_are_seen_whichever_request_finds_the_end(
+    aws: Emulator, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = aws.client("stepfunctions")
+    started = client.start_execution(stateMachineArn=waiting_machine(aws, name, 1), name="e")
+    monkeypatch.setattr(polling, "_DESCRIBED_EVERY", 1)
+    seen: list[str] = []
+    ended = polling.wait_for_end(
+        client, started["executionArn"], on_events=lambda events: seen.extend(event.event for event in events)
+    )
+    assert ended["status"] == "SUCCEEDED"
+    assert seen == ["started", "entered", "exited", "ended"]

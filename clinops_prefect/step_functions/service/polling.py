@@ -193,6 +193,8 @@ def wait_for_end(
                 by_itself = looks % _DESCRIBED_EVERY == 0 or (troubled_since is not None and looks % 2 == 0)
                 if not crowded and by_itself:
                     description = _ended(client, execution_arn)
+                    if description is not None:
+                        _show_last(newest, on_events)
                 else:
                     description = _look(machine, newest, gap / 3 if crowded else None, on_events)
                 troubled_since = None
@@ -233,17 +235,23 @@ def _look(
             return None
         description = _ended(machine.client, newest.execution_arn)
         # The states' events are read only at the end, and only if no other request is waiting.
-        if description is not None and on_events and _questions.queue == 0:
-            try:
-                on_events(_paced_look(newest)[0])
-            except ClinopsPrefectError as error:
-                # The execution has ended. An error that concerns only log lines must not hide this.
-                logger.warning("what the states did is not shown: %s", error)
+        if description is not None and _questions.queue == 0:
+            _show_last(newest, on_events)
         return description
     events, ended = _paced_look(newest)
     if events and on_events:
         on_events(events)
     return _ended(machine.client, newest.execution_arn) if ended else None
+
+
+def _show_last(newest: Newest, on_events: Callable[[list[StateEvent]], None] | None) -> None:
+    """Show what the states of an ended execution did since the last look."""
+    if on_events:
+        try:
+            on_events(_paced_look(newest)[0])
+        except ClinopsPrefectError as error:
+            # The execution has ended. An error that concerns only log lines must not hide this.
+            logger.warning("what the states did is not shown: %s", error)
 
 
 def _paced_look(newest: Newest) -> tuple[list[StateEvent], bool]:
