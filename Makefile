@@ -10,9 +10,9 @@ STORE ?= demo/store
 DATE ?= 2024-01-01
 SHARDS ?= 4
 
-# Of `make bench`: which cases (all), how often, and the source of a fast S3 stub (without, moto's server).
+# Of `make bench`: which cases (all), how many rounds (0: as each case says), and the source of a fast S3 stub (without, moto's server).
 CASES ?=
-ROUNDS ?= 5
+ROUNDS ?= 0
 NULL_S3 ?=
 CLINOPS_PYTHON ?=
 
@@ -118,7 +118,7 @@ e2e-full: e2e  ## The same, with a thousand executions at once, and a hundred ro
 	@.bench/peers/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-bench: $(VENV)/.dev .bench/peers/.ready  ## Compare with what one would use instead: docs/explanation/benchmarks.md (CASES=… ROUNDS=5 NULL_S3=…).
+bench: $(VENV)/.dev .bench/peers/.ready  ## Compare with what one would use instead: docs/explanation/benchmarks.md (CASES=… ROUNDS=… NULL_S3=…).
 	@$(BIN)/python -m tests.benchmarks --cases "$(CASES)" --rounds $(ROUNDS) --null-s3 "$(NULL_S3)" \
 		--peers-python "$(abspath .bench/peers/bin/python)" --clinops-python "$(CLINOPS_PYTHON)"
 

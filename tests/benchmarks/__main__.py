@@ -1,4 +1,4 @@
-"""Runs the cases and writes docs/explanation/benchmarks.md: `make bench`."""
+"""Runs the cases, writes docs/explanation/benchmarks.md and the tables that quote it: `make bench`."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ def main() -> None:
     """Run what is asked for; cases that are not keep what an earlier run measured."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--cases", default="", help=f"some of them, with commas: {', '.join(CASES)}")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=0, help="of each case; 0: as many as the case says")
     parser.add_argument("--null-s3", default="", help="the source of the S3 stub; empty: moto's server")
     parser.add_argument("--peers-python", default="", help="a Python with peers.txt; empty: awswrangler is left out")
     parser.add_argument("--clinops-python", default="", help="a Python with clinops 0.6.1 (3.12 or later)")
@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("--dataset-gb", type=int, default=30, help="of the dataset that is read in batches")
     parser.add_argument("--scratch", default=".bench", help="frames, data and measurements are kept here")
     parser.add_argument("--out", default="docs/explanation/benchmarks.md")
+    quoting = ["README.md", "docs/explanation/comparison.md"]
+    parser.add_argument("--quoted-in", nargs="*", default=quoting, help="pages with the short table")
     options = parser.parse_args()
     names = [name for name in options.cases.split(",") if name] or list(CASES)
     if unknown := [name for name in names if name not in CASES]:
@@ -43,6 +45,7 @@ def main() -> None:
         for name in names:
             print(f"{name} …", file=sys.stderr, flush=True)
             began = time.monotonic()
+            bench.rounds = options.rounds or CASES[name].rounds
             try:
                 measured[name] = CASES[name].run(bench).document()
                 # What else the machine was doing, and this suite itself.
@@ -55,6 +58,8 @@ def main() -> None:
             # After each: a run that is cut short leaves what it has.
             ordered = {name: measured[name] for name in CASES if name in measured}
             Path(options.out).write_text(report.render(ordered))
+            for page in options.quoted_in:
+                report.quote(report.short(ordered), Path(page))
             for goal in measured[name]["goals"]:
                 verdict = "yes" if goal["reached"] else "NO"
                 print(f"  {goal['reach']}: {goal['measured']}: {verdict}", file=sys.stderr, flush=True)

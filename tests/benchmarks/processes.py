@@ -19,12 +19,14 @@ class Contestant:
         function: `module:function`, called with a `meter.Meter` and the arguments.
         arguments: What JSON can say.
         python: Another interpreter than this one.
+        seldom: Whether every third round is enough: no goal is about it.
     """
 
     name: str
     function: str
     arguments: dict[str, Any] = field(default_factory=dict)
     python: str = sys.executable
+    seldom: bool = False
 
 
 @dataclass
@@ -53,8 +55,9 @@ class Measured:
 
     def times_faster(self, other: "Measured", key: str = "seconds") -> float:
         """How many times what it took the other took, round against round: other work on the machine hits both."""
-        pairs = zip(self.rounds, other.rounds, strict=True)
-        return float(statistics.median(theirs[key] / max(mine[key], 1e-9) for mine, theirs in pairs))
+        theirs = {measured["round"]: measured[key] for measured in other.rounds}
+        pairs = [(mine[key], theirs[mine["round"]]) for mine in self.rounds if mine["round"] in theirs]
+        return float(statistics.median(their / max(my, 1e-9) for my, their in pairs))
 
 
 def measure(contestant: Contestant, environment: dict[str, str], timeout: float = 900) -> dict[str, Any]:
@@ -85,8 +88,10 @@ def compare(contestants: Sequence[Contestant], rounds: int, environment: dict[st
         # Each is first, once: what the one before leaves behind (caches, memory) is nobody's privilege.
         turn = number % len(contestants)
         for contestant in [*contestants[turn:], *contestants[:turn]]:
+            if contestant.seldom and number % 3:
+                continue
             measured = measure(contestant, environment)
-            results[contestant.name].rounds.append(measured)
+            results[contestant.name].rounds.append({**measured, "round": number})
             memory = measured.get("memory", 0) / 2**20
             print(f"    {contestant.name}: {measured['seconds']:.2f} s, {memory:,.0f} MiB", file=sys.stderr, flush=True)
     return results

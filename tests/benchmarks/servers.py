@@ -1,4 +1,4 @@
-"""The servers that the benchmarks talk to: a fast S3 stub where its source is given, else moto's; fake-gcs-server.
+"""The servers that the benchmarks talk to: a fast S3 stub where its source is given, else moto's; a Cloud Storage stub.
 
 A packaged S3 server is the bottleneck of anything that moves much. The stub is built from one C++ file,
 `make bench NULL_S3=path/to/null_s3.cpp`; its `/__ctl` tells what it has moved and sets latency and bandwidth.
@@ -6,6 +6,7 @@ A packaged S3 server is the bottleneck of anything that moves much. The stub is 
 
 import json
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.meter import CONTROL
-from tests.emulators import fake_gcs_server, free_port, moto_server, running
+from tests.emulators import free_port, moto_server, running
 
 BUCKET = "bench"
 
@@ -73,9 +74,9 @@ def s3_server(null_s3: str, scratch: Path) -> Iterator[Server]:
 
 @contextmanager
 def gcs_server() -> Iterator[Server]:
-    """A Cloud Storage with the bucket."""
-    with fake_gcs_server() as url:
-        body = json.dumps({"name": BUCKET}).encode()
-        request = urllib.request.Request(f"{url}/storage/v1/b?project=p", body, {"Content-Type": "application/json"})
-        urllib.request.urlopen(request).close()
-        yield Server(url, "fake-gcs-server", {"STORAGE_EMULATOR_HOST": url, "GOOGLE_CLOUD_PROJECT": "p"})
+    """A Cloud Storage that has every bucket: see `null_gcs`."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    control = f"{url}/__ctl"
+    with running([sys.executable, "-m", "tests.benchmarks.null_gcs", str(port)], control):
+        environment = {"STORAGE_EMULATOR_HOST": url, "GOOGLE_CLOUD_PROJECT": "p", CONTROL: control}
+        yield Server(url, "an in-memory Cloud Storage stub", environment, control)
