@@ -36,9 +36,10 @@ def at_least(what: str, wanted: float, got: float, least: float = 0) -> Goal:
     return Goal(f"≥ {wanted:g}× {what}", f"{got:.2f}×", got >= wanted, step, bool(least) and got >= least)
 
 
-def at_most(what: str, wanted: float, got: float, unit: str = "×") -> Goal:
-    """A ratio, or an amount, that should not be higher."""
-    return Goal(f"≤ {wanted:g}{unit} {what}", f"{got:.2f}{unit}", got <= wanted)
+def at_most(what: str, wanted: float, got: float, unit: str = "×", least: float = 0) -> Goal:
+    """A ratio, or an amount, that should not be higher; `least`: what a prototype has shown."""
+    step = f"≤ {least:g}{unit}" if least else ""
+    return Goal(f"≤ {wanted:g}{unit} {what}", f"{got:.2f}{unit}", got <= wanted, step, bool(least) and got <= least)
 
 
 @dataclass

@@ -186,8 +186,8 @@ def _batches(bench: Bench) -> Outcome:
 
 
 CASES = [
-    Case("dataset-whole", partial(_case, "The whole", "narrow", 40, None, None)),
+    Case("dataset-whole", partial(_case, "The whole", "narrow", 40, None, None), rounds=2),
     Case("dataset-columns", partial(_case, "Ten of 1,000 columns", "wide", 200, _COLUMNS, None)),
-    Case("dataset-one-stay", partial(_case, "One stay's rows", "wide", 200, None, _STAY)),
+    Case("dataset-one-stay", partial(_case, "One stay's rows", "wide", 200, None, _STAY), rounds=2),
     Case("dataset-batches", _batches),
 ]

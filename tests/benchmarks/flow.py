@@ -126,7 +126,7 @@ def _tree() -> Iterator[dict[str, int]]:
         sampler.join()
 
 
-def _source(bench: Bench, stays: int) -> str:
+def synthetic(bench: Bench, stays: int) -> str:
     """Synthetic data, made once: a thousand chart rows a stay."""
     folder = bench.scratch / f"synthetic-{stays}"
     if not folder.exists():
@@ -143,7 +143,7 @@ def _source(bench: Bench, stays: int) -> str:
 def _against_clinops(stays: int, bench: Bench) -> Outcome:
     from flows.icu.catalogue import load_catalogue
 
-    source = _source(bench, stays)
+    source = synthetic(bench, stays)
     ours = Contestant("clinops_prefect", f"{__name__}:steps", {"source": source})
     contestants = [ours]
     if bench.clinops_python:
@@ -163,17 +163,17 @@ def _against_clinops(stays: int, bench: Bench) -> Outcome:
         goals.append(at_most("of CPU", 12, mine.median("cpu"), " s"))
         goals.append(at_most("of memory", 3, mine.memory / 2**30, " GiB"))
     notes = [] if bench.clinops_python else ["clinops needs a Python of its own: `CLINOPS_PYTHON=…`."]
-    return Outcome(f"Ingest, preprocess, features: {_millions(stays)} rows", "csv.gz on disk", results, goals, notes)
+    return Outcome(f"Ingest, preprocess, features: {millions(stays)} rows", "csv.gz on disk", results, goals, notes)
 
 
 def _growth(bench: Bench) -> Outcome:
-    sizes = {_millions(stays): stays for stays in (1_000, 10_000, 30_000)}
+    sizes = {millions(stays): stays for stays in (1_000, 10_000, 30_000)}
     results = bench.compare(
         [
             Contestant(
                 f"{size} rows",
                 f"{__name__}:streamed",
-                {"source": _source(bench, stays), "stays": stays, "scratch": str(bench.scratch)},
+                {"source": synthetic(bench, stays), "stays": stays, "scratch": str(bench.scratch)},
             )
             for size, stays in sizes.items()
         ]
@@ -194,7 +194,7 @@ def _growth(bench: Bench) -> Outcome:
 
 
 def _on_processes(bench: Bench) -> Outcome:
-    source = _source(bench, 10_000)
+    source = synthetic(bench, 10_000)
     names = {1: "one process", 2: "two processes"}
     results = bench.compare(
         [
@@ -217,7 +217,8 @@ def _on_processes(bench: Bench) -> Outcome:
     return Outcome("The flow's shards on processes", "a local store", results, goals, [note])
 
 
-def _millions(stays: int) -> str:
+def millions(stays: int) -> str:
+    """How many rows so many stays have, for a title."""
     return f"{stays * _ROWS_PER_STAY // 1_000_000}M"
 
 

@@ -106,7 +106,7 @@ def _whole(bench: Bench, way: str, name: str = "wide") -> float:
 
 
 CASES = [
-    Case("columns", partial(_columns, False), rounds=5),
+    Case("columns", partial(_columns, False), rounds=3),
     Case("columns-network", partial(_columns, True), rounds=9),
-    Case("one-stay", _one_stay, rounds=9),
+    Case("one-stay", _one_stay, rounds=5),
 ]

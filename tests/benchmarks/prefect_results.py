@@ -84,7 +84,7 @@ def _results(operation: str, in_s3: bool, bench: Bench) -> Outcome:
 
 
 CASES = [
-    Case(f"result-{operation}-{'s3' if in_s3 else 'local'}", partial(_results, operation, in_s3), rounds=5)
+    Case(f"result-{operation}-{'s3' if in_s3 else 'local'}", partial(_results, operation, in_s3))
     for in_s3 in (False, True)
     for operation in ("store", "read")
 ]

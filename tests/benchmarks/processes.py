@@ -19,7 +19,7 @@ class Contestant:
         function: `module:function`, called with a `meter.Meter` and the arguments.
         arguments: What JSON can say.
         python: Another interpreter than this one.
-        seldom: Whether every third round is enough: no goal is about it.
+        seldom: Whether every fifth round is enough: no goal is about it.
     """
 
     name: str
@@ -88,7 +88,7 @@ def compare(contestants: Sequence[Contestant], rounds: int, environment: dict[st
         # Each is first, once: what the one before leaves behind (caches, memory) is nobody's privilege.
         turn = number % len(contestants)
         for contestant in [*contestants[turn:], *contestants[:turn]]:
-            if contestant.seldom and number % 3:
+            if contestant.seldom and number % 5:
                 continue
             measured = measure(contestant, environment)
             results[contestant.name].rounds.append({**measured, "round": number})

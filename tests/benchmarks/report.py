@@ -35,7 +35,7 @@ _ALL = """
 ## All cases
 
 The first line of a case is clinops_prefect. *× time* and *× CPU* are multiples of the first line's: medians of the
-ratios in each round. Ways without a goal run in every third round. The *frames of full precision* are a second
+ratios in each round. Ways without a goal run in every fifth round. The *frames of full precision* are a second
 set: floats with all decimals, texts of three words of a large vocabulary, integers with nulls. The first set's floats
 have three decimals.
 """
