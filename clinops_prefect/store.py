@@ -120,7 +120,8 @@ class PipelineStore(ArtifactCatalog, abc.ABC):  # type: ignore[explicit-any]  # 
             Exception: Any error that `batches` raises. Nothing was written. Otherwise as `upload`.
         """
         key, texts = self._key(name), check_metadata(metadata)
-        return self._write(key, lambda: self._codec.encode_batches(batches, texts), texts, overwrite)
+        is_repeatable = self._codec.is_repeatable(batches)
+        return self._write(key, lambda: self._codec.encode_batches(batches, texts), texts, overwrite, is_repeatable)
 
     aupload_batches = asynchronous(upload_batches)
 
@@ -270,13 +271,22 @@ class PipelineStore(ArtifactCatalog, abc.ABC):  # type: ignore[explicit-any]  # 
     ) -> str:
         key = self._key(name)
         encode = functools.partial(self._codec.encode_frame, df, metadata)
-        return self._write(key, encode, {**metadata, **(mark or {})}, overwrite)
+        return self._write(key, encode, {**metadata, **(mark or {})}, overwrite, self._codec.is_repeatable(df))
 
-    def _write(self, key: str, encode: "Callable[[], Encoded]", metadata: dict[str, str], overwrite: bool) -> str:
+    def _write(
+        self,
+        key: str,
+        encode: "Callable[[], Encoded]",
+        metadata: dict[str, str],
+        overwrite: bool,
+        is_repeatable: bool,
+    ) -> str:
         self.refuse_without_protection()
         backend = self._backend()
         try:
-            self._codec.write(backend, key, encode(), metadata, overwrite)
+            self._kept(
+                lambda: self._codec.write(backend, key, encode(), metadata, overwrite), is_repeatable=is_repeatable
+            )
         except ObjectExistsError:
             uri = backend.uri(key)
             raise ArtifactExistsError(f"{uri} exists, and overwrite=False", uri=uri) from None

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Self, TypeVar
 
 from prefect.exceptions import MissingContextError
@@ -27,12 +27,13 @@ from clinops_prefect.names import PREFIX_PATTERN, check_name, check_prefix, join
 from clinops_prefect.registry import UI_GUIDE
 from clinops_prefect.results.guard import check_result, noted_result, result_block
 from clinops_prefect.saved_block import SavedBlock
-from clinops_prefect.storage.backend import Backend, ObjectChangedError
+from clinops_prefect.storage.backend import Backend, ObjectChangedError, UploadDroppedError
 from clinops_prefect.storage_format import StorageFormat
 
 T = TypeVar("T")
 
-# If an object changes in this many reads in a row, somebody overwrites it in a loop, and we give up.
+# If an object changes in this many reads in a row, somebody overwrites it in a loop, and we give up. The same holds for
+# an upload that the service drops because others of the same name end first.
 _TRIES = 5
 
 
@@ -111,7 +112,7 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
         self.refuse_without_protection()
         key = self._path_key(path)
         backend = self._backend()
-        plain.write(backend, key, data, content_type)
+        self._kept(lambda: plain.write(backend, key, data, content_type))
         return backend.uri(key)
 
     awrite_bytes = asynchronous(write_bytes)
@@ -250,6 +251,16 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
                     raise
                 damaged = True
         raise ServiceUnavailableError("the artifact is overwritten faster than it can be read")
+
+    def _kept(self, write: Callable[[], None], *, is_repeatable: bool = True) -> None:
+        """Call `write`. Repeat it if another upload of the same name ended first and the service dropped this one.
+
+        S3 and Cloud Storage keep both uploads and the last one wins. Azure drops the blocks of all others.
+        """
+        for _ in range(_TRIES - 1 if is_repeatable else 0):
+            with suppress(UploadDroppedError):
+                return write()
+        return write()
 
 
 def _refuse_note_of_missing(content: bytes) -> None:

@@ -160,11 +160,11 @@ class ArtifactCatalog(StoreBlock, abc.ABC):  # type: ignore[explicit-any]  # in 
                 "copy has the same bytes: upload what you download, or give the store the same format"
             )
         if not self._is_same_place(other):
-            self._copy_to(ObjectReader(backend, origin), there, key)
+            self._kept(lambda: self._copy_to(ObjectReader(backend, origin), there, key))
         elif origin == key:
             backend.head(key)  # only check that it exists, because S3 refuses to copy an object to itself
         else:
-            self._again(lambda: self._codec.copy(backend, origin, key))
+            self._kept(lambda: self._again(lambda: self._codec.copy(backend, origin, key)))
         return there.uri(key)
 
     acopy_artifact = asynchronous(copy_artifact)

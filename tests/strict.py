@@ -3,8 +3,8 @@
     proxy.around = Strict(door)
 
 Cloud Storage checks the condition of a resumable upload when the upload ends. S3 and Cloud Storage check the requested
-version of a copy's source. moto and fake-gcs-server do not. A cloud checks and writes in one step, but moto in two, so
-here one request is carried out after another.
+version of a copy's source. moto and fake-gcs-server do not, and moto fails if the upload that is to end was aborted.
+A cloud checks and writes in one step, but moto in two, so here one request is carried out after another.
 """
 
 import json
@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from tests.proxy import Answered, Forward, Seen
 
 _S3 = b'<?xml version="1.0"?><Error><Code>PreconditionFailed</Code><Message>A condition did not hold.</Message></Error>'
+_NO_UPLOAD = _S3.replace(b"PreconditionFailed", b"NoSuchUpload")
 _GCS = {"error": {"code": 412, "message": "no", "errors": [{"reason": "conditionNotMet"}]}}
 
 
@@ -38,6 +39,8 @@ class Strict:
         with self._turn:
             if "x-amz-copy-source-if-match" in seen.headers and not self._is_source(seen):
                 return 412, [("Content-Type", "application/xml")], _S3
+            if "uploadId" in seen.query and completes(seen) and not self._is_begun(seen.query["uploadId"][0]):
+                return 404, [("Content-Type", "application/xml")], _NO_UPLOAD
             generation = seen.query.get("ifSourceGenerationMatch")
             if generation and generation != [self._generation(seen)]:
                 return 412, [("Content-Type", "application/json")], json.dumps(_GCS).encode()
@@ -48,6 +51,10 @@ class Strict:
                 where = urlsplit(dict(answer[1])["Location"])
                 self._sessions[f"{where.path}?{where.query}"] = json.loads(seen.body)["name"]
             return answer
+
+    def _is_begun(self, upload: str) -> bool:
+        found = self._door.client.list_multipart_uploads(Bucket=self._door.bucket).get("Uploads", ())
+        return any(one["UploadId"] == upload for one in found)
 
     def _is_source(self, seen: Seen) -> bool:
         bucket, _, key = unquote(seen.headers["x-amz-copy-source"]).lstrip("/").partition("/")

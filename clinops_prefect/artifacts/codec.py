@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
+from clinops_prefect.frames import streams
 from clinops_prefect.frames.conversion import arrow_frames
 from clinops_prefect.frames.csv.options import CsvOptions, Options
 from clinops_prefect.frames.encoding import Encoded, as_tables, encode_batches, encode_frame
@@ -46,6 +47,12 @@ class Codec(Protocol):
     def encode_batches(self, batches: "Iterable[Frame] | Frame", metadata: dict[str, str]) -> Encoded:
         """Encode the frames of one artifact; see `frames.encoding.encode_batches`."""
         return encode_batches(batches, self.format, metadata)
+
+    def is_repeatable(self, frames: "Iterable[Frame] | Frame") -> bool:
+        """Whether the same frames can be encoded again, with the same rows."""
+        if isinstance(frames, list | tuple):
+            return all(map(streams.is_repeatable, frames))
+        return streams.is_frame(frames) and streams.is_repeatable(frames)
 
     def write(self, backend: Backend, key: str, encoded: Encoded, metadata: dict[str, str], overwrite: bool) -> None:
         """Store an encoded artifact.

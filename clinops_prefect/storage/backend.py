@@ -93,6 +93,10 @@ class ObjectExistsError(Exception):
     """The conditional write found an existing object. This error never leaves the package."""
 
 
+class UploadDroppedError(ServiceUnavailableError):
+    """The service has dropped an unfinished upload. Nothing was written, and writing the same bytes again may work."""
+
+
 class _ChunksFailed(Exception):  # noqa: N818
     """Wraps an error of the chunk iterator, so that it is not translated as if it were a vendor error."""
 
@@ -123,6 +127,7 @@ class Backend(abc.ABC):
         Raises:
             ObjectExistsError: `overwrite` is false and the object exists.
             OperationNotSupportedError: `overwrite` is false and the service has no conditional writes.
+            UploadDroppedError: Another upload of the key ended first, and the service dropped this one.
         """
         failure = None
         try:

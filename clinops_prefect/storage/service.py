@@ -22,6 +22,7 @@ from clinops_prefect.storage.backend import (
     ObjectExistsError,
     ObjectInfo,
     PinnedObject,
+    UploadDroppedError,
     Writing,
 )
 from clinops_prefect.storage.ranges import ByteRange, span
@@ -154,7 +155,7 @@ class ServiceBackend(Backend, Generic[U]):
             if writing.overwrite or found is None:
                 # No condition can have failed here: another upload of this key has removed this upload's parts.
                 code = f" ({failed})" if failed.args else ""
-                raise ServiceUnavailableError(
+                raise UploadDroppedError(
                     f"{self.uri(key)}: {self.service} has dropped the upload{code}, which another one of this name may "
                     "have ended; try again",
                     uri=self.uri(key),

@@ -3,6 +3,7 @@
 A proxy lets another writer act between two requests, and makes the checks that an emulator lacks.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -108,6 +109,92 @@ def test_of_two_uploads_in_parts_that_end_together_one_wins(
     assert_same(store.download("x"), frames[won[0]])
     assert len(door.keys()) == 1
     assert door.unfinished() == []
+
+
+@pytest.mark.parametrize("batches", ["a frame", "a list", "an iterator"])
+def test_of_two_uploads_in_parts_that_replace_each_other_both_succeed(
+    door: Door, proxy: Proxy | None, frames: list[pd.DataFrame], batches: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Azure drops the blocks of the later one, which is then sent again, as far as it can be read again."""
+    both, waited = threading.Barrier(2), itertools.count()
+
+    def wait() -> None:
+        if next(waited) < 2:
+            both.wait(120)
+
+    store = _held(door, proxy, *LAST, wait, monkeypatch)
+
+    def upload(frame: pd.DataFrame) -> None:
+        if batches == "a frame":
+            store.upload(frame, "x")
+        else:
+            store.upload_batches([frame] if batches == "a list" else iter([frame]), "x")
+
+    won = winners(upload, frames, ServiceUnavailableError)
+    if batches != "an iterator" or door.scheme != "az":
+        assert won == [0, 1]
+    remains = store.download("x")
+    writer = int(remains["writer"][0])
+    assert writer in won
+    assert_same(remains, frames[writer])
+    assert door.keys() == ["x.parquet"]
+    assert door.unfinished() == []
+
+
+def test_of_two_plain_objects_in_parts_that_replace_each_other_both_succeed(
+    door: Door, proxy: Proxy | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, waited = threading.Barrier(2), itertools.count()
+    store = _held(door, proxy, *LAST, lambda: both.wait(120) if next(waited) < 2 else None, monkeypatch)
+    pages = [bytes([number]) * (_PART_BYTES + 10) for number in range(2)]
+    assert winners(lambda page: store.write_bytes("report.html", page), pages, ServiceUnavailableError) == [0, 1]
+    assert store.read_bytes("report.html") in pages
+    assert door.unfinished() == []
+
+
+@pytest.mark.parametrize("door", [store for store in STORES if store == "s3"], indirect=True)
+@pytest.mark.parametrize("times", [1, 100])
+def test_an_upload_whose_parts_a_lifecycle_rule_removed_is_sent_again(
+    door: Door, proxy: Proxy, frames: list[pd.DataFrame], times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[str] = []
+
+    def remove() -> None:
+        if len(removed) < times:
+            (upload,) = door.client.list_multipart_uploads(Bucket=door.bucket)["Uploads"]
+            door.client.abort_multipart_upload(Bucket=door.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+            removed.append(upload["UploadId"])
+
+    store = _held(door, proxy, *LAST, remove, monkeypatch)
+    if times == 1:
+        store.upload(frames[0], "x")
+        assert_same(store.download("x"), frames[0])
+        return
+    with pytest.raises(ServiceUnavailableError, match="has dropped the upload") as caught:
+        store.upload(frames[0], "x", overwrite=False)
+    assert caught.value.uri == store.uri("x")
+    # It is not tried for ever.
+    assert len(removed) == 5
+    assert door.keys() == door.unfinished() == []
+
+
+@pytest.mark.parametrize("door", [store for store in STORES if store == "azure"], indirect=True)
+def test_an_upload_of_another_program_that_was_killed_does_not_stop_ours(
+    door: Door, frames: list[pd.DataFrame]
+) -> None:
+    """Azure keeps the blocks for a week, and meanwhile takes no block whose id has another length."""
+
+    def text() -> Iterator[bytes]:
+        yield b"1" * _PART_BYTES
+        raise InterruptedError
+
+    store = door.store()
+    with pytest.raises(InterruptedError):
+        door.client.upload_blob("x.parquet", text(), overwrite=True)
+    (left,) = door.client.get_blob_client("x.parquet").get_block_list("uncommitted")[1]
+    assert len(left.id) > 1
+    store.upload(frames[0], "x")
+    assert_same(store.download("x"), frames[0])
 
 
 def _held(

@@ -3,15 +3,15 @@
 `can` of `SeaweedFSDoor` names what it can; the contract asks the door and not for a vendor.
 """
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from clinops_prefect.testing.contracts.races import winners
 from tests.doors import Can, SeaweedFSDoor
 
 RACERS, ROUNDS = 16, 40
@@ -65,28 +65,18 @@ def completes_conditionally(door: SeaweedFSDoor) -> bool:
     client = boto3.client(
         "s3", endpoint_url=door.endpoint, region_name="us-east-1", config=Config(max_pool_connections=RACERS)
     )
-    together = threading.Barrier(RACERS)
 
-    def ends(key: str, upload: str, tag: str) -> bool:
-        together.wait()
-        parts = {"Parts": [{"PartNumber": 1, "ETag": tag}]}
-        ids = {"Bucket": door.bucket, "Key": key, "UploadId": upload}
-        try:
-            client.complete_multipart_upload(**ids, MultipartUpload=parts, IfNoneMatch="*")
-        except ClientError:
-            return False
-        return True
+    def begun(key: str) -> dict[str, Any]:
+        ids = {"Bucket": door.bucket, "Key": key}
+        ids["UploadId"] = client.create_multipart_upload(**ids)["UploadId"]
+        tag = client.upload_part(**ids, PartNumber=1, Body=b"-")["ETag"]
+        return {**ids, "MultipartUpload": {"Parts": [{"PartNumber": 1, "ETag": tag}]}, "IfNoneMatch": "*"}
 
-    with ThreadPoolExecutor(RACERS) as pool:
-        for number in range(ROUNDS):
-            key, uploads = f"x{number}", []
-            for _ in range(RACERS):
-                upload = client.create_multipart_upload(Bucket=door.bucket, Key=key)["UploadId"]
-                ids = {"Bucket": door.bucket, "Key": key, "UploadId": upload}
-                uploads.append((upload, client.upload_part(**ids, PartNumber=1, Body=b"-")["ETag"]))
-            if sum(pool.map(lambda each, key=key: ends(key, *each), uploads)) > 1:
-                return False
-    return True
+    def end(upload: dict[str, Any]) -> object:
+        return client.complete_multipart_upload(**upload)
+
+    rounds = ([begun(f"x{number}") for _ in range(RACERS)] for number in range(ROUNDS))
+    return all(len(winners(end, uploads, ClientError)) == 1 for uploads in rounds)
 
 
 PROBES: dict[Can, Callable[[SeaweedFSDoor], bool]] = {

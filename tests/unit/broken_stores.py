@@ -115,6 +115,43 @@ class ForgetsMetadata(Whole):
         super()._write(key, chunks, replace(writing, metadata={}))
 
 
+class SaysThatItKeepsNoMetadata(Whole):
+    laws = "test_keeps_metadata_says_what_becomes_of_metadata"
+
+    def keeps_metadata(self, key: str) -> bool:
+        return False
+
+
+class KeepsOnlyItsOwnMetadata(Whole):
+    laws = "test_keeps_metadata_says_what_becomes_of_metadata"
+
+    def keeps_metadata(self, key: str) -> bool:
+        return bool(self.objects[key][1].metadata)
+
+
+class HasOnePageForAll(Whole):
+    laws = "test_a_browser_finds_each_object_at_an_address_of_its_own"
+    laws_of_stores = "test_a_browser_finds_a_plain_object_by_its_path_and_by_its_uri"
+
+    def browser_url(self, key: str) -> str:
+        return f"https://pages.example.org/{self.space}"
+
+
+class LooksBeforeItGivesAnAddress(Whole):
+    laws = "test_a_browser_finds_each_object_at_an_address_of_its_own"
+
+    def browser_url(self, key: str) -> str:
+        self.exists = key in self.objects
+        return self.uri(key)
+
+
+class HasAddressesWithSpaces(Whole):
+    laws = "test_a_browser_finds_each_object_at_an_address_of_its_own"
+
+    def browser_url(self, key: str) -> str:
+        return f"https://pages.example.org/{self.space}/{key}"
+
+
 class TakesLittleMetadata(Whole):
     laws_of_stores = "test_as_much_metadata_as_is_allowed_is_carried_and_no_more"
 
@@ -177,6 +214,17 @@ class LooksAndThenWrites(Whole):
             raise ObjectExistsError
         time.sleep(0.5)
         super()._write(key, chunks, replace(writing, overwrite=True))
+
+
+class MixesTwoWriters(Whole):
+    laws = "test_of_simultaneous_writes_of_many_parts_one_remains_whole"
+    laws_of_stores = "test_of_simultaneous_uploads_all_succeed_and_one_remains"
+
+    def _write(self, key: str, chunks: Iterator[bytes], writing: Writing) -> None:
+        data = b"".join(chunks)
+        super()._write(key, iter([data[:10]]), writing)
+        time.sleep(0.5)
+        super()._write(key, iter([self.objects[key][0], data[10:]]), writing)
 
 
 class CountsFromOne(Whole):

@@ -82,7 +82,9 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
         return key, uuid.uuid4().hex
 
     def _put_part(self, upload: tuple[str, str], number: int, data: bytes) -> str:
-        block = f"{upload[1]}{number:05d}"
+        # The ids of all unfinished blocks of a name must have one length. Azure's own clients have 48 characters, so an
+        # upload of such a client that was killed does not stop ours.
+        block = f"{upload[1]}{number:016d}"
         self._blob(upload[0]).stage_block(block, data, validate_content=True, **self._encryption)
         return block
 

@@ -1,20 +1,23 @@
 """The contract of a backend: bytes under keys. It uses no frames, so a failing law names the wrong operation."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote, unquote_plus
 
 import pytest
 
-from clinops_prefect.errors import ArtifactNotFoundError
+from clinops_prefect.errors import ArtifactNotFoundError, ServiceUnavailableError
 from clinops_prefect.storage.backend import Backend, Can, ObjectChangedError, ObjectExistsError, ObjectInfo
 from clinops_prefect.storage.ranges import span, suffix, whole
 from clinops_prefect.testing.contracts.access import DirectAccess
 from clinops_prefect.testing.contracts.buckets import BackendBucketLaws
 from clinops_prefect.testing.contracts.object_versions import ObjectVersionLaws
 from clinops_prefect.testing.contracts.objects import large_size, needs, race, sample, write
+from clinops_prefect.testing.contracts.races import winners
 
 # More than two pages of a listing. In most services, a page has 1,000 keys.
 _MANY = 2_001
@@ -79,6 +82,12 @@ class BackendContract(ObjectVersionLaws, BackendBucketLaws):
         for info in (backend.head("x"), backend.open("x", whole())[1]):
             if isinstance(info, ObjectInfo):
                 assert {name: info.metadata.get(name) for name in metadata} == metadata
+
+    def test_keeps_metadata_says_what_becomes_of_metadata(self, backend: Backend, direct: DirectAccess) -> None:
+        write(backend, "x", b"1", metadata={"k": "v"})
+        direct.put("theirs", b"1")
+        is_kept = backend.head("x").metadata.get("k") == "v"
+        assert [backend.keeps_metadata(key) for key in ("x", "theirs")] == [is_kept, is_kept]
 
     def test_the_time_of_a_write_is_aware_and_true(self, backend: Backend) -> None:
         before = datetime.now(UTC) - timedelta(seconds=2)
@@ -163,6 +172,21 @@ class BackendContract(ObjectVersionLaws, BackendBucketLaws):
     ) -> None:
         needs(can, Can.UPLOAD_IN_PARTS, Can.COMPLETE_CONDITIONALLY)
         race(backend, direct, "x", large_size(backend), 3)
+        assert direct.unfinished() == []
+
+    def test_of_simultaneous_writes_of_many_parts_one_remains_whole(
+        self, backend: Backend, direct: DirectAccess
+    ) -> None:
+        """A service may end the others, with an error that says so, but it must not mix them."""
+        written = [sample(large_size(backend), number) for number in range(3)]
+        won = winners(
+            lambda number: write(backend, "x", written[number], metadata={"writer": str(number)}),
+            range(len(written)),
+            ServiceUnavailableError,
+        )
+        remains = int(backend.head("x").metadata["writer"])
+        assert remains in won
+        assert direct.get("x") == written[remains]
         assert direct.unfinished() == []
 
     # --- ranges ---
@@ -277,6 +301,19 @@ class BackendContract(ObjectVersionLaws, BackendBucketLaws):
             if found is not None:
                 info = backend.head(key)
                 assert (found.size, found.pin) == (info.size, info.pin)
+
+    def test_a_browser_finds_each_object_at_an_address_of_its_own(
+        self, backend: Backend, backend_without_bucket: Backend
+    ) -> None:
+        """The address is known without a request, so also that of an object that does not exist."""
+        keys = [f"k/{key}.bin" for key in _KEYS]
+        assert len({backend.browser_url(key) for key in keys}) == len(keys)
+        for key in keys:
+            for url in (backend.browser_url(key), backend_without_bucket.browser_url(key)):
+                assert re.match("[a-z][a-z0-9+.-]*://", url), key
+                assert any(key in text for text in (url, unquote(url), unquote_plus(url))), f"{url} does not name {key}"
+            if url != backend_without_bucket.uri(key):
+                assert re.fullmatch("[!-~]+", url), f"characters that an address cannot have: {url}"
 
     def test_a_listing_has_all_pages(self, backend: Backend, direct: DirectAccess) -> None:
         keys = [f"many/d{number % 7}/{number:05d}" for number in range(_MANY)]

@@ -8,7 +8,7 @@ import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
 from clinops_prefect import registry
-from clinops_prefect.errors import ArtifactNotFoundError, UntrustedResultError
+from clinops_prefect.errors import ArtifactNotFoundError, InvalidArtifactNameError, UntrustedResultError
 from clinops_prefect.testing.contracts.access import DirectAccess
 from clinops_prefect.testing.contracts.frames import MakeStore, assert_equal, clinical
 
@@ -53,6 +53,14 @@ class PrefectLaws:
             store.write_bytes("x", "text")  # type: ignore[arg-type]
         with pytest.raises(ArtifactNotFoundError):
             store.read_bytes("day/other.html")
+
+    def test_a_browser_finds_a_plain_object_by_its_path_and_by_its_uri(self, make_store: MakeStore) -> None:
+        store, beside = make_store(prefix="p"), make_store(prefix="p2")
+        url = store.browser_url(store.write_bytes("a b/report.html", b"<p>"))
+        assert url == store.browser_url("a b/report.html")
+        assert url != beside.browser_url("a b/report.html")
+        with pytest.raises(InvalidArtifactNameError):
+            store.browser_url("../report.html")
 
     def test_a_result_that_could_run_code_is_refused(self, make_store: MakeStore, direct: DirectAccess) -> None:
         store = make_store()

@@ -67,6 +67,16 @@ class WritingLaws:
             store.delete_artifact("x")
             assert direct.keys() == []
 
+    def test_of_simultaneous_uploads_all_succeed_and_one_remains(
+        self, make_store: MakeStore, direct: DirectAccess, format: str
+    ) -> None:
+        store = make_store(format=format)
+        frames = [pd.DataFrame({"v": [number] * (number + 1)}) for number in range(6)]
+        assert winners(lambda df: store.upload(df, "x"), frames, ArtifactExistsError) == list(range(6))
+        assert store.download("x")["v"].nunique() == 1
+        assert len(store.download("x")) == store.download("x")["v"][0] + 1
+        assert len(direct.keys()) == OBJECTS[format]
+
     def test_metadata_comes_back_and_belongs_to_one_write(self, make_store: MakeStore, format: str) -> None:
         metadata = {"flow-run": "0b0e-42", "source_table": "icu/chartevents", "n.rows": "1, 2 & 3 = 'six'"}
         store = make_store(format=format)
