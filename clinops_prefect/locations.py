@@ -161,7 +161,9 @@ def _uri_meant(text: str) -> str:
         return ""
     # Drop a port, or a password without its `@`.
     rest = rest if rest.startswith("arn:") else re.sub(r"^([^/:]*):[^/]*", r"\1", rest)
-    return shown(f"file:///{rest}" if scheme == "file" else f"{scheme}://{rest}")
+    # A store of another package may have a path there, as `file://` has. Ours have the name of a bucket.
+    has_path = scheme == "file" or (":///" in text and scheme not in {store.scheme for store in registry.STORES})
+    return shown(f"{scheme}://{'/' if has_path else ''}{rest}")
 
 
 def _clean(text: str) -> str:

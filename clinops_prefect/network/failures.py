@@ -111,10 +111,11 @@ def not_supported(uri: str, service: str, operation: str, code: object, hint: st
     )
 
 
-def unconditional(uri: str, service: str) -> OperationNotSupportedError:
-    """The error for a service without conditional writes."""
+def unconditional(uri: str, service: str, *, in_parts: bool = False) -> OperationNotSupportedError:
+    """The error for a service without conditional writes, or without those of an upload in parts."""
+    what = "conditional uploads in parts" if in_parts else "conditional writes"
     return OperationNotSupportedError(
-        f"{uri}: this {service} service has no conditional writes, which overwrite=False needs: nothing was written. "
+        f"{uri}: this {service} service has no {what}, which overwrite=False needs: nothing was written. "
         "Use overwrite=True, or a service that has them",
         uri=uri,
     )
@@ -180,7 +181,7 @@ def unexpected(uri: str, service: str, error: Exception, authority: str) -> Clin
 
     None if the error says nothing about the service.
     """
-    if isinstance(error, MemoryError | AssertionError):
+    if isinstance(error, MemoryError | AssertionError | NameError):
         return None
     if is_network(error):
         return unreached(uri, service, error, authority)

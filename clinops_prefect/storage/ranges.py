@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ByteRange:
-    """A range of bytes. Make one with `whole`, `span` or `suffix`.
+    """A range of bytes. The functions `whole`, `span` and `suffix` of this module make one.
 
     Attributes:
         start: Position of the first byte; 0 for a suffix.

@@ -7,6 +7,7 @@ object or a truncated body, and copies that fail if the source changes meanwhile
 
 import abc
 import logging
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from clinops_prefect.errors import ArtifactNotFoundError, ServiceUnavailableError
 from clinops_prefect.names import RESERVED
+from clinops_prefect.network import failures
 from clinops_prefect.storage.backend import (
     Backend,
     Can,
@@ -71,11 +73,12 @@ class Fetched:
 class ServiceBackend(Backend, Generic[U]):
     """Objects of a service on a network."""
 
-    # The size of a part in bytes. If the service limits the number of parts, the size doubles after every
-    # `double_every` parts.
+    # With `Can.UPLOAD_IN_PARTS`, the size of a part in bytes; any other object is sent in one request, from memory. If
+    # the service limits the number of parts, the size doubles after every `double_every` parts.
     part_bytes = PART_BYTES
     double_every = 0
-    # An object of more than `copy_bytes` bytes is copied in parts of `copy_part_bytes` bytes.
+    # With `Can.UPLOAD_IN_PARTS`, an object of more than `copy_bytes` bytes is copied in parts of `copy_part_bytes`
+    # bytes. A service that copies an object of any size in one request has `sys.maxsize`.
     copy_bytes = 5 << 30
     copy_part_bytes = 512 << 20
     # Error codes of the service. `not_written`: the condition of a write failed, or its upload is gone. `changed`: the
@@ -120,27 +123,47 @@ class ServiceBackend(Backend, Generic[U]):
         """
 
     # --- implemented by a service with `Can.UPLOAD_IN_PARTS` ---
+
     def _begin(self, key: str, writing: Writing) -> U:
+        """Begin an upload in parts. Returns what identifies it for the service."""
         raise NotImplementedError
 
     def _put_part(self, upload: U, number: int, data: bytes) -> str:
+        """Send a part. Numbers begin at 1, and several parts are sent at once. Returns the receipt for `_complete`."""
         raise NotImplementedError
 
     def _copy_part(self, upload: U, number: int, source: str, found: ObjectInfo, wanted: ByteRange) -> str:
+        """Make a part of a range of `source`, which fails if the source has changed since `found`."""
         raise NotImplementedError
 
     def _complete(self, upload: U, receipts: list[str], writing: Writing) -> None:
+        """Make the object of its parts, in this order. Unless `writing.overwrite`, fail if the object exists."""
         raise NotImplementedError
 
     def _abort(self, upload: U) -> None:
+        """Remove the parts of an upload that is not completed."""
         raise NotImplementedError
 
     # --- provided by the template ---
 
+    def __init_subclass__(cls) -> None:
+        # Checked when the class is defined, because only large objects need these methods.
+        super().__init_subclass__()
+        if Can.UPLOAD_IN_PARTS not in cls.can:
+            return
+        uses_parts = cls._put_parts is ServiceBackend._put_parts
+        names = ["_begin", "_put_part", "_complete", "_abort"] if uses_parts else []
+        if cls.copy_bytes < sys.maxsize:
+            names.append("_copy_part")
+        if missing := [name for name in names if getattr(cls, name) is getattr(ServiceBackend, name)]:
+            raise TypeError(f"{cls.__name__} declares Can.UPLOAD_IN_PARTS and must implement {', '.join(missing)}")
+
     def _write(self, key: str, chunks: Iterator[bytes], writing: Writing) -> None:
         write_id = uuid.uuid4().hex
         writing = replace(writing, metadata={**writing.metadata, _WRITE_ID: write_id})
-        body = whole_or_parts(chunks, self.part_bytes, double_every=self.double_every)
+        body = self._whole_or_parts(chunks)
+        if not (isinstance(body, bytes) or writing.overwrite or Can.COMPLETE_CONDITIONALLY in self.can):
+            raise failures.unconditional(self.uri(key), self.service, in_parts=True)
         try:
             with self._understood(self.not_written):
                 if isinstance(body, bytes):
@@ -161,6 +184,11 @@ class ServiceBackend(Backend, Generic[U]):
                     uri=self.uri(key),
                 ) from failed.__cause__
             raise ObjectExistsError from None
+
+    def _whole_or_parts(self, chunks: Iterator[bytes]) -> bytes | Iterator[bytes]:
+        if Can.UPLOAD_IN_PARTS not in self.can:
+            return b"".join(chunks)
+        return whole_or_parts(chunks, self.part_bytes, double_every=self.double_every)
 
     @contextmanager
     def _understood(self, failed: frozenset[str], nothing: frozenset[str] = frozenset()) -> Iterator[None]:
@@ -190,7 +218,7 @@ class ServiceBackend(Backend, Generic[U]):
         found = self._head(source, "")
         try:
             with self._understood(self.changed | self.not_written):
-                if found.size <= self.copy_bytes:
+                if found.size <= self.copy_bytes or Can.UPLOAD_IN_PARTS not in self.can:
                     self._copy_whole(source, found, target)
                 else:
                     self._copy_parts(source, found, target)

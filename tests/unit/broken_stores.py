@@ -338,6 +338,14 @@ class CopiesBytesAlone(Whole):
         self._write(target, iter([self._open(source, whole(), "")[0]]), Writing("", {}, overwrite=True))
 
 
+class CopiesTheFirstPart(Whole):
+    laws = "test_a_large_copy_is_equal"
+
+    def _copy(self, source: str, target: str) -> None:
+        data, info = self._open(source, span(0, 1 << 20), "")
+        self._write(target, iter([data]), Writing(info.content_type, info.metadata, overwrite=True))
+
+
 class CopiesAName(Whole):
     laws_of_stores = "test_a_copy_is_equal_independent_and_replaces"
 
@@ -487,6 +495,19 @@ class TakesDamageForNoRows(WholeStore):
             return super().download(name, **options)
         except ArtifactDecodeError:
             return pd.DataFrame()
+
+
+class NamesNoFirstField(WholeStore):
+    laws = "test_the_first_argument_is_a_field_and_the_form_describes_every_field"
+    _first_field: ClassVar[str] = "bucket"
+
+
+class OpensAnotherPlace(WholeStore):
+    laws = "test_the_uri_of_a_store_opens_the_same_store"
+
+    @classmethod
+    def _at(cls, location: str, *, is_uri: bool, **fields: Any) -> "OpensAnotherPlace":
+        return cls(location.partition("/")[0], **fields)
 
 
 class HoldsALock(WholeStore):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clinops_prefect import InvalidStoreError, LocalPipelineStore, PipelineStore
+from clinops_prefect import InvalidStoreError, LocalPipelineStore, PipelineStore, registry
 from clinops_prefect.locations import BlockReference, Location, parse
 from clinops_prefect.tasks import open_store
 
@@ -237,3 +237,13 @@ def test_the_command_line_refuses_it_before_anything_runs(
     assert stopped.value.code == 2
     assert f"{module}: --store: " in str(stopped.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_path_of_another_packages_scheme_keeps_its_slash(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = registry.RegisteredStore("sqlite", "their_store:SQLitePipelineStore", package="their-store")
+    monkeypatch.setattr(registry, "_registered", lambda _path: (theirs,))
+    for text, meant in {
+        "sqlit:///srv/x": "sqlite:///srv/x", "sqlit://srv/x": "sqlite://srv/x", "S3:///bucket/x": "s3://bucket/x",
+    }.items():  # fmt: skip
+        with pytest.raises(InvalidStoreError, match=f"did you mean '{meant}'"):
+            PipelineStore.from_uri(text)

@@ -7,7 +7,7 @@ import pickle
 import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
-from clinops_prefect import registry
+from clinops_prefect import locations, registry
 from clinops_prefect.errors import ArtifactNotFoundError, InvalidArtifactNameError, UntrustedResultError
 from clinops_prefect.testing.contracts.access import DirectAccess
 from clinops_prefect.testing.contracts.frames import MakeStore, assert_equal, clinical
@@ -19,9 +19,33 @@ class PrefectLaws:
     def test_the_store_is_registered_under_the_scheme_of_its_uris(self, make_store: MakeStore) -> None:
         store = make_store()
         kind = registry.by_slug(type(store).get_block_type_slug())
-        assert kind is not None, "no entry point of the group clinops_prefect.stores names this class"
+        assert kind is not None, (
+            "no entry point of the group clinops_prefect.stores names this class; install the package again if its "
+            "pyproject.toml has one"
+        )
         assert kind.load() is type(store)
         assert registry.by_scheme(store.uri("x").partition("://")[0]) is kind
+
+    def test_the_first_argument_is_a_field_and_the_form_describes_every_field(self, make_store: MakeStore) -> None:
+        kind = type(make_store())
+        assert kind._first_field in kind.model_fields, f"set _first_field of {kind.__name__} to the name of a field"
+        assert [name for name, field in kind.model_fields.items() if not field.description] == []
+
+    @pytest.mark.parametrize("prefix", ["", "p/q"])
+    def test_the_uri_of_a_store_opens_the_same_store(self, make_store: MakeStore, prefix: str) -> None:
+        store = make_store(prefix=prefix)
+        kind = type(store)
+        store.upload(clinical(), "x")
+        found = locations.parse(store.uri("x").rpartition("/")[0])
+        assert isinstance(found, locations.Location)
+        # A URI names what is required. Other fields, such as credentials, are given beside it.
+        required = [name for name, field in kind.model_fields.items() if field.is_required()]
+        others = {
+            name: getattr(store, name) for name in store.model_fields_set - {"prefix", kind._first_field, *required}
+        }
+        opened = kind._at(found.path, is_uri=found.is_uri, **others)
+        assert opened.uri("x") == store.uri("x")
+        assert_equal(opened.download("x"), clinical())
 
     def test_a_pickled_or_copied_store_reaches_the_same_artifacts(self, make_store: MakeStore) -> None:
         store = make_store(prefix="p")

@@ -1,0 +1,216 @@
+"""The template of a service's backend, on a service in this process: it declares all that it can do, or less."""
+
+import itertools
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import ClassVar
+
+import pytest
+
+from clinops_prefect import ArtifactNotFoundError, OperationNotSupportedError, ServiceUnavailableError
+from clinops_prefect.storage.backend import Backend, Can, ObjectInfo, Writing
+from clinops_prefect.storage.ranges import ByteRange
+from clinops_prefect.storage.service import ConditionFailedError, Fetched, ServiceBackend
+from clinops_prefect.testing import BackendContract
+from clinops_prefect.testing.contracts.objects import write
+
+
+class Service:
+    """Objects, unfinished uploads, and the number of requests of each kind."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, tuple[bytes, ObjectInfo]] = {}
+        self.uploads: dict[str, dict[str, bytes]] = {}
+        self.requests: list[str] = []
+        self.lock = threading.Lock()
+
+    def store(self, key: str, data: bytes, writing: Writing) -> None:
+        info = ObjectInfo(len(data), datetime.now(UTC), "", uuid.uuid4().hex, writing.metadata, writing.content_type)
+        with self.lock:
+            if not writing.overwrite and key in self.objects:
+                raise ConditionFailedError
+            self.objects[key] = (data, info)
+
+
+class WholeOnly(ServiceBackend[tuple[str, str]]):
+    """It implements what every service must."""
+
+    service = "Test"
+    can: ClassVar[frozenset[Can]] = frozenset({Can.READ_SUFFIXES, Can.MAKE_BUCKETS})
+    part_bytes = 1 << 18
+    copy_bytes = 1 << 20
+    copy_part_bytes = 1 << 19
+
+    def __init__(self, service: Service) -> None:
+        self.there = service
+
+    def uri(self, key: str) -> str:
+        return f"test://place/{key}"
+
+    def _put(self, key: str, data: bytes, writing: Writing) -> None:
+        self.there.requests.append("put")
+        self.there.store(key, data, writing)
+
+    def _get(self, key: str, wanted: ByteRange, version: str, pin: str) -> Fetched:
+        data, info = self.there.objects[f"{key}@{version}" if version else key]
+        if pin and info.pin != pin:
+            raise ConditionFailedError
+        first, end = wanted.within(len(data))
+        return Fetched(data[first:end], first, info)
+
+    def _stat(self, key: str, version: str) -> ObjectInfo:
+        return self.there.objects[f"{key}@{version}" if version else key][1]
+
+    def _copy_whole(self, source: str, found: ObjectInfo, target: str) -> None:
+        self.there.requests.append("copy")
+        data = self._get(source, ByteRange(0, None), "", found.pin).data
+        self.there.store(target, data, Writing(found.content_type, found.metadata, overwrite=True))
+
+    def _list(self, prefix: str) -> Iterator[str]:
+        yield from [key for key in list(self.there.objects) if key.startswith(prefix)]
+
+    def _versions(self, key: str) -> Iterator[ObjectInfo]:
+        if key in self.there.objects:
+            yield self._head(key, "")
+
+    def _remove(self, key: str) -> None:
+        self.there.objects.pop(key, None)
+
+    def _translate(self, error: Exception, uri: str) -> Exception | None:
+        return ArtifactNotFoundError(f"there is no {uri}", uri=uri) if isinstance(error, KeyError) else None
+
+
+class Parts:
+    """The requests of an upload in parts, of which `_complete` is conditional."""
+
+    there: Service
+    numbers = itertools.count()
+
+    def _begin(self, key: str, _writing: Writing) -> tuple[str, str]:
+        name = str(next(self.numbers))
+        self.there.requests.append("begin")
+        self.there.uploads[name] = {}
+        return key, name
+
+    def _put_part(self, upload: tuple[str, str], number: int, data: bytes) -> str:
+        self.there.requests.append("part")
+        self.there.uploads[upload[1]][str(number)] = data
+        return str(number)
+
+    def _copy_part(
+        self, upload: tuple[str, str], number: int, source: str, found: ObjectInfo, wanted: ByteRange
+    ) -> str:
+        return self._put_part(upload, number, self._get(source, wanted, "", found.pin).data)  # type: ignore[attr-defined]
+
+    def _complete(self, upload: tuple[str, str], receipts: list[str], writing: Writing) -> None:
+        parts = self.there.uploads[upload[1]]
+        self.there.store(upload[0], b"".join(parts[receipt] for receipt in receipts), writing)
+        del self.there.uploads[upload[1]]
+
+    def _abort(self, upload: tuple[str, str]) -> None:
+        del self.there.uploads[upload[1]]
+
+
+class InParts(Parts, WholeOnly):
+    can = WholeOnly.can | {Can.UPLOAD_IN_PARTS}
+
+
+class InPartsConditionally(Parts, WholeOnly):
+    can = InParts.can | {Can.COMPLETE_CONDITIONALLY}
+
+
+class Direct:
+    def __init__(self, service: Service) -> None:
+        self.there = service
+
+    def keys(self) -> list[str]:
+        return sorted(self.there.objects)
+
+    def get(self, key: str) -> bytes:
+        return self.there.objects[key][0]
+
+    def put(self, key: str, data: bytes) -> None:
+        self.there.store(key, data, Writing("application/octet-stream", {}, overwrite=True))
+
+    def replace_bytes(self, key: str, data: bytes) -> None:
+        self.there.objects[key] = (data, replace(self.there.objects[key][1], size=len(data)))
+
+    def unfinished(self) -> list[str]:
+        return [*self.there.uploads]
+
+    def keep_versions(self) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+class _Suite(BackendContract):
+    kind: type[WholeOnly]
+
+    @pytest.fixture
+    def backend(self, service: Service) -> Backend:
+        return self.kind(service)
+
+    @pytest.fixture
+    def backend_without_bucket(self) -> Backend:
+        return self.kind(Service())
+
+    @pytest.fixture
+    def direct(self, service: Service) -> Direct:
+        return Direct(service)
+
+
+class TestWholeOnly(_Suite):
+    kind = WholeOnly
+
+
+class TestInParts(_Suite):
+    kind = InParts
+
+
+class TestInPartsConditionally(_Suite):
+    kind = InPartsConditionally
+
+
+def test_what_a_service_does_not_declare_is_not_asked_of_it(service: Service) -> None:
+    write(WholeOnly(service), "x", bytes(3 << 20))
+    WholeOnly(service).copy("x", "y")
+    assert service.requests == ["put", "copy"]
+
+
+def test_without_conditional_completion_a_large_conditional_write_sends_nothing(service: Service) -> None:
+    with pytest.raises(OperationNotSupportedError, match=r"no conditional uploads in parts.*nothing was written"):
+        write(InParts(service), "x", bytes(1 << 20), overwrite=False)
+    assert (service.requests, service.objects) == ([], {})
+    write(InParts(service), "x", b"small", overwrite=False)
+    assert service.requests == ["put"]
+
+
+def test_a_service_in_parts_must_implement_them() -> None:
+    with pytest.raises(TypeError) as caught:
+        type("Unfinished", (WholeOnly,), {"can": InParts.can, "_begin": Parts._begin, "_abort": Parts._abort})
+    assert str(caught.value) == (
+        "Unfinished declares Can.UPLOAD_IN_PARTS and must implement _put_part, _complete, _copy_part"
+    )
+
+
+def test_a_name_that_the_backend_forgot_to_import_is_no_fault_of_the_service(service: Service) -> None:
+    class Forgets(WholeOnly):
+        def _stat(self, key: str, version: str) -> ObjectInfo:
+            return not_imported(key, version)  # type: ignore[name-defined,no-any-return] # noqa: F821
+
+    with pytest.raises(NameError, match="not_imported"):
+        Forgets(service).head("x")
+
+    class CannotRead(WholeOnly):
+        def _stat(self, key: str, version: str) -> ObjectInfo:
+            raise AttributeError
+
+    with pytest.raises(ServiceUnavailableError, match="AttributeError"):
+        CannotRead(service).head("x")
