@@ -11,6 +11,7 @@ from clinops_prefect.artifacts.info import ArtifactInfo
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.frames import streams
 from clinops_prefect.frames.conversion import arrow_frames
+from clinops_prefect.frames.conversion.schemas import bare_table
 from clinops_prefect.frames.csv.options import CsvOptions, Options
 from clinops_prefect.frames.encoding import Encoded, as_tables, encode_batches, encode_frame
 from clinops_prefect.frames.kinds import Frame, FrameKind, ReadFrame
@@ -186,8 +187,8 @@ def in_batches(
             yield frame(held.slice(0, rows), whole, offset)
             held, offset = held.slice(rows), offset + rows
     while held is not None and bare > offset:
-        counted = pa.table({"": pa.nulls(min(rows, bare - offset))}).replace_schema_metadata(held.schema.metadata)
-        yield frame(counted.select([]), whole, offset)
+        counted = bare_table(min(rows, bare - offset), held.schema.metadata)
+        yield frame(counted, whole, offset)
         offset += counted.num_rows
     if held is not None and not bare and (held.num_rows or not offset):
         yield frame(held, whole, offset)

@@ -14,6 +14,7 @@ from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.encoding import Encoded, metadata_of
 from clinops_prefect.frames.kinds import FrameKind, ReadFrame
 from clinops_prefect.frames.parquet import reader as parquet_reader
+from clinops_prefect.frames.parquet.row_labels import LabelledReader, with_labels
 from clinops_prefect.frames.selection.selection import Selection
 from clinops_prefect.names import without_reserved
 from clinops_prefect.storage.backend import Backend
@@ -95,6 +96,8 @@ class ParquetCodec(Codec):
 
 def _open(
     reader: ObjectReader, tail: int = parquet_reader.TAIL_BYTES, *, footer_only: bool = False
-) -> parquet_reader.ParquetReader:
+) -> "parquet_reader.ParquetReader | LabelledReader":
     end = reader.tail(tail)
-    return parquet_reader.ParquetReader(reader.fetch, end, reader.size, reader.uri, footer_only=footer_only)
+    return with_labels(
+        parquet_reader.ParquetReader(reader.fetch, end, reader.size, reader.uri, footer_only=footer_only)
+    )

@@ -15,7 +15,7 @@ from clinops_prefect.dataset.reading import in_order
 from clinops_prefect.frames import memory
 from clinops_prefect.frames.conversion import arrow_frames
 from clinops_prefect.frames.conversion.frame_builder import FrameBuilder, to_frame
-from clinops_prefect.frames.conversion.schemas import layout_of
+from clinops_prefect.frames.conversion.schemas import bare_table, layout_of
 from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.kinds import FrameKind, check_kind
 from clinops_prefect.frames.pandas_encoding import dtypes_of
@@ -135,8 +135,7 @@ class ArtifactDataset:
         tables = [table for table, _ in plan.tables()]
         if not tables[0].num_columns:
             rows = sum(table.num_rows for table in tables)
-            counted = pa.table({"": pa.nulls(rows)}).replace_schema_metadata(tables[0].schema.metadata)
-            tables = [counted.select([])]
+            tables = [bare_table(rows, tables[0].schema.metadata)]
         table = pa.concat_tables(tables) if len(tables) > 1 else tables[0]
         del tables
         # Keep the table only in a list, so that its columns are freed as the frame is filled.

@@ -22,6 +22,7 @@ from clinops_prefect.frames.kinds import FrameKind
 from clinops_prefect.frames.parquet.checksums import most_bytes
 from clinops_prefect.frames.parquet.known_schemas import KnownSchemas
 from clinops_prefect.frames.parquet.reader import TAIL_BYTES, ParquetReader
+from clinops_prefect.frames.parquet.row_labels import with_labels
 from clinops_prefect.storage.backend import Backend, ObjectChangedError
 from clinops_prefect.storage_format import StorageFormat
 
@@ -125,7 +126,7 @@ class ParquetPart:
         # The footers of earlier parts show how long this one's is, so that one request fetches it.
         ahead = min(_MOST_TAIL_BYTES, known.footer_bytes + _SPARE_BYTES + most_bytes(size))
         tail = reader.tail(size if size <= _WHOLE_BYTES else max(TAIL_BYTES, ahead if known.footer_bytes else 0))
-        self._file = ParquetReader(reader.fetch, tail, size, reader.uri, known=known)
+        self._file = with_labels(ParquetReader(reader.fetch, tail, size, reader.uri, known=known))
         self.rows = self._file.rows
         self.empty: frozenset[str] = frozenset()
         self.held_bytes = self._file.held_bytes

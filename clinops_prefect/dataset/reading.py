@@ -10,6 +10,7 @@ import pyarrow as pa
 from clinops_prefect.dataset.agreement import Agreed
 from clinops_prefect.dataset.partitions import Partitions, check_values
 from clinops_prefect.dataset.parts import OpenPart, Piece
+from clinops_prefect.frames.conversion.schemas import bare_table
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.kinds import FrameKind
 
@@ -96,7 +97,7 @@ class Pieces:
         more = self.added(part, piece.at, piece.rows, fields)
         schema = pa.schema([self._agreed.schema.field(name) for name in fields], self._agreed.schema.metadata)
         if not fields:
-            return table.replace_schema_metadata(schema.metadata)
+            return bare_table(piece.rows, schema.metadata)
         own = set(read)
         arrays = [table.column(name) if name in own else more.column(name) for name in fields]
         return pa.Table.from_arrays(arrays, schema=schema)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from clinops_prefect.errors import UnsupportedFrameError
 from clinops_prefect.frames import memory
 from clinops_prefect.frames.conversion.extension_types import storage_of
-from clinops_prefect.frames.conversion.schemas import note_under
+from clinops_prefect.frames.conversion.schemas import bare_table, note_under
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.kinds import FrameKind
 
@@ -112,7 +112,8 @@ def made(table: pa.Table, kind: FrameKind, where: str) -> "pl.DataFrame | pa.Tab
         return polars_frames.made(table, note_of(table.schema), where)
     note = note_of(table.schema)
     if note is None:
-        return table.replace_schema_metadata(_without(table.schema.metadata, _RESERVED))
+        kept = _without(table.schema.metadata, _RESERVED)
+        return table.replace_schema_metadata(kept) if table.num_columns else bare_table(table.num_rows, kept)
     with decoding(f"{where}: the stored note does not fit the stored table", where):
         given = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(note["schema"])))
         fields = [given.field(name) for name in table.column_names]
@@ -120,7 +121,7 @@ def made(table: pa.Table, kind: FrameKind, where: str) -> "pl.DataFrame | pa.Tab
         known = dictionaries_of(table.schema)
         columns = [from_stored(table.column(f.name), f.type, known.get(f.name)) for f in fields]
         if not fields:
-            return table.select([]).replace_schema_metadata(given.metadata)  # `select` keeps the number of rows
+            return bare_table(table.num_rows, given.metadata)
         return pa.Table.from_arrays(columns, schema=pa.schema(fields, given.metadata))
 
 

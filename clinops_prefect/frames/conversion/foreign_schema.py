@@ -18,7 +18,7 @@ from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
 from clinops_prefect.frames.conversion.arrow_frames import dictionaries_of, packed
 from clinops_prefect.frames.conversion.extension_types import storage_of
 from clinops_prefect.frames.conversion.layout import index_note, labels_note
-from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, index_fields, layout_of
+from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, bare_table, index_fields, layout_of
 from clinops_prefect.frames.decoding import decoding
 
 # pandas reads lists of these types exactly. Other nested values are read as Python lists and dictionaries.
@@ -142,7 +142,7 @@ def converted(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
         if column.type != field.type:
             column = _cast(column, field, where)
         arrays.append(column)
-    return pa.Table.from_arrays(arrays, schema=schema) if arrays else table.replace_schema_metadata(schema.metadata)
+    return pa.Table.from_arrays(arrays, schema=schema) if arrays else bare_table(table.num_rows, schema.metadata)
 
 
 def refused_columns(schema: pa.Schema) -> dict[str, str]:

@@ -52,10 +52,8 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
     attrs = _json_attrs(df.attrs)
     try:
         named = columns.storable(df)
-        # A range that does not start at 0 identifies the rows, so it is stored with them and stays with filtered rows.
-        is_label = isinstance(df.index, pd.RangeIndex) and (df.index.start, df.index.step) != (0, 1) and not numbered
         # Otherwise pyarrow would write a level that is a range as a description without values.
-        is_stored = is_label or isinstance(df.index, pd.MultiIndex)
+        is_stored = _is_label(df.index, numbered=numbered) or isinstance(df.index, pd.MultiIndex)
         table = table_of(named, preserve_index=True if is_stored else None)
     except _CONVERSION_ERRORS:
         # `from None`, because Arrow's message quotes the cell value.
@@ -195,6 +193,14 @@ def labels_of(note: dict[str, Any], fields: list[str]) -> "pd.Index[Any]":
     positions = {field: position for position, field in enumerate(note["fields"])}
     chosen: pd.Index[Any] = labels[[positions[field] for field in fields]]
     return chosen
+
+
+def _is_label(index: "pd.Index[Any]", *, numbered: bool) -> bool:
+    """Whether a range identifies the rows, so that it is stored with them and stays with filtered rows."""
+    if not isinstance(index, pd.RangeIndex):
+        return False
+    # A name means values: in pandas 3, `set_index("hour")` makes a range of hours that count up, even from 0.
+    return index.name is not None or ((index.start, index.step) != (0, 1) and not numbered)
 
 
 def _check_frame(df: pd.DataFrame) -> None:

@@ -17,6 +17,11 @@ def null_table(schema: pa.Schema, rows: int = 0) -> pa.Table:
     return pa.Table.from_arrays([pa.nulls(rows, field.type) for field in schema], schema=schema)
 
 
+def bare_table(rows: int, metadata: dict[bytes, bytes] | None) -> pa.Table:
+    """A table of rows without columns. `replace_schema_metadata` would lose the number of rows."""
+    return pa.table({"": pa.nulls(rows)}).replace_schema_metadata(metadata).select([])
+
+
 def note_under(
     key: bytes, schema: pa.Schema, unreadable: str, check: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any] | None:
@@ -70,6 +75,23 @@ def index_fields(schema: pa.Schema) -> list[str]:
         stored = schema.pandas_metadata or {}
         names = set(schema.names)
         return [field for field in stored.get("index_columns") or [] if isinstance(field, str) and field in names]
+
+
+def named_range(schema: pa.Schema, rows: int) -> tuple[str, int, int] | None:
+    """Name, start and step of an index that is a named range of all rows and has no field; None for any other."""
+    try:
+        if layout := layout_of(schema):
+            note = layout["index"]
+            (name,), limits = note["names"], [] if note["fields"] else note["range"]
+        else:
+            (found,) = (schema.pandas_metadata or {})["index_columns"]
+            name, limits = found["name"], [found[part] for part in ("start", "stop", "step")]
+        start, stop, step = map(int, limits)
+        # If the length differs, the rows were changed without pandas, so the range is outdated.
+        fits = type(name) is str and name not in schema.names and len(range(start, stop, step)) == rows
+        return (name, start, step) if fits else None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return None  # `described` raises an error about metadata that cannot be read
 
 
 def may_hold_nan(schema: pa.Schema, field: str) -> bool:

@@ -4,6 +4,7 @@ writer            tables -> bytes, with pyarrow or polars
 writer_pipe       a writer's output as an iterator
 checksums         block checksums: the CRC-32 of every 8 KiB, written before the footer
 reader            bytes -> tables and frames, fetching only the ranges that are needed
+row_labels        the labels of rows in a file that only describes them
 stored_file       the stored file: its footer, its checksums, the fetched ranges
 partial_file      a file of which only some ranges are in memory
 parallel_decode   decoding in threads of this process

@@ -1,0 +1,153 @@
+"""Reads a file whose index is a named range that the footer describes and no field has, as if a field had its values.
+
+In pandas 3, `df.set_index("stay_id")` makes a range if the values count up, and `to_parquet` writes only its start,
+stop and step. Without the field, polars and Arrow would lose the column, and filtered rows would get the labels of
+others.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clinops_prefect.frames.conversion.arrow_frames import NOTE_KEY
+from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, layout_of, named_range
+from clinops_prefect.frames.parquet.reader import ParquetReader
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def with_labels(reader: ParquetReader) -> "ParquetReader | LabelledReader":
+    """The reader, with a field for the index if the file has a named range without one."""
+    found = named_range(reader.file_schema, reader.rows)
+    return reader if found is None else LabelledReader(reader, *found)
+
+
+class LabelledReader:
+    """A `ParquetReader` whose schemas and tables have one more field, the index. The methods are those of the reader.
+
+    Args:
+        reader: The reader of the file.
+        name: The name of the index.
+        start: The label of the first row.
+        step: The difference between the labels of two rows.
+    """
+
+    def __init__(self, reader: ParquetReader, name: str, start: int, step: int) -> None:
+        self._reader, self._name = reader, name
+        self._start, self._step = start, step
+        self.rows, self.held_bytes = reader.rows, reader.held_bytes
+        # An Arrow table of `pa.Table.from_pandas` comes back as it was, without the field.
+        self._is_arrow = NOTE_KEY in (reader.file_schema.metadata or {})
+
+    @functools.cached_property
+    def schema(self) -> pa.Schema:
+        """The schema that pandas frames are made from."""
+        return self._with_field(self._reader.schema)
+
+    @functools.cached_property
+    def stored_schema(self) -> pa.Schema:
+        """The schema for polars and Arrow."""
+        return self._reader.stored_schema if self._is_arrow else self._with_field(self._reader.stored_schema)
+
+    def frame(self) -> "pd.DataFrame":
+        """Read the whole frame, whose index is the range."""
+        return self._reader.frame()
+
+    def some(self, fields: Sequence[str]) -> "pd.DataFrame":
+        """Read these fields of all rows as a frame, whose index is the range."""
+        return self._reader.some(self._without(fields))
+
+    def stored_table(self) -> pa.Table:
+        """Read the whole table with the types of `stored_schema`."""
+        table = self._reader.stored_table()
+        if self._is_arrow:
+            return table
+        return self._joined(table, self._labels(None), self.stored_schema.names, self.stored_schema.metadata)
+
+    def read(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:
+        """Read these fields of these row groups."""
+        table = self._reader.read(groups, self._without(fields))
+        if self._name not in fields:
+            return table
+        # The table's layout may have categories that the schema does not have.
+        metadata = self._with_field(table.schema).metadata
+        return self._joined(table, self._labels(groups), fields, metadata)
+
+    def read_stored(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:
+        """Read these fields of these row groups, with the types of `stored_schema`."""
+        table = self._reader.read_stored(groups, self._without(fields))
+        if self._name not in fields:
+            return table
+        return self._joined(table, self._labels(groups), fields, self.stored_schema.metadata)
+
+    def fill(self, groups: Sequence[int], fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
+        """Pass these fields of these row groups to `put`."""
+        if others := self._without(fields):
+            self._reader.fill(groups, others, put)
+        if self._name in fields:
+            put(0, pa.table([self._labels(groups)], [self._name]))
+
+    def groups(
+        self,
+        expression: pc.Expression | None,
+        schema: pa.Schema | None = None,
+        guarantee: pc.Expression | None = None,
+    ) -> list[int]:
+        """The row groups that may have matching rows."""
+        # The file has no statistics of the labels, and Arrow would take the field for one without values.
+        if expression is not None and self._name in str(expression):
+            expression = None
+        return self._reader.groups(expression, schema, guarantee)
+
+    def group_sizes(self, fields: Sequence[str]) -> list[tuple[int, int]]:
+        """For each row group, the number of rows and the approximate bytes that these fields take in memory."""
+        more = 8 if self._name in fields else 0
+        return [(rows, size + more * rows) for rows, size in self._reader.group_sizes(self._without(fields))]
+
+    def complete(self) -> frozenset[str]:
+        """The columns of objects of which the footer proves that no value is missing."""
+        return self._reader.complete()
+
+    def categories(self, name: str) -> pa.Array:
+        """All categories of a dictionary column in another program's file."""
+        return self._reader.categories(name)
+
+    def _without(self, fields: Sequence[str]) -> list[str]:
+        return [name for name in fields if name != self._name]
+
+    def _labels(self, groups: Sequence[int] | None) -> pa.Array:
+        if groups is None:
+            return pa.array(self._start + self._step * np.arange(self.rows, dtype=np.int64))
+        sizes = [rows for rows, _ in self._reader.group_sizes([])]
+        starts = [0, *accumulate(sizes)]
+        each = [np.arange(starts[group], starts[group] + sizes[group], dtype=np.int64) for group in groups]
+        rows = np.concatenate(each) if each else np.empty(0, dtype=np.int64)
+        return pa.array(self._start + self._step * rows)
+
+    def _joined(self, table: pa.Table, labels: pa.Array, fields: Sequence[str], metadata: Any) -> pa.Table:
+        wanted = [self._field if name == self._name else table.schema.field(name) for name in fields]
+        columns = [labels if name == self._name else table.column(name) for name in fields]
+        return pa.Table.from_arrays(columns, schema=pa.schema(wanted, metadata))
+
+    @property
+    def _field(self) -> pa.Field:
+        return pa.field(self._name, pa.int64())
+
+    def _with_field(self, schema: pa.Schema) -> pa.Schema:
+        metadata = dict(schema.metadata or {})
+        if notes := schema.pandas_metadata:
+            about = {"name": self._name, "field_name": self._name, "pandas_type": "int64", "numpy_type": "int64"}
+            notes["index_columns"] = [self._name]
+            notes["columns"] = [*notes.get("columns", []), {**about, "metadata": None}]
+            metadata[b"pandas"] = json.dumps(notes).encode()
+        if layout := layout_of(schema):
+            layout["index"]["fields"] = [self._name]
+            metadata[LAYOUT_KEY] = json.dumps(layout).encode()
+        return pa.schema([*schema, self._field], metadata)

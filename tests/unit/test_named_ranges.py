@@ -1,0 +1,133 @@
+"""An index with a name holds values, also if they count up: pandas 3 makes a range of them in `set_index`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clinops_prefect import LocalPipelineStore
+from clinops_prefect.frames.parquet.checksums import CHECKSUMS_KEY
+from tests.gallery import assert_same
+
+HOURS = pd.DataFrame(
+    {"mean": [71.0, 72.5, None, 74.0, 75.5, 76.0], "unit": pd.Categorical(list("abcabc"))},
+    index=pd.RangeIndex(6, name="hour"),
+)
+LATER = HOURS.set_index(pd.RangeIndex(30, 18, -2, name="hour"))
+
+
+def _ours(store: LocalPipelineStore, name: str, frame: pd.DataFrame) -> None:
+    store.upload(frame, name)
+
+
+def _by_pandas(store: LocalPipelineStore, name: str, frame: pd.DataFrame) -> None:
+    path = Path(store.directory, f"{name}.parquet")
+    path.parent.mkdir(exist_ok=True)
+    frame.to_parquet(path, row_group_size=2)
+    assert pq.read_schema(path).names == ["mean", "unit"]
+
+
+def _by_an_older_version(store: LocalPipelineStore, name: str, frame: pd.DataFrame) -> None:
+    """As versions before this one stored a named range from 0: by a note alone."""
+    uri = store.upload(frame.reset_index(drop=True), name)
+    path = Path(uri.removeprefix("file://"))
+    table = pq.read_table(path)
+    metadata: dict[bytes, Any] = {key: value for key, value in table.schema.metadata.items() if key != CHECKSUMS_KEY}
+    layout, notes = json.loads(metadata[b"clinops.layout"]), json.loads(metadata[b"pandas"])
+    limits = [frame.index.start, frame.index.stop, frame.index.step]
+    layout["index"] |= {"names": ["hour"], "range": limits}
+    notes["index_columns"][0] |= {"name": "hour", **dict(zip(("start", "stop", "step"), limits, strict=True))}
+    metadata |= {b"clinops.layout": json.dumps(layout), b"pandas": json.dumps(notes)}
+    pq.write_table(table.replace_schema_metadata(metadata), path, row_group_size=2)
+
+
+WRITERS = [_ours, _by_pandas, _by_an_older_version]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalPipelineStore:
+    return LocalPipelineStore(str(tmp_path))
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize("frame", [HOURS, LATER], ids=["from 0", "backwards"])
+def test_filtered_rows_keep_their_labels(store: LocalPipelineStore, write: Any, frame: pd.DataFrame) -> None:
+    write(store, "d/x", frame)
+    assert_same(store.download("d/x"), frame)
+    assert_same(store.download("d/x", columns=["mean"]), frame[["mean"]])
+    assert_same(pd.concat(store.iter_batches("d/x", rows=4)), frame)
+    for name, condition in (("mean", frame["mean"] > 72), ("hour", frame.index > 21)):
+        kept = frame[condition]
+        filters = [(name, ">", 72 if name == "mean" else 21)]
+        for found in (
+            store.download("d/x", filters=filters),
+            store.dataset("d").download(filters=filters),
+            pd.concat(store.iter_batches("d/x", rows=1, filters=filters)),
+        ):
+            pd.testing.assert_frame_equal(found, kept, check_index_type="equiv")
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_the_labels_are_a_column_of_polars_and_arrow(store: LocalPipelineStore, write: Any) -> None:
+    write(store, "d/x", LATER)
+    write(store, "d/y", HOURS)
+    polars = store.download("d/x", as_="polars")
+    assert polars["hour"].to_list() == LATER.index.tolist()
+    assert polars.columns == ["mean", "unit", "hour"]
+    arrow = store.download("d/x", as_="arrow")
+    assert arrow["hour"].to_pylist() == LATER.index.tolist()
+    assert arrow.to_pandas().index.equals(LATER.index)
+    one = store.download("d/x", as_="arrow", columns=["hour"], filters=[("hour", "in", [20, 30])])
+    assert one.to_pydict() == {"hour": [30, 20]}
+    both = [*LATER.index, *HOURS.index]
+    assert store.dataset("d").download(as_="polars")["hour"].to_list() == both
+    found = store.dataset("d").scan().filter(pl.col("hour") >= 28).select("hour", "mean").collect()
+    assert found.rows() == [(30, 71.0), (28, 72.5)]
+    assert store.dataset("d").download().index.tolist() == both
+    assert store.dataset("d").to_dask().compute().index.tolist() == both
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_parts_with_and_without_a_range_are_one_dataset(store: LocalPipelineStore, write: Any) -> None:
+    write(store, "d/x", HOURS)
+    store.upload(HOURS.set_index(pd.Index([7, 9, 8, 3, 1, 2], name="hour")), "d/y")
+    expected = [*range(6), 7, 9, 8, 3, 1, 2]
+    assert store.dataset("d").download(columns=["mean"]).index.tolist() == expected
+    assert store.dataset("d").download(as_="polars", columns=["hour"])["hour"].to_list() == expected
+
+
+def test_batches_keep_their_labels(store: LocalPipelineStore) -> None:
+    store.upload_batches([HOURS.iloc[3:], HOURS.iloc[:3], HOURS.iloc[[5, 1]]], "x")
+    assert store.download("x").index.tolist() == [3, 4, 5, 0, 1, 2, 5, 1]
+    assert store.download("x").index.name == "hour"
+
+
+def test_an_arrow_table_of_pandas_comes_back_without_a_new_column(store: LocalPipelineStore) -> None:
+    table = pa.Table.from_pandas(LATER)
+    store.upload(table, "x")
+    found = store.download("x", as_="arrow")
+    assert found.schema.equals(table.schema, check_metadata=True)
+    assert store.download("x", filters=[("mean", ">", 75)]).index.tolist() == [22, 20]
+
+
+@pytest.mark.parametrize("kind", ["pandas", "arrow"])
+@pytest.mark.parametrize("by", ["ours", "pandas", "polars", "arrow"])
+def test_no_columns_keep_the_number_of_rows(store: LocalPipelineStore, by: str, kind: Any) -> None:
+    frame = pl.DataFrame({"a": [1, 2, 3]})
+    if by == "ours":
+        store.upload(frame.to_pandas(), "x")
+    elif by == "arrow":
+        store.upload(frame.to_arrow(), "x")
+    elif by == "polars":
+        frame.write_parquet(Path(store.directory) / "x.parquet")
+    else:
+        frame.to_pandas().to_parquet(Path(store.directory) / "x.parquet")
+    assert store.download("x", columns=[], as_=kind).shape == (3, 0)
+    assert store.download("x", columns=[], filters=[("a", ">", 1)], as_=kind).shape == (2, 0)
+    assert [batch.shape for batch in store.iter_batches("x", rows=2, columns=[], as_=kind)] == [(2, 0), (1, 0)]
+    assert store.dataset("").download(columns=[], as_=kind).shape == (3, 0)
