@@ -1,5 +1,6 @@
 """The ICU chain from csv.gz to features: against clinops 0.6.1, against its own growth, and its shards on processes."""
 
+import resource
 import subprocess
 import sys
 import threading
@@ -96,7 +97,9 @@ def flow(meter: Meter, source: str, scratch: str, processes: int) -> None:
         command += ["--date", "2024-01-01", "--shards", str(_SHARDS), "--engine", f"processes={processes}"]
         with meter():
             subprocess.run(command, check=True, capture_output=True)
-    meter.note(memory=tree["all"], largest=tree["largest"])
+    # Not this process's, which only samples the memory.
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    meter.note(memory=tree["all"], largest=tree["largest"], cpu=used.ru_utime + used.ru_stime)
 
 
 @contextmanager
