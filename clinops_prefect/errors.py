@@ -12,7 +12,7 @@ Every error is a `ClinopsPrefectError` and also the builtin a caller would catch
     ├── ArtifactDecodeError          ValueError           damaged, or not of its format
     ├── ArtifactColumnError          KeyError             a column that the artifact does not have
     ├── ArtifactArchivedError        OSError              in an archive storage class: restore it first
-    ├── UnsupportedFrameError        ValueError           a frame that would not be restored equal
+    ├── UnsupportedFrameError        ValueError           a frame that would not come back equal
     ├── UnsupportedResultError       TypeError            a result that would not be restored exactly
     ├── StoredFailureError           RuntimeError         stands for another package's error in a stored result
     ├── UntrustedResultError         PermissionError      a result that could run code when read
@@ -125,7 +125,7 @@ class ArtifactArchivedError(ClinopsPrefectError, OSError):
 
 
 class UnsupportedFrameError(ClinopsPrefectError, ValueError):
-    """The frame would not be restored equal from this format. Nothing was written."""
+    """The frame would not come back equal from this format. Nothing was written."""
 
 
 class UnsupportedResultError(ClinopsPrefectError, TypeError):

@@ -135,7 +135,7 @@ def _check_characters(text: str) -> None:
     if not text.strip():
         raise InvalidStoreError("the store is empty: give a URI, a block reference, or a folder such as './data'")
     if text != text.strip() or not text.isprintable():
-        raise _refused(text, "has white space at an end, or a character that nothing shows")
+        raise _refused(text, "begins or ends with white space, or has an invisible character")
 
 
 def _known() -> str:

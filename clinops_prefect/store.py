@@ -73,7 +73,7 @@ class PipelineStore(ArtifactCatalog, abc.ABC):  # type: ignore[explicit-any]  # 
         Args:
             df: The frame, shape (rows, columns): of pandas, of polars (a lazy frame is collected in batches), a
                 `pyarrow.Table`, or any object with `__arrow_c_stream__`, such as a relation of DuckDB. All types,
-                indexes and column labels that can be restored equal are accepted.
+                indexes and column labels that come back equal are accepted.
             name: The artifact's name, such as `features/windows_2024_01`, without the extension.
             overwrite: Whether to replace an artifact of that name. If false, the write is conditional: when
                 two uploads race, exactly one succeeds, and the other raises `ArtifactExistsError`.
@@ -83,7 +83,7 @@ class PipelineStore(ArtifactCatalog, abc.ABC):  # type: ignore[explicit-any]  # 
             The artifact's URI.
 
         Raises:
-            UnsupportedFrameError: The frame would not be restored equal. Nothing was written.
+            UnsupportedFrameError: The frame would not come back equal. Nothing was written.
             ArtifactExistsError: `overwrite` is false and the artifact exists. Nothing was written.
             InvalidArtifactNameError: The name breaks the grammar, or ends in the store's own extension.
             InvalidMetadataError: The metadata is too long, or not ASCII.

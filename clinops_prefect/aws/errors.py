@@ -146,7 +146,7 @@ def client_failure(
         )
     if isinstance(error, boto.NoRegionError | boto.InvalidRegionError | boto.UnknownRegionError):
         return invalid(
-            f"{about}: the AWS region is missing or is none ({name}); set region=, AWS_DEFAULT_REGION or the profile's "
+            f"{about}: the AWS region is missing or unknown ({name}); set region=, AWS_DEFAULT_REGION or the profile's "
             "region, such as us-east-1",
             uri=uri,
         )

@@ -1,4 +1,4 @@
-"""Converts streams of Arrow tables to stored tables, and checks for each table that it can be restored equal."""
+"""Converts streams of Arrow tables to stored tables, and checks for each table that it comes back equal."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -27,14 +27,14 @@ _ERRORS = (pa.ArrowException, ArtifactDecodeError, ValueError, TypeError, Overfl
 
 
 def stored_tables(stream: TableStream, *, as_text: bool = False) -> tuple[pa.Schema, Iterator[pa.Table]]:
-    """The stored schema of a stream, and its tables with this schema. Each table is checked to be restored equal.
+    """The stored schema of a stream, and its tables with this schema. Each table is checked to come back equal.
 
     Args:
         stream: The stream.
         as_text: Whether the tables are written as CSV, which has its own check.
 
     Raises:
-        UnsupportedFrameError: A column cannot be stored. For a column that would not be restored equal, the error is
+        UnsupportedFrameError: A column cannot be stored. For a column that would not come back equal, the error is
             raised while the tables are consumed.
     """
     dictionaries = stream.dictionaries

@@ -1,4 +1,4 @@
-"""Encodes one frame, or a stream of frames, as an artifact, and checks that it can be restored equal."""
+"""Encodes one frame, or a stream of frames, as an artifact, and checks that it comes back equal."""
 
 import hashlib
 import json
@@ -51,7 +51,7 @@ def encode_frame(frame: Frame, format: StorageFormat, metadata: dict[str, str]) 
         metadata: Short texts to keep in the file (Parquet) or in its sidecar (CSV).
 
     Raises:
-        UnsupportedFrameError: The frame would not be restored equal. For a stream, or for a nested column, the error
+        UnsupportedFrameError: The frame would not come back equal. For a stream, or for a nested column, the error
         may
             be raised while the chunks are consumed.
     """
@@ -76,7 +76,7 @@ def encode_batches(batches: "Iterable[Frame] | Frame", format: StorageFormat, me
         metadata: As in `encode_frame`.
 
     Raises:
-        UnsupportedFrameError: There is no batch, or the first batch would not be restored equal. For a later batch that
+        UnsupportedFrameError: There is no batch, or the first batch would not come back equal. For a later batch that
             does not fit the first, the error is raised while the chunks are consumed.
     """
     frames: Iterator[Frame] = iter([batches] if streams.is_frame(batches) else batches)

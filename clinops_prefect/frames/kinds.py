@@ -34,4 +34,4 @@ def check_kind(kind: object) -> FrameKind:
     for known in KINDS:
         if kind == known:
             return known
-    raise ValueError(f"as_={kind!r} is no kind of frame; there are {', '.join(map(repr, KINDS))}")
+    raise ValueError(f"as_={kind!r} is no kind of frame; use one of {', '.join(map(repr, KINDS))}")

@@ -1,4 +1,4 @@
-"""Converts pandas frames to stored tables with a layout, and checks that they can be restored equal."""
+"""Converts pandas frames to stored tables with a layout, and checks that they come back equal."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +29,7 @@ def stored_table(frame: Frame, *, as_text: bool) -> pa.Table:
         as_text: Whether the table is written as CSV.
 
     Raises:
-        UnsupportedFrameError: The frame would not be restored equal.
+        UnsupportedFrameError: The frame would not come back equal.
     """
     df = pandas_frame(frame)
     known = plain_frames.table_of(df)
@@ -45,7 +45,7 @@ def stored_batches(given: Iterator[Frame], *, as_text: bool) -> tuple[pa.Schema,
     """Frames as stored tables of one artifact: the schema of all, the tables, and the first table.
 
     Raises:
-        UnsupportedFrameError: The first frame would not be restored equal. For a later frame that does not fit the
+        UnsupportedFrameError: The first frame would not come back equal. For a later frame that does not fit the
             first, the error is raised while the tables are consumed.
     """
     frames = map(pandas_frame, given)
@@ -138,7 +138,7 @@ def _proven(
 
 
 def _prove(df: pd.DataFrame, table: pa.Table, again: Callable[[pa.Table], pa.Table]) -> None:
-    """Read back and compare the columns whose dtype does not guarantee that they are restored equal.
+    """Read back and compare the columns whose dtype does not guarantee that they come back equal.
 
     Raises:
         UnsupportedFrameError: A column or the index would differ, or cannot be written or read.

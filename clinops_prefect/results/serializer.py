@@ -23,14 +23,14 @@ from clinops_prefect.results.guard import OURS
 class DataFrameSerializer(Serializer):
     """A Prefect result serializer that stores DataFrames as Parquet, and everything else as JSON.
 
-    Frames are restored equal (values, dtypes, index, column order), also inside dictionaries, lists and tuples. Dates,
+    Frames come back equal (values, dtypes, index, column order), also inside dictionaries, lists and tuples. Dates,
     times, decimals, UUIDs, bytes, sets, paths, NumPy scalars and arrays, and pandas' Series, Timestamp and Timedelta
     are restored with their type, time zone, fold, name and attrs. A completed state or future is stored as its value.
     An exception is restored with its type if that is builtin or of this package, else as a `StoredFailureError` with
     the type's name and the message.
 
     Raises:
-        UnsupportedFrameError: A frame would not be restored equal.
+        UnsupportedFrameError: A frame would not come back equal.
         UnsupportedResultError: A value has another type. The message names the type, where the value is, and what to
             return instead. Prefect only warns about this error, so it is also in the log of the run.
     """

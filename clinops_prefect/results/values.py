@@ -38,7 +38,7 @@ def encode(value: Any) -> tuple[bytes | None, bytes]:
     """Encode a result. Returns `(Parquet, b"")` for a frame, `(None, JSON document)` for anything else.
 
     Raises:
-        UnsupportedFrameError: A frame would not be restored equal.
+        UnsupportedFrameError: A frame would not come back equal.
         UnsupportedResultError: Another value would not be restored exactly.
     """
     try:

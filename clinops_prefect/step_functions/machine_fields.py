@@ -68,7 +68,7 @@ class MachineFields(SavedBlock, JobBlock, ABC):  # type: ignore[type-arg]
         json_schema_extra={"position": 4, "example": _EXAMPLE_HANDLERS},
     )
     comment: str = Field(
-        default="", title="Comment", description="The machine's comment.", json_schema_extra={"position": 5}
+        default="", title="Comment", description="The comment of the state machine.", json_schema_extra={"position": 5}
     )
     profile: str = Field(
         default="",

@@ -293,7 +293,9 @@ class Backend(abc.ABC):
         uri = self.uri(key)
         if not version:
             return ArtifactNotFoundError(f"there is no {uri}", uri=uri)
-        return ArtifactNotFoundError(f"{uri} has no version {version!r}; list_versions names those it has", uri=uri)
+        return ArtifactNotFoundError(
+            f"{uri} has no version {version!r}; list_versions shows the versions it has", uri=uri
+        )
 
     def _check_version_of(self, key: str, asked: str, answered: str) -> None:
         # A service that ignores the version would silently return the current one.

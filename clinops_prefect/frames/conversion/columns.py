@@ -30,7 +30,7 @@ def note(values: "pd.Series[Any]", column: pa.ChunkedArray, where: str) -> Note 
     """The note that is needed to restore the column from Arrow; None if the Arrow type is enough.
 
     Raises:
-        UnsupportedFrameError: The column would not be restored equal.
+        UnsupportedFrameError: The column would not come back equal.
     """
     dtype = values.dtype
     if isinstance(dtype, pd.StringDtype):
@@ -120,7 +120,7 @@ def storable(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def needs_proof(values: "pd.Series[Any]") -> bool:
-    """Whether the values must be read back to check that they are restored equal. For other dtypes, this is known."""
+    """Whether the values must be read back to check that they come back equal. For other dtypes, this is known."""
     dtype = values.dtype
     if isinstance(dtype, np.dtype):
         return dtype == np.float16 or (dtype.kind == "O" and pd.api.types.infer_dtype(values) != "string")

@@ -135,8 +135,8 @@ def converted(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
     for field, column in zip(schema, table.columns, strict=True):
         if column.null_count and field.name not in notes and _is_whole(field.type):
             raise ArtifactDecodeError(
-                f"{where}: its footer says that column {field.name!r} has no missing value, and it has: have it "
-                "written again",
+                f"{where}: its footer says that column {field.name!r} has no missing value, but it has one: "
+                "write the file again",
                 uri=where,
             )
         if column.type != field.type:

@@ -23,7 +23,7 @@ _REMEMBERED: Final = ("unit", "_creso", "_readonly")
 
 
 def note_of(df: pd.DataFrame) -> Note | None:
-    """The arrangement of the frame's blocks; None if it is pandas' usual one, or if no pickle could be restored equal.
+    """The arrangement of the frame's blocks; None if it is pandas' usual one, or if no pickle would come back equal.
 
     - `columns`: the positions of each block's columns.
     - `fortran`: the numbers of the blocks in Fortran order.

@@ -61,7 +61,7 @@ def remember(df: pd.DataFrame, table: pa.Table) -> None:
 
     Args:
         df: The frame.
-        table: The table that `layout.to_arrow` made from the frame, after the check that it can be restored equal.
+        table: The table that `layout.to_arrow` made from the frame, after the check that it comes back equal.
     """
     # Look at the frame only now, because pandas may rearrange the blocks during the conversion. The layout describes
     # the blocks after the conversion.

@@ -113,7 +113,7 @@ def _without_first(text: bytes, count: int) -> bytes:
     at = 0
     for _ in range(count):
         if not (end := _LINE_END.search(text, at)):
-            raise _UnclearError(f"has not {count} lines to leave out: pass another skip_rows")
+            raise _UnclearError(f"has fewer than the {count} lines that skip_rows leaves out: pass a smaller number")
         at = end.end()
     return text[at:] if at else text
 

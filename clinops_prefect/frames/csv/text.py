@@ -41,7 +41,7 @@ def encode(table: pa.Table, *, header: bool = True) -> memoryview:
     """The table as CSV, read back and compared before it is returned.
 
     Raises:
-        UnsupportedFrameError: A column does not survive CSV.
+        UnsupportedFrameError: A column would not come back equal from CSV.
     """
     try:
         text = _plain(table)
@@ -56,10 +56,12 @@ def encode(table: pa.Table, *, header: bool = True) -> memoryview:
         for name in table.column_names if table.num_columns > 1 else ():
             encode(table.select([name]))
         which = f"column {table.column_names[0]!r}" if table.num_columns == 1 else "the frame"
-        raise UnsupportedFrameError(f"{which} does not survive CSV; use StorageFormat.PARQUET")
+        raise UnsupportedFrameError(f"{which} would not come back equal from CSV; use StorageFormat.PARQUET")
     for name in table.column_names:
         if not _same(text.column(name), again.column(name)):
-            raise UnsupportedFrameError(f"column {name!r} does not survive CSV; use StorageFormat.PARQUET")
+            raise UnsupportedFrameError(
+                f"column {name!r} would not come back equal from CSV; use StorageFormat.PARQUET"
+            )
     return memoryview(data)[0 if header else len(_written(text.slice(0, 0))) :]
 
 

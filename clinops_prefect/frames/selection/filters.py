@@ -149,7 +149,7 @@ def _condition(
         return ArtifactColumnError(f"the filter on {what} ({kind}) {why}", uri=where)
 
     if sign not in _OPERATORS:
-        raise refused(f"has an operator that there is not; there are {', '.join(_OPERATORS)}")
+        raise refused(f"has an unknown operator; use one of {', '.join(_OPERATORS)}")
     wants = 0 if sign.startswith("is") else 1
     values = list(rest[1:])
     if wants == 0 and values == [None]:

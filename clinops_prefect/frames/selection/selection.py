@@ -53,7 +53,9 @@ class Selection:
         fields = [name for name in schema.names if name not in index]
         if len(by_label) < len(fields) and not (columns is None and filters is None):
             raise ArtifactDecodeError(
-                f"{where} has several columns of one name, of which none can be chosen: download it whole", uri=where
+                f"{where} has several columns of one name, among which columns= and filters= cannot "
+                "choose: download it whole",
+                uri=where,
             )
         if isinstance(columns, str):
             raise ArtifactColumnError(f"columns takes a list of names, not the text {columns!r}", uri=where)

@@ -33,6 +33,6 @@ def check_name(name: str) -> None:
         TypeError: The name is not a string.
     """
     if not isinstance(name, str):
-        raise TypeError(f"an execution's name is text, and no {type(name).__name__}")
+        raise TypeError(f"an execution's name must be text, not {type(name).__name__}")
     if problems := name_problems(name, "the execution's name"):
         raise InvalidExecutionError("; ".join(problems))

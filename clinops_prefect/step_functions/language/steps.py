@@ -86,12 +86,17 @@ class Retry(_Part):
         ```
     """
 
-    errors: list[str] = Field(kw_only=False, description="The error names.")
-    attempts: int = Field(kw_only=False, default=3, description="How many times the step is tried again; 0, never.")
-    interval: int = Field(default=2, description="Seconds before the first time.")
-    backoff: float = Field(default=2.0, description="By what the interval is multiplied each time.")
-    max_delay: int = Field(default=300, description="The longest interval in seconds; 0, any.")
-    jitter: bool = Field(default=True, description="Wait a random part of the interval.")
+    errors: list[str] = Field(kw_only=False, description="The names of the errors to retry.")
+    attempts: int = Field(
+        kw_only=False, default=3, description="How many times the step is tried again. 0 means never."
+    )
+    interval: int = Field(default=2, description="Seconds to wait before the first retry.")
+    backoff: float = Field(default=2.0, description="The factor by which the interval grows with each retry.")
+    max_delay: int = Field(default=300, description="The longest interval in seconds. 0 means no limit.")
+    jitter: bool = Field(
+        default=True,
+        description="Whether to wait a random part of the interval, so that many steps do not retry at once.",
+    )
 
 
 class PipelineStep(_Part):
@@ -111,7 +116,7 @@ class PipelineStep(_Part):
                 execution's input. `StepFunctionsPipeline.check()` tells you. Set `pass_input=False` if you intend it.
         retry_attempts: How many times a failed step is tried again.
         timeout_seconds: How long one attempt may take, in seconds.
-        comment: A remark, kept in the definition.
+        comment: A comment in the definition.
         heartbeat_seconds: How long an activity or a callback may be silent, in seconds. 0 means no limit.
         catch: Catchers of the Amazon States Language. `Next` names a step of the pipeline, and `ResultPath` may be a
             path such as `$.error`, to add the error to the step's input.
@@ -138,22 +143,29 @@ class PipelineStep(_Part):
         kw_only=False, description="The ARN of a Lambda function, an activity or a service integration."
     )
     # The types of keys and values are open here, so that `check()` can report wrong ones with all other problems.
-    parameters: dict[Any, Any] = Field(default_factory=dict, description="Static parameters, merged into the input.")
+    parameters: dict[Any, Any] = Field(
+        default_factory=dict, description="Fixed parameters, which are merged into the input."
+    )
     retry_attempts: int = Field(default=3, description="How many times a failed step is tried again.")
     timeout_seconds: int = Field(default=3600, description="How long one attempt may take, in seconds.")
-    comment: str = Field(default="", description="A remark, kept in the definition.")
+    comment: str = Field(default="", description="A comment in the definition.")
     heartbeat_seconds: int = Field(
-        default=0, description="How long an activity or a callback may be silent; 0, for ever."
+        default=0, description="How long an activity or a callback may send no heartbeat, in seconds. 0 means no limit."
     )
     catch: list[dict[str, Any]] = Field(default_factory=list, description="Catchers of the Amazon States Language.")
-    retry_on: list[str] = Field(default_factory=list, description="The error names to retry on; empty, the usual ones.")
-    pass_input: bool = Field(default=True, description="Merge the parameters into the input, instead of replacing it.")
+    retry_on: list[str] = Field(
+        default_factory=list, description="The names of the errors to retry. If empty, the usual ones."
+    )
+    pass_input: bool = Field(
+        default=True, description="Whether the parameters are merged into the input. If not, they replace the input."
+    )
     retry: list[Retry] = Field(default_factory=list, description="Retries that come before the default ones.")
     output: Literal["replace", "merge", "keep"] = Field(
-        default="replace", description="What flows on: the result, the input with the result merged in, or the input."
+        default="replace",
+        description="What the next step gets: the result, the input with the result merged in, or the input.",
     )
-    result_key: str = Field(default="", description="Put the result under this key of what flowed in.")
-    assume_role_arn: str = Field(default="", description="A role, such as of another account, to run the step with.")
+    result_key: str = Field(default="", description="The key of the input under which the result is put.")
+    assume_role_arn: str = Field(default="", description="The role that runs the step, such as one of another account.")
 
 
 class S3Items(_Part):
@@ -177,15 +189,15 @@ class S3Items(_Part):
 
     bucket: str = Field(kw_only=False, description="The bucket.")
     key: str = Field(kw_only=False, default="", description="The object that holds the items.")
-    prefix: str = Field(default="", description="Instead of a key: every object below this prefix is an item.")
+    prefix: str = Field(default="", description="A prefix instead of a key: every object below it is an item.")
     input_type: Literal["", "JSON", "JSONL", "CSV", "PARQUET", "MANIFEST"] = Field(
-        default="", description="The format of the object; empty, as its extension says."
+        default="", description="The format of the object. If empty, its extension decides."
     )
-    max_items: int = Field(default=0, description="At most this many items; 0, all.")
-    pointer: str = Field(default="", description="Where in a JSON object the items are, such as /ward/patients.")
+    max_items: int = Field(default=0, description="The maximum number of items. 0 means all.")
+    pointer: str = Field(default="", description="The place of the items in a JSON object, such as /ward/patients.")
     csv_headers: list[str] = Field(default_factory=list, description="The columns of a CSV file without a header line.")
     csv_delimiter: Literal["COMMA", "PIPE", "SEMICOLON", "SPACE", "TAB"] = Field(
-        default="COMMA", description="What separates the values of a CSV file."
+        default="COMMA", description="The delimiter of a CSV file."
     )
 
     def format(self) -> str:
@@ -204,7 +216,9 @@ class S3Results(_Part):
     """
 
     bucket: str = Field(kw_only=False, description="The bucket.")
-    prefix: str = Field(kw_only=False, default="", description="The prefix; empty, none.")
+    prefix: str = Field(
+        kw_only=False, default="", description="The prefix below which the results go. If empty, there is none."
+    )
 
 
 class MapStep(_Part):
@@ -226,7 +240,7 @@ class MapStep(_Part):
         batch_input: A template of what each batch gets besides its items, as `{"Items": […], "BatchInput": {…}}`.
         results: Where the children's outputs are written. If None, they are the step's output, of at most 256 KiB.
         execution_type: Children are `STANDARD` executions, or `EXPRESS` ones of at most five minutes each.
-        comment: A remark, kept in the definition.
+        comment: A comment in the definition.
         retry: `Retry` objects. A map has no default retries, since each of its steps has them.
         catch: Catchers of the Amazon States Language, as in `PipelineStep`.
         output: What the next step gets: `replace`, the list of the children's outputs; `keep`, the map's input.
@@ -236,25 +250,39 @@ class MapStep(_Part):
     name: str = Field(kw_only=False, description="The state's name, unique in the pipeline, at most 80 characters.")
     steps: list[PipelineStep] = Field(kw_only=False, description="The steps that each item goes through.")
     items: S3Items | str = Field(kw_only=False, description="The items in S3, or a path to a list in the step's input.")
-    max_concurrency: int = Field(default=0, description="How many children run at once; 0, as many as AWS allows.")
-    tolerated_failure_percentage: float = Field(default=0, description="How many children may fail, of a hundred.")
-    batch_size: int = Field(default=0, description="How many items one child gets; 0, one item as it is.")
-    results: S3Results | None = Field(default=None, description="Where the children's outputs go.")
-    execution_type: Literal["STANDARD", "EXPRESS"] = Field(
-        default="STANDARD", description="What kind the children are."
+    max_concurrency: int = Field(
+        default=0, description="How many child executions run at once. 0 means as many as AWS allows."
     )
-    comment: str = Field(default="", description="A remark, kept in the definition.")
+    tolerated_failure_percentage: float = Field(
+        default=0, description="The percentage of child executions that may fail."
+    )
+    batch_size: int = Field(
+        default=0,
+        description="How many items one child execution gets as a batch. 0 means one item, without a batch around it.",
+    )
+    results: S3Results | None = Field(
+        default=None, description="The place in S3 for the outputs of the child executions."
+    )
+    execution_type: Literal["STANDARD", "EXPRESS"] = Field(
+        default="STANDARD", description="The type of the child executions."
+    )
+    comment: str = Field(default="", description="A comment in the definition.")
     retry: list[Retry] = Field(default_factory=list, description="Retries of the whole map.")
     catch: list[dict[str, Any]] = Field(default_factory=list, description="Catchers of the Amazon States Language.")
     output: Literal["replace", "keep"] = Field(
-        default="replace", description="What flows on: the children's outputs, or what flowed in."
+        default="replace",
+        description="What the next step gets: the outputs of the child executions, or the map's input.",
     )
-    result_key: str = Field(default="", description="Put the children's outputs under this key of what flowed in.")
+    result_key: str = Field(
+        default="", description="The key of the input under which the outputs of the child executions are put."
+    )
     item_selector: dict[Any, Any] = Field(
-        default_factory=dict, description="What a child gets instead of its item; keys that end in .$ have paths."
+        default_factory=dict,
+        description="What a child execution gets instead of its item. A key that ends in .$ has a path as its value.",
     )
     batch_input: dict[Any, Any] = Field(
-        default_factory=dict, description="What each batch gets beside its items; keys that end in .$ have paths."
+        default_factory=dict,
+        description="What each batch gets beside its items. A key that ends in .$ has a path as its value.",
     )
 
 
@@ -266,8 +294,8 @@ class Handler(_Part):
         fails: Whether the execution then ends as failed, with the error that was caught. If False, it succeeds.
     """
 
-    step: PipelineStep = Field(kw_only=False, description="The step, to which a catcher leads.")
-    fails: bool = Field(default=True, description="Whether the execution fails after it, with the error caught.")
+    step: PipelineStep = Field(kw_only=False, description="The step to which a catcher leads.")
+    fails: bool = Field(default=True, description="Whether the execution fails after this step, with the caught error.")
 
 
 Step = PipelineStep | MapStep

@@ -69,7 +69,7 @@ def check_arn(arn: str) -> None:
         TypeError: It is not a string.
     """
     if not isinstance(arn, str):
-        raise TypeError(f"the ARN of an execution is text, such as execute() returns, and no {type(arn).__name__}")
+        raise TypeError(f"the ARN of an execution is text, such as execute() returns, not {type(arn).__name__}")
     if not _EXECUTION.fullmatch(arn):
         raise InvalidExecutionError(
             f"{arn[:200]!r} is not the ARN of an execution: pass what execute() returned, such as "
