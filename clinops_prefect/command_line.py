@@ -156,6 +156,11 @@ def server_for_a_command() -> None:
     # Otherwise the server reports usage data, and logs an error if there is no internet.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    # Otherwise the server imports every installed collection as it starts, to register types of blocks that no command
+    # needs: saving a block registers its type. The second setting alone would import them; without it, a later server
+    # would believe that they are registered.
+    os.environ.setdefault("PREFECT_API_BLOCKS_REGISTER_ON_START", "false")
+    os.environ.setdefault("PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION", "false")
     refresh_global_settings_context()
     sys.stderr.write(
         f"A temporary Prefect server starts, which takes 10 s and on a busy machine up to {seconds} s. A running one\n"

@@ -2,12 +2,13 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -110,6 +111,11 @@ def test_worker_processes_share_the_flows_temporary_server(source: Path, tmp_pat
     assert flow.returncode == 0
     assert len(servers) == 1
     assert_equal(source, tmp_path / "store")
+    # To register all types of blocks, the server would have imported every collection that is installed. It has not
+    # noted that it did, so a server that is started later registers them.
+    with closing(sqlite3.connect(tmp_path / "home/prefect.db")) as database:
+        assert database.execute("SELECT slug FROM block_type").fetchall() == []
+    assert not (tmp_path / "home/memo_store.toml").exists()
 
 
 def descendants(pid: int) -> list[psutil.Process]:
