@@ -151,6 +151,8 @@ def _problem(name: str) -> str:
         if unicodedata.category(character) in _REFUSED_CATEGORIES or character in _BIDI_MARKS | _INVISIBLE:
             return f"contains the character U+{ord(character):04X}, which is not allowed"
     for segment in name.split("/"):
+        if not segment and "://" in name:
+            return "is a URI; pass a path such as 'features', without the store"
         if not segment:
             return "has an empty segment: no double or trailing slashes"
         if segment in (".", ".."):

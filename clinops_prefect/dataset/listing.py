@@ -130,7 +130,7 @@ def _decoded(text: str) -> str:
 
 def _kind(below: str) -> str:
     file = below.rpartition("/")[2]
-    return f".{file.rpartition('.')[2].lower()}" if "." in file else "without an extension"
+    return f".{file.rpartition('.')[2]}" if "." in file else "without an extension"
 
 
 def _nothing(backend: Backend, root: str, format: StorageFormat, others: Counter[str]) -> ArtifactNotFoundError:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
 from clinops_prefect.frames.conversion import arrow_frames
+from clinops_prefect.frames.conversion.valid_texts import holds_broken_text
 from clinops_prefect.frames.hashing import arrow as arrow_hash
 from clinops_prefect.frames.parquet import writer as parquet_writer
 from clinops_prefect.frames.parquet.reader import ParquetReader
@@ -139,6 +140,8 @@ def _stored(
     column: pa.ChunkedArray, field: pa.Field, given: pa.Field, stream: TableStream, *, proven: bool
 ) -> pa.ChunkedArray:
     dtype = stream.dtypes.get(field.name)
+    if stream.kind == "arrow":
+        _check_valid(column, given)
     try:
         stored = arrow_frames.to_stored(column, field.type)
         if dtype is None and field.type == given.type and _is_exact(field.type):
@@ -149,6 +152,19 @@ def _stored(
     except _ERRORS:
         raise _refused(field.name, given.type) from None
     return stored
+
+
+def _check_valid(column: pa.ChunkedArray, field: pa.Field) -> None:
+    if column.null_count and not field.nullable:
+        raise UnsupportedFrameError(
+            f"column {field.name!r} ({field.type}) is declared as never null, and has nulls; declare it nullable, with "
+            ".cast(…)"
+        )
+    if holds_broken_text(column):
+        raise UnsupportedFrameError(
+            f"column {field.name!r} ({field.type}) has texts that are not UTF-8; cast it to pa.binary(), or decode the "
+            "bytes with the encoding that they have"
+        )
 
 
 def _prove(column: pa.ChunkedArray, again: pa.ChunkedArray, given: pa.Field, stream: TableStream) -> None:

@@ -29,9 +29,9 @@ def check_kind(kind: object) -> FrameKind:
     """Return the kind if it is valid.
 
     Raises:
-        ValueError: The kind is unknown.
+        TypeError: The kind is unknown.
     """
     for known in KINDS:
         if kind == known:
             return known
-    raise ValueError(f"as_={kind!r} is no kind of frame; use one of {', '.join(map(repr, KINDS))}")
+    raise TypeError(f"as_={kind!r} is no kind of frame; use one of {', '.join(map(repr, KINDS))}")

@@ -49,6 +49,7 @@ OTHER = (
     "<… that cannot be shown>",
     "Unable to find block document",
     "Failed to reach API",
+    "connect to ephemeral Prefect API server",
     "a step of a pipeline",
     "The Prefect flow run was cancelled.",
     "`…` in the AWS console",

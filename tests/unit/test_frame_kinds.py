@@ -79,5 +79,5 @@ def test_no_row_and_no_such_kind(store: LocalPipelineStore) -> None:
     assert empty.columns == ["lactate", "unit", "at", "stay_id"]
     assert not len(empty)
     for call in (store.download, lambda name, as_: next(store.iter_batches(name, as_=as_))):
-        with pytest.raises(ValueError, match=r"as_='spark'.*'pandas', 'polars', 'arrow'"):
+        with pytest.raises(TypeError, match=r"as_='spark'.*'pandas', 'polars', 'arrow'"):
             call("stays", as_="spark")

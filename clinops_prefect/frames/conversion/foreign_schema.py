@@ -19,6 +19,7 @@ from clinops_prefect.frames.conversion.arrow_frames import dictionaries_of, pack
 from clinops_prefect.frames.conversion.extension_types import storage_of
 from clinops_prefect.frames.conversion.layout import index_note, labels_note
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, bare_table, index_fields, layout_of
+from clinops_prefect.frames.conversion.valid_texts import broken_text, holds_broken_text
 from clinops_prefect.frames.decoding import decoding
 
 # pandas reads lists of these types exactly. Other nested values are read as Python lists and dictionaries.
@@ -139,6 +140,8 @@ def converted(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
                 "write the file again",
                 uri=where,
             )
+        if holds_broken_text(column):
+            raise broken_text(where, field.name)
         if column.type != field.type:
             column = _cast(column, field, where)
         arrays.append(column)

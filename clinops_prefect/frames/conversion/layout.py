@@ -34,7 +34,9 @@ def pandas_frame(frame: object) -> pd.DataFrame:
             plain DataFrame.
     """
     if type(frame) is not pd.DataFrame:
-        raise UnsupportedFrameError(f"a pandas DataFrame is needed, not a {_type_name(frame)}{_remedy(frame)}")
+        raise UnsupportedFrameError(
+            f"a DataFrame or an Arrow table is needed, not a {_type_name(frame)}{_remedy(frame)}"
+        )
     return frame
 
 
@@ -229,6 +231,8 @@ def _remedy(value: Any) -> str:
     for method, remedy in (
         ("collect", ".collect().to_pandas()"),
         ("compute", ".compute()"),
+        ("to_arrow_reader", ".to_arrow_reader()"),
+        ("fetch_record_batch", ".fetch_record_batch()"),
         ("to_pandas", ".to_pandas()"),
     ):
         if callable(getattr(value, method, None)):

@@ -25,6 +25,8 @@ _MISSING: dict[str, Any] = {
 _SIZES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 # NumPy scalar types that can be made from the Python value that Arrow returns.
 _SCALARS = {name: getattr(np, name) for name in ("bool", "str_", "bytes_", *_FLOATS, *_SIZES)}
+# The types of which `json.dumps` makes a text that can be read again.
+_OF_JSON = {str, int, float, bool, type(None), list, tuple, dict}
 # Decimals have at most 76 digits in Arrow.
 _DECIMALS = decimal.Context(prec=80)
 # Types that may contain times at any depth. Only these are searched, because the search is slow.
@@ -109,12 +111,14 @@ def restore(column: pa.ChunkedArray, kind: Kind) -> np.ndarray[Any, Any]:
 
 def complaint(values: "pd.Series[Any]") -> str:
     """What is wrong with a column that Arrow cannot hold, and what to do. No value is quoted."""
-    kind = pd.api.types.infer_dtype(values, skipna=True)
     if isinstance(values.dtype, pd.SparseDtype):
         return "is sparse; pass it dense, with .sparse.to_dense()"
     if isinstance(values.dtype, pd.CategoricalDtype):
         of = values.dtype.categories.dtype
-        return f"is a category of {of}, which does not come back equal; convert it, with .astype(str) for instance"
+        return (
+            f"is a category of {of}, which does not come back equal; convert it, with "
+            ".astype(object).map(str, na_action='ignore') for instance"
+        )
     if values.dtype != object and not isinstance(values.dtype, pd.StringDtype):
         return f"has the dtype {values.dtype}, which does not come back equal; convert it first, with .astype(…)"
     if unknown := sorted({_marker(value) for value in values[values.isna()]} - set(_MISSING)):
@@ -122,8 +126,11 @@ def complaint(values: "pd.Series[Any]") -> str:
         return f"marks missing values with a {unknown[0]} (its NaN or NaT), which does not come back equal; use None"
     held = {type(value) for value in values[values.notna()]}
     types = sorted(of.__name__ for of in held)
+    kind = pd.api.types.infer_dtype(values, skipna=True)
     if len(types) > 1 and not kind.startswith(("string", "date", "bytes")):
-        return f"mixes types ({', '.join(types)}); convert it to one type, with .astype(str) for instance"
+        return (
+            f"mixes types ({', '.join(types)}); convert it to one type, with .map(str, na_action='ignore') for instance"
+        )
     inside = _types(values[values.notna()]) - held
     names = (", ".join(types) or "nothing") + (
         f" (of {', '.join(sorted(t.__name__ for t in inside))})" if inside else ""
@@ -133,11 +140,17 @@ def complaint(values: "pd.Series[Any]") -> str:
             f"holds members of an enumeration ({names}), which do not come back equal; store their values, with "
             ".map(lambda member: member.value, na_action='ignore')"
         )
+    if held & {list, tuple, dict} and inside <= _OF_JSON:
+        return (
+            f"holds {names} objects that do not come back equal; store their text, with "
+            ".map(json.dumps, na_action='ignore')"
+        )
     # For plain ints, `.map(int)` is no remedy: those that cannot be kept have more than 64 bits.
     builtin: tuple[type, ...] = (int, float, bytes)
     plain = {of for of in builtin if len(held) == 1 and issubclass(next(iter(held)), of)} - held or {str}
     return (
-        f"holds {names} objects that do not come back equal; convert it, with .map({plain.pop().__name__}) for instance"
+        f"holds {names} objects that do not come back equal; convert it, with .map({plain.pop().__name__}, "
+        "na_action='ignore') for instance"
     )
 
 

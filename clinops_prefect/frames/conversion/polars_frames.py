@@ -6,6 +6,8 @@ import pyarrow as pa
 
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
 from clinops_prefect.frames.conversion.extension_types import of_children, storage_of
+from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY
+from clinops_prefect.frames.conversion.valid_texts import broken_text, holds_broken_text
 from clinops_prefect.frames.decoding import decoding
 
 if TYPE_CHECKING:
@@ -72,6 +74,10 @@ def made(table: pa.Table, note: dict[str, Any] | None, where: str) -> "pl.DataFr
         raise ArtifactDecodeError(
             f"{where} has several columns of one name, which polars cannot hold: read it with as_='arrow'", uri=where
         )
+    if note is None and LAYOUT_KEY not in (table.schema.metadata or {}):
+        for name, held in zip(table.column_names, table.columns, strict=True):
+            if holds_broken_text(held):
+                raise broken_text(where, name)
     with decoding(f"{where} has a column of a type that polars cannot hold: read it with as_='arrow'", where):
         columns = [_series(pl, field.name, table.column(field.name)) for field in table.schema]
     dtypes = note["dtypes"] if note else {}

@@ -1,0 +1,144 @@
+"""Frames and files that contradict themselves are refused with an error of this package, and the remedies work."""
+
+import inspect
+import json
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from clinops_prefect import (
+    ArtifactDecodeError,
+    InvalidArtifactNameError,
+    LocalPipelineStore,
+    ServiceUnavailableError,
+    UnsupportedFrameError,
+)
+
+NOT_UTF8 = pa.array([b"mmol/l", b"\xb5g/l"]).view(pa.string())
+TEXTS = {
+    "text": NOT_UTF8,
+    "large": NOT_UTF8.view(pa.string()).cast(pa.binary()).cast(pa.large_binary()).view(pa.large_string()),
+    "dictionary": pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), NOT_UTF8),
+    "list": pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), NOT_UTF8),
+    "struct": pa.StructArray.from_arrays([NOT_UTF8], ["unit"]),
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalPipelineStore:
+    return LocalPipelineStore(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts_of_another_encoding_are_refused(store: LocalPipelineStore, name: str) -> None:
+    table = pa.table({"stay_id": [1, 2], "unit": TEXTS[name]})
+    for given in (table, table.to_reader()):
+        with pytest.raises(UnsupportedFrameError, match=r"'unit'.*not UTF-8"):
+            store.upload(given, "x")
+    assert store.list_artifacts() == []
+    pq.write_table(table, Path(store.directory) / "x.parquet")
+    reads = [
+        lambda: store.download("x"),
+        lambda: store.download("x", columns=["unit"]),
+        lambda: store.download("x", filters=[("stay_id", ">", 1)]),
+        lambda: next(store.iter_batches("x", rows=2)),
+        lambda: store.download("x", as_="polars"),
+        lambda: store.dataset("").download(),
+        lambda: store.dataset("").download(as_="polars"),
+        lambda: store.dataset("").scan().filter(pl.col("stay_id") > 1).collect(),
+    ]
+    for read in reads:
+        with pytest.raises(ArtifactDecodeError, match=r"'unit' has texts that are not UTF-8.*as_='arrow'") as caught:
+            read()
+        assert "g/l" not in str(caught.value)
+    assert store.download("x", columns=["stay_id"])["stay_id"].tolist() == [1, 2]
+    found = store.download("x", as_="arrow")
+    if name == "text":
+        assert found["unit"].cast(pa.binary())[1].as_py().decode("latin-1") == "µg/l"
+
+
+def test_nulls_in_a_column_that_is_never_null_are_refused(store: LocalPipelineStore) -> None:
+    for values in ([1, None], ["a", None], [[1], None]):
+        field = pa.field("a", pa.array(values).type, nullable=False)
+        table = pa.Table.from_arrays([pa.array(values)], schema=pa.schema([field]))
+        with pytest.raises(UnsupportedFrameError, match=r"'a'.*declared as never null, and has nulls"):
+            store.upload(table, "x")
+    assert store.list_artifacts() == []
+
+
+@pytest.mark.parametrize(
+    "array", [pc.run_end_encode(pa.array([1, 1, 2])), pa.array([(1, 2, 3)], pa.month_day_nano_interval())]
+)
+def test_an_arrow_dtype_that_pandas_has_no_type_for_is_refused(store: LocalPipelineStore, array: pa.Array) -> None:
+    values = pd.Series(pd.arrays.ArrowExtensionArray(pa.chunked_array([array])))
+    for frame in (pd.DataFrame({"a": values}), pd.DataFrame({"b": 1}, index=pd.Index(values))):
+        with pytest.raises(UnsupportedFrameError, match="which does not come back equal"):
+            store.upload(frame, "x")
+
+
+@pytest.mark.parametrize(
+    ("values", "remedy"),
+    [
+        ([{"a": 1}, None, {"b": "x"}], "json.dumps"),
+        ([[1, "a"], None], "json.dumps"),
+        ([(1, 2), None], "json.dumps"),
+        ([OrderedDict(a=1), None], "str"),
+        ([{1, 2}, None], "str"),
+        ([1, "a", None], "str"),
+        ([{1.5: pd.Timestamp("2024")}, None], "str"),
+        ([pd.Timedelta(1), None], "str"),
+    ],
+    ids=str,
+)
+def test_the_remedy_keeps_missing_values(store: LocalPipelineStore, values: list[Any], remedy: str) -> None:
+    frame = pd.DataFrame({"a": pd.Series(values, dtype=object)})
+    text = f".map({remedy}, na_action='ignore')"
+    with pytest.raises(UnsupportedFrameError) as caught:
+        store.upload(frame, "x")
+    assert text in str(caught.value)
+    function = {"json.dumps": json.dumps, "str": str}[remedy]
+    frame["a"] = frame["a"].map(function, na_action="ignore")
+    store.upload(frame, "x")
+    assert store.download("x")["a"].isna().tolist() == [value is None for value in values]
+
+
+def test_what_is_no_frame_is_told_apart(store: LocalPipelineStore) -> None:
+    import duckdb
+
+    with pytest.raises(UnsupportedFrameError, match=r"DuckDBPyConnection; pass its \.\w+\(\)$"):
+        store.upload(duckdb.connect().execute("SELECT 1 AS a"), "x")  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedFrameError, match="a DataFrame or an Arrow table is needed, not a NoneType"):
+        store.upload(None, "x")  # type: ignore[arg-type]
+
+
+def test_a_uri_is_no_prefix(store: LocalPipelineStore) -> None:
+    uri = store.upload(pd.DataFrame({"a": [1]}), "d/x")
+    for ask in (store.list_artifacts, store.dataset, store.delete_artifacts):
+        with pytest.raises(InvalidArtifactNameError, match="is a URI; pass a path such as 'features'"):
+            ask(uri.rpartition("/")[0])  # type: ignore[operator]
+
+
+def test_a_temporary_server_that_does_not_start_is_an_error_of_this_package() -> None:
+    from prefect.server.api import server
+
+    from clinops_prefect import saved_block
+
+    text = "Timed out while attempting to connect to ephemeral Prefect API server."
+    assert text in inspect.getsource(server)  # what Prefect raises
+    found = saved_block._ours(LocalPipelineStore, RuntimeError(text), "local-pipeline-store/demo")
+    assert isinstance(found, ServiceUnavailableError)
+
+
+def test_a_dataset_tells_an_extension_in_capitals(store: LocalPipelineStore) -> None:
+    folder = Path(store.directory, "d")
+    folder.mkdir()
+    pd.DataFrame({"a": [1]}).to_parquet(folder / "x.PARQUET")
+    with pytest.raises(FileNotFoundError, match=r"no \.parquet file .* 1 \.PARQUET"):
+        store.dataset("d")
