@@ -149,9 +149,9 @@ mutants: $(VENV)/.dev .node/.ready  ## Change the code in a hundred places a par
 	@$(INSTALL) --group mutants
 	@$(BIN)/python -m tests.mutants --parts "$(PARTS)" --count $(MUTANTS) --seed $(SEED) --workers $(WORKERS)
 
-mutants-short: $(VENV)/.dev .node/.ready  ## The same in twenty places in all, after the tests have passed (minutes).
+mutants-short: $(VENV)/.dev .node/.ready  ## The same in twenty places in all, after the tests have passed, for at most three minutes.
 	@$(INSTALL) --group mutants
-	@$(BIN)/python -m tests.mutants --total 20 --seed $(SEED) --workers $(WORKERS) --trust
+	@$(BIN)/python -m tests.mutants --total 20 --seed $(SEED) --workers $(WORKERS) --trust --within 160
 
 # What of the tests needs neither an emulator nor a server.
 LOWEST_TESTS := tests/unit/test_archive.py tests/unit/test_block_checksums.py tests/unit/test_serializer.py tests/unit/test_errors.py \

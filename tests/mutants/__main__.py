@@ -8,10 +8,12 @@ Each mutant is run in a process forked from this one, which has imported what th
 so that most mutants take the time of the tests that they fail. The processes work in a copy of the repository.
 A mutant that no test notices is printed, and has to be listed in survivors.md with a reason. Of a few in all (--total),
 only many of them fail the run: whoever edits a function draws its mutants anew, and should not have to answer at once
-for an assertion that was missing before. A mutant that takes too long counts as noticed: a busy machine fails no run.
+for an assertion that was missing before. A busy machine fails no run: a mutant that takes too long counts as noticed,
+and what is not known after --within seconds counts neither way.
 """
 
 import argparse
+import math
 import sys
 import time
 from collections import Counter
@@ -25,42 +27,44 @@ ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.md")
 _LEAST_KILLED = 0.9
 # Of twenty, of which nine in ten are noticed, more than five survive once in a hundred draws.
-_LEAST_OF_FEW = 0.75
+_MOST_SURVIVORS_OF_FEW = 0.25
 
 
 def main() -> int:
-    """0 if enough mutants were killed, and every other one is listed; of a few in all, if enough are either."""
+    """0 if enough mutants were killed, and every other one is listed; of a few in all, if few are neither."""
     arguments = _arguments()
     parts = [part for part in PARTS if not arguments.parts or part.name in arguments.parts.split(",")]
     chosen = _chosen(parts, arguments.count, arguments.total, arguments.seed)
     listed = SURVIVORS.read_text()
     known = [(part, mutant) for part, mutant in chosen if _entry(mutant) in listed]
-    begun, killed, survived, too_long = time.monotonic(), Counter[Part](), [], 0
+    begun, tried, killed, survived, too_long = time.monotonic(), Counter[Part](), Counter[Part](), [], 0
     with Runner(ROOT, arguments.workers, arguments.seconds) as runner:
-        tried = {part for part, _ in chosen}
-        runner.serve(tried)
+        needed = {part for part, _ in chosen}
+        runner.serve(needed)
         if not arguments.trust:
-            runner.check_tests(tried)
+            runner.check_tests(needed)
         todo = [pair for pair in chosen if pair not in known]
-        for part, mutant, outcome in runner.run(todo):
+        for part, mutant, outcome in runner.run(todo, begun + arguments.within):
+            tried[part] += 1
             killed[part] += outcome is not Outcome.SURVIVED
             too_long += outcome is Outcome.TIMED_OUT
             if outcome is Outcome.SURVIVED:
                 survived.append(mutant)
             print(f"{outcome.value:9} {part.name}: {mutant} (line {mutant.line})", flush=True)
     for part in parts:
-        if of_part := [mutant for its, mutant in chosen if its is part]:
-            count = sum(its is part for its, _ in known)
-            print(f"{part.name}: {killed[part]} of {len(of_part)} killed, {count} listed as survivors")
+        if count := sum(its is part for its, _ in chosen):
+            listed_here = sum(its is part for its, _ in known)
+            left = count - listed_here - tried[part]
+            print(f"{part.name}: {killed[part]} of {count} killed, {listed_here} listed as survivors, {left} not tried")
     print(f"{len(chosen)} mutants ({too_long} took too long), seed {arguments.seed}, {time.monotonic() - begun:.0f} s")
     if survived:
         print(f"{len(survived)} survived. Add a test that notices, or list each in {SURVIVORS.relative_to(ROOT)}:")
         print("\n".join(f"{_entry(mutant)} REASON" for mutant in survived))
-    number = max(1, len(chosen))
-    share = sum(killed.values()) / number
+    number = max(1, tried.total() + len(known))
+    share = killed.total() / number
     print(f"{share:.0%} killed, {share + len(known) / number:.0%} with those that are listed")
     if arguments.total:
-        return 0 if share + len(known) / number >= _LEAST_OF_FEW else 1
+        return 0 if len(survived) <= _MOST_SURVIVORS_OF_FEW * arguments.total else 1
     return 0 if share >= _LEAST_KILLED and not survived else 1
 
 
@@ -84,6 +88,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", default="1", help="another seed, other mutants")
     parser.add_argument("--trust", action="store_true", help="do not run the tests without a mutant before")
     parser.add_argument("--seconds", type=float, default=30, help="how long a part's tests take, if trusted")
+    parser.add_argument("--within", type=float, default=math.inf, help="seconds after which no more is tried")
     parser.add_argument("--workers", type=int, default=2, help="mutants at once")
     return parser.parse_args()
 

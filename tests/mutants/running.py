@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
+import math
 import os
 import shutil
 import signal
@@ -112,9 +113,11 @@ class Runner:
             self._seconds[done.part] = seconds
             print(f"{done.part.name}: its tests take {seconds:.0f} s", flush=True)
 
-    def run(self, chosen: Iterable[tuple[Part, Mutant]]) -> Iterator[tuple[Part, Mutant, Outcome]]:
-        """What becomes of each mutant."""
-        for done, status, _ in self._all(chosen):
+    def run(
+        self, chosen: Iterable[tuple[Part, Mutant]], deadline: float = math.inf
+    ) -> Iterator[tuple[Part, Mutant, Outcome]]:
+        """What becomes of each mutant that has its answer before the deadline of the monotonic clock."""
+        for done, status, _ in self._all(chosen, deadline):
             assert done.mutant is not None
             if status is None:
                 yield done.part, done.mutant, Outcome.TIMED_OUT
@@ -123,11 +126,13 @@ class Runner:
             else:
                 yield done.part, done.mutant, Outcome.SURVIVED if status == _PASSED else Outcome.KILLED
 
-    def _all(self, chosen: "Iterable[tuple[Part, Mutant | None]]") -> Iterator[tuple[_Running, int | None, float]]:
+    def _all(
+        self, chosen: "Iterable[tuple[Part, Mutant | None]]", deadline: float = math.inf
+    ) -> Iterator[tuple[_Running, int | None, float]]:
         """Each one's process when it has ended, with pytest's code (None, it was ended) and how long it took."""
         todo, running, free = list(chosen), [], list(self._copies)
         try:
-            while todo or running:
+            while (todo or running) and time.monotonic() < deadline:
                 while todo and free:
                     running.append(self._start(*todo.pop(0), free.pop()))
                 time.sleep(_POLL_SECONDS)
