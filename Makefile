@@ -81,7 +81,7 @@ samples: $(VENV)/.dev .node/.ready  ## Run every code sample of the pages and do
 	@$(BIN)/python -m pytest tests/samples -n 2 --timeout 600
 
 prefect: $(VENV)/.dev  ## Run blocks, results, tasks and lineage on a real Prefect server.
-	@$(BIN)/python -m pytest tests/prefect --timeout 600
+	@$(BIN)/python -m pytest tests/prefect -n 2 --dist loadfile --timeout 600
 
 seaweedfs: export CLINOPS_S3_SERVER = seaweedfs
 seaweedfs: $(VENV)/.dev  ## Run the contract on SeaweedFS, which checks signatures, checksums and permissions (two minutes).

@@ -1,6 +1,7 @@
 """Symbolic links in a local store's directory: exactly the listed artifacts can be read."""
 
 import errno
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from clinops_prefect import (
     AccessDeniedError,
     ArtifactExistsError,
     ArtifactNotFoundError,
+    InvalidArtifactNameError,
     LocalPipelineStore,
     OperationNotSupportedError,
 )
@@ -135,3 +137,61 @@ def test_a_file_system_without_hard_links_says_so_and_nothing_is_written(
     assert [path for path in root.rglob("*") if path.is_file()] == []
     store.upload(FRAME, "x")
     assert_same(store.download("x"), FRAME)
+
+
+@pytest.mark.parametrize("error", [errno.ENOTSUP, errno.ENOSYS, None], ids=["not supported", "no such call", "macOS"])
+@pytest.mark.parametrize("format", ["parquet", "csv"])
+def test_a_file_system_without_extended_attributes_keeps_frames_and_says_what_it_does_not_keep(
+    root: Path, format: str, error: int | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The errors are those of such file systems. The test cannot mount one."""
+
+    def refuse(*_: Any) -> None:
+        assert error is not None
+        raise OSError(error, os.strerror(error))
+
+    for name in ("setxattr", "getxattr"):
+        if error is None:
+            monkeypatch.delattr(os, name)
+        else:
+            monkeypatch.setattr(os, name, refuse)
+    store = LocalPipelineStore(root, format=format)
+    with caplog.at_level(logging.WARNING):
+        store.upload(FRAME, "x")
+    assert not store._backend().keeps_metadata(f"x.{format}")
+    if format == "parquet":
+        assert_same(store.download("x"), FRAME)
+    else:
+        pd.testing.assert_frame_equal(store.download("x"), FRAME, check_dtype=False)
+        assert f"{root} keeps no extended attributes" in caplog.text
+        assert "inferred dtypes" in caplog.text
+
+
+def test_an_extended_attribute_that_cannot_be_written_for_another_reason_is_an_error(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    store = LocalPipelineStore(root, format="csv")
+    with pytest.raises(AccessDeniedError):
+        store.upload(FRAME, "x")
+    assert store.list_artifacts() == []
+    assert store._backend().keeps_metadata("x.csv")
+
+
+def test_a_name_that_a_folder_has_or_that_is_below_a_file_is_refused(root: Path) -> None:
+    store = LocalPipelineStore(root)
+    store.upload(FRAME, "kept")
+    (root / "folder.parquet").mkdir()
+    (root / "file").write_bytes(b"1")
+    for name in ("folder", "file/x"):
+        with pytest.raises(InvalidArtifactNameError) as caught:
+            store.upload(FRAME, name)
+        assert caught.value.uri == store.uri(name)
+        assert str(caught.value).startswith(store.uri(name))
+        with pytest.raises(ArtifactNotFoundError):
+            store.list_versions(name)
+        assert not store.exists(name)
+    assert store.list_artifacts() == ["kept"]

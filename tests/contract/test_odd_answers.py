@@ -4,6 +4,7 @@ Each answer of a table is given to every operation. If a service leaves somethin
 """
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -263,6 +264,25 @@ def test_a_listing_that_breaks_off_is_not_a_short_listing(door: Door, proxy: Pro
     proxy.edit = truncate
     with pytest.raises(OperationNotSupportedError, match="NextContinuationToken"):
         store.list_artifacts()
+
+
+@pytest.mark.parametrize("door", ["s3"], indirect=True)
+@pytest.mark.parametrize(
+    ("operation", "missing"),
+    [
+        ("list", "Name"),
+        *[("versions", name) for name in ("Name", "Key", "Size", "ETag")],
+    ],
+)
+def test_what_is_missing_in_a_listing_is_named(door: Door, proxy: Proxy, operation: str, missing: str) -> None:
+    def remove(seen: Seen, status: int, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
+        return status, headers, re.sub(f"<{missing}>[^<]*</{missing}>".encode(), b"", body)
+
+    store = door.store(endpoint_url=proxy.url)
+    store.upload(FRAME, "x")
+    proxy.edit = remove
+    with pytest.raises(OperationNotSupportedError, match=rf"\b{missing}\b"):
+        OPERATIONS[operation](store)
 
 
 @pytest.mark.parametrize("door", ["s3"], indirect=True)

@@ -44,13 +44,13 @@ def main() -> int:
         if not arguments.trust:
             runner.check_tests(needed)
         todo = [pair for pair in chosen if pair not in known]
-        for part, mutant, outcome in runner.run(todo, begun + arguments.within):
+        for part, mutant, outcome, test in runner.run(todo, begun + arguments.within):
             tried[part] += 1
             killed[part] += outcome is not Outcome.SURVIVED
             too_long += outcome is Outcome.TIMED_OUT
             if outcome is Outcome.SURVIVED:
                 survived.append(mutant)
-            print(f"{outcome.value:9} {part.name}: {mutant} (line {mutant.line})", flush=True)
+            print(f"{outcome.value:9} {part.name}: {mutant} (line {mutant.line}) {test}".rstrip(), flush=True)
     for part in parts:
         if count := sum(its is part for its, _ in chosen):
             listed_here = sum(its is part for its, _ in known)

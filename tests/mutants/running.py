@@ -115,16 +115,17 @@ class Runner:
 
     def run(
         self, chosen: Iterable[tuple[Part, Mutant]], deadline: float = math.inf
-    ) -> Iterator[tuple[Part, Mutant, Outcome]]:
-        """What becomes of each mutant that has its answer before the deadline of the monotonic clock."""
+    ) -> Iterator[tuple[Part, Mutant, Outcome, str]]:
+        """What becomes of each mutant and which test failed, as far as it is known before the deadline (monotonic)."""
         for done, status, _ in self._all(chosen, deadline):
             assert done.mutant is not None
             if status is None:
-                yield done.part, done.mutant, Outcome.TIMED_OUT
+                yield done.part, done.mutant, Outcome.TIMED_OUT, ""
             elif status == _NO_TESTS:
                 raise SystemExit(f"no tests were found for {done.part.name}")
             else:
-                yield done.part, done.mutant, Outcome.SURVIVED if status == _PASSED else Outcome.KILLED
+                outcome = Outcome.SURVIVED if status == _PASSED else Outcome.KILLED
+                yield done.part, done.mutant, outcome, _failed_test(done.copy / "output")
 
     def _all(
         self, chosen: "Iterable[tuple[Part, Mutant | None]]", deadline: float = math.inf
@@ -231,6 +232,11 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
     def get_data(self, path: str | bytes) -> bytes:
         """Its changed text."""
         return self._source
+
+
+def _failed_test(output: Path) -> str:
+    lines = output.read_text(errors="replace").splitlines()
+    return next((line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR "))), "")
 
 
 def _end(process: int) -> None:

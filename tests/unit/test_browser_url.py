@@ -37,6 +37,12 @@ def test_of_s3_it_is_the_console_of_the_region(region: str, host: str) -> None:
     assert parse_qs(url.query) == {"region": [region], "prefix": [f"a/b/{PAGE}"]}
 
 
+def test_without_a_region_it_is_the_console_that_finds_it() -> None:
+    url = urlsplit(S3PipelineStore("my-bucket", region="aws-global").browser_url(PAGE))
+    assert (url.hostname, url.path) == ("console.aws.amazon.com", "/s3/object/my-bucket")
+    assert parse_qs(url.query) == {"prefix": [PAGE]}
+
+
 def test_of_another_service_it_is_the_object_s_own_address() -> None:
     store = S3PipelineStore("b", endpoint_url="https://minio.example:9000", region="us-east-1")
     assert store.browser_url(PAGE) == "https://minio.example:9000/b/icu/2024-01-01/quality%20report.html"

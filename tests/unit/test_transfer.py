@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clinops_prefect.storage.s3.backend import S3Backend
 from clinops_prefect.storage.transfer import each_in_flight, in_parts, together
 
 
@@ -48,6 +49,13 @@ def test_parts_grow_so_that_ten_thousand_hold_eighty_gigabytes() -> None:
     assert sizes[:1000] == [8] * 1000
     assert sizes[1000:2000] == [16] * 1000
     assert sum(8 * 2**thousand * 1000 for thousand in range(10)) * (1 << 20) > 80e9
+
+
+def test_copies_in_parts_are_within_s3s_limits() -> None:
+    """Of AWS: one request copies at most 5 GiB; a part has at least 5 MiB, an object ten thousand of them and 5 TiB."""
+    assert S3Backend.copy_bytes <= 5 << 30
+    assert 5 << 20 <= S3Backend.copy_part_bytes <= 5 << 30
+    assert S3Backend.copy_part_bytes * 10_000 >= 5 << 40
 
 
 def test_only_a_few_parts_are_in_memory_at_once() -> None:
