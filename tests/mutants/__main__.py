@@ -32,12 +32,12 @@ _MOST_SURVIVORS_OF_FEW = 0.25
 
 def main() -> int:
     """0 if enough mutants were killed, and every other one is listed; of a few in all, if few are neither."""
-    arguments = _arguments()
+    arguments, begun = _arguments(), time.monotonic()
     parts = [part for part in PARTS if not arguments.parts or part.name in arguments.parts.split(",")]
     chosen = _chosen(parts, arguments.count, arguments.total, arguments.seed)
     listed = SURVIVORS.read_text()
     known = [(part, mutant) for part, mutant in chosen if _entry(mutant) in listed]
-    begun, tried, killed, survived, too_long = time.monotonic(), Counter[Part](), Counter[Part](), [], 0
+    tried, killed, survived, too_long = Counter[Part](), Counter[Part](), [], 0
     with Runner(ROOT, arguments.workers, arguments.seconds) as runner:
         needed = {part for part, _ in chosen}
         runner.serve(needed)
