@@ -78,7 +78,8 @@ class ServiceBackend(Backend, Generic[U]):
     part_bytes = PART_BYTES
     double_every = 0
     # With `Can.UPLOAD_IN_PARTS`, an object of more than `copy_bytes` bytes is copied in parts of `copy_part_bytes`
-    # bytes. A service that copies an object of any size in one request has `sys.maxsize`. Ten thousand parts hold 5 TiB.
+    # bytes. A service that copies an object of any size in one request has `sys.maxsize`.
+    # S3 takes ten thousand parts, which hold 5 TiB.
     copy_bytes = 5 << 30
     copy_part_bytes = 640 << 20
     # Error codes of the service. `not_written`: the condition of a write failed, or its upload is gone. `changed`: the
