@@ -160,9 +160,9 @@ def opened(reader: ObjectReader) -> tuple[Iterator[bytes], dict[str, str]]:
     Raises:
         InvalidMetadataError: Another program gave the artifact metadata that not every store can carry.
     """
-    pieces = reader.pieces()
-    first = [next(pieces)]
-    return chained(first, pieces), check_metadata(without_reserved(reader.info.metadata))
+    chunks = reader.chunks()
+    first = [next(chunks)]
+    return chained(first, chunks), check_metadata(without_reserved(reader.info.metadata))
 
 
 def in_batches(

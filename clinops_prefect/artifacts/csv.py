@@ -115,9 +115,9 @@ class CsvCodec(Codec):
                 tables = iter([foreign_csv.table(file.read(), Options.of(csv_options), reader.uri)])
             else:
                 _check_no_options(reader, csv_options)
-                pieces = csv_text.decode_batches(file, sidecar.schema, reader.uri)
+                batches = csv_text.decode_batches(file, sidecar.schema, reader.uri)
                 whole = sidecar.rows
-                tables = (_as_read(piece, whole, kind, reader.uri) for piece in pieces)
+                tables = (_as_read(batch, whole, kind, reader.uri) for batch in batches)
             rows, none = 0, True
             for table in tables:
                 rows += table.num_rows
@@ -201,27 +201,27 @@ def _sidecar_to_copy(backend: Backend, key: str, checksum: str) -> bytes:
 
 def _checked_text(reader: ObjectReader, text: Iterator[bytes]) -> Iterator[bytes]:
     checksum = hashlib.sha256()
-    for piece in text:
-        checksum.update(piece)
-        yield piece
+    for chunk in text:
+        checksum.update(chunk)
+        yield chunk
     plain.check(reader, checksum.hexdigest())
 
 
 def _spooled(reader: ObjectReader) -> tuple[pa.NativeFile, str]:
     """The whole text as a file that pyarrow reads without calling Python, and the text's checksum."""
     checksum = hashlib.sha256()
-    pieces = reader.pieces()
-    first = next(pieces)
+    chunks = reader.chunks()
+    first = next(chunks)
 
     def text() -> Iterator[bytes]:
-        for piece in chain([first], pieces):
-            checksum.update(piece)
-            yield piece
+        for chunk in chain([first], chunks):
+            checksum.update(chunk)
+            yield chunk
 
     if reader.size <= _SPOOL_BYTES:
         memory = pa.BufferOutputStream()
-        for piece in text():
-            memory.write(piece)
+        for chunk in text():
+            memory.write(chunk)
         return pa.BufferReader(memory.getvalue()), checksum.hexdigest()
     descriptor, path = tempfile.mkstemp(prefix="clinops-")
     with os.fdopen(descriptor, "wb") as disk:

@@ -10,7 +10,7 @@ from clinops_prefect.names import RESERVED
 from clinops_prefect.storage.backend import Backend
 
 CHECKSUM = f"{RESERVED}sha256"
-_PIECE_BYTES = 4 << 20
+_CHUNK_BYTES = 4 << 20
 
 
 def write(backend: Backend, key: str, data: bytes, content_type: str) -> None:
@@ -19,7 +19,7 @@ def write(backend: Backend, key: str, data: bytes, content_type: str) -> None:
         raise TypeError(f"write_bytes takes bytes, not {type(data).__name__}")
     guessed = content_type or mimetypes.guess_type(key)[0] or "application/octet-stream"
     checksum = {CHECKSUM: hashlib.sha256(data).hexdigest()}
-    backend.write(key, _pieces(memoryview(data)), content_type=guessed, metadata=checksum, overwrite=True)
+    backend.write(key, _chunks(memoryview(data)), content_type=guessed, metadata=checksum, overwrite=True)
 
 
 def read(reader: ObjectReader) -> bytes:
@@ -43,6 +43,6 @@ def check(reader: ObjectReader, checksum: str) -> None:
         )
 
 
-def _pieces(data: memoryview) -> Iterator[bytes]:
-    for start in range(0, len(data), _PIECE_BYTES):
-        yield bytes(data[start : start + _PIECE_BYTES])
+def _chunks(data: memoryview) -> Iterator[bytes]:
+    for start in range(0, len(data), _CHUNK_BYTES):
+        yield bytes(data[start : start + _CHUNK_BYTES])

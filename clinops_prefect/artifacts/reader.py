@@ -102,7 +102,7 @@ class ObjectReader:
         # CPython returns the buffer itself here, not a copy.
         return file.getvalue()
 
-    def pieces(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[bytes]:
         """Yield all bytes in bounded chunks, a few of them fetched ahead."""
         first = self._open(ranges.span(0, PART_BYTES))
         size = len(first)

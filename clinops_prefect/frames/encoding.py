@@ -23,7 +23,7 @@ T = TypeVar("T")
 METADATA_KEY = b"clinops.metadata"
 # A CSV text must be complete before it is stored, because the sidecar, which is stored first, is named by its checksum.
 _SPOOL_BYTES = 64 << 20
-_PIECE_BYTES = 4 << 20
+_CHUNK_BYTES = 4 << 20
 
 
 @dataclass
@@ -172,8 +172,8 @@ class _CsvSpool:
     def _chunks(self) -> Iterator[bytes]:
         with self._file as file:
             file.seek(0)
-            while piece := file.read(_PIECE_BYTES):
-                yield piece
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
 
 
 def _with_metadata(schema: pa.Schema, metadata: dict[str, str]) -> pa.Schema:

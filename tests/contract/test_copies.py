@@ -56,7 +56,7 @@ def test_a_copy_to_another_prefix_of_the_same_bucket_is_the_services_own(
 ) -> None:
     store, there = door.store(prefix="p", format=format), door.store(prefix="q", format=format)
     store.upload(FRAME, "x", metadata={"a": "b"})
-    monkeypatch.setattr(ObjectReader, "pieces", lambda _: pytest.fail("the bytes passed through this machine"))
+    monkeypatch.setattr(ObjectReader, "chunks", lambda _: pytest.fail("the bytes passed through this machine"))
     assert store.copy_artifact("x", "y", store=there) == there.uri("y")
     assert_same(there.download("y"), FRAME)
     assert there.stat("y").metadata == {"a": "b"}

@@ -137,10 +137,10 @@ def encoders() -> set[threading.Thread]:
 
 def test_an_upload_that_fails_stops_the_writer(large: pd.DataFrame) -> None:
     table, before = to_arrow(large), encoders()
-    pieces = parquet_writer.encode(table, table.schema)
-    next(pieces)
+    chunks = parquet_writer.encode(table, table.schema)
+    next(chunks)
     assert encoders() - before
-    pieces.close()  # type: ignore[attr-defined]
+    chunks.close()  # type: ignore[attr-defined]
     assert not encoders() - before
 
 
@@ -160,7 +160,7 @@ def test_a_failed_upload_whose_error_is_kept_stops_the_writer_too(
 
 
 def test_uploads_that_wait_for_their_network_do_not_hold_up_others(tmp_path: Path) -> None:
-    """Each has begun and nobody takes its pieces; the last one still comes to its end."""
+    """Each has begun and nobody takes its chunks; the last one still comes to its end."""
     code = """if True:
         import numpy as np, pandas as pd, os
         from clinops_prefect.frames.parquet import writer as parquet_writer
@@ -169,8 +169,8 @@ def test_uploads_that_wait_for_their_network_do_not_hold_up_others(tmp_path: Pat
         frame = pd.DataFrame(np.random.default_rng(0).random((1_000_000, 4)), columns=list("abcd"))
         table = to_arrow(frame)
         waiting = [parquet_writer.encode(table, table.schema) for _ in range(os.cpu_count() + 2)]
-        for pieces in waiting:
-            next(pieces)
+        for chunks in waiting:
+            next(chunks)
         whole = b"".join(parquet_writer.encode(table, table.schema))
         assert ParquetReader.of(whole, "x").frame().equals(frame)
         first = next(waiting[0]) + b"".join(waiting[0])

@@ -1,4 +1,4 @@
-"""A writer in a thread, whose pieces are taken one by one."""
+"""A writer in a thread, whose chunks are taken one by one."""
 
 import multiprocessing
 import os
@@ -54,10 +54,10 @@ def test_who_stops_taking_stops_the_writer_and_leaves_nothing() -> None:
             return threading.active_count(), sorted(os.listdir("/proc/self/fd"))
 
         before = open_now()
-        pieces = stream_of(write)
-        next(pieces)
+        chunks = stream_of(write)
+        next(chunks)
         during = open_now()
-        pieces.close()
+        chunks.close()
         assert isinstance(errors[0], BrokenPipeError), errors
         assert during != before, "nothing was open while it was written"
         assert open_now() == before, (before, open_now())
@@ -77,6 +77,6 @@ def test_a_child_that_was_forked_meanwhile_does_not_hold_up_the_end() -> None:
         file.write(b"b")
 
     assert b"".join(stream_of(write)) == b"ab"
-    assert children[0].is_alive(), "the pieces ended with the child, and not before it"
+    assert children[0].is_alive(), "the chunks ended with the child, and not before it"
     children[0].kill()
     children[0].join()

@@ -26,7 +26,7 @@ def column(column: pa.ChunkedArray, other: Callable[[Any], bytes]) -> Iterator[b
         part = column.slice(start, STEP)
         # Join the chunks of a step, so that the steps do not depend on the column's chunks.
         array = part.chunk(0) if part.num_chunks == 1 else pa.concat_arrays(part.chunks)
-        for data in _pieces(array, other):
+        for data in _buffers(array, other):
             total.update(data)
     yield str(len(column)).encode() + total.digest()
 
@@ -47,7 +47,7 @@ def floats(values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     return values.view(np.uint8)
 
 
-def _pieces(array: pa.Array, other: Callable[[Any], bytes]) -> Iterator[Any]:
+def _buffers(array: pa.Array, other: Callable[[Any], bytes]) -> Iterator[Any]:
     kind = array.type
     yield array.null_count.to_bytes(8, "little")
     valid = None
@@ -55,11 +55,11 @@ def _pieces(array: pa.Array, other: Callable[[Any], bytes]) -> Iterator[Any]:
         valid = _numbers(array.is_valid().cast(pa.uint8())).astype(bool)
         yield np.packbits(valid)
     if isinstance(kind, pa.BaseExtensionType):
-        yield from _pieces(array.storage, other)
+        yield from _buffers(array.storage, other)
     elif pa.types.is_dictionary(kind):
-        yield from _pieces(array.dictionary_decode(), other)
+        yield from _buffers(array.dictionary_decode(), other)
     elif pa.types.is_run_end_encoded(kind):
-        yield from _pieces(pc.run_end_decode(array), other)
+        yield from _buffers(pc.run_end_decode(array), other)
     elif pa.types.is_null(kind):
         return
     elif pa.types.is_boolean(kind):
@@ -67,17 +67,17 @@ def _pieces(array: pa.Array, other: Callable[[Any], bytes]) -> Iterator[Any]:
     elif _is_text(kind):
         yield from _texts(array)
     elif pa.types.is_map(kind):
-        yield from _pieces(array.cast(pa.list_(pa.struct([kind.key_field, kind.item_field]))), other)
+        yield from _buffers(array.cast(pa.list_(pa.struct([kind.key_field, kind.item_field]))), other)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
         yield _zeroed(array.value_lengths().cast(pa.int64()))
-        yield from _pieces(array.flatten(), other)
+        yield from _buffers(array.flatten(), other)
     elif pa.types.is_fixed_size_list(kind):
         # Leave out the values under missing lists, which are undefined.
         present = array.drop_null() if array.null_count else array
-        yield from _pieces(present.flatten(), other)
+        yield from _buffers(present.flatten(), other)
     elif pa.types.is_struct(kind):
         for field in array.flatten():
-            yield from _pieces(field, other)
+            yield from _buffers(field, other)
     elif pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_fixed_size_binary(kind):
         yield from _fixed(array, valid)
     else:

@@ -67,10 +67,10 @@ class ChecksummedSink:
         """
         drained = []
         while self._pending and self._held - len(self._pending[0]) >= keep:
-            piece = self._pending.popleft()
-            self._held -= len(piece)
-            self._sums.add(piece)
-            drained.append(piece)
+            chunk = self._pending.popleft()
+            self._held -= len(chunk)
+            self._sums.add(chunk)
+            drained.append(chunk)
         return drained
 
     def finish(self) -> list[bytes]:

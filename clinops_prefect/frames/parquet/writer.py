@@ -109,7 +109,7 @@ def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table)
 
 
 def _small(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
-    # In Arrow's memory: a file of Python's takes the GIL for each of the small pieces that a writer writes, which under
+    # In Arrow's memory: a file of Python's takes the GIL for each of the small chunks that a writer writes, which under
     # many threads is most of the time.
     written = pa.BufferOutputStream()
     floats = [field.name for field in schema if pa.types.is_float32(field.type) or pa.types.is_float64(field.type)]
@@ -176,8 +176,8 @@ def _with_polars(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
             metadata=metadata,
         )
 
-    for piece in stream_of(write):
-        sink.write(piece)
+    for chunk in stream_of(write):
+        sink.write(chunk)
         yield from sink.drain(keep=footer)
     yield from sink.finish()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import IO
 
-_PIECE_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
 # Seconds without bytes after which we check whether the writer is still running.
 _LOOK_SECONDS = 1.0
 
@@ -39,22 +39,22 @@ def stream_of(write: Callable[[IO[bytes]], None]) -> Iterator[bytes]:
         with selectors.DefaultSelector() as selector:
             selector.register(source, selectors.EVENT_READ)
             # Fill a chunk before yielding it, because a writer may write only a few hundred bytes at a time.
-            piece, filled = memoryview(bytearray(_PIECE_BYTES)), 0
+            chunk, filled = memoryview(bytearray(_CHUNK_BYTES)), 0
             while True:
                 # A child process that another thread has forked may keep the pipe open, so waiting for its end of file
                 # is not enough.
                 is_over = not thread.is_alive()
                 if selector.select(0 if is_over else _LOOK_SECONDS):
-                    if not (count := os.readv(source, [piece[filled:]])):
+                    if not (count := os.readv(source, [chunk[filled:]])):
                         break
                     filled += count
-                    if filled == len(piece):
-                        yield bytes(piece)
+                    if filled == len(chunk):
+                        yield bytes(chunk)
                         filled = 0
                 elif is_over:
                     break
             if filled:
-                yield bytes(piece[:filled])
+                yield bytes(chunk[:filled])
     finally:
         # If the upload failed, closing the pipe makes the writer stop with EPIPE.
         os.close(source)
@@ -68,4 +68,4 @@ def _widen(pipe: int) -> None:
     with suppress(ImportError, AttributeError, OSError):
         import fcntl
 
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIECE_BYTES)
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK_BYTES)

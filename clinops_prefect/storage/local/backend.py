@@ -30,7 +30,7 @@ _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENOSYS)
 # Errors of FAT, and of some network file systems, for a hard link.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-_PIECE_BYTES = 8 << 20
+_CHUNK_BYTES = 8 << 20
 # Prefect shows this logger's lines on the page of a run. The name alone is enough, so Prefect is not imported.
 _logger = logging.getLogger("prefect.clinops_prefect")
 
@@ -160,7 +160,7 @@ class LocalBackend(Backend):
     def _copy(self, source: str, target: str) -> None:
         with self._file(source) as file:
             metadata = self._info(file.fileno()).metadata
-            self._write(target, iter(lambda: file.read(_PIECE_BYTES), b""), Writing("", metadata, overwrite=True))
+            self._write(target, iter(lambda: file.read(_CHUNK_BYTES), b""), Writing("", metadata, overwrite=True))
 
     def _translate(self, error: Exception, uri: str) -> Exception | None:
         is_missing = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
