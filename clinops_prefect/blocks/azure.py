@@ -1,6 +1,5 @@
 """The store block for Azure Blob Storage."""
 
-import functools
 from typing import ClassVar
 
 from prefect_azure import AzureBlobStorageCredentials
@@ -73,12 +72,5 @@ class AzurePipelineStore(CloudPipelineStore):
         return AzureBackend
 
     def _backend(self) -> AzureBackend:
-        client = functools.partial(
-            azure_client,
-            self.container,
-            account_url=self.account_url,
-            credentials=self.credentials,
-            endpoint_url=self.endpoint_url,
-            allow_http=self.allow_http,
-        )
+        client = self._client(azure_client, self.container, account_url=self.account_url, credentials=self.credentials)
         return AzureBackend(self.container, client, encryption_scope=self.encryption_scope)

@@ -1,7 +1,9 @@
 """The base class of the cloud stores, with a bucket and a checked endpoint."""
 
 import abc
+import functools
 import re
+from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
 from pydantic import Field
@@ -65,6 +67,15 @@ class CloudPipelineStore(PipelineStore, abc.ABC):
         if not _BUCKET.fullmatch(bucket):
             what = cls._first_field
             raise InvalidStoreError(f"{what} must be the name of a {what}, without scheme or path, not {bucket!r}")
+
+    def _client(self, make: Callable[..., T], *arguments: Any, **settings: Any) -> Callable[[], T]:
+        """A function without arguments that returns the process's client, as `make` does with these settings.
+
+        A backend that has only this function can be pickled, and costs nothing until its first request.
+        """
+        return functools.partial(
+            make, *arguments, endpoint_url=self.endpoint_url, allow_http=self.allow_http, **settings
+        )
 
     def _check_endpoint(self, endpoint_url: str) -> None:
         check_endpoint(endpoint_url, allow_http=self.allow_http)

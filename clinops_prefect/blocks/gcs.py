@@ -1,7 +1,5 @@
 """The store block for Google Cloud Storage."""
 
-import functools
-
 from prefect_gcp import GcpCredentials
 from pydantic import Field, HttpUrl
 
@@ -115,13 +113,8 @@ class GCSPipelineStore(CloudPipelineStore):
         return GCSBackend
 
     def _backend(self) -> GCSBackend:
-        client = functools.partial(
-            gcs_client,
-            project=self.project,
-            credentials_path=self.credentials_path,
-            credentials=self.credentials,
-            endpoint_url=self.endpoint_url,
-            allow_http=self.allow_http,
+        client = self._client(
+            gcs_client, project=self.project, credentials_path=self.credentials_path, credentials=self.credentials
         )
         return GCSBackend(
             self.bucket,

@@ -1,6 +1,5 @@
 """The store block for S3."""
 
-import functools
 import re
 from typing import Literal
 
@@ -140,14 +139,12 @@ class S3PipelineStore(CloudPipelineStore):
         return S3Backend
 
     def _backend(self) -> S3Backend:
-        client = functools.partial(
+        client = self._client(
             aws_client,
             "s3",
             region=self.region,
             profile=self.profile,
             credentials=self.credentials,
-            endpoint_url=self.endpoint_url,
-            allow_http=self.allow_http,
             config=_CLIENT | (dict.fromkeys(_CHECKSUMS, self.checksums) if self.checksums else {}),
         )
         return S3Backend(self.bucket, client, request_payer=self.request_payer, kms_key_id=self.kms_key_id)

@@ -239,6 +239,12 @@ class ServiceBackend(Backend, Generic[U]):
         with self._aborted_on_failure(target, upload):
             self._complete(upload, together(copy, range(1, len(starts) + 1)), writing)
 
+    def _copy_through_here(self, source: str, found: ObjectInfo, target: str) -> None:
+        """Copy an object by reading and writing it, for a service that cannot copy it with all of our settings."""
+        starts = range(0, found.size, self.part_bytes)
+        chunks = (self._fetch(source, span(start, self.part_bytes), "", found.pin)[0] for start in starts)
+        self._write(target, chunks, Writing(found.content_type, found.metadata, overwrite=True))
+
     @contextmanager
     def _aborted_on_failure(self, key: str, upload: U) -> Iterator[None]:
         try:

@@ -23,7 +23,7 @@ from clinops_prefect.testing.contracts.races import winners
 from tests.conftest import STORES
 from tests.doors import Door
 from tests.gallery import assert_same
-from tests.proxy import Outcome, Proxy, Seen
+from tests.proxy import Answered, Forward, Outcome, Proxy, Seen
 from tests.strict import Strict, begins_in_parts, completes, copies
 
 # The smallest part that S3 allows. With real sizes, the requests would be the same, but with more bytes.
@@ -176,6 +176,24 @@ def test_an_upload_whose_parts_a_lifecycle_rule_removed_is_sent_again(
     # It is not tried for ever.
     assert len(removed) == 5
     assert door.keys() == door.unfinished() == []
+
+
+@pytest.mark.parametrize("door", [store for store in STORES if store == "gcs"], indirect=True)
+def test_an_upload_whose_session_has_expired_is_sent_again(
+    door: Door, proxy: Proxy, frames: list[pd.DataFrame]
+) -> None:
+    expired: list[str] = []
+
+    def answer(seen: Seen, forward: Forward) -> Answered:
+        if completes(seen) and not expired:
+            expired.append(seen.path)
+            return 410, [("Content-Type", "application/json")], b"{}"
+        return forward()
+
+    proxy.around = answer
+    door.store(endpoint_url=proxy.url).upload(frames[0], "x", overwrite=False)
+    assert expired
+    assert_same(door.store().download("x"), frames[0])
 
 
 @pytest.mark.parametrize("door", [store for store in STORES if store == "azure"], indirect=True)

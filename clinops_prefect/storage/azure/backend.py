@@ -16,9 +16,8 @@ from clinops_prefect.errors import InvalidArtifactNameError
 from clinops_prefect.network import failures
 from clinops_prefect.storage.azure.errors import AUTHORITY, EXISTS, SERVICE, code_of, translated
 from clinops_prefect.storage.backend import Can, ObjectInfo, Writing
-from clinops_prefect.storage.ranges import ByteRange, span
+from clinops_prefect.storage.ranges import ByteRange
 from clinops_prefect.storage.service import Fetched, NothingThereError, ServiceBackend
-from clinops_prefect.storage.transfer import PART_BYTES
 
 _COPY_POLL_SECONDS = 0.5
 
@@ -138,10 +137,8 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
 
     def _copy_whole(self, source: str, found: ObjectInfo, target: str) -> None:
         if self._encryption:
-            # A copy by the service would use the container's default key, so we read and write the bytes.
-            starts = range(0, found.size, PART_BYTES)
-            chunks = (self._fetch(source, span(start, PART_BYTES), "", found.pin)[0] for start in starts)
-            return self._write(target, chunks, Writing(found.content_type, found.metadata, overwrite=True))
+            # A copy by the service would use the container's default key.
+            return self._copy_through_here(source, found, target)
         blob = self._blob(target)
         options = {"source_etag": found.pin, "source_match_condition": MatchConditions.IfNotModified}
         copy = blob.start_copy_from_url(self._blob(source).url, **options)

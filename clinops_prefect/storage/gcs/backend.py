@@ -13,7 +13,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from clinops_prefect.network import failures
 from clinops_prefect.storage.backend import Can, ObjectInfo, PinnedObject, Writing
-from clinops_prefect.storage.gcs.errors import AUTHORITY, SERVICE, may_pass, no_bucket, translated
+from clinops_prefect.storage.gcs.errors import AUTHORITY, SERVICE, code_of, may_pass, no_bucket, translated
 from clinops_prefect.storage.gcs.upload import upload_parts
 from clinops_prefect.storage.ranges import ByteRange
 from clinops_prefect.storage.service import ConditionFailedError, Fetched, ServiceBackend
@@ -40,6 +40,10 @@ class GCSBackend(ServiceBackend[None]):
     authority = AUTHORITY
     can = frozenset(Can) - {Can.MAKE_BUCKETS}
     removed_at_once = 100
+    # 410: the service has dropped the resumable upload, so all of it must be sent again.
+    not_written = frozenset({"410", "412"})
+    changed = frozenset({"412"})
+    beyond_end = frozenset({"416"})
     # A resumable upload waits for the server's answer after each part, so fewer and larger parts wait less.
     part_bytes = 16 << 20
     # The service copies an object of any size itself, in steps.
@@ -92,10 +96,7 @@ class GCSBackend(ServiceBackend[None]):
         blob.metadata = writing.metadata
         condition = {} if writing.overwrite else {"if_generation_match": 0}
         options = {"content_type": writing.content_type, "retry": _RETRY, "timeout": _TIMEOUT}
-        try:
-            send(blob, options | condition)
-        except api.PreconditionFailed as error:
-            raise ConditionFailedError from error
+        send(blob, options | condition)
         # A server that is not Cloud Storage may answer 200 but store nothing. The missing generation shows that.
         self._said(blob.generation, "generation", key)
 
@@ -129,7 +130,7 @@ class GCSBackend(ServiceBackend[None]):
         start, length = wanted.start, wanted.length or 0
         try:
             data = self._download(blob, start, start + length)
-        except (api.RequestRangeNotSatisfiable, storage_errors.DataCorruption) as error:
+        except storage_errors.DataCorruption as error:
             raise ConditionFailedError from error
         except api.NotFound as error:
             # The object was removed or overwritten since it was opened, unless `_head` finds the bucket missing.
@@ -207,10 +208,7 @@ class GCSBackend(ServiceBackend[None]):
         options = {"if_source_generation_match": int(found.pin), "retry": _RETRY, "timeout": _TIMEOUT}
         token = None
         while True:
-            try:
-                token, copied, size = copy.rewrite(self._blob(source), token=token, **options)
-            except api.PreconditionFailed as error:
-                raise ConditionFailedError from error
+            token, copied, size = copy.rewrite(self._blob(source), token=token, **options)
             if token is None:
                 if copied != size:
                     raise failures.missing(self.uri(target), SERVICE, "the token to go on copying with")
@@ -224,6 +222,9 @@ class GCSBackend(ServiceBackend[None]):
             raise no_bucket(self._name) from error
         except api.Forbidden:
             pass  # without the permission to look, we assume that the bucket exists
+
+    def _code(self, error: Exception) -> str:
+        return code_of(error)
 
     def _translate(self, error: Exception, uri: str) -> Exception | None:
         return translated(error, uri, self._name)

@@ -74,6 +74,12 @@ def translated(error: Exception, uri: str, bucket: str) -> Exception | None:
     return None
 
 
+def code_of(error: Exception) -> str:
+    """The HTTP status of the service's answer; empty if the error is not from the service."""
+    is_answer = isinstance(error, storage_errors.InvalidResponse | api.GoogleAPICallError)
+    return str(_status(error)) if is_answer else ""
+
+
 def may_pass(error: Exception) -> bool:
     """Whether Google's client should retry the request.
 
