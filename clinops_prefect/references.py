@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeVar, cast, overload
 
 from clinops_prefect import registry
 from clinops_prefect.asynchronous import asynchronous
@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
+    from prefect.blocks.core import Block
     from typing_extensions import Unpack
 
     from clinops_prefect.artifacts.info import ArtifactInfo
     from clinops_prefect.frames.csv.options import CsvOptions
-    from clinops_prefect.frames.kinds import FrameKind
+    from clinops_prefect.frames.kinds import FrameKind, ReadFrame
     from clinops_prefect.frames.selection.filters import Filters
-    from clinops_prefect.signatures import Asked
+    from clinops_prefect.signatures import Asked, DatasetDownload
+
+T = TypeVar("T")
 
 # The fields of a store that a reference may carry. No address is among them: otherwise, whoever can write to the result
 # storage could make a worker send its credentials to a foreign server.
@@ -30,6 +33,25 @@ _CARRIED = frozenset(
 )
 # Fields that are not needed to read a frame.
 _LEFT_OUT = frozenset({"allow_pickle"})
+
+
+class _Opened(Protocol):
+    """What a reference asks of the store, which is of a higher layer."""
+
+    def uri(self, name: str) -> str: ...
+
+    def stat(self, name: str, *, version: str) -> "ArtifactInfo": ...
+
+    def download(
+        self,
+        name: str,
+        *,
+        version: str,
+        columns: Sequence[Hashable] | None,
+        filters: "Filters | None",
+        csv_options: "CsvOptions | None",
+        as_: "FrameKind",
+    ) -> "ReadFrame": ...
 
 
 @dataclass(frozen=True)
@@ -76,7 +98,7 @@ class ArtifactRef:
         filters: "Filters | None" = None,
         csv_options: "CsvOptions | None" = None,
         as_: "FrameKind" = "pandas",
-    ) -> Any:
+    ) -> "ReadFrame":
         """Read the frame, or a part of it, as `PipelineStore.download` does.
 
         In a task run, the artifact is recorded as upstream of the run's results (Prefect's Assets page).
@@ -86,13 +108,15 @@ class ArtifactRef:
             InvalidStoreError: The block is gone, or now means another place.
             ClinopsPrefectError: As `PipelineStore.download`.
         """
-        asked: dict[str, Any] = {"columns": columns, "filters": filters, "csv_options": csv_options, "as_": as_}
-        frame = self._read(lambda store: store.download(self.name, version=self.version, **asked))
+        frame = self._read(
+            lambda store: store.download(
+                self.name, version=self.version, columns=columns, filters=filters, csv_options=csv_options, as_=as_
+            )
+        )
         registry.load("clinops_prefect.assets:read")(self.uri)
         return frame
 
-    # For type checkers, the type of the result depends on `as_` (signatures.py).
-    adownload: ClassVar[Any] = asynchronous(download)
+    adownload: ClassVar["DatasetDownload"] = cast("DatasetDownload", asynchronous(download))
 
     def stat(self) -> "ArtifactInfo":
         """Size, rows, schema, time and metadata of this version.
@@ -101,12 +125,11 @@ class ArtifactRef:
             ArtifactNotFoundError: The version is gone: it was overwritten or deleted.
             ClinopsPrefectError: As `PipelineStore.stat`.
         """
-        info: ArtifactInfo = self._read(lambda store: store.stat(self.name, version=self.version))
-        return info
+        return self._read(lambda store: store.stat(self.name, version=self.version))
 
-    astat: ClassVar[Any] = asynchronous(stat)
+    astat = asynchronous(stat)
 
-    def _read(self, read: Callable[[Any], Any]) -> Any:
+    def _read(self, read: "Callable[[_Opened], T]") -> T:
         store = self._opened()
         try:
             return read(store)
@@ -117,7 +140,8 @@ class ArtifactRef:
                 uri=self.uri,
             ) from error
 
-    def _opened(self) -> Any:
+    def _opened(self) -> "_Opened":
+        store: _Opened
         if "://" in self.store:
             store = registry.load("clinops_prefect.store:PipelineStore").from_uri(self.store, **dict(self.settings))
         else:
@@ -130,11 +154,13 @@ class ArtifactRef:
         return store
 
 
-def place_of(store: Any) -> tuple[str, tuple[tuple[str, str | bool], ...]]:
+def place_of(store: "Block", root: str, first_field: str) -> tuple[str, tuple[tuple[str, str | bool], ...]]:
     """The `store` and `settings` of an `ArtifactRef` for this store.
 
     Args:
         store: A store.
+        root: The URI of its bucket or folder.
+        first_field: The field that the URI tells.
 
     Returns:
         The reference of the saved block; or else a URI, and the fields that differ from their defaults.
@@ -147,7 +173,7 @@ def place_of(store: Any) -> tuple[str, tuple[tuple[str, str | bool], ...]]:
     # (test_private_names.py).
     if store._block_document_name and not store._is_anonymous:
         return f"{kind.get_block_type_slug()}/{store._block_document_name}", ()
-    uri = str(store._backend().uri("")).rstrip("/")
+    uri = root.rstrip("/")
     registered = registry.by_scheme(uri.partition("://")[0])
     if registered is None or registered.load() is not kind:
         raise InvalidStoreError(
@@ -156,13 +182,13 @@ def place_of(store: Any) -> tuple[str, tuple[tuple[str, str | bool], ...]]:
     settings = {}
     for name, about in kind.model_fields.items():
         value = getattr(store, name)
-        if value != about.get_default(call_default_factory=True) and name not in {kind._first_field} | _LEFT_OUT:
+        if value != about.get_default(call_default_factory=True) and name not in {first_field} | _LEFT_OUT:
             settings[name] = getattr(value, "value", value)
     _check(settings.items())
     return uri, tuple(settings.items())
 
 
-def _check(settings: Iterable[tuple[str, Any]]) -> None:
+def _check(settings: Iterable[tuple[str, object]]) -> None:
     if strange := sorted(name for name, _ in settings if name not in _CARRIED):
         raise InvalidStoreError(
             f"a reference carries no {', '.join(strange)} of a store: save the store as a block, with "

@@ -1,9 +1,10 @@
 """StoreBlock: the part of a store that Prefect uses, a block with a form and a place for results. It has no frames."""
 
 import abc
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 from prefect.exceptions import MissingContextError
 from prefect.filesystems import WritableFileSystem
@@ -37,7 +38,7 @@ T = TypeVar("T")
 _TRIES = 5
 
 
-class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
+class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):  # type: ignore[explicit-any]  # in what pydantic adds
     """The block of a store: the fields that all stores share, plain objects, and Prefect results."""
 
     # Without hide_input_in_errors, pydantic's messages would quote the whole input, secrets included.
@@ -65,20 +66,20 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):
         json_schema_extra={"position": 21},
     )
 
-    def __new__(cls, *_: Any, **data: Any) -> Self:
+    def __new__(cls, *_: object, **data: object) -> Self:
         """Accept positional arguments, which Prefect's `Block.__new__` does not. `__init__` stores them."""
         return super().__new__(cls, **data)
 
-    def __init__(self, first: Any = None, /, **data: Any) -> None:
+    def __init__(self, first: object = None, /, **data: object) -> None:
         if first is not None:
             if self._first_field in data:
                 raise TypeError(f"{type(self).__name__} got {self._first_field!r} twice")
             data[self._first_field] = first
-        data["prefix"] = check_prefix(data.get("prefix") or "")
+        data["prefix"] = check_prefix(cast("str", data.get("prefix") or ""))
         super().__init__(**data)
 
     @classmethod
-    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[explicit-any]  # pydantic's
         """Prefect's schema, changed into one for a readable form, without the docstring of `StorageFormat`."""
         schema = form_schema(super().model_json_schema(*args, **kwargs), cls.model_fields)
         formats = schema["definitions"].pop("StorageFormat")["enum"]
@@ -281,7 +282,7 @@ def _refuse_note_of_missing(content: bytes) -> None:
             return  # reading the result raises this error again
 
 
-def run_logger() -> Any:
+def run_logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
     """The logger of the current Prefect run; outside a run, the package's logger."""
     try:
         return get_run_logger()  # Prefect shows its lines on the page of the run

@@ -237,7 +237,7 @@ class ArtifactCatalog(StoreBlock, abc.ABC):  # type: ignore[explicit-any]  # in 
 
     def _ref(self, name: str, mark: dict[str, str]) -> ArtifactRef:
         """A reference to the version whose metadata contains this mark."""
-        backend, key, (place, settings) = self._backend(), self._key(name), place_of(self)
+        backend, key, (place, settings) = self._backend(), self._key(name), self._place()
         found = backend.head(key)
         if not mark.items() <= found.metadata.items() and backend.keeps_metadata(key):
             # Another writer has overwritten our artifact. If the bucket keeps versions, ours can still be read.
@@ -252,6 +252,10 @@ class ArtifactCatalog(StoreBlock, abc.ABC):  # type: ignore[explicit-any]  # in 
             found = ours
         own = name_of(key, self.prefix, self.format.extension) or name
         return ArtifactRef(backend.uri(key), own, found.version or f"{PIN}{found.pin}", place, settings)
+
+    def _place(self) -> tuple[str, tuple[tuple[str, str | bool], ...]]:
+        """What a reference says about this store; see `place_of`."""
+        return place_of(self, self._backend().uri(""), self._first_field)
 
     def _is_same_place(self, other: "ArtifactCatalog") -> bool:
         """Whether both stores have the same bucket and settings, so that the service can copy by itself."""

@@ -27,7 +27,7 @@ from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.kinds import FrameKind
 from clinops_prefect.frames.streams import is_repeatable
 from clinops_prefect.names import RESERVED, check_metadata
-from clinops_prefect.references import ArtifactRef, place_of
+from clinops_prefect.references import ArtifactRef
 from clinops_prefect.retrying import worth_retrying
 from clinops_prefect.store import PipelineStore
 
@@ -227,7 +227,7 @@ def upload_artifact(
     opened, run = open_store(store), _run_id()
     texts = check_metadata(metadata)
     if as_ref:
-        place_of(opened)  # refused before anything is written
+        opened._place()  # refused before anything is written
     # Only a frame that can be read twice has a hash by which a retry recognises its own write.
     if run and not overwrite and is_repeatable(df):
         mark = {_OWNER: _upload_once(opened, df, name, texts, run)}

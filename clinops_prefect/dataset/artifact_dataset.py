@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, overload
+from typing import TYPE_CHECKING, ClassVar, Literal, cast, overload
 
 import pyarrow as pa
 
@@ -17,12 +17,13 @@ from clinops_prefect.frames.conversion import arrow_frames
 from clinops_prefect.frames.conversion.frame_builder import FrameBuilder, to_frame
 from clinops_prefect.frames.conversion.schemas import bare_table, layout_of
 from clinops_prefect.frames.csv.options import CsvOptions
-from clinops_prefect.frames.kinds import FrameKind, check_kind
+from clinops_prefect.frames.kinds import FrameKind, ReadFrame, check_kind
 from clinops_prefect.frames.pandas_encoding import dtypes_of
 from clinops_prefect.frames.selection.filters import Filters
 from clinops_prefect.names import check_prefix, join
 
 if TYPE_CHECKING:
+    import dask.dataframe as dd
     import pandas as pd
     import polars as pl
     from typing_extensions import Unpack
@@ -107,7 +108,7 @@ class ArtifactDataset:
         filters: Filters | None = None,
         csv_options: CsvOptions | None = None,
         as_: FrameKind = "pandas",
-    ) -> Any:
+    ) -> ReadFrame:
         """Read all parts as one frame, or some of its columns and rows.
 
         Args:
@@ -171,7 +172,7 @@ class ArtifactDataset:
         rows: int = 100_000,
         csv_options: CsvOptions | None = None,
         as_: FrameKind = "pandas",
-    ) -> Iterator[Any]:
+    ) -> Iterator[ReadFrame]:
         """Yield all parts in frames of `rows` rows, the last may be shorter. Memory holds a few row groups.
 
         Args:
@@ -192,7 +193,7 @@ class ArtifactDataset:
         kind = check_kind(as_)
         plan = self._planner.plan(columns, filters, csv_options, kind, for_batches=True)
 
-        def frame(table: pa.Table, whole: bool, offset: int) -> Any:
+        def frame(table: pa.Table, whole: bool, offset: int) -> ReadFrame:
             if kind == "pandas":
                 return to_frame(table, whole=whole, offset=offset)
             return arrow_frames.made(table, kind, self.uri)
@@ -215,7 +216,7 @@ class ArtifactDataset:
 
         return scan(self._planner)
 
-    def to_dask(self, *, columns: Sequence[Hashable] | None = None, filters: Filters | None = None) -> Any:
+    def to_dask(self, *, columns: Sequence[Hashable] | None = None, filters: Filters | None = None) -> "dd.DataFrame":
         """A Dask DataFrame with one partition for each part. Workers read with the store's own credentials.
 
         Args:
@@ -239,7 +240,7 @@ class ArtifactDataset:
 
     # --- internal ---
 
-    def _filled(self, plan: Plan) -> Any:
+    def _filled(self, plan: Plan) -> "pd.DataFrame":
         fields, schema = plan.chosen.fields, plan.schema(plan.chosen.fields)
         layout = layout_of(schema)
         assert layout is not None  # every schema for pandas has one

@@ -1,7 +1,7 @@
 """A dataset as a Dask DataFrame with one partition for each part, by Dask's public `from_map`."""
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -12,8 +12,11 @@ from clinops_prefect.frames.selection.filters import Filters
 from clinops_prefect.frames.selection.selection import Selection
 from clinops_prefect.registry import MissingPackageError
 
+if TYPE_CHECKING:
+    import dask.dataframe as dd
 
-def to_dask(planner: Planner, columns: Sequence[Hashable] | None, filters: Filters | None) -> Any:
+
+def to_dask(planner: Planner, columns: Sequence[Hashable] | None, filters: Filters | None) -> "dd.DataFrame":
     """Make the Dask DataFrame; see `ArtifactDataset.to_dask`."""
     try:
         import dask.dataframe as dd
@@ -24,9 +27,10 @@ def to_dask(planner: Planner, columns: Sequence[Hashable] | None, filters: Filte
             name=error.name,
         ) from error
     read = ReadPart(planner, columns, filters)
-    return dd.from_map(  # type: ignore[no-untyped-call]
+    frame: dd.DataFrame = dd.from_map(  # type: ignore[no-untyped-call]
         read, read.places, meta=read.meta(), label="clinops-dataset", enforce_metadata=True
     )
+    return frame
 
 
 class ReadPart:
