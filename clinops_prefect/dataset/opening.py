@@ -44,6 +44,7 @@ class Opener:
         parts: The parts.
         csv_options: As in `PipelineStore.download`.
         known: Number of a part -> its description from earlier calls.
+        schemas: The schemas of the parts that were opened by earlier calls.
     """
 
     def __init__(
@@ -53,21 +54,25 @@ class Opener:
         parts: Sequence[Part],
         csv_options: CsvOptions | None,
         known: dict[int, Described],
+        schemas: KnownSchemas,
     ) -> None:
         self._backend, self._codec, self._parts, self._options = backend, codec, parts, csv_options
-        self._kept: dict[int, OpenPart] = {}
+        self._kept: dict[int, tuple[OpenPart, int]] = {}
         self._described = known
-        self._schemas = KnownSchemas()
+        self._schemas = schemas
         self._held = 0
         self._lock = threading.Lock()
 
     def open(self, number: int) -> OpenPart:
         """Open the part with this number."""
-        if number in self._kept:
-            return self._kept[number]
-        opened = self._opened(number)
+        opened = self._kept_or_opened(number)
         self._keep(number, opened)
         return opened
+
+    def prepare(self, number: int, look: Callable[[int, OpenPart], bool]) -> None:
+        """Call `look` with an open part, and keep the part only if the result is true. `look` may make it smaller."""
+        opened = self._kept_or_opened(number)
+        self._settle(number, opened, is_read=look(number, opened))
 
     def where(self, number: int) -> str:
         """The URI of a part."""
@@ -76,8 +81,12 @@ class Opener:
     def forget(self, number: int) -> None:
         """Release a part that will not be read."""
         with self._lock:
-            if (opened := self._kept.pop(number, None)) is not None:
-                self._held -= opened.held_bytes
+            self._held -= self._kept.pop(number, (None, 0))[1]
+
+    def release(self) -> None:
+        """Release all parts."""
+        with self._lock:
+            self._kept, self._held = {}, 0
 
     def described(
         self, numbers: Sequence[int], kind: FrameKind, look: Callable[[int, OpenPart], bool] | None = None
@@ -91,14 +100,14 @@ class Opener:
         """
 
         def opened(number: int) -> Described:
-            part = self._kept.get(number) or self._opened(number)
+            part = self._kept_or_opened(number)
             # Make the schema in this thread, because it may depend on INT96 values of an old file, which must be
             # fetched.
             schema = part.schema(kind)
-            if look is None or look(number, part):
-                self._keep(number, part)
-            # Missing values matter only for pandas, because only its dtypes depend on them.
+            # Missing values matter only for pandas, because only its dtypes depend on them. `look` may release the part
+            # of the footer that tells them.
             complete = part.complete if kind == "pandas" else frozenset[str]()
+            self._settle(number, part, is_read=look is None or look(number, part))
             return Described(part.where, part.rows, complete, part.empty, {kind: schema})
 
         missing = [n for n in numbers if n not in self._described or kind not in self._described[n].schemas]
@@ -115,12 +124,20 @@ class Opener:
             self._described[number] = Described(opened.where, opened.rows, frozenset(), opened.empty)
         return sum(self._described[number].rows for number in numbers)
 
-    def _opened(self, number: int) -> OpenPart:
+    def _kept_or_opened(self, number: int) -> OpenPart:
+        with self._lock:
+            if number in self._kept:
+                return self._kept[number][0]
         part, known = self._parts[number], self._schemas
         return open_part(self._backend, self._codec, part, self._options, known)
+
+    def _settle(self, number: int, opened: OpenPart, *, is_read: bool) -> None:
+        self.forget(number)
+        if is_read:
+            self._keep(number, opened)
 
     def _keep(self, number: int, opened: OpenPart) -> None:
         with self._lock:
             if number not in self._kept and self._held + opened.held_bytes <= _KEPT_BYTES:
-                self._kept[number] = opened
+                self._kept[number] = opened, opened.held_bytes
                 self._held += opened.held_bytes

@@ -116,6 +116,10 @@ class OpenPart(DescribedPart, Protocol):
         """All categories of a dictionary column in another program's file, even those of rows that are not read."""
         ...
 
+    def hold_only(self, fields: Sequence[str]) -> None:
+        """Release what a read of these fields does not need. Afterwards, only reads of them work."""
+        ...
+
 
 class ParquetPart:
     """A Parquet file."""
@@ -175,6 +179,10 @@ class ParquetPart:
     def categories(self, field: str) -> pa.Array:
         return self._file.categories(field)
 
+    def hold_only(self, fields: Sequence[str]) -> None:
+        self._file.hold_only(fields)
+        self.held_bytes = self._file.held_bytes
+
 
 class CsvPart:
     """A CSV text, which is always read completely."""
@@ -221,6 +229,9 @@ class CsvPart:
 
     def categories(self, field: str) -> pa.Array:
         return self._table("pandas").column(field).unify_dictionaries().chunk(0).dictionary
+
+    def hold_only(self, fields: Sequence[str]) -> None:
+        """Do nothing, since a text is always read completely."""
 
     def _table(self, kind: FrameKind) -> pa.Table:
         tables = [table for table, _ in self._codec.iter_tables(self._reader, None, None, self._options, kind)]

@@ -19,6 +19,7 @@ from clinops_prefect.frames.conversion.arrow_frames import categories_of, unpack
 from clinops_prefect.frames.conversion.schemas import layout_of, null_table
 from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.kinds import FrameKind
+from clinops_prefect.frames.parquet.known_schemas import KnownSchemas
 from clinops_prefect.frames.selection.filters import Filters
 from clinops_prefect.frames.selection.selection import Selection
 from clinops_prefect.storage.backend import Backend
@@ -87,11 +88,13 @@ class _Guess:
         partitions: The partition columns.
 
     Attributes:
+        fields: The fields that are read from each part. A part that was looked at holds only what their read needs.
         pieces: Number of a part -> the pieces to read.
     """
 
     def __init__(self, agreed: Agreed, chosen: Selection, partitions: Partitions) -> None:
         self._agreed, self._chosen, self._partitions = agreed, chosen, partitions
+        self.fields = stored_fields(agreed, chosen.read)
         self.pieces: dict[int, list[Piece]] = {}
 
     def look(self, number: int, part: OpenPart) -> bool:
@@ -99,10 +102,11 @@ class _Guess:
         agreed = self._agreed
         asked = Asked(self._chosen.of_groups, agreed.schema, self._partitions.guarantee(number, agreed.added))
         try:
-            pieces = part.pieces(stored_fields(agreed, self._chosen.read), asked)
+            pieces = part.pieces(self.fields, asked)
         except ClinopsPrefectError:
             return True  # The part differs from the first. The plan of all parts reports what is wrong.
         self.pieces[number] = pieces
+        part.hold_only(self.fields)
         return bool(pieces)
 
     def holds(self, agreed: Agreed, chosen: Selection) -> bool:
@@ -110,7 +114,7 @@ class _Guess:
         return (
             chosen.read == self._chosen.read
             and agreed.added == self._agreed.added
-            and stored_fields(agreed, chosen.read) == stored_fields(self._agreed, chosen.read)
+            and stored_fields(agreed, chosen.read) == self.fields
             and agreed.schema.equals(self._agreed.schema)
             and _notes(agreed.schema) == _notes(self._agreed.schema)
         )
@@ -136,6 +140,7 @@ class Planner:
         self.where = where
         self.partitions = Partitions(parts, where)
         self.known: dict[int, Described] = {}
+        self._schemas = KnownSchemas()
 
     def __reduce__(self) -> Any:
         """Pickle the planner without what was read, so that another process opens the parts itself."""
@@ -145,7 +150,7 @@ class Planner:
         """An opener of the parts for one call."""
         # The description of a CSV depends on the options, so other options must not reuse it.
         known = {} if csv_options else self.known
-        return Opener(self._source._backend(), self._source._codec, self.parts, csv_options, known)
+        return Opener(self._source._backend(), self._source._codec, self.parts, csv_options, known, self._schemas)
 
     def plan(
         self,
@@ -176,10 +181,16 @@ class Planner:
         agreed = self.agreed(opener, numbers or [sample], partitions, kind, guess.look if guess else None)
         chosen = Selection(agreed.schema, columns, filters, self.where, by_field=kind != "pandas")
         agreed.check(chosen.read, everything=columns is None)
+        if guess and stored_fields(agreed, chosen.read) != guess.fields:
+            opener.release()  # the parts hold only what a read of the guessed fields needs
         if kind == "pandas" and numbers:
             every = for_batches or not chosen.whole
             agreed.schema = self._with_categories(agreed.schema, chosen.fields, opener, numbers, every=every)
-        known = guess.pieces if guess and guess.holds(agreed, chosen) else {}
+        known: dict[int, list[Piece]] = {}
+        if guess and guess.holds(agreed, chosen):
+            known = guess.pieces
+        elif guess:
+            opener.release()
         return self.planned(opener, agreed, chosen, partitions, numbers, kind, known=known)
 
     def _guess(
@@ -217,20 +228,17 @@ class Planner:
         pieces = Pieces(opener.open, partitions, agreed, numbers, kind)
         stored = stored_fields(agreed, chosen.read)
 
-        def pieces_of(place: int) -> list[Piece]:
-            number = numbers[place]
+        def look(number: int, part: OpenPart) -> bool:
             asked = Asked(chosen.of_groups, agreed.schema, partitions.guarantee(number, agreed.added))
-            part = opener.open(number)
-            pieces = once_more(lambda: part.pieces(stored, asked), part.where)
-            if not pieces:
-                opener.forget(number)
-            return pieces
+            found[number] = once_more(lambda: part.pieces(stored, asked), part.where)
+            part.hold_only(stored)
+            return bool(found[number])
 
         every = list(range(len(numbers))) if places is None else list(places)
         found = dict(known or {})
-        missing = [place for place in every if numbers[place] not in found]
-        for place, several in zip(missing, in_order(pieces_of, missing, lambda _: 1), strict=True):
-            found[numbers[place]] = several
+        missing = [number for number in map(numbers.__getitem__, every) if number not in found]
+        for _ in in_order(lambda number: opener.prepare(number, look), missing, lambda _: 1):
+            pass
         work = [(place, piece) for place in every for piece in found[numbers[place]] if piece.rows]
         where = {place: opener.where(numbers[place]) for place in every}
         return Plan(agreed, chosen, partitions, numbers, pieces, work, where)

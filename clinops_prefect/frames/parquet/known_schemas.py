@@ -5,6 +5,8 @@ same schema. Two files have the same schema if their footers begin with the same
 """
 
 from collections.abc import Callable
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -44,6 +46,12 @@ class SharedSchema:
         self.schema = make()
         self.paths = leaf_paths(metadata)
         self._places: Any = None
+
+    @cached_property
+    def elements(self) -> list[bytes]:
+        """The elements of the schema as in the footers: the root, and each field. Empty if `start` is empty."""
+        ends = _element_ends(memoryview(self.start))
+        return [self.start[begin:end] for begin, end in pairwise(ends)]
 
     def reader(self, source: Any, **options: Any) -> pq.ParquetFile:
         """A reader of a file with this schema. The arguments are those of `pyarrow.parquet.ParquetFile`."""
@@ -102,15 +110,21 @@ class KnownSchemas:
 
 def schema_bytes(footer: memoryview) -> bytes:
     """The beginning of a footer, up to the end of its schema; empty if the footer does not begin with the schema."""
+    ends = _element_ends(footer)
+    return bytes(footer[: ends[-1]]) if ends else b""
+
+
+def _element_ends(footer: memoryview) -> list[int]:
+    """Where the schema's list begins, and where each of its elements ends; empty as in `schema_bytes`."""
     try:
         if footer[0] != _VERSION:
-            return b""
+            return []
         position = 1
         while footer[position] >= 128:
             position += 1
         position += 1
         if footer[position] != _LIST or footer[position + 1] & 15 != _STRUCT:
-            return b""
+            return []
         count, position = footer[position + 1] >> 4, position + 2
         if count == 15:
             count = shift = 0
@@ -119,8 +133,10 @@ def schema_bytes(footer: memoryview) -> bytes:
                 count, shift, position = count | (byte & 127) << shift, shift + 7, position + 1
                 if byte < 128:
                     break
+        ends = [position]
         for _ in range(count):
             _, position = struct_at(footer, position)
+            ends.append(position)
     except (LookupError, ValueError):
-        return b""
-    return bytes(footer[:position])
+        return []
+    return ends

@@ -80,10 +80,8 @@ class ParquetReader:
         from clinops_prefect.frames.conversion import foreign_schema
 
         with self._file.decoding():
-            complete, intervals = (
-                foreign_schema.without_missing(self._file.metadata),
-                foreign_schema.intervals(self._file.metadata),
-            )
+            complete = foreign_schema.without_missing(self._file.metadata)
+            intervals = foreign_schema.intervals(self._file.metadata)
         schema = foreign_schema.described(stored, complete, intervals, self.rows, self._where)
         if NOTE_KEY not in (stored.metadata or {}):
             return schema
@@ -158,6 +156,11 @@ class ParquetReader:
     def held_bytes(self) -> int:
         """About how much memory the footer takes."""
         return self._file.held_bytes
+
+    def hold_only(self, fields: Sequence[str]) -> None:
+        """Release what a read of these fields does not need. Afterwards, only reads of them work."""
+        if self._is_unique and not self._is_foreign:
+            self._file.hold_only(fields)
 
     def complete(self) -> frozenset[str]:
         """The columns of objects of which the footer proves that no value is missing."""

@@ -42,7 +42,7 @@ class LabelledReader:
     def __init__(self, reader: ParquetReader, name: str, start: int, step: int) -> None:
         self._reader, self._name = reader, name
         self._start, self._step = start, step
-        self.rows, self.held_bytes = reader.rows, reader.held_bytes
+        self.rows = reader.rows
         # An Arrow table of `pa.Table.from_pandas` comes back as it was, without the field.
         self._is_arrow = NOTE_KEY in (reader.file_schema.metadata or {})
 
@@ -110,6 +110,15 @@ class LabelledReader:
         """For each row group, the number of rows and the approximate bytes that these fields take in memory."""
         more = 8 if self._name in fields else 0
         return [(rows, size + more * rows) for rows, size in self._reader.group_sizes(self._without(fields))]
+
+    @property
+    def held_bytes(self) -> int:
+        """About how much memory the footer takes."""
+        return self._reader.held_bytes
+
+    def hold_only(self, fields: Sequence[str]) -> None:
+        """Release what a read of these fields does not need. Afterwards, only reads of them work."""
+        self._reader.hold_only(self._without(fields))
 
     def complete(self) -> frozenset[str]:
         """The columns of objects of which the footer proves that no value is missing."""

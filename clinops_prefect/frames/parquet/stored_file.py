@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from clinops_prefect.frames.decoding import decoding_parquet
 from clinops_prefect.frames.memory import arrow_owned
-from clinops_prefect.frames.parquet import checksums, column_chunks, int96
+from clinops_prefect.frames.parquet import checksums, column_chunks, int96, narrow_footers
 from clinops_prefect.frames.parquet.known_schemas import KnownSchemas, SharedSchema
 from clinops_prefect.frames.parquet.partial_file import PartialFile, Range, joined_ranges
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # A connection on a real network carries about 80 MB/s. Larger parts delay the last part; smaller parts cost requests.
 PART_BYTES = 4 << 20
+# A footer below this size is held whole, since a narrow one would save little.
+_NARROWED_BYTES = 32 << 10
 
 # Fetches `(start, end)` ranges of the file in parallel, and passes each to a function in the thread that fetched it.
 Fetch = Callable[[Sequence[Range], Callable[[int, bytes], None]], "list[Future[None]]"]
@@ -61,6 +63,7 @@ class StoredFile:
         self._file.add(start, tail)
         self._fragment: ds.ParquetFileFragment | None = None
         self._shared: SharedSchema | None = None
+        self._narrow: tuple[list[str], int] | None = None
         with self.decoding():
             # Pass only the footer, because pyarrow would otherwise read the last 64 KiB of the file.
             if known is None:
@@ -86,7 +89,33 @@ class StoredFile:
     @property
     def held_bytes(self) -> int:
         """About how much memory the footer takes: parsed, five times its length."""
+        if self._narrow is not None:
+            return 5 * self._narrow[1] + checksums.most_bytes(self._size)
         return len(self._tail) + 5 * len(self.footer)
+
+    def hold_only(self, fields: Sequence[str]) -> None:
+        """Release what a read of these fields does not need. Afterwards, only `chunks_of` and reads of them work.
+
+        Only files of this package without nested fields are released. A file with its own program's footer is kept.
+        """
+        shared = self._shared
+        if shared is None or self._checksums is None or self._narrow or len(self.footer) < _NARROWED_BYTES:
+            return
+        places = {path: position for position, path in enumerate(shared.paths)}
+        # To write a footer in Python takes longer than to parse one, if it describes most of the columns.
+        if not fields or 2 * len(fields) > len(places) or not all(name in places for name in fields):
+            return
+        found = self.chunks_of(range(self.metadata.num_row_groups), list(fields))
+        if any(chunk.range[1] > self._tail_start for chunk in found):
+            return  # the tail has bytes of the columns themselves
+        schema = pa.schema([self.schema.field(name) for name in fields])
+        with self.decoding():
+            made = narrow_footers.narrowed(self.metadata, shared.elements, schema, [places[name] for name in fields])
+        if made is not None:
+            self.metadata, length = made
+            self._narrow = list(fields), length
+            self._fragment = None
+            self._tail, self._tail_start, self._file = b"", self._size, PartialFile(self._size)
 
     @property
     def schema_arrow(self) -> pa.Schema:
@@ -177,7 +206,7 @@ class StoredFile:
     def chunks_of(self, groups: Sequence[int], fields: list[str] | None) -> list[column_chunks.ColumnChunk]:
         """The column chunks of these fields, or of all, in these row groups."""
         with self.decoding():
-            paths = self._shared.paths if self._shared else None
+            paths = self._narrow[0] if self._narrow else self._shared.paths if self._shared else None
             return column_chunks.find(self, groups, fields, self._size, self._where, paths)
 
     def opened(self, source: Any, as_dictionaries: Sequence[str] = ()) -> Any:
@@ -193,7 +222,7 @@ class StoredFile:
     def _reader(
         self, source: Any, metadata: pq.FileMetaData | None, as_dictionaries: Sequence[str], unit: str
     ) -> pq.ParquetFile:
-        make = self._shared.reader if self._shared else pq.ParquetFile
+        make = self._shared.reader if self._shared and not self._narrow else pq.ParquetFile
         return make(
             source,
             metadata=metadata,

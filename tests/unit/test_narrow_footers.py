@@ -1,0 +1,229 @@
+"""Parts of a dataset that hold only the part of their footers that a read needs."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clinops_prefect import ArtifactDecodeError, LocalPipelineStore
+from clinops_prefect.dataset import opening, parts
+from clinops_prefect.frames.parquet import stored_file
+from clinops_prefect.frames.parquet.checksums import footer_start, most_bytes
+from clinops_prefect.frames.parquet.known_schemas import KnownSchemas
+from clinops_prefect.frames.parquet.reader import ParquetReader
+from clinops_prefect.storage.local.backend import LocalBackend
+from tests.arrow_sameness import assert_same_table
+from tests.gallery import FRAMES, assert_same
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalPipelineStore:
+    return LocalPipelineStore(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every footer is large enough, and no part is so small that it is fetched whole."""
+    monkeypatch.setattr(stored_file, "_NARROWED_BYTES", 0)
+    monkeypatch.setattr(parts, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(parts, "TAIL_BYTES", 64)
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of what is read from disk."""
+    found: list[int] = []
+    read = LocalBackend._read
+
+    def counting(self: Any, *arguments: Any) -> bytes:
+        data = read(self, *arguments)
+        found.append(len(data))
+        return data
+
+    monkeypatch.setattr(LocalBackend, "_read", counting)
+    return found
+
+
+def opened(data: bytes) -> ParquetReader:
+    """A reader whose tail has no bytes of a column."""
+
+    def fetch(spans: Any, use: Callable[[int, bytes], None]) -> "list[Future[None]]":
+        for start, end in spans:
+            use(start, data[start:end])
+        return []
+
+    size = len(data)
+    body = footer_start(data, size, "x") - most_bytes(size)
+    return ParquetReader(fetch, data[max(body, 4) :], size, "x", known=KnownSchemas())
+
+
+def uploaded(store: LocalPipelineStore, frame: Any) -> bytes:
+    store.upload(frame, "one")
+    return stored(store, "one")
+
+
+def stored(store: LocalPipelineStore, name: str) -> bytes:
+    return (Path(store.directory) / f"{name}.parquet").read_bytes()
+
+
+def columns_held(reader: ParquetReader) -> int:
+    return int(reader._file.metadata.num_columns)
+
+
+MORE = {f"more {number}": np.arange(3_000) / 7 for number in range(8)}
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("kind", FRAMES)
+def test_each_column_is_read_as_by_the_whole_footer(store: LocalPipelineStore, kind: str) -> None:
+    frame = FRAMES[kind]
+    if isinstance(frame.columns, pd.MultiIndex) or not all(isinstance(name, str) for name in frame.columns):
+        pytest.skip("only texts stand beside other texts")
+    if not len(frame):
+        pytest.skip("no rows to repeat")
+    rows = np.resize(np.arange(len(frame)), 3_000)
+    data = uploaded(store, frame.iloc[rows].reset_index(drop=True).assign(**MORE))
+    whole = opened(data)
+    groups = range(whole._file.metadata.num_row_groups)
+    is_nested = any("." in path for path in whole._file._shared.paths)
+    for field in whole.schema.field("more 0"), *(field for field in whole.schema if field.name not in MORE):
+        end = max(chunk.range[1] for chunk in whole._file.chunks_of(groups, [field.name]))
+        narrow = opened(data)
+        narrow.hold_only([field.name, "more 5"])
+        assert_same_table(narrow.read_stored(groups, [field.name]), whole.read_stored(groups, [field.name]))
+        # A dataset gives the tables its own metadata.
+        tables = [reader.read(groups, [field.name]).replace_schema_metadata() for reader in (narrow, whole)]
+        assert_same_table(*tables)
+        # The last column may end in the bytes that were fetched with the footer.
+        if not is_nested and end <= whole._file._tail_start:
+            assert columns_held(narrow) <= 2
+            assert narrow.held_bytes < whole.held_bytes
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("group_rows", [None, 700])
+def test_each_kind_of_frame_is_read_as_by_the_whole_footer(store: LocalPipelineStore, group_rows: int | None) -> None:
+    number = np.arange(3_000)
+    frame = pl.DataFrame(
+        {
+            "category": pl.Series(["a", "b", None] * 1_000, dtype=pl.Categorical),
+            "enum": pl.Series(["mild", "grave", None] * 1_000, dtype=pl.Enum(["mild", "grave"])),
+            "time": pl.Series(number, dtype=pl.Datetime("ns", "Europe/Berlin")),
+            "decimal": pl.Series(number, dtype=pl.Decimal(20, 3)),
+            "text": number.astype(str),
+            "bytes": [b"\0\xff"] * 3_000,
+            "small": pl.Series(number % 100, dtype=pl.UInt8),
+            "flag": number % 3 == 0,
+            **MORE,
+        }
+    )
+    pieces: Any = [frame] if group_rows is None else (frame[at : at + group_rows] for at in range(0, 3_000, group_rows))
+    store.upload_batches(pieces, "d/0")
+    store.upload(frame, "d/1")
+    names = ["time", "enum", "category", "flag", "decimal"]
+    for as_ in ("polars", "arrow", "pandas"):
+        for asked in (names, ["text", "bytes", "small"], ["more 1"]):
+            both = [store.download(f"d/{part}", columns=asked, as_=as_) for part in (0, 1)]
+            found = store.dataset("d").download(columns=asked, as_=as_)
+            if as_ == "polars":
+                assert found.equals(pl.concat(both))
+            elif as_ == "arrow":
+                assert found.combine_chunks().equals(
+                    pa.concat_tables(both, promote_options="permissive").combine_chunks()
+                )
+            else:
+                assert_same(found, pd.concat(both, ignore_index=True))
+    found = store.dataset("d").download(columns=["text"], filters=[("small", "==", 7), ("flag", "==", True)])
+    expected = [str(n) for n in number if n % 100 % 256 == 7 and n % 3 == 0]
+    assert found["text"].tolist() == 2 * expected
+
+
+def wide(number: int, rows: int) -> pd.DataFrame:
+    values = np.random.default_rng(number).normal(size=(rows, 700))
+    return pd.DataFrame(values, columns=[f"f{i}" for i in range(700)])
+
+
+def test_no_part_is_opened_twice_where_the_footers_are_too_large_to_be_kept(
+    store: LocalPipelineStore, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    frames = [wide(number, 60 + number) for number in range(8)]
+    for number, frame in enumerate(frames):
+        store.upload(frame, f"d/{number}")
+    length = len(opened(stored(store, "d/0"))._file.footer)
+    monkeypatch.setattr(opening, "_KEPT_BYTES", 12 * length)  # of two parts
+    expected = pd.concat([frame[["f3", "f600"]] for frame in frames], ignore_index=True)
+    dataset = store.dataset("d")
+    for _ in range(2):  # the second time, the schemas are known
+        sizes.clear()
+        assert_same(dataset.download(columns=["f3", "f600"]), expected)
+        # A request for the end of each part, two for the first part, and one for each column.
+        assert len(sizes) <= 8 + 1 + 8 * 2
+    sizes.clear()
+    assert len(pd.concat(dataset.iter_batches(columns=["f3"]))) == len(expected)
+    assert len(sizes) <= 8 + 1 + 8
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("as_", ["pandas", "polars", "arrow"])
+def test_a_plan_that_reads_other_fields_than_the_first_part_promised_opens_the_parts_again(
+    store: LocalPipelineStore, as_: Any
+) -> None:
+    """A part in the middle has its own index, other categories, or no value."""
+    first = pd.DataFrame({"k": np.arange(3_000), "c": pd.Categorical(["a", "b", "b"] * 1_000), **MORE})
+    second = first.assign(c=pd.Categorical(["x", "b", "b"] * 1_000))
+    third = first.set_axis(range(5, 3_005))
+    for number, frame in enumerate((first, second, third)):
+        store.upload(frame, f"d/{number}")
+    for asked in (["k", "c"], ["c"], ["more 2", "k"]):
+        found = store.dataset("d").download(columns=asked, filters=[("k", ">", 2_990)], as_=as_)
+        values = found["k"].to_pylist() if as_ == "arrow" and "k" in asked else None
+        assert len(found) == 3 * 9
+        if values is not None:
+            assert values == 3 * list(range(2_991, 3_000))
+        if "c" in asked:
+            texts = [str(value) for value in (found["c"].to_pylist() if as_ == "arrow" else found["c"].to_list())]
+            assert texts == [*first["c"][-9:], *second["c"][-9:], *third["c"][-9:]]
+
+
+@pytest.mark.usefixtures("always")
+def test_files_of_other_programs_keep_their_own_footers(tmp_path: Any) -> None:
+    path = tmp_path / "foreign.parquet"
+    pq.write_table(pa.table({"x": np.arange(3_000), **MORE}), path)
+    reader = opened(path.read_bytes())
+    held = columns_held(reader)
+    reader.hold_only(["x"])
+    assert columns_held(reader) == held
+    assert reader.read([0], ["x"]).column("x").to_pylist() == list(range(3_000))
+
+
+def test_damage_behind_a_narrow_footer_is_found(store: LocalPipelineStore) -> None:
+    data = bytearray(uploaded(store, wide(1, 200)))
+    reader = opened(bytes(data))
+    reader.hold_only(["f3"])
+    assert columns_held(reader) == 1
+    start, end = reader._file.chunks_of([0], ["f3"])[0].range
+    data[(start + end) // 2] ^= 1
+    broken = opened(bytes(data))
+    broken.hold_only(["f3"])
+    with pytest.raises(ArtifactDecodeError, match="checksum"):
+        broken.read([0], ["f3"])
+
+
+@pytest.mark.usefixtures("always")
+def test_the_labels_of_a_named_range_stay_with_their_rows(store: LocalPipelineStore) -> None:
+    frame = pd.DataFrame(MORE, index=pd.RangeIndex(100, 3_100, name="stay_id"))
+    for number in range(2):
+        store.upload(frame, f"d/{number}")
+        path = Path(store.directory) / "foreign" / f"{number}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        frame.to_parquet(path)
+    for name in ("d", "foreign"):
+        found = store.dataset(name).download(columns=["more 1"], filters=[("more 1", ">", 2_998 / 7)])
+        assert_same(found, pd.concat([frame[["more 1"]][-1:]] * 2))
