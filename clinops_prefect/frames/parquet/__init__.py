@@ -6,6 +6,7 @@ checksums         block checksums: the CRC-32 of every 8 KiB, written before the
 reader            bytes -> tables and frames, fetching only the ranges that are needed
 row_labels        the labels of rows in a file that only describes them
 stored_file       the stored file: its footer, its checksums, the fetched ranges
+file_bytes        a whole file, whose memory is given back while it is decoded
 partial_file      a file of which only some ranges are in memory
 parallel_decode   decoding in threads of this process
 known_schemas     the schemas of many files, of which most are the same

@@ -22,6 +22,7 @@ from clinops_prefect.frames.parquet.column_chunks import ColumnChunk
 # each core has some.
 _MOST_BYTES = 4 << 20
 _LEAST_BYTES = 512 << 10
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,25 @@ class DecodeUnit:
         groups: The row groups.
         at: Number of rows of the read before these row groups.
         names: The fields. None means all fields of the file.
+        batch_rows: Number of rows to decode at a time; 0 for all. A column of texts is the only one that is cut.
     """
 
     groups: tuple[int, ...]
     at: int
     names: tuple[str, ...] | None
+    batch_rows: int = 0
 
     def read(self, file: pq.ParquetFile) -> pa.Table:
         """Read the unit as a table."""
         names = self.names and list(self.names)
+        # Each batch of a column that is read as dictionaries would hold the whole dictionary.
+        if (
+            self.batch_rows
+            and names
+            and hasattr(file, "iter_batches")
+            and _is_text(file.schema_arrow.field(names[0]).type)
+        ):
+            return self._in_batches(file)
         try:
             table = file.read_row_groups(list(self.groups), columns=names, use_threads=False)
         except pa.ArrowNotImplementedError:
@@ -49,7 +60,16 @@ class DecodeUnit:
             # Arrow can read a nested dictionary, or 2 GB of nested text, only from one row group at a time.
             each = [file.read_row_groups([group], columns=names, use_threads=False) for group in self.groups]
             table = pa.concat_tables(each)
-        return table if self.names is None else table.select(list(self.names))
+        table = table if self.names is None else table.select(list(self.names))
+        return _with_exact_texts(table)
+
+    def _in_batches(self, file: pq.ParquetFile) -> pa.Table:
+        # To decode texts at once, PyArrow doubles its memory until they fit, which takes three times their size.
+        batches = file.iter_batches(
+            self.batch_rows, row_groups=list(self.groups), columns=list(self.names or ()), use_threads=False
+        )
+        tables = [_with_exact_texts(pa.Table.from_batches([batch])) for batch in batches]
+        return pa.concat_tables(tables).select(list(self.names or ()))
 
 
 def units_of(
@@ -73,8 +93,10 @@ def units_of(
     is_one = len({field.name for field in fields}) < len(fields)
     everything = None if names is None else tuple(names)
     sizes: Counter[int] = Counter()
+    columns: dict[tuple[int, str], int] = {}
     for chunk in found:
         sizes[chunk.group] += chunk.decoded
+        columns[chunk.group, chunk.path] = chunk.decoded
     for group in groups:
         sizes[group] = max(sizes[group], memory.least_bytes(fields, metadata.row_group(group).num_rows))
     most = min(_MOST_BYTES, max(_LEAST_BYTES, sizes.total() // (2 * pa.cpu_count())))
@@ -94,7 +116,12 @@ def units_of(
         if size > most and not is_one:
             width = max(1, most * len(fields) // size)
             parts = [fields[i : i + width] for i in range(0, len(fields), width)]
-            units += [DecodeUnit((group,), at, tuple(field.name for field in part)) for part in parts]
+            rows = metadata.row_group(group).num_rows
+            for part in parts:
+                decoded = columns.get((group, part[0].name), 0)
+                is_cut = len(part) == 1 and _is_text(part[0].type) and decoded > most and rows > 0
+                batch_rows = max(1, rows * _LEAST_BYTES // decoded) if is_cut else 0
+                units.append(DecodeUnit((group,), at, tuple(field.name for field in part), batch_rows))
         else:
             if not together:
                 begin, held = at, 0
@@ -143,6 +170,7 @@ def table(
     schema: pa.Schema,
     names: list[str] | None,
     where: str,
+    done: Callable[[DecodeUnit], None] = lambda _: None,
 ) -> pa.Table:
     """Read the units as one table with the types of the schema.
 
@@ -152,6 +180,7 @@ def table(
         schema: The file's schema.
         names: As in `units_of`.
         where: The URI, for errors.
+        done: Called after a unit was decoded.
 
     Raises:
         ArtifactDecodeError: Columns that were read as dictionaries do not fit into memory when they are decoded.
@@ -159,7 +188,12 @@ def table(
     if names is not None:
         schema = pa.schema([schema.field(name) for name in names], schema.metadata)
     tables: dict[DecodeUnit, pa.Table] = {}
-    for_each(units, opened, lambda unit, file: tables.update({unit: _compact(unit.read(file))}))
+
+    def decode(unit: DecodeUnit, file: pq.ParquetFile) -> None:
+        tables[unit] = _compact(unit.read(file))
+        done(unit)
+
+    for_each(units, opened, decode)
     by_groups: dict[tuple[int, ...], list[pa.Table]] = {}
     for unit in units:
         by_groups.setdefault(unit.groups, []).append(tables[unit])
@@ -169,22 +203,47 @@ def table(
     # A table without columns still has rows, but Arrow does not add them up. Such a table is always a single unit.
     table = pa.concat_tables(rows) if len(rows) > 1 else rows[0]
     if table.schema.types != schema.types:
-        memory.check(sum(memory.decoded_bytes(column) for column in table.columns), where)
-        table = table.cast(schema)
+        sizes = [memory.decoded_bytes(column) for column in table.columns]
+        memory.check(sum(sizes), where)
+        read = list(zip(table.columns, sizes, schema, strict=True))
+        del table
+        table = pa.Table.from_arrays([_decoded(*one) for one in read], schema=schema)
     return table
+
+
+def _decoded(column: pa.ChunkedArray, size: int, field: pa.Field) -> pa.ChunkedArray:
+    if not (pa.types.is_dictionary(column.type) and _is_text(field.type) and size > _MOST_BYTES):
+        return column.cast(field.type)
+    # A few megabytes at a time, as in `DecodeUnit`.
+    rows = max(1, len(column) * _MOST_BYTES // size)
+    parts = [_exact(column.slice(at, rows).cast(field.type)) for at in range(0, len(column), rows)]
+    return pa.chunked_array([chunk for part in parts for chunk in part.chunks], field.type)
 
 
 def _compact(table: pa.Table) -> pa.Table:
     """The table without unused memory: PyArrow's reader uses up to twice the size of the numbers."""
-    columns = []
-    for column in table.columns:
-        if column.num_chunks == 1 and len(column) > 1 and pa.types.is_primitive(column.type):
-            chunk = column.chunk(0)
-            # Joining two slices makes a new array of exact size. For a single slice, Arrow would return the slice
-            # itself.
-            column = pa.chunked_array([pa.concat_arrays([chunk.slice(0, 1), chunk.slice(1)])])
-        columns.append(column)
+    columns = [_exact(column) if pa.types.is_primitive(column.type) else column for column in table.columns]
     return pa.Table.from_arrays(columns, schema=table.schema) if columns else table
+
+
+def _with_exact_texts(table: pa.Table) -> pa.Table:
+    """The table without unused memory in its texts, which stay in the frame as they are decoded."""
+    if not any(_is_text(field.type) for field in table.schema):
+        return table
+    columns = [_exact(column) if _is_text(column.type) else column for column in table.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def _exact(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    # Joining two slices makes a new array of exact size. For a single slice, Arrow would return the slice itself.
+    chunks = [
+        pa.concat_arrays([chunk.slice(0, 1), chunk.slice(1)]) if len(chunk) > 1 else chunk for chunk in column.chunks
+    ]
+    return pa.chunked_array(chunks, column.type)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(test(kind) for test in _TEXTS)
 
 
 def _side_by_side(parts: list[pa.Table]) -> pa.Table:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from clinops_prefect.frames.conversion.arrow_frames import NOTE_KEY, categories_of, dictionaries_of
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, layout_of, nanoseconds_of
 from clinops_prefect.frames.parquet import column_chunks, int96, parallel_decode, text_sizes
+from clinops_prefect.frames.parquet.file_bytes import DecodedBytes
 from clinops_prefect.frames.parquet.known_schemas import KnownSchemas
 from clinops_prefect.frames.parquet.stored_file import PART_BYTES, Fetch, StoredFile, nothing_to_fetch, wait
 
@@ -117,6 +118,8 @@ class ParquetReader:
             if layout is not None and self._is_unique and (not self._is_foreign or self._is_large()):
                 with self._file.decoding(), suppress(text_sizes.TooManyTextsError):
                     return self._filled(layout, data, arriving, found)
+                # Bytes that were decoded may be gone.
+                data, arriving = self._file.arriving()
             return to_frame(self._as_described(self._table(data, arriving, found)))
         finally:
             for future in arriving:
@@ -307,8 +310,9 @@ class ParquetReader:
             )
             buffer, groups = pa.py_buffer(data), range(self._file.metadata.num_row_groups)
             wanted = parallel_decode.units_of(self._file.schema, self._file.metadata, found, groups, None)
+            decoded = DecodedBytes(data, found, wanted)
             return parallel_decode.table(
-                wanted, lambda: self._file.opened(buffer, doubtful), self._file.schema, None, self._where
+                wanted, lambda: self._file.opened(buffer, doubtful), self._file.schema, None, self._where, decoded.done
             )
 
     def _filled(
@@ -330,13 +334,12 @@ class ParquetReader:
                 wait(arriving[begin // PART_BYTES : -(-end // PART_BYTES)])
                 budget.add(group, by_group[group])
             builder.put(unit.at, self._as_described(unit.read(file)))
+            decoded.done(unit)
 
         groups = range(self._file.metadata.num_row_groups)
-        parallel_decode.for_each(
-            parallel_decode.units_of(self._file.schema, self._file.metadata, found, groups, None),
-            lambda: self._file.opened(buffer),
-            fill,
-        )
+        units = parallel_decode.units_of(self._file.schema, self._file.metadata, found, groups, None)
+        decoded = DecodedBytes(data, found, units)
+        parallel_decode.for_each(units, lambda: self._file.opened(buffer), fill)
         return builder.frame()
 
     def _is_large(self) -> bool:

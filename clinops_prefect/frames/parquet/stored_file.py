@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from clinops_prefect.frames.decoding import decoding_parquet
 from clinops_prefect.frames.memory import arrow_owned
 from clinops_prefect.frames.parquet import checksums, column_chunks, int96, narrow_footers
+from clinops_prefect.frames.parquet.file_bytes import allocated
 from clinops_prefect.frames.parquet.known_schemas import KnownSchemas, SharedSchema
 from clinops_prefect.frames.parquet.partial_file import PartialFile, Range, joined_ranges
 
@@ -191,8 +192,8 @@ class StoredFile:
             sums.check(end, memoryview(tail)[end - start : sums.length - start])
         if not start:
             return tail, []
-        # `empty` leaves the memory unused until a part is written to it; nothing is set to zero first.
-        data = np.empty(self._size, dtype=np.uint8)
+        # The memory stays unused until a part is written to it; nothing is set to zero first.
+        data = allocated(self._size)
         data[start:] = np.frombuffer(tail, dtype=np.uint8)
 
         def put(at: int, part: bytes) -> None:
