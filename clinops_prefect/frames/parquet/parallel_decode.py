@@ -22,6 +22,7 @@ from clinops_prefect.frames.parquet.column_chunks import ColumnChunk
 # each core has some.
 _MOST_BYTES = 4 << 20
 _LEAST_BYTES = 512 << 10
+_MOST_BATCHES = 4096
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
@@ -120,7 +121,8 @@ def units_of(
             for part in parts:
                 decoded = columns.get((group, part[0].name), 0)
                 is_cut = len(part) == 1 and _is_text(part[0].type) and decoded > most and rows > 0
-                batch_rows = max(1, rows * _LEAST_BYTES // decoded) if is_cut else 0
+                # The footer may be wrong about the size, so there is a limit on the number of batches.
+                batch_rows = max(-(-rows // _MOST_BATCHES), rows * _LEAST_BYTES // decoded) if is_cut else 0
                 units.append(DecodeUnit((group,), at, tuple(field.name for field in part), batch_rows))
         else:
             if not together:
@@ -205,9 +207,8 @@ def table(
     if table.schema.types != schema.types:
         sizes = [memory.decoded_bytes(column) for column in table.columns]
         memory.check(sum(sizes), where)
-        read = list(zip(table.columns, sizes, schema, strict=True))
-        del table
-        table = pa.Table.from_arrays([_decoded(*one) for one in read], schema=schema)
+        columns = [_decoded(*one) for one in zip(table.columns, sizes, schema, strict=True)]
+        table = pa.Table.from_arrays(columns, schema=schema)
     return table
 
 

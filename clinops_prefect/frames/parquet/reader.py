@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 from clinops_prefect.frames.conversion.arrow_frames import NOTE_KEY, categories_of, dictionaries_of
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, layout_of, nanoseconds_of
 from clinops_prefect.frames.parquet import column_chunks, int96, parallel_decode, text_sizes
-from clinops_prefect.frames.parquet.file_bytes import DecodedBytes
+from clinops_prefect.frames.parquet.file_bytes import DecodedBytes, FileBytes
 from clinops_prefect.frames.parquet.known_schemas import KnownSchemas
 from clinops_prefect.frames.parquet.stored_file import PART_BYTES, Fetch, StoredFile, nothing_to_fetch, wait
 
@@ -113,17 +112,17 @@ class ParquetReader:
 
         layout = layout_of(self.schema)
         found = self._file.chunks_of(range(self._file.metadata.num_row_groups), None)
-        data, arriving = self._file.arriving()
+        data = self._file.arriving()
         try:
             if layout is not None and self._is_unique and (not self._is_foreign or self._is_large()):
                 with self._file.decoding(), suppress(text_sizes.TooManyTextsError):
-                    return self._filled(layout, data, arriving, found)
-                # Bytes that were decoded may be gone.
-                data, arriving = self._file.arriving()
-            return to_frame(self._as_described(self._table(data, arriving, found)))
+                    return self._filled(layout, data, found)
+                if not data.is_whole:
+                    data.cancel()
+                    data = self._file.arriving()
+            return to_frame(self._as_described(self._table(data, found)))
         finally:
-            for future in arriving:
-                future.cancel()
+            data.cancel()
 
     def table(self) -> pa.Table:
         """Read the whole table.
@@ -141,7 +140,7 @@ class ParquetReader:
         """
         schema = self.stored_schema
         found = self._file.chunks_of(range(self._file.metadata.num_row_groups), None)
-        return _with_schema(self._table(*self._file.arriving(), found), schema)
+        return _with_schema(self._table(self._file.arriving(), found), schema)
 
     def groups(
         self,
@@ -301,14 +300,14 @@ class ParquetReader:
 
     # --- the whole file ---
 
-    def _table(self, data: Any, arriving: "list[Future[None]]", found: list[column_chunks.ColumnChunk]) -> pa.Table:
-        wait(arriving)
-        view = memoryview(data)
+    def _table(self, data: FileBytes, found: list[column_chunks.ColumnChunk]) -> pa.Table:
+        wait(data.arriving)
+        view = data.array.data
         with self._file.decoding():
             doubtful = text_sizes.doubtful_texts(
                 self._file.schema, found, lambda start, end: view[start:end], self._where
             )
-            buffer, groups = pa.py_buffer(data), range(self._file.metadata.num_row_groups)
+            buffer, groups = pa.py_buffer(data.array), range(self._file.metadata.num_row_groups)
             wanted = parallel_decode.units_of(self._file.schema, self._file.metadata, found, groups, None)
             decoded = DecodedBytes(data, found, wanted)
             return parallel_decode.table(
@@ -316,13 +315,13 @@ class ParquetReader:
             )
 
     def _filled(
-        self, layout: dict[str, Any], data: Any, arriving: "list[Future[None]]", found: list[column_chunks.ColumnChunk]
+        self, layout: dict[str, Any], data: FileBytes, found: list[column_chunks.ColumnChunk]
     ) -> "pd.DataFrame":
         from clinops_prefect.frames.conversion.frame_builder import FrameBuilder
 
         builder = FrameBuilder(self.schema, layout, self.rows)
-        buffer = pa.py_buffer(data)
-        budget = text_sizes.TextBudget(self.schema, memoryview(data))
+        buffer = pa.py_buffer(data.array)
+        budget = text_sizes.TextBudget(self.schema, data.array.data)
         by_group: dict[int, list[column_chunks.ColumnChunk]] = {}
         for chunk in found:
             by_group.setdefault(chunk.group, []).append(chunk)
@@ -331,7 +330,7 @@ class ParquetReader:
             for group in unit.groups:
                 begin = min(chunk.range[0] for chunk in by_group[group])
                 end = max(chunk.range[1] for chunk in by_group[group])
-                wait(arriving[begin // PART_BYTES : -(-end // PART_BYTES)])
+                wait(data.arriving[begin // PART_BYTES : -(-end // PART_BYTES)])
                 budget.add(group, by_group[group])
             builder.put(unit.at, self._as_described(unit.read(file)))
             decoded.done(unit)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from clinops_prefect.frames.decoding import decoding_parquet
 from clinops_prefect.frames.memory import arrow_owned
 from clinops_prefect.frames.parquet import checksums, column_chunks, int96, narrow_footers
-from clinops_prefect.frames.parquet.file_bytes import allocated
+from clinops_prefect.frames.parquet.file_bytes import FileBytes
 from clinops_prefect.frames.parquet.known_schemas import KnownSchemas, SharedSchema
 from clinops_prefect.frames.parquet.partial_file import PartialFile, Range, joined_ranges
 
@@ -182,8 +182,8 @@ class StoredFile:
         """A reader of the fetched ranges, for one thread. The `doubtful` columns are read as dictionaries."""
         return self.opened(pa.PythonFile(self._file.again(), mode="r"), doubtful)
 
-    def arriving(self) -> "tuple[bytes | np.ndarray[Any, Any], list[Future[None]]]":
-        """Start to fetch the whole file. Returns its bytes, and a future for each `PART_BYTES` of them."""
+    def arriving(self) -> FileBytes:
+        """Start to fetch the whole file, in parts of `PART_BYTES`."""
         sums, tail, start = self._checksums, self._tail, self._tail_start
         end = start
         if sums is not None:
@@ -191,18 +191,18 @@ class StoredFile:
             end = sums.aligned(0, start)[1]
             sums.check(end, memoryview(tail)[end - start : sums.length - start])
         if not start:
-            return tail, []
-        # The memory stays unused until a part is written to it; nothing is set to zero first.
-        data = allocated(self._size)
-        data[start:] = np.frombuffer(tail, dtype=np.uint8)
+            return FileBytes(tail)
+        data = FileBytes(self._size)
+        data.array[start:] = np.frombuffer(tail, dtype=np.uint8)
 
         def put(at: int, part: bytes) -> None:
             if sums is not None:
                 sums.check(at, part)
-            data[at : at + len(part)] = np.frombuffer(part, dtype=np.uint8)
+            data.array[at : at + len(part)] = np.frombuffer(part, dtype=np.uint8)
 
         spans = [(at, min(at + PART_BYTES, end)) for at in range(0, end, PART_BYTES)]
-        return data, self._fetch(spans, put)
+        data.arriving = self._fetch(spans, put)
+        return data
 
     def chunks_of(self, groups: Sequence[int], fields: list[str] | None) -> list[column_chunks.ColumnChunk]:
         """The column chunks of these fields, or of all, in these row groups."""
