@@ -302,10 +302,9 @@ class ParquetReader:
 
     def _table(self, data: FileBytes, found: list[column_chunks.ColumnChunk]) -> pa.Table:
         wait(data.arriving)
-        view = data.array.data
         with self._file.decoding():
             doubtful = text_sizes.doubtful_texts(
-                self._file.schema, found, lambda start, end: view[start:end], self._where
+                self._file.schema, found, lambda start, end: data.array.data[start:end], self._where
             )
             buffer, groups = pa.py_buffer(data.array), range(self._file.metadata.num_row_groups)
             wanted = parallel_decode.units_of(self._file.schema, self._file.metadata, found, groups, None)
