@@ -3,7 +3,7 @@
 import abc
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 from prefect.exceptions import MissingContextError
@@ -257,11 +257,19 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):  # type: ignore[expli
         """Call `write`. Repeat it if another upload of the same name ended first and the service dropped this one.
 
         S3 and Cloud Storage keep both uploads and the last one wins. Azure drops the blocks of all others.
+
+        Raises:
+            ServiceUnavailableError: The service has dropped each try.
         """
-        for _ in range(_TRIES - 1 if is_repeatable else 0):
-            with suppress(UploadDroppedError):
-                return write()
-        return write()
+        for tries_left in reversed(range(_TRIES if is_repeatable else 1)):
+            try:
+                write()
+            except UploadDroppedError as dropped:
+                # Callers, and stored results, know only the types of `clinops_prefect.errors`.
+                if not tries_left:
+                    raise ServiceUnavailableError(str(dropped), uri=dropped.uri) from dropped.__cause__
+            else:
+                return
 
 
 def _refuse_note_of_missing(content: bytes) -> None:

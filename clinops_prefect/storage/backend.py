@@ -94,7 +94,10 @@ class ObjectExistsError(Exception):
 
 
 class UploadDroppedError(ServiceUnavailableError):
-    """The service has dropped an unfinished upload. Nothing was written, and writing the same bytes again may work."""
+    """The service has dropped an unfinished upload. Nothing was written, and writing the same bytes again may work.
+
+    A store writes again, and at last raises a ServiceUnavailableError. This error never leaves the package.
+    """
 
 
 class _ChunksFailed(Exception):  # noqa: N818

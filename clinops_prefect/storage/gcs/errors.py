@@ -113,9 +113,12 @@ def _answered(status: int, reason: str, uri: str, bucket: str) -> ClinopsPrefect
 
 
 def _status(error: Any) -> int:
-    if isinstance(error, storage_errors.InvalidResponse):
-        return int(getattr(error.response, "status_code", 0) or 0)
-    return int(getattr(error, "code", 0) or 0)
+    response = getattr(error, "response", None)
+    is_raw = isinstance(error, storage_errors.InvalidResponse)
+    status = int((getattr(response, "status_code", 0) if is_raw else getattr(error, "code", 0)) or 0)
+    # A request with the id of an upload finds the bucket, so 404 means that the service no longer knows the upload.
+    is_later = "upload_id=" in str(getattr(getattr(response, "request", None), "url", ""))
+    return _EXPIRED_UPLOAD if status == 404 and is_later else status
 
 
 def _reason(error: Any) -> str:

@@ -45,7 +45,8 @@ class S3Backend(ServiceBackend[Upload]):
     unversioned = "null"
     can = frozenset(Can) - {Can.MAKE_BUCKETS}
     removed_at_once = 1000
-    not_written = frozenset({"PreconditionFailed", "NoSuchUpload"})
+    # 409: of two simultaneous conditional writes, S3 refuses the later one while the first one is not yet visible.
+    not_written = frozenset({"PreconditionFailed", "NoSuchUpload", "ConditionalRequestConflict", "OperationAborted"})
     changed = frozenset({"PreconditionFailed"})
     beyond_end = frozenset({"InvalidRange"})
     # S3 allows ten thousand parts. If the parts did not grow, an object could have at most 80 GB.
