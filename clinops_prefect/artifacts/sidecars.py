@@ -34,12 +34,15 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 
 from clinops_prefect.artifacts.plain import CHECKSUM
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.errors import ArtifactNotFoundError
+from clinops_prefect.frames.conversion.named_ranges import NamedRange, named_range
+from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY
 from clinops_prefect.frames.csv import text as csv_text
 from clinops_prefect.storage.backend import Backend, ObjectChangedError
 
@@ -64,6 +67,13 @@ class Sidecar:
     schema: pa.Schema
     rows: int
     metadata: dict[str, str]
+
+    @cached_property
+    def labels(self) -> NamedRange | None:
+        """The index of a text that an older version wrote without its labels."""
+        # The text of a table of Arrow, which has no layout, comes back without a new column.
+        is_ours = self.schema.names and LAYOUT_KEY in (self.schema.metadata or {})
+        return named_range(self.schema, self.rows) if is_ours else None
 
 
 def key_of(key: str, checksum: str) -> str:

@@ -93,6 +93,7 @@ def agree(parts: Sequence[DescribedPart], partitions: Partitions, kind: FrameKin
         ArtifactDecodeError: The indexes or the column labels of the parts differ.
     """
     schemas = [part.schema(kind) for part in parts]
+    disagreement.check_names(parts, schemas)
     # Most parts share one schema object. Analysing the schema of each part separately would take most of the time.
     layouts = _of_each(schemas, layout_of)
     levels = _of_each(schemas, index_fields)

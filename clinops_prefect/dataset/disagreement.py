@@ -1,9 +1,25 @@
 """The errors of parts that do not agree on a column."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
+from clinops_prefect.dataset.parts import DescribedPart
 from clinops_prefect.errors import ArtifactDecodeError
 from clinops_prefect.frames.conversion.schemas import layout_of
+
+
+def check_names(parts: Sequence[DescribedPart], schemas: Sequence[pa.Schema]) -> None:
+    """Raise an `ArtifactDecodeError` if a part has several columns of one name."""
+    # Most parts share one schema object.
+    repeated = {key for key, one in {id(one): one for one in schemas}.items() if len(set(one.names)) < len(one.names)}
+    for part, schema in zip(parts, schemas, strict=True):
+        if id(schema) in repeated:
+            raise ArtifactDecodeError(
+                f"{part.where} has several columns of one name, of which a dataset can make only a pandas frame: read "
+                "its parts one by one, with as_='arrow'",
+                uri=part.where,
+            )
 
 
 def missing(where: str, name: str, other: str) -> ArtifactDecodeError:

@@ -197,6 +197,8 @@ class CsvPart:
         self._stored = sidecar.schema if sidecar is not None and not csv_options else None
         if sidecar is not None and not csv_options:
             self.rows = sidecar.rows
+            if sidecar.labels is not None:
+                self._stored = sidecar.labels.described(sidecar.schema)
         else:
             # The types of another program's text depend on every cell, so it is read now.
             table = self._table("pandas")

@@ -1,6 +1,7 @@
 """An index with a name holds values, also if they count up: pandas 3 makes a range of them in `set_index`."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clinops_prefect import LocalPipelineStore
+from clinops_prefect import ArtifactDecodeError, LocalPipelineStore, StorageFormat
+from clinops_prefect.frames.conversion import layout
 from clinops_prefect.frames.parquet.checksums import CHECKSUMS_KEY
 from tests.gallery import assert_same
 
@@ -131,3 +133,71 @@ def test_no_columns_keep_the_number_of_rows(store: LocalPipelineStore, by: str, 
     assert store.download("x", columns=[], filters=[("a", ">", 1)], as_=kind).shape == (2, 0)
     assert [batch.shape for batch in store.iter_batches("x", rows=2, columns=[], as_=kind)] == [(2, 0), (1, 0)]
     assert store.dataset("").download(columns=[], as_=kind).shape == (3, 0)
+
+
+def _is_label_before(index: Any, *, numbered: bool) -> bool:
+    return isinstance(index, pd.RangeIndex) and (index.start, index.step) != (0, 1) and not numbered
+
+
+@pytest.mark.parametrize("format", [StorageFormat.PARQUET, StorageFormat.CSV])
+@pytest.mark.parametrize("name", ["hour", "", "mean", 5, 1.5, True, 'a.b "c"\n'], ids=repr)
+def test_an_artifact_of_an_older_version_reads_as_one_of_this_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any, format: StorageFormat
+) -> None:
+    """Whatever the name is: a number, or that of a column."""
+    store = LocalPipelineStore(str(tmp_path), format=format)
+    frame = HOURS.set_index(pd.RangeIndex(6, name=name))
+    store.upload(frame, "new/x")
+    with monkeypatch.context() as older:
+        older.setattr(layout, "_is_label", _is_label_before)
+        store.upload(frame, "old/x")
+        store.upload(frame, "both/x")
+    store.upload(frame, "both/y")
+    filters = [("unit", "in", ["b", "c"])]
+    for options in ({}, {"filters": filters}, {"columns": ["unit"]}, {"columns": ["unit"], "filters": filters}):
+        for as_ in ("pandas", "polars", "arrow"):
+            for read in (
+                store.download,
+                lambda at, **more: store.dataset(at.partition("/")[0]).download(**more),
+                lambda at, **more: next(store.iter_batches(at, rows=9, **more)),
+            ):
+                old, new = (read(f"{kind}/x", as_=as_, **options) for kind in ("old", "new"))
+                if as_ == "pandas":
+                    pd.testing.assert_frame_equal(old, new, check_index_type="equiv")
+                else:
+                    assert old.equals(new)
+    assert store.download("old/x", filters=filters).index.tolist() == [1, 2, 4, 5]
+    assert_same(store.download("old/x"), frame)
+    assert store.dataset("both").download(filters=filters).index.tolist() == [1, 2, 4, 5, 1, 2, 4, 5]
+    assert store.dataset("both").scan().collect().rows() == 2 * store.download("new/x", as_="polars").rows()
+
+
+@pytest.mark.parametrize(
+    "limits", [(2**70, 2**70 + 3, 1), (0, 3 * 2**64, 2**64), (0.5, 3.5, 1), ("0", "3", "1"), (0, 3, 0), (0, 2, 1)]
+)
+def test_a_range_that_no_index_can_be_is_no_column(store: LocalPipelineStore, limits: Any) -> None:
+    table = pa.Table.from_pandas(HOURS[:3])
+    notes = json.loads(table.schema.metadata[b"pandas"])
+    notes["index_columns"][0] |= dict(zip(("start", "stop", "step"), limits, strict=True))
+    metadata = {b"pandas": json.dumps(notes)}
+    pq.write_table(table.replace_schema_metadata(metadata), Path(store.directory) / "x.parquet")
+    for read in (store.download, lambda _, **options: store.dataset("").download(**options)):
+        assert read("x", as_="polars").columns == ["mean", "unit"]
+        assert read("x", as_="arrow", filters=[("mean", ">", 72)]).num_rows == 1
+        with suppress(ArtifactDecodeError):
+            assert len(read("x", filters=[("mean", ">", 72)])) == 1
+
+
+def test_labels_stand_beside_columns_of_one_name(store: LocalPipelineStore) -> None:
+    table = pa.Table.from_pandas(LATER)
+    fields = [pa.field("a", kind) for kind in table.schema.types]
+    twice = pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
+    pq.write_table(twice.replace_schema_metadata(table.schema.metadata), Path(store.directory) / "x.parquet")
+    assert store.download("x", as_="arrow").column_names == ["a", "a", "hour"]
+    assert [batch.column_names for batch in store.iter_batches("x", as_="arrow")] == [["a", "a", "hour"]]
+    assert store.download("x").index.equals(LATER.index)
+    with pytest.raises(ArtifactDecodeError, match="several columns of one name"):
+        store.download("x", as_="polars")
+    for as_ in ("polars", "arrow"):
+        with pytest.raises(ArtifactDecodeError, match=r"x.parquet has several columns of one name.*one by one"):
+            store.dataset("").download(as_=as_)

@@ -13,6 +13,7 @@ pandas_blocks    which columns share one NumPy array in pandas
 arrow_frames     Arrow tables and the tables that are stored for them
 polars_frames    polars frames and the tables that are stored for them
 extension_types  replaces Arrow's extension types by their storage
+named_ranges     an index that is a named range without a field
 valid_texts      finds texts that are not UTF-8
 schemas          reads a stored schema without pandas
 foreign_schema   the layout for a file that another program wrote

@@ -77,23 +77,6 @@ def index_fields(schema: pa.Schema) -> list[str]:
         return [field for field in stored.get("index_columns") or [] if isinstance(field, str) and field in names]
 
 
-def named_range(schema: pa.Schema, rows: int) -> tuple[str, int, int] | None:
-    """Name, start and step of an index that is a named range of all rows and has no field; None for any other."""
-    try:
-        if layout := layout_of(schema):
-            note = layout["index"]
-            (name,), limits = note["names"], [] if note["fields"] else note["range"]
-        else:
-            (found,) = (schema.pandas_metadata or {})["index_columns"]
-            name, limits = found["name"], [found[part] for part in ("start", "stop", "step")]
-        start, stop, step = map(int, limits)
-        # If the length differs, the rows were changed without pandas, so the range is outdated.
-        fits = type(name) is str and name not in schema.names and len(range(start, stop, step)) == rows
-        return (name, start, step) if fits else None
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
-        return None  # `described` raises an error about metadata that cannot be read
-
-
 def may_hold_nan(schema: pa.Schema, field: str) -> bool:
     """Whether the stored values may include NaN. In NumPy's floats that we wrote, NaN is stored as missing."""
     kind = schema.field(field).type

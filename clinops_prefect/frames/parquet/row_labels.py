@@ -1,12 +1,6 @@
-"""Reads a file whose index is a named range that the footer describes and no field has, as if a field had its values.
-
-In pandas 3, `df.set_index("stay_id")` makes a range if the values count up, and `to_parquet` writes only its start,
-stop and step. Without the field, polars and Arrow would lose the column, and filtered rows would get the labels of
-others.
-"""
+"""Reads a file whose index is a named range that no field has, as if a field had its values; see `named_ranges`."""
 
 import functools
-import json
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -16,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clinops_prefect.frames.conversion.arrow_frames import NOTE_KEY
-from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, layout_of, named_range
+from clinops_prefect.frames.conversion.named_ranges import NamedRange, named_range
 from clinops_prefect.frames.parquet.reader import ParquetReader
 
 if TYPE_CHECKING:
@@ -26,7 +20,7 @@ if TYPE_CHECKING:
 def with_labels(reader: ParquetReader) -> "ParquetReader | LabelledReader":
     """The reader, with a field for the index if the file has a named range without one."""
     found = named_range(reader.file_schema, reader.rows)
-    return reader if found is None else LabelledReader(reader, *found)
+    return reader if found is None else LabelledReader(reader, found)
 
 
 class LabelledReader:
@@ -34,14 +28,11 @@ class LabelledReader:
 
     Args:
         reader: The reader of the file.
-        name: The name of the index.
-        start: The label of the first row.
-        step: The difference between the labels of two rows.
+        index: The index.
     """
 
-    def __init__(self, reader: ParquetReader, name: str, start: int, step: int) -> None:
-        self._reader, self._name = reader, name
-        self._start, self._step = start, step
+    def __init__(self, reader: ParquetReader, index: NamedRange) -> None:
+        self._reader, self._index, self._name = reader, index, index.field
         self.rows = reader.rows
         # An Arrow table of `pa.Table.from_pandas` comes back as it was, without the field.
         self._is_arrow = NOTE_KEY in (reader.file_schema.metadata or {})
@@ -49,12 +40,12 @@ class LabelledReader:
     @functools.cached_property
     def schema(self) -> pa.Schema:
         """The schema that pandas frames are made from."""
-        return self._with_field(self._reader.schema)
+        return self._index.described(self._reader.schema)
 
     @functools.cached_property
     def stored_schema(self) -> pa.Schema:
         """The schema for polars and Arrow."""
-        return self._reader.stored_schema if self._is_arrow else self._with_field(self._reader.stored_schema)
+        return self._reader.stored_schema if self._is_arrow else self._index.described(self._reader.stored_schema)
 
     def frame(self) -> "pd.DataFrame":
         """Read the whole frame, whose index is the range."""
@@ -69,7 +60,8 @@ class LabelledReader:
         table = self._reader.stored_table()
         if self._is_arrow:
             return table
-        return self._joined(table, self._labels(None), self.stored_schema.names, self.stored_schema.metadata)
+        # By position, because several columns may have the same name.
+        return pa.Table.from_arrays([*table.columns, self._labels(None)], schema=self.stored_schema)
 
     def read(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:
         """Read these fields of these row groups."""
@@ -77,7 +69,7 @@ class LabelledReader:
         if self._name not in fields:
             return table
         # The table's layout may have categories that the schema does not have.
-        metadata = self._with_field(table.schema).metadata
+        metadata = self._index.described(table.schema).metadata
         return self._joined(table, self._labels(groups), fields, metadata)
 
     def read_stored(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:
@@ -133,30 +125,16 @@ class LabelledReader:
 
     def _labels(self, groups: Sequence[int] | None) -> pa.Array:
         if groups is None:
-            return pa.array(self._start + self._step * np.arange(self.rows, dtype=np.int64))
+            return self._index.labels(np.arange(self.rows, dtype=np.int64))
         sizes = [rows for rows, _ in self._reader.group_sizes([])]
         starts = [0, *accumulate(sizes)]
         each = [np.arange(starts[group], starts[group] + sizes[group], dtype=np.int64) for group in groups]
         rows = np.concatenate(each) if each else np.empty(0, dtype=np.int64)
-        return pa.array(self._start + self._step * rows)
+        return self._index.labels(rows)
 
     def _joined(self, table: pa.Table, labels: pa.Array, fields: Sequence[str], metadata: Any) -> pa.Table:
-        wanted = [self._field if name == self._name else table.schema.field(name) for name in fields]
-        columns = [labels if name == self._name else table.column(name) for name in fields]
-        return pa.Table.from_arrays(columns, schema=pa.schema(wanted, metadata))
-
-    @property
-    def _field(self) -> pa.Field:
-        return pa.field(self._name, pa.int64())
-
-    def _with_field(self, schema: pa.Schema) -> pa.Schema:
-        metadata = dict(schema.metadata or {})
-        if notes := schema.pandas_metadata:
-            about = {"name": self._name, "field_name": self._name, "pandas_type": "int64", "numpy_type": "int64"}
-            notes["index_columns"] = [self._name]
-            notes["columns"] = [*notes.get("columns", []), {**about, "metadata": None}]
-            metadata[b"pandas"] = json.dumps(notes).encode()
-        if layout := layout_of(schema):
-            layout["index"]["fields"] = [self._name]
-            metadata[LAYOUT_KEY] = json.dumps(layout).encode()
-        return pa.schema([*schema, self._field], metadata)
+        schema = pa.schema([*table.schema, pa.field(self._name, pa.int64())])
+        joined = pa.Table.from_arrays([*table.columns, labels], schema=schema)
+        # Several columns of one name are only read all together.
+        chosen = joined if len(set(joined.column_names)) < joined.num_columns else joined.select(list(fields))
+        return chosen.replace_schema_metadata(metadata)

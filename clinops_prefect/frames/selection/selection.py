@@ -85,7 +85,8 @@ class Selection:
                     "fails on a value",
                     uri=self._where,
                 ) from None
-        return table.select(self.fields)
+        # Columns of one name cannot be selected. They are only read all together.
+        return table if table.column_names == self.fields else table.select(self.fields)
 
     def _expression(
         self, filters: "Filters | None", schema: pa.Schema, by_label: dict[Hashable, str]
