@@ -18,8 +18,11 @@ from clinops_prefect import (
     InvalidArtifactNameError,
     LocalPipelineStore,
     ServiceUnavailableError,
+    StorageFormat,
     UnsupportedFrameError,
 )
+from clinops_prefect.frames import arrow_encoding
+from clinops_prefect.frames.conversion import valid_texts
 
 NOT_UTF8 = pa.array([b"mmol/l", b"\xb5g/l"]).view(pa.string())
 TEXTS = {
@@ -62,6 +65,65 @@ def test_texts_of_another_encoding_are_refused(store: LocalPipelineStore, name: 
     found = store.download("x", as_="arrow")
     if name == "text":
         assert found["unit"].cast(pa.binary())[1].as_py().decode("latin-1") == "µg/l"
+
+
+def test_a_stored_table_with_such_texts_is_refused_where_they_cannot_be_read(
+    store: LocalPipelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older versions stored them."""
+    monkeypatch.setattr(arrow_encoding, "holds_broken_text", lambda _: False)
+    store.upload(pa.table({"stay_id": [1, 2], "unit": NOT_UTF8}), "d/x")
+    for read in (
+        lambda: store.download("d/x", as_="polars"),
+        lambda: store.download("d/x"),
+        lambda: store.dataset("d").scan().collect(),
+    ):
+        with pytest.raises(ArtifactDecodeError, match=r"'unit' has texts that are not UTF-8.*as_='arrow'"):
+            read()
+    assert store.download("d/x", as_="arrow")["unit"].cast(pa.binary())[1].as_py() == b"\xb5g/l"
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda struct: struct,
+    lambda struct: pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), struct),
+    lambda struct: pa.FixedSizeListArray.from_arrays(struct, 1),
+    lambda struct: pa.MapArray.from_arrays(pa.array([0, 1, 2], pa.int32()), pa.array(["a", "b"]), struct),
+])  # fmt: skip
+@pytest.mark.parametrize("text", [pa.array(["a", "b"]), pa.array(["a", "b"]).dictionary_encode(), NOT_UTF8])
+def test_valid_texts_beside_other_odd_values_are_not_blamed(store: LocalPipelineStore, text: Any, wrap: Any) -> None:
+    late = pa.array([0, 25 * 3_600_000_000], pa.int64()).view(pa.time64("us"))
+    table = pa.table({"a": wrap(pa.StructArray.from_arrays([text, late], ["unit", "time"]))})
+    assert valid_texts.holds_broken_text(table["a"]) == (text is NOT_UTF8)
+    if text is NOT_UTF8:
+        with pytest.raises(UnsupportedFrameError, match="not UTF-8"):
+            store.upload(table, "x")
+    elif not pa.types.is_dictionary(text.type):
+        store.upload(table, "x")
+        assert store.download("x", as_="arrow").equals(table)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_dictionary_with_a_value_twice_is_a_category(store: LocalPipelineStore, ordered: bool) -> None:
+    array = pa.DictionaryArray.from_arrays(pa.array([2, 1, None, 0], pa.int8()), ["b", "a", "b"], ordered=ordered)
+    table = pa.table({"grade": array, "n": range(4)})
+    store.upload(table, "d/x")
+    csv = LocalPipelineStore(store.directory, format=StorageFormat.CSV)
+    csv.upload(table, "d/x")
+    assert store.download("d/x", as_="arrow").to_pydict() == table.to_pydict()
+    expected = pd.DataFrame({
+        "grade": pd.Categorical(["b", "a", None, "b"], ["b", "a"], ordered=ordered),
+        "n": range(4),
+    })  # fmt: skip
+    for one in (store, csv):
+        for found in (
+            one.download("d/x"),
+            one.dataset("d").download(),
+            pd.concat(one.iter_batches("d/x", rows=9)),
+            one.download("d/x", filters=[("n", ">=", 0)]),
+        ):
+            pd.testing.assert_frame_equal(found.astype({"n": "int64"}), expected)  # Int64 of a CSV
+        assert one.stat("d/x").schema["grade"] == "category"
+        assert one.download("d/x", as_="polars")["grade"].to_list() == ["b", "a", None, "b"]
 
 
 def test_nulls_in_a_column_that_is_never_null_are_refused(store: LocalPipelineStore) -> None:

@@ -160,7 +160,8 @@ def with_categories(schema: pa.Schema, categories: dict[str, pa.Array]) -> pa.Sc
     layout = layout_of(schema)
     assert layout is not None  # `described` made the schema
     for name, values in categories.items():
-        layout["columns"][name]["foreign"]["categories"] = packed(values)
+        # A dictionary of Arrow may have a value twice, and categories of pandas may not.
+        layout["columns"][name]["foreign"]["categories"] = packed(values.unique())
     return schema.with_metadata({**schema.metadata, LAYOUT_KEY: json.dumps(layout).encode()})
 
 

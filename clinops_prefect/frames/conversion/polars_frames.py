@@ -74,7 +74,8 @@ def made(table: pa.Table, note: dict[str, Any] | None, where: str) -> "pl.DataFr
         raise ArtifactDecodeError(
             f"{where} has several columns of one name, which polars cannot hold: read it with as_='arrow'", uri=where
         )
-    if note is None and LAYOUT_KEY not in (table.schema.metadata or {}):
+    # pandas and polars hold no other texts. Older versions did not check tables of Arrow.
+    if LAYOUT_KEY not in (table.schema.metadata or {}) and (note is None or note.get("kind") != "polars"):
         for name, held in zip(table.column_names, table.columns, strict=True):
             if holds_broken_text(held):
                 raise broken_text(where, name)
