@@ -20,7 +20,22 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _LIKE_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?::/*|//+)(.*)", re.DOTALL)
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
 # Names that other tools use for our schemes.
-_OTHER_NAMES = {"gcs": "gs", "s3a": "s3", "s3n": "s3", "local": "file"}
+_OF_AZURE = ("abfs", "abfss", "azure", "wasb", "wasbs")
+_OTHER_NAMES = {"gcs": "gs", "s3a": "s3", "s3n": "s3", "local": "file", **dict.fromkeys(_OF_AZURE, "az")}
+# Not more than the name of a container can have, because what is before an "@" may also be a secret.
+_CONTAINER = r"(?P<bucket>[a-z0-9$](?:-?[a-z0-9])*)"
+_ACCOUNT = r"(?P<account>[a-z0-9]+)\.(?:blob|dfs)\.(?P<cloud>core\.[a-z.]+)"
+_AWS = r"\.amazonaws\.com(?:\.cn)?"
+# How consoles and other tools write the place of an object, up to the path in the bucket -> our scheme.
+_ADDRESSES = {
+    rf"(?:az|{'|'.join(_OF_AZURE)})://{_CONTAINER}@{_ACCOUNT}": "az",
+    rf"https?://{_ACCOUNT}/{_CONTAINER}": "az",
+    rf"https?://(?P<bucket>[\w.-]+)\.s3(?:[.-](?!access|control)[\w-]+)*{_AWS}": "s3",
+    rf"https?://s3(?:[.-](?!access|control)[\w-]+)*{_AWS}/(?P<bucket>[\w.-]+)": "s3",
+    r"arn:aws[a-z-]*:s3:::(?P<bucket>[\w.-]+)": "s3",
+    r"(?P<bucket>arn:aws[a-z-]*:s3:[\w-]+:\d+:accesspoint/[\w-]+)": "s3",
+    r"https?://storage\.(?:googleapis|cloud\.google)\.com/(?P<bucket>[\w.-]+)": "gs",
+}
 _MOST_EDITS = 2
 _MOST_SHOWN = 100
 # The block type of this package that is not a store.
@@ -152,6 +167,8 @@ def _refused(text: str, why: str) -> InvalidStoreError:
 
 
 def _uri_meant(text: str) -> str:
+    if address := _address_meant(text):
+        return address
     found = _LIKE_SCHEME.fullmatch(_clean(text).replace("\\", "/"))
     if not found:
         return ""
@@ -159,11 +176,24 @@ def _uri_meant(text: str) -> str:
     scheme = _OTHER_NAMES.get(word) or _nearest(word, [store.scheme for store in registry.stores()], most=1)
     if not scheme or not rest:
         return ""
+    if word in _OF_AZURE and "@" in text:
+        return "az://CONTAINER/PATH"  # what is before the "@" is hidden, because it may be a secret
     # Drop a port, or a password without its `@`.
     rest = rest if rest.startswith("arn:") else re.sub(r"^([^/:]*):[^/]*", r"\1", rest)
     # A store of another package may have a path there, as `file://` has. Ours have the name of a bucket.
     has_path = scheme == "file" or (":///" in text and scheme not in {store.scheme for store in registry.STORES})
     return shown(f"{scheme}://{'/' if has_path else ''}{rest}")
+
+
+def _address_meant(text: str) -> str:
+    for address, scheme in _ADDRESSES.items():
+        if found := re.match(rf"{address}(?P<path>/[^?#]*)?(?:[?#]|$)", text):
+            parts = found.groupdict("")
+            uri = shown(f"{scheme}://{parts['bucket']}{parts['path']}")
+            return (
+                f"{uri} with account_url='https://{parts['account']}.blob.{parts['cloud']}'" if scheme == "az" else uri
+            )
+    return ""
 
 
 def _clean(text: str) -> str:

@@ -34,7 +34,8 @@ def check_name(name: str, *, what: str = "artifact name") -> str:
         InvalidArtifactNameError: The name breaks a rule of the grammar, which the message names.
     """
     if not isinstance(name, str):
-        raise InvalidArtifactNameError(f"{what} must be text, not {type(name).__name__}")
+        hint = "; pass its uri" if what != "prefix" and isinstance(getattr(name, "uri", None), str) else ""
+        raise InvalidArtifactNameError(f"{what} must be text, not {type(name).__name__}{hint}")
     if problem := _problem(name):
         raise InvalidArtifactNameError(f"{what} {_shown(name)} {problem}")
     return name

@@ -131,15 +131,18 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):  # type: ignore[expli
     aread_bytes = asynchronous(read_bytes)
 
     def browser_url(self, path: str) -> str:
-        """The URL that shows a plain object in a browser. Sends no request.
+        """The URL that shows a plain object or an artifact in a browser. Sends no request.
 
         For a cloud store, this is the object's page in the provider's console, which asks users to sign in. With your
         own endpoint, it is the object's address there. For a local store, it is a `file://` URL.
 
         Args:
-            path: As in `write_bytes`.
+            path: The path of a plain object, an artifact's name, or the URI of either. Text without a dot after its
+                last slash is an artifact's name; for other names, pass the artifact's URI.
         """
-        return self._backend().browser_url(self._path_key(path))
+        key = self._path_key(path)
+        is_artifact = "://" not in path and "." not in path.rpartition("/")[2]
+        return self._backend().browser_url(f"{key}{self.format.extension}" if is_artifact else key)
 
     # --- Prefect results ---
 

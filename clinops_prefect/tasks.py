@@ -274,6 +274,8 @@ def download_artifact(
                 "an ArtifactRef says itself which artifact and version it means: leave name and version out"
             )
         return store.download(columns=columns, filters=filters, csv_options=csv_options, as_=as_)
+    if isinstance(name, ArtifactRef):
+        raise TypeError("an ArtifactRef says itself which store, artifact and version it means: download_artifact(ref)")
     opened = open_store(store)
     frame = opened.download(name, columns=columns, filters=filters, version=version, csv_options=csv_options, as_=as_)
     assets.read(opened.uri(name))

@@ -12,7 +12,14 @@ from prefect import flow, task
 from prefect.cache_policies import INPUTS, TASK_SOURCE
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from clinops_prefect import ArtifactNotFoundError, ArtifactRef, DataFrameSerializer, FrameInputs, InvalidStoreError
+from clinops_prefect import (
+    ArtifactNotFoundError,
+    ArtifactRef,
+    DataFrameSerializer,
+    FrameInputs,
+    InvalidArtifactNameError,
+    InvalidStoreError,
+)
 from clinops_prefect.tasks import adownload_artifact, aupload_artifact, download_artifact, open_store, upload_artifact
 from tests.prefect.conftest import Saved
 from tests.prefect.sample_flows import frame
@@ -146,6 +153,10 @@ def test_what_cannot_be_is_told(local: Saved, tmp_path: Path) -> None:
     for options in ({"name": "a"}, {"version": "1"}):
         with pytest.raises(TypeError, match="leave name and version out"):
             download_artifact.fn(ref, **options)
+    with pytest.raises(TypeError, match=r"which store, artifact and version it means: download_artifact\(ref\)"):
+        download_artifact.fn(local.reference, ref)
+    with pytest.raises(InvalidArtifactNameError, match="not ArtifactRef; pass its uri"):
+        local.store.stat(ref)  # type: ignore[arg-type]
     upload_artifact.fn(local.reference, frame()[:1], "a")
     with pytest.raises(ArtifactNotFoundError, match="the version that this reference means is gone"):
         download_artifact.fn(ref)

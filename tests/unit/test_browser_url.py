@@ -1,7 +1,8 @@
 """Where a browser finds an object: the provider's console, in the bucket's region and part of the cloud."""
 
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
+from urllib.parse import parse_qs, unquote, unquote_plus, urlsplit
 
 import pytest
 
@@ -60,3 +61,21 @@ def test_of_a_folder_it_is_the_file(tmp_path: Path) -> None:
     assert store.browser_url(PAGE) == (tmp_path / PAGE).as_uri()
     with pytest.raises(InvalidArtifactNameError):
         store.browser_url("../x.html")
+
+
+@pytest.mark.parametrize("name", ["x", "features/windows_2024_01", "v1.2/x", "date=2024-01-01/part 1"])
+@pytest.mark.parametrize("format", ["parquet", "csv"])
+@pytest.mark.parametrize("kind", [S3PipelineStore, GCSPipelineStore, LocalPipelineStore])
+def test_the_name_of_an_artifact_is_as_good_as_its_uri(kind: Any, format: str, name: str) -> None:
+    store = kind("my-bucket", prefix="a/b", format=format)
+    url = store.browser_url(name)
+    assert url == store.browser_url(store.uri(name)) == store.browser_url(f"{name}.{format}")
+    assert unquote(url).endswith(f"{name}.{format}") or parse_qs(urlsplit(url).query)["prefix"] == [
+        f"a/b/{name}.{format}"
+    ]
+    # A dot begins an extension, so that reports are found by their path. A name with a dot has its URI.
+    assert f"{name}.html" in unquote_plus(store.browser_url(f"{name}.html"))
+    assert store.browser_url(store.uri(f"{name}.v2")) == store.browser_url(f"{name}.v2.{format}")
+    for wrong in ("", "a/", "a//b", "../a", 5):
+        with pytest.raises(InvalidArtifactNameError):
+            store.browser_url(wrong)
