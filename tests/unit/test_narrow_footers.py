@@ -17,6 +17,7 @@ from clinops_prefect.dataset import opening, parts
 from clinops_prefect.frames.parquet import stored_file
 from clinops_prefect.frames.parquet.checksums import footer_start, most_bytes
 from clinops_prefect.frames.parquet.known_schemas import KnownSchemas
+from clinops_prefect.frames.parquet.partial_file import PartialFile
 from clinops_prefect.frames.parquet.reader import ParquetReader
 from clinops_prefect.storage.local.backend import LocalBackend
 from tests.arrow_sameness import assert_same_table
@@ -227,3 +228,24 @@ def test_the_labels_of_a_named_range_stay_with_their_rows(store: LocalPipelineSt
     for name in ("d", "foreign"):
         found = store.dataset(name).download(columns=["more 1"], filters=[("more 1", ">", 2_998 / 7)])
         assert_same(found, pd.concat([frame[["more 1"]][-1:]] * 2))
+
+
+def test_a_read_keeps_its_bytes_while_another_read_of_the_same_blocks_ends(store: LocalPipelineStore) -> None:
+    """A row group of equal values is smaller than a block, so two pieces of a part may need the same block."""
+    reader = opened(uploaded(store, pd.DataFrame({"code": np.full(300_000, 7)})))
+    first, last = (reader._file.chunks_of([group], ["code"]) for group in (0, 2))
+    assert reader._file._wanted(first) == reader._file._wanted(last) != []
+    with reader._file.fetched(first):
+        with reader._file.fetched(last):
+            pass
+        assert len(reader._file.window(*first[0].range))
+    with pytest.raises(OSError, match="where no column is"):
+        reader._file.window(*first[0].range)
+
+
+def test_a_window_does_not_move_the_file_of_another_thread() -> None:
+    file = PartialFile(100)
+    file.add(10, bytes(range(10, 60)))
+    file.seek(20)
+    assert file.window(30, 33) == bytes([30, 31, 32])
+    assert file.read(2) == bytes([20, 21])

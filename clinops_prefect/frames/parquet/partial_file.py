@@ -2,16 +2,21 @@
 
 import io
 from collections.abc import Sequence
+from itertools import count
 
 Range = tuple[int, int]
+# A range that was added, with a number: two concurrent reads may have added the same range, because both are aligned to
+# checksum blocks, and each forgets its own.
+Added = tuple[int, int, int]
 # Fetching a gap smaller than this costs less than a separate request.
 _HOLE_BYTES = 32 << 10
+_numbers = count()
 
 
 class PartialFile(io.RawIOBase):
     """A file of which only some ranges are in memory. Reading outside of them is an error."""
 
-    def __init__(self, size: int, parts: dict[Range, bytes] | None = None) -> None:
+    def __init__(self, size: int, parts: dict[Added, bytes] | None = None) -> None:
         self._size = size
         self._position = 0
         self._parts = {} if parts is None else parts
@@ -20,18 +25,22 @@ class PartialFile(io.RawIOBase):
         """The same file with its own position, for another thread."""
         return PartialFile(self._size, self._parts)
 
-    def add(self, start: int, data: bytes) -> None:
-        # The key is the whole range: two concurrent reads may have ranges with the same start, because both are aligned
-        # to checksum blocks.
-        self._parts[start, start + len(data)] = data
+    def add(self, start: int, data: bytes) -> Added:
+        added = start, start + len(data), next(_numbers)
+        self._parts[added] = data
+        return added
 
     def window(self, start: int, end: int) -> memoryview:
-        self._position = start
-        return memoryview(self.read(end - start))
+        """The bytes of a range, for any thread: the position stays as it is."""
+        # Copy the items, because other threads add and remove ranges meanwhile.
+        for (first, last, _), data in list(self._parts.items()):
+            if first <= start and end <= last:
+                return memoryview(data)[start - first : end - first]
+        raise OSError("the footer points to where no column is")
 
-    def forget(self, spans: Sequence[Range]) -> None:
-        for span in spans:
-            self._parts.pop(span, None)
+    def forget(self, ranges: Sequence[Added]) -> None:
+        for added in ranges:
+            self._parts.pop(added, None)
 
     def readable(self) -> bool:
         return True
@@ -51,11 +60,7 @@ class PartialFile(io.RawIOBase):
         start, self._position = self._position, max(self._position, end)
         if start >= end:
             return b""
-        # Copy the items, because other threads add and remove ranges meanwhile.
-        for (first, last), data in list(self._parts.items()):
-            if first <= start and end <= last:
-                return bytes(memoryview(data)[start - first : end - first])
-        raise OSError("the footer points to where no column is")
+        return bytes(self.window(start, end))
 
 
 def joined_ranges(spans: list[Range]) -> list[Range]:

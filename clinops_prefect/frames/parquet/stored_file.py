@@ -15,7 +15,7 @@ from clinops_prefect.frames.memory import arrow_owned
 from clinops_prefect.frames.parquet import checksums, column_chunks, int96, narrow_footers
 from clinops_prefect.frames.parquet.file_bytes import FileBytes
 from clinops_prefect.frames.parquet.known_schemas import KnownSchemas, SharedSchema
-from clinops_prefect.frames.parquet.partial_file import PartialFile, Range, joined_ranges
+from clinops_prefect.frames.parquet.partial_file import Added, PartialFile, Range, joined_ranges
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -162,13 +162,19 @@ class StoredFile:
     @contextmanager
     def fetched(self, found: Sequence[column_chunks.ColumnChunk]) -> Iterator[None]:
         """Fetch these column chunks, and keep them until the context ends."""
-        ranges = self._wanted(found)
+        added: list[Added] = []
+
+        def take(start: int, data: bytes) -> None:
+            if self._checksums is not None:
+                self._checksums.check(start, data)
+            added.append(self._file.add(start, data))
+
         try:
-            wait(self._fetch(ranges, self._take))
+            wait(self._fetch(self._wanted(found), take))
             with self.decoding():
                 yield
         finally:
-            self._file.forget(ranges)
+            self._file.forget(added)
 
     def window(self, start: int, end: int) -> memoryview:
         """The bytes of a fetched range."""
@@ -238,11 +244,6 @@ class StoredFile:
     def decoding(self) -> AbstractContextManager[None]:
         """A context for decoding stored bytes, which translates errors."""
         return decoding_parquet(self._where)
-
-    def _take(self, start: int, data: bytes) -> None:
-        if self._checksums is not None:
-            self._checksums.check(start, data)
-        self._file.add(start, data)
 
     def _wanted(self, found: Sequence[column_chunks.ColumnChunk]) -> list[Range]:
         """The ranges to fetch for these column chunks. Ranges within the tail are checked at once."""
