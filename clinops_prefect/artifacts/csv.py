@@ -134,7 +134,7 @@ class CsvCodec(Codec):
 
     def info(self, reader: ObjectReader) -> ArtifactInfo:
         """Describe the artifact from its sidecar and the answer to HEAD."""
-        sidecar = sidecars.awaited(reader, reader.info.metadata.get(CHECKSUM, ""))
+        sidecar = sidecars.awaited(reader, sidecars.checksum_of(reader))
         return ArtifactInfo(
             uri=reader.uri,
             bytes=reader.info.size,
@@ -176,7 +176,7 @@ class CsvCodec(Codec):
             ArtifactDecodeError: The text is damaged. Nothing was written.
         """
         text, metadata = opened(reader)
-        checksum = reader.info.metadata.get(CHECKSUM, "")
+        checksum = sidecars.checksum_of(reader)
         sidecar = _sidecar_to_copy(reader.backend, reader.key, checksum) if checksum else b""
         text = _checked_text(reader, text)
         if sidecar:

@@ -2,6 +2,7 @@
 
 The sidecar S(t) of a text t is named by the checksum of t, so a reader never pairs a text with the types of another
 version. A text of ours carries its checksum in its object's metadata; a text without it was written by another program.
+On a file system without extended attributes, the checksum of a text is computed instead.
 
 The states of an artifact:
 
@@ -30,6 +31,7 @@ it is put back.
 tests/unit/test_sidecar_model.py runs two writers, a reader and a crash at every step through this table.
 """
 
+import hashlib
 import re
 import time
 from contextlib import suppress
@@ -92,12 +94,32 @@ def put(backend: Backend, key: str, sidecar: bytes) -> None:
     backend.write(key, iter([sidecar]), content_type="application/json", metadata={}, overwrite=True)
 
 
+def checksum_of(reader: ObjectReader) -> str:
+    """The checksum of the text that the reader reads; empty if another program wrote the text.
+
+    Raises:
+        ObjectChangedError: The text has been replaced since.
+    """
+    known = reader.info.metadata.get(CHECKSUM, "")
+    if known or reader.backend.keeps_metadata(reader.key):
+        return known
+    # A file system without extended attributes. The text of another program has a checksum too, but no sidecar.
+    checksum = hashlib.sha256()
+    for chunk in ObjectReader(reader.backend, reader.key, pinned=reader.info).chunks():
+        checksum.update(chunk)
+    return checksum.hexdigest()
+
+
 def checksum_now(backend: Backend, key: str) -> str | None:
     """The checksum of the stored text; empty if another program wrote the text, None if there is no text."""
-    try:
-        return backend.head(key).metadata.get(CHECKSUM, "")
-    except ArtifactNotFoundError:
-        return None
+    for _ in range(_TIDYINGS):
+        try:
+            return checksum_of(ObjectReader(backend, key))
+        except ArtifactNotFoundError:
+            return None
+        except ObjectChangedError:
+            continue
+    return ""
 
 
 def withdraw(backend: Backend, key: str, mine: str, sidecar: bytes) -> None:

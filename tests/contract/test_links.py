@@ -159,12 +159,63 @@ def test_a_file_system_without_extended_attributes_keeps_frames_and_says_what_it
     with caplog.at_level(logging.WARNING):
         store.upload(FRAME, "x")
     assert not store._backend().keeps_metadata(f"x.{format}")
-    if format == "parquet":
-        assert_same(store.download("x"), FRAME)
-    else:
-        pd.testing.assert_frame_equal(store.download("x"), FRAME, check_dtype=False)
+    assert_same(store.download("x"), FRAME)
+    if format == "csv":
         assert f"{root} keeps no extended attributes" in caplog.text
-        assert "inferred dtypes" in caplog.text
+
+
+@pytest.mark.parametrize("without", ["source", "target", "both"])
+def test_a_csv_artifact_without_extended_attributes_keeps_its_sidecar(
+    root: Path, without: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader and the writers find the sidecar by the checksum of the text that they read."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    bare = {"source": [root], "target": [elsewhere], "both": [root, elsewhere]}[without]
+    kept, told = os.setxattr, os.getxattr
+
+    def path_of(file: Any) -> Path:
+        return Path(f"/proc/self/fd/{file}").readlink() if isinstance(file, int) else Path(file)
+
+    def only_elsewhere(call: Any) -> Any:
+        def called(file: Any, *arguments: Any) -> Any:
+            if any(path_of(file).is_relative_to(folder) for folder in bare):
+                raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+            return call(file, *arguments)
+
+        return called
+
+    monkeypatch.setattr(os, "setxattr", only_elsewhere(kept))
+    monkeypatch.setattr(os, "getxattr", only_elsewhere(told))
+    old = pd.DataFrame({"code": ["007", None], "day": pd.to_datetime(["2024-01-01", None]), "n": [1.5, 2]})
+    new = old.assign(code=["008", "009"])
+    store, other = (LocalPipelineStore(folder, format="csv") for folder in (root, elsewhere))
+
+    def sidecars(folder: Path) -> int:
+        return len(list(folder.glob("*.schema.json")))
+
+    store.upload(old, "x", overwrite=False)
+    with pytest.raises(ArtifactExistsError):
+        store.upload(new, "x", overwrite=False)
+    assert_same(store.download("x"), old)
+    store.upload(new, "x", metadata={"run": "seven"})
+    assert_same(pd.concat(store.iter_batches("x")), new)
+    assert (store.stat("x").rows, store.stat("x").metadata, sidecars(root)) == (2, {"run": "seven"}, 1)
+
+    store.copy_artifact("x", "y")
+    store.copy_artifact("x", "x", store=other)
+    for copied, name in ((store, "y"), (other, "x")):
+        assert_same(copied.download(name), new)
+        assert copied.stat(name).metadata == {"run": "seven"}
+    assert (sidecars(root), sidecars(elsewhere)) == (2, 1)
+
+    # A text of another program has no sidecar, and removing the artifacts removes theirs.
+    (root / "y.csv").unlink()
+    (root / "y.csv").write_text("code\n007\n")
+    assert store.download("y")["code"].tolist() == ["007"]
+    assert store.stat("y").rows is None
+    for name in ("x", "y"):
+        store.delete_artifact(name)
+    assert list(root.iterdir()) == []
 
 
 def test_an_extended_attribute_that_cannot_be_written_for_another_reason_is_an_error(

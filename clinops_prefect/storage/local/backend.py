@@ -206,8 +206,8 @@ class LocalBackend(Backend):
                 raise
             # macOS and a few file systems lack extended attributes. Only Parquet carries its own checksum and metadata.
             _logger.warning(
-                "%s keeps no extended attributes: CSV and plain files are stored without a checksum, and a CSV "
-                "artifact is read back with inferred dtypes. Use format='parquet', or a folder on another file system",
+                "%s keeps no extended attributes: CSV and plain files are stored without a checksum, so nobody notices "
+                "if they are damaged later. Use format='parquet', or a folder on another file system",
                 self.root,
             )
 
