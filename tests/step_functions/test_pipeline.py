@@ -671,7 +671,7 @@ def test_an_arn_that_is_no_text_is_a_misuse_that_is_named(pipeline: StepFunction
         for garbage in (5, None, ["arn"], b"arn"):
             with pytest.raises(TypeError, match="ARN of an execution is text"):
                 ask(garbage)
-    with pytest.raises(TypeError, match="name is text"):
+    with pytest.raises(TypeError, match="name must be text"):
         pipeline.execute({}, 5)  # type: ignore[arg-type]
 
 
