@@ -17,6 +17,7 @@ from clinops_prefect.frames.conversion import arrow_frames
 from clinops_prefect.frames.conversion.frame_builder import FrameBuilder, to_frame
 from clinops_prefect.frames.conversion.schemas import bare_table, layout_of
 from clinops_prefect.frames.csv.options import CsvOptions
+from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.kinds import FrameKind, ReadFrame, check_kind
 from clinops_prefect.frames.pandas_encoding import dtypes_of
 from clinops_prefect.frames.selection.filters import Filters
@@ -254,7 +255,8 @@ class ArtifactDataset:
 
         for _ in in_order(fill, plan.work, lambda item: item[1].decoded):
             pass
-        return builder.frame()
+        with decoding(f"{self.uri}: the stored layout does not fit the stored table", self.uri):
+            return builder.frame()
 
 
 def _shown_bytes(size: int) -> str:

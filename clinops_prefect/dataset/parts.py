@@ -16,7 +16,7 @@ from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.dataset.listing import Part
 from clinops_prefect.errors import ArtifactDecodeError, ArtifactNotFoundError, ServiceUnavailableError
 from clinops_prefect.frames.conversion.foreign_schema import of_text
-from clinops_prefect.frames.conversion.schemas import layout_of
+from clinops_prefect.frames.conversion.schemas import layout_of, row_count
 from clinops_prefect.frames.csv.options import CsvOptions
 from clinops_prefect.frames.kinds import FrameKind
 from clinops_prefect.frames.parquet.checksums import most_bytes
@@ -130,8 +130,11 @@ class ParquetPart:
         # The footers of earlier parts show how long this one's is, so that one request fetches it.
         ahead = min(_MOST_TAIL_BYTES, known.footer_bytes + _SPARE_BYTES + most_bytes(size))
         tail = reader.tail(size if size <= _WHOLE_BYTES else max(TAIL_BYTES, ahead if known.footer_bytes else 0))
-        self._file = with_labels(ParquetReader(reader.fetch, tail, size, reader.uri, known=known))
-        self.rows = self._file.rows
+        file = ParquetReader(reader.fetch, tail, size, reader.uri, known=known)
+        self._file = with_labels(file)
+        # The row groups of a frame without columns have no rows. Its layout has their number.
+        self._is_bare = not file.file_schema.names
+        self.rows = row_count(file.file_schema, file.rows)
         self.empty: frozenset[str] = frozenset()
         self.held_bytes = self._file.held_bytes
 
@@ -143,6 +146,8 @@ class ParquetPart:
         return self._file.schema if kind == "pandas" else self._file.stored_schema
 
     def pieces(self, fields: Sequence[str], asked: Asked) -> list[Piece]:
+        if self._is_bare:
+            return [Piece((), 0, self.rows, 0)]
         groups = self._file.groups(asked.expression, asked.schema, asked.guarantee)
         if not groups:
             return []  # saves time, since for a thousand columns the sizes take as long to compute as the footer

@@ -201,3 +201,14 @@ def test_labels_stand_beside_columns_of_one_name(store: LocalPipelineStore) -> N
     for as_ in ("polars", "arrow"):
         with pytest.raises(ArtifactDecodeError, match=r"x.parquet has several columns of one name.*one by one"):
             store.dataset("").download(as_=as_)
+
+
+@pytest.mark.parametrize("format", [StorageFormat.PARQUET, StorageFormat.CSV])
+def test_a_dataset_of_frames_without_columns_keeps_the_number_of_rows(tmp_path: Path, format: StorageFormat) -> None:
+    store = LocalPipelineStore(str(tmp_path), format=format)
+    for part, rows in enumerate((6, 0, 3)):
+        store.upload(pd.DataFrame(index=range(rows)), f"d/{part}")
+    dataset = store.dataset("d")
+    for as_ in ("pandas", "arrow"):
+        assert dataset.download(as_=as_).shape == (9, 0)
+        assert [batch.shape for batch in dataset.iter_batches(as_=as_, rows=4)] == [(4, 0), (4, 0), (1, 0)]

@@ -2,7 +2,9 @@
 
 import inspect
 import json
+import re
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from clinops_prefect import (
 )
 from clinops_prefect.frames import arrow_encoding
 from clinops_prefect.frames.conversion import valid_texts
+from clinops_prefect.frames.parquet import reader
 
 NOT_UTF8 = pa.array([b"mmol/l", b"\xb5g/l"]).view(pa.string())
 TEXTS = {
@@ -124,6 +127,35 @@ def test_a_dictionary_with_a_value_twice_is_a_category(store: LocalPipelineStore
             pd.testing.assert_frame_equal(found.astype({"n": "int64"}), expected)  # Int64 of a CSV
         assert one.stat("d/x").schema["grade"] == "category"
         assert one.download("d/x", as_="polars")["grade"].to_list() == ["b", "a", None, "b"]
+
+
+@pytest.mark.parametrize("as_", ["pandas", "polars", "arrow"])
+def test_a_footer_that_counts_wrong_gives_no_row_that_the_file_does_not_have(
+    store: LocalPipelineStore, monkeypatch: pytest.MonkeyPatch, as_: Any
+) -> None:
+    """A frame that is filled by such a footer would show what the memory held before."""
+    monkeypatch.setattr(reader, "_LARGE_BYTES", 1)
+    path = Path(store.directory) / "d" / "x.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.table({"n": range(10), "code": ["a"] * 10}), path, store_schema=False)
+    data = path.read_bytes()
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    # A field with a long integer, 10 in Thrift's compact protocol: the rows of all, of a row group, the values, ….
+    places = [match.start() for match in re.finditer(b"\x16\x14", data[footer:])]
+    assert len(places) >= 4
+    for place in places:
+        at = footer + place + 1
+        path.write_bytes(data[:at] + bytes([20 << 1]) + data[at + 1 :])
+        for read in (
+            lambda: store.download("d/x", as_=as_),
+            lambda: store.download("d/x", columns=["n"], as_=as_),
+            lambda: next(store.iter_batches("d/x", rows=99, as_=as_)),
+            lambda: store.dataset("d").download(as_=as_),
+            lambda: store.dataset("d").download(filters=[("n", ">=", 0)], as_=as_),
+        ):
+            with suppress(ArtifactDecodeError):
+                found = read()["n"]
+                assert (found.to_pylist() if as_ == "arrow" else found.to_list()) == list(range(10))
 
 
 def test_nulls_in_a_column_that_is_never_null_are_refused(store: LocalPipelineStore) -> None:

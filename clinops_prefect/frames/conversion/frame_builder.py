@@ -59,11 +59,13 @@ class FrameBuilder:
         self._layout = layout
         self._index: list[str] = [name for name in layout["index"]["fields"] if name in schema.names]
         # Parquet and CSV do not keep the number of rows of a frame without columns, but the layout does.
-        self._rows = rows if layout["width"] or self._index else layout["rows"]
+        self._rows = rows if rows or layout["width"] or self._index else layout["rows"]
         self._fields = [name for name in schema.names if name not in self._index]
         self._types = {name: schema.field(name).type for name in schema.names}
         # Field -> array to fill, for fields with a NumPy dtype. The array is a view of one row of a block.
         self._places: dict[str, np.ndarray[Any, Any]] = {}
+        # Field -> first row -> number of rows, of what was filled in there.
+        self._filled: dict[str, dict[int, int]] = {}
         # Field -> first row -> column, for all other fields.
         self._parts: dict[str, dict[int, pa.ChunkedArray]] = {}
         dtypes = [self._dtype(name) for name in self._fields]
@@ -86,6 +88,7 @@ class FrameBuilder:
                 self._parts[name] = {}
             else:
                 self._places[name] = np.empty(self._rows, dtype)
+        self._filled = {name: {} for name in self._places}
 
     def put(self, at: int, table: pa.Table) -> None:
         """Fill in some fields of some rows.
@@ -109,6 +112,7 @@ class FrameBuilder:
                 missing_floats.fill(place[at : at + len(column)], column)
             else:
                 place[at : at + len(column)] = column.to_numpy()
+            self._filled[name][at] = len(column)
 
     def frame(self, *, whole: bool = True, offset: int = 0) -> pd.DataFrame:
         """The frame, after every field of every row has been filled in.
@@ -117,6 +121,9 @@ class FrameBuilder:
             whole: As in `to_frame`.
             offset: As in `to_frame`.
         """
+        # A footer may say more rows than the file has. The arrays would show what the memory held before.
+        if not all(_is_covered(filled, self._rows) for filled in self._filled.values()):
+            raise ArtifactDecodeError("the stored layout does not fit the stored table (rows)")
         made: list[tuple[Any, list[int]]] = []
         for number, (array, positions) in enumerate(zip(self._arrays, self._plan.columns, strict=True)):
             values = self._restored(self._fields[positions[0]]) if array is None else array
@@ -148,3 +155,12 @@ class FrameBuilder:
             dtype = np.dtype(note["numpy"])
             return dtype if dtype.kind in "mM" else None
         return None
+
+
+def _is_covered(filled: dict[int, int], rows: int) -> bool:
+    end = 0
+    for at in sorted(filled):
+        if at > end:
+            return False
+        end = max(end, at + filled[at])
+    return end >= rows

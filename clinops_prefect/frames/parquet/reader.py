@@ -58,7 +58,7 @@ class ParquetReader:
     ) -> None:
         self._file = StoredFile(fetch, tail, size, where, footer_only=footer_only, known=known)
         self._where = where
-        self.rows: int = self._file.metadata.num_rows
+        self.rows = self._file.rows
         self.file_schema: pa.Schema = self._file.schema
         self._is_foreign = LAYOUT_KEY not in (self._file.schema.metadata or {})
         if self._is_foreign:

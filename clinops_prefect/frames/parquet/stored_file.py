@@ -35,6 +35,7 @@ class StoredFile:
     Attributes:
         metadata: The metadata in the footer.
         schema: The file's schema.
+        rows: Number of rows.
         int96: The fields that another program stored as INT96.
     """
 
@@ -77,6 +78,9 @@ class StoredFile:
                 self.metadata = self._fragment.metadata
                 self._shared = known.of(self.footer, self.metadata, self._own_schema)
                 self.schema = self._shared.schema
+            # The footer also has the number of all rows, which may contradict its row groups.
+            groups = map(self.metadata.row_group, range(self.metadata.num_row_groups))
+            self.rows = sum(group.num_rows for group in groups)
         if self._checksums is None and checksums.CHECKSUMS_KEY in (self.schema.metadata or {}):
             raise checksums.damaged(where)
         self.int96: list[str] = []
