@@ -212,3 +212,21 @@ def test_a_dataset_of_frames_without_columns_keeps_the_number_of_rows(tmp_path: 
     for as_ in ("pandas", "arrow"):
         assert dataset.download(as_=as_).shape == (9, 0)
         assert [batch.shape for batch in dataset.iter_batches(as_=as_, rows=4)] == [(4, 0), (4, 0), (1, 0)]
+
+
+@pytest.mark.parametrize("write", [_ours, _by_an_older_version])
+@pytest.mark.parametrize("values", [[7, 9, 8, 3, 1, 2], [0, 1, 2, 3, 4, 5], list("abcdef")], ids=str)
+def test_a_first_part_without_rows_changes_no_index(store: LocalPipelineStore, write: Any, values: list[Any]) -> None:
+    """As on the first day of a pipeline."""
+    frame = HOURS.set_index(pd.Index(values, name="hour"))
+    write(store, "d/0", HOURS[:0])
+    store.upload(frame[:0], "d/1")
+    store.upload(frame[:4], "d/2")
+    store.upload(frame[:0], "d/3")
+    store.upload(frame[4:], "d/4")
+    dataset = store.dataset("d")
+    pd.testing.assert_frame_equal(dataset.download(), frame, check_index_type="equiv")
+    assert dataset.download(filters=[("mean", ">", 72)]).index.tolist() == frame.index[frame["mean"] > 72].tolist()
+    if not isinstance(values[0], str):  # polars has no index, so the parts must agree on the column
+        assert dataset.download(as_="polars")["hour"].to_list() == values
+        assert dataset.scan().filter(pl.col("hour") > 2).collect()["hour"].to_list() == [n for n in values if n > 2]
