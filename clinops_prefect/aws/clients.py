@@ -106,9 +106,9 @@ def aws_client(
 
     Raises:
         AccessDeniedError: The profile does not exist, or there are no usable credentials.
-        InvalidStoreError: A setting cannot work. For Step Functions, InvalidPipelineError is raised instead.
+        InvalidStoreError: A setting cannot work, or the endpoint, wherever it is set, is plain http on a network or is
+            not verified. For Step Functions, InvalidPipelineError is raised instead.
         ServiceUnavailableError: AWS cannot be reached to make the credentials.
-        InsecureEndpointError: The endpoint, wherever it is set, is plain http on a network, or is not verified.
     """
     # boto3 reads the environment only when a client is made, so a changed environment needs another client.
     environment = tuple(os.environ.get(name) for name in _READ_FROM_ENVIRONMENT)
@@ -135,12 +135,12 @@ def aws_client(
         client.meta.events.register(f"needs-retry.{name}", _ask_again)  # type: ignore[arg-type]  # it may answer
         return client
 
+    about, invalid = _ABOUT[service]
     try:
         client = cached_client(key, make)
     except ClinopsPrefectError:
         raise
     except Exception as error:
-        about, invalid = _ABOUT[service]
         ours = setup_failure(error, about, invalid)
         if ours is None:
             raise
@@ -150,7 +150,7 @@ def aws_client(
     unverified = (
         credentials is not None and credentials.aws_client_parameters.get_params_override().get("verify") is False
     )
-    check_endpoint(client.meta.endpoint_url, allow_http=allow_http, verified=not unverified)
+    check_endpoint(client.meta.endpoint_url, allow_http=allow_http, verified=not unverified, invalid=invalid)
     return client
 
 

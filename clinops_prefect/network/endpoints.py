@@ -3,40 +3,43 @@
 import ipaddress
 from urllib.parse import urlsplit
 
-from clinops_prefect.errors import ClinopsPrefectError
+from clinops_prefect.errors import ClinopsPrefectError, InvalidStoreError
 
 
-class InsecureEndpointError(ClinopsPrefectError, ValueError):
-    """The endpoint is plain http on a network, its certificate is not verified, or its URL has a password in it."""
-
-
-def check_endpoint(endpoint_url: str, *, allow_http: bool, verified: bool = True) -> None:
+def check_endpoint(
+    endpoint_url: str,
+    *,
+    allow_http: bool,
+    verified: bool = True,
+    invalid: type[ClinopsPrefectError] = InvalidStoreError,
+) -> None:
     """Refuse an endpoint at which others on the network could read clinical data and credentials.
 
     Args:
         endpoint_url: The endpoint. If empty, the provider's own is used.
         allow_http: Whether the user accepts an unencrypted or unverified endpoint.
         verified: Whether the endpoint's certificate is verified.
+        invalid: The error class for a setting that cannot work.
 
     Raises:
-        InsecureEndpointError: The endpoint is unencrypted or unverified, and `allow_http` is false. Or its URL has a
-            user or a password in it.
+        InvalidStoreError: The endpoint is unencrypted or unverified, and `allow_http` is false. Or its URL has a user
+            or a password in it. With `invalid`, that error.
     """
     parts = urlsplit(endpoint_url)
     if "@" in parts.netloc:
         # Endpoints are visible: in the block, on the page of a flow run, and in the record of an execution.
-        raise InsecureEndpointError(
+        raise invalid(
             f"the endpoint {parts.scheme}://{parts.netloc.rpartition('@')[2]} is given with a user or a password in "
             "its URL, which no client uses and pages would show: leave them out, and set credentials"
         )
     if allow_http or is_loopback(endpoint_url):
         return
     if parts.scheme == "http":
-        raise InsecureEndpointError(
+        raise invalid(
             f"the endpoint http://{parts.netloc} is not encrypted: use https://, or accept it with allow_http=True"
         )
     if not verified:
-        raise InsecureEndpointError(
+        raise invalid(
             "the credentials block says verify=False, so anybody on the network could take the endpoint's place: set "
             "verify_cert_path to the certificate of its authority and verify=True (without which prefect-aws does not "
             "save the path), or accept it with allow_http=True"

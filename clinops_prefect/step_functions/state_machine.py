@@ -56,7 +56,7 @@ class StateMachine(MachineFields, ABC):
     def __init__(self, name: str = "", role_arn: str = "", /, **data: Any) -> None:
         given: dict[str, Any] = {"name": name, "role_arn": role_arn}
         super().__init__(**{key: value for key, value in given.items() if value}, **data)
-        check_endpoint(self.endpoint_url, allow_http=self.allow_http)
+        check_endpoint(self.endpoint_url, allow_http=self.allow_http, invalid=InvalidPipelineError)
 
     @classmethod
     def from_definition(cls, definition: dict[str, Any] | str | Path, **fields: Any) -> Self:

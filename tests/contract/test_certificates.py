@@ -15,7 +15,6 @@ from prefect_aws import AwsCredentials
 from prefect_aws.client_parameters import AwsClientParameters
 
 from clinops_prefect import InvalidStoreError, S3PipelineStore, ServiceUnavailableError
-from clinops_prefect.network.endpoints import InsecureEndpointError
 from tests.contract.conftest import clouds
 from tests.doors import Door
 from tests.gallery import assert_same
@@ -127,5 +126,5 @@ def test_an_endpoint_that_speaks_no_tls_is_a_wrong_setting(door: Door, proxy: Pr
 
 def test_the_hint_for_an_unverified_endpoint_says_what_prefect_aws_saves() -> None:
     login = AwsCredentials(aws_client_parameters=AwsClientParameters(verify=False))
-    with pytest.raises(InsecureEndpointError, match=r"verify_cert_path .* and verify=True"):
+    with pytest.raises(InvalidStoreError, match=r"verify_cert_path .* and verify=True"):
         S3PipelineStore("b", endpoint_url="https://minio.example.org", credentials=login).list_artifacts()

@@ -16,8 +16,16 @@ from prefect_azure import AzureBlobStorageCredentials
 from prefect_gcp import GcpCredentials
 from pydantic import SecretStr
 
-from clinops_prefect import AzurePipelineStore, GCSPipelineStore, PipelineStore, S3PipelineStore
-from clinops_prefect.network.endpoints import InsecureEndpointError
+from clinops_prefect import (
+    AzurePipelineStore,
+    GCSPipelineStore,
+    InvalidPipelineError,
+    InvalidStoreError,
+    PipelineStep,
+    PipelineStore,
+    S3PipelineStore,
+    StepFunctionsPipeline,
+)
 from tests.emulators import AZURE_KEY
 from tests.service_account import service_account
 
@@ -114,7 +122,7 @@ def test_clear_text_on_a_network_is_refused_unless_it_is_accepted(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for url in ON_A_NETWORK:
-        with pytest.raises(InsecureEndpointError, match="allow_http"):
+        with pytest.raises(InvalidStoreError, match="allow_http"):
             _client_of(way, url, tmp_path, monkeypatch)
     assert _client_of(way, ON_A_NETWORK[0], tmp_path, monkeypatch, allow_http=True).startswith(ON_A_NETWORK[0])
 
@@ -131,7 +139,7 @@ def test_clear_text_within_this_machine_and_https_are_taken(
 def test_azures_own_endpoint_is_refused_in_clear_text_too(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = f"DefaultEndpointsProtocol=http;AccountName=icu;AccountKey={AZURE_KEY};EndpointSuffix=core.windows.net"
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
-    with pytest.raises(InsecureEndpointError, match=r"http://icu\.blob\.core\.windows\.net is not encrypted"):
+    with pytest.raises(InvalidStoreError, match=r"http://icu\.blob\.core\.windows\.net is not encrypted"):
         AzurePipelineStore("container")._backend()._client()
 
 
@@ -139,5 +147,15 @@ def test_azures_own_endpoint_is_refused_in_clear_text_too(monkeypatch: pytest.Mo
 def test_azures_tokens_are_not_sent_in_clear_text_either(url: str) -> None:
     """Azure's client refuses it too, with its own message."""
     block = AzureBlobStorageCredentials(account_url=url)
-    with pytest.raises(InsecureEndpointError, match="is not encrypted"):
+    with pytest.raises(InvalidStoreError, match="is not encrypted"):
         AzurePipelineStore("container", credentials=block)._backend()._client()
+
+
+def test_of_a_pipeline_it_is_an_error_of_pipelines(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("ingest", "arn:aws:iam::123456789012:role/r")
+    with pytest.raises(InvalidPipelineError, match="is not encrypted"):
+        StepFunctionsPipeline(*names, endpoint_url=ON_A_NETWORK[0])
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SFN", ON_A_NETWORK[0])
+    step = PipelineStep("Ingest", "arn:aws:lambda:us-east-1:123456789012:function:ingest")
+    with pytest.raises(InvalidPipelineError, match="is not encrypted"):
+        StepFunctionsPipeline(*names, region="us-east-1").add_step(step).deploy()

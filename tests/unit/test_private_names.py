@@ -4,6 +4,7 @@ Beside each use in the code stands what breaks otherwise. A failing test here sa
 """
 
 import csv
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -110,6 +111,13 @@ def test_googles_client_sends_with_a_session_of_requests() -> None:
     assert "key_blocksize" in PoolKey._fields
     assert Adapter().poolmanager.connection_pool_kw["blocksize"] == 1 << 20
     assert Adapter().proxy_manager_for("http://proxy:1").connection_pool_kw["blocksize"] == 1 << 20
+
+
+def test_googles_client_looks_up_buckets_for_its_cache_only() -> None:
+    """storage/gcs/client.py: no request in the background. Older versions have no such cache."""
+    client = storage.Client(project="p", credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+    has_cache = importlib.util.find_spec("google.cloud.storage._bucket_metadata_cache") is not None
+    assert hasattr(client, "_bucket_metadata_cache") == has_cache
 
 
 def test_pandas_shows_its_blocks() -> None:

@@ -41,8 +41,8 @@ def azure_client(
         allow_http: Whether an unencrypted endpoint on a network is accepted.
 
     Raises:
-        InvalidStoreError: No account is named, or the connection string is malformed.
-        InsecureEndpointError: The endpoint, wherever it is set, is plain http on a network.
+        InvalidStoreError: No account is named, the connection string is malformed, or the endpoint, wherever it is set,
+            is plain http on a network.
     """
     environment = tuple(os.environ.get(name) for name in _READ_FROM_ENVIRONMENT)
     key = ("azure", account_url, fingerprint(credentials), endpoint_url, allow_http, environment)

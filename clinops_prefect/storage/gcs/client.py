@@ -48,7 +48,7 @@ def gcs_client(
 
     Raises:
         AccessDeniedError: The key file does not exist.
-        InsecureEndpointError: The endpoint, from `endpoint_url` or the environment, is plain http on a network.
+        InvalidStoreError: The endpoint, from `endpoint_url` or the environment, is plain http on a network.
     """
     environment = tuple(os.environ.get(name) for name in _READ_FROM_ENVIRONMENT)
     key = ("gcs", credentials_path, fingerprint(credentials), project, endpoint_url, allow_http, environment)
@@ -61,6 +61,9 @@ def gcs_client(
         login, its_project = _login(credentials, credentials_path, endpoint)
         options = {"api_endpoint": endpoint} if endpoint else None
         client = storage.Client(project=project or its_project or "none", credentials=login, client_options=options)
+        # Private too. Otherwise the client asks for the bucket's metadata in a background thread, for traces and also
+        # where none are made. Most users of a bucket may not read its metadata, so their audit log would show refusals.
+        client._bucket_metadata_cache = None
         adapter = Adapter()
         # `_http` is private, but google-cloud-storage has no public way to mount an adapter. Without the adapter,
         # sending a large part fails on a slow network.
