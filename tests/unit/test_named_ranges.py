@@ -8,12 +8,15 @@ from typing import Any
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from clinops_prefect import ArtifactDecodeError, LocalPipelineStore, StorageFormat
 from clinops_prefect.frames.conversion import layout
 from clinops_prefect.frames.parquet.checksums import CHECKSUMS_KEY
+from clinops_prefect.frames.parquet.reader import ParquetReader
+from clinops_prefect.frames.parquet.row_labels import with_labels
 from tests.gallery import assert_same
 
 HOURS = pd.DataFrame(
@@ -230,3 +233,22 @@ def test_a_first_part_without_rows_changes_no_index(store: LocalPipelineStore, w
     if not isinstance(values[0], str):  # polars has no index, so the parts must agree on the column
         assert dataset.download(as_="polars")["hour"].to_list() == values
         assert dataset.scan().filter(pl.col("hour") > 2).collect()["hour"].to_list() == [n for n in values if n > 2]
+
+
+@pytest.mark.parametrize("name", ["id", "n", ".n", "m n", "[n]", "é", ""])
+def test_statistics_of_other_columns_still_skip_row_groups(tmp_path: Path, name: str) -> None:
+    """Also if their names have the name of the index in them."""
+    frame = pd.DataFrame({"stay_id": range(10)}, index=pd.RangeIndex(100, 110, name=name))
+    frame.to_parquet(tmp_path / "x.parquet", row_group_size=2)
+    reader = with_labels(ParquetReader.of((tmp_path / "x.parquet").read_bytes(), "x"))
+    other, label = pc.field("stay_id") > 7, pc.field(name) > 103
+    if name:
+        assert reader.groups(other) == [4]
+    for expression in (
+        label,
+        ~label & other,
+        other | label.is_valid(),
+        pc.field(name).isin([100]),
+        label.cast("int8") == 1,
+    ):
+        assert reader.groups(expression, reader.schema) == [0, 1, 2, 3, 4]

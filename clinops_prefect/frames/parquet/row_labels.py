@@ -1,6 +1,7 @@
 """Reads a file whose index is a named range that no field has, as if a field had its values; see `named_ranges`."""
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,7 @@ class LabelledReader:
     ) -> list[int]:
         """The row groups that may have matching rows."""
         # The file has no statistics of the labels, and Arrow would take the field for one without values.
-        if expression is not None and self._name in str(expression):
+        if expression is not None and re.search(rf"(?<!\w){re.escape(self._name)}(?!\w)", str(expression)):
             expression = None
         return self._reader.groups(expression, schema, guarantee)
 
