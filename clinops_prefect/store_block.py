@@ -2,6 +2,7 @@
 
 import abc
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self, TypeVar, cast
@@ -33,9 +34,11 @@ from clinops_prefect.storage_format import StorageFormat
 
 T = TypeVar("T")
 
-# If an object changes in this many reads in a row, somebody overwrites it in a loop, and we give up. The same holds for
-# an upload that the service drops because others of the same name end first.
+# If an object changes in this many reads in a row, somebody overwrites it in a loop, and we give up.
 _TRIES = 5
+# After each of these pauses, a dropped upload is sent again. S3 refuses a conditional upload for as long as another one
+# of the same name takes to end.
+_PAUSES_SECONDS = (0.1, 0.2, 0.4, 0.8)
 
 
 class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):  # type: ignore[explicit-any]  # in what pydantic adds
@@ -264,15 +267,16 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):  # type: ignore[expli
         Raises:
             ServiceUnavailableError: The service has dropped each try.
         """
-        for tries_left in reversed(range(_TRIES if is_repeatable else 1)):
+        for pause in (*(_PAUSES_SECONDS if is_repeatable else ()), None):
             try:
                 write()
             except UploadDroppedError as dropped:
-                # Callers, and stored results, know only the types of `clinops_prefect.errors`.
-                if not tries_left:
+                if pause is None:
+                    # Callers, and stored results, know only the types of `clinops_prefect.errors`.
                     raise ServiceUnavailableError(str(dropped), uri=dropped.uri) from dropped.__cause__
             else:
                 return
+            time.sleep(pause)
 
 
 def _refuse_note_of_missing(content: bytes) -> None:

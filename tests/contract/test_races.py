@@ -5,6 +5,7 @@ A proxy lets another writer act between two requests, and makes the checks that 
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -190,16 +191,16 @@ def test_an_upload_whose_parts_a_lifecycle_rule_removed_is_sent_again(
 def test_a_conditional_upload_that_meets_another_request_is_sent_again_or_has_lost(
     door: Door, proxy: Proxy, frames: list[pd.DataFrame], is_lost: bool, is_large: bool, code: str
 ) -> None:
-    """S3 answers 409 while it carries out another write, or a removal, of the same name."""
-    refused: list[str] = []
+    """S3 answers 409 while it carries out another write, or a removal, of the same name, here for half a second."""
+    refused: list[float] = []
     frame = frames[0] if is_large else OLD
     body = f'<?xml version="1.0"?><Error><Code>{code}</Code></Error>'.encode()
 
     def answer(seen: Seen, forward: Forward) -> Answered:
-        if "if-none-match" not in seen.headers or refused:
+        if "if-none-match" not in seen.headers or (refused and time.monotonic() > refused[0] + 0.5):
             return forward()
-        refused.append(seen.path)
-        if is_lost:
+        refused.append(time.monotonic())
+        if is_lost and len(refused) == 1:
             door.store().upload(NEW, "x")
         return 409, [("Content-Type", "application/xml")], body
 
