@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import platform
 import re
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ QUOTED = {
     "result-read-s3": ("a Prefect result of 100 MB read from S3", "Prefect's default"),
     "flow-10m": ("10M chart rows to features", "clinops 0.6.1"),
 }
+# What README.md, which is to be short, quotes of it.
+BRIEF = ("upload-wide", "download-wide-network", "columns-network", "flow-10m")
 _ON_PAPER = ("upload-wide", "upload-narrow", "download-wide", "download-narrow", "small-up", "small-down", "flow-10m")
 _WAYS_ON_PAPER = ("clinops_prefect", "pandas + boto3", "polars", "clinops 0.6.1")
 _CORES = (8, 32)
@@ -87,10 +90,11 @@ def render(outcomes: dict[str, dict[str, Any]]) -> str:
     return "\n".join([*parts, paper(outcomes, os.cpu_count() or 2)])
 
 
-def short(outcomes: dict[str, dict[str, Any]]) -> str:
-    """The table that README.md and other pages quote, with its marks."""
+def short(outcomes: dict[str, dict[str, Any]], names: Iterable[str] = QUOTED) -> str:
+    """The table of these cases that other pages quote, with its marks."""
     rows = []
-    for name, (title, way) in QUOTED.items():
+    for name in names:
+        title, way = QUOTED[name]
         if (outcome := outcomes.get(name)) is None or way not in outcome["results"]:
             continue
         results = _measured(outcome)
