@@ -78,8 +78,8 @@ def main() -> None:
             ordered = {name: measured[name] for name in CASES if name in measured}
             Path(options.out).write_text(report.render(ordered))
             for page in options.quoted_in:
-                names = report.BRIEF if Path(page).name == "README.md" else report.QUOTED
-                report.quote(report.short(ordered, names), Path(page))
+                rows = report.BRIEF if Path(page).name == "README.md" else report.QUOTED
+                report.quote(report.short(ordered, rows), Path(page))
             for goal in measured[name]["goals"]:
                 verdict = "yes" if goal["reached"] else "NO"
                 print(f"  {goal['reach']}: {goal['measured']}: {verdict}", file=sys.stderr, flush=True)
