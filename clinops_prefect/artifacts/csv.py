@@ -85,7 +85,7 @@ class CsvCodec(Codec):
             _check_no_options(reader, csv_options)
             table = csv_text.decode(data, sidecar.schema, reader.uri)
             _check_rows(reader, sidecar, table.num_rows)
-            table = _labelled(_as_read(table, sidecar.rows, kind, reader.uri), sidecar, 0)
+            table = _labelled(_as_read(table, sidecar.rows, kind, reader.uri), sidecar, 0, kind)
         chosen = Selection(table.schema, columns, filters, reader.uri, by_field=kind != "pandas")
         # Release the text, and keep the table only in a list, so that its columns are freed as the frame is filled.
         held = [chosen.apply(table)]
@@ -120,7 +120,7 @@ class CsvCodec(Codec):
                 tables = (_as_read(batch, whole, kind, reader.uri) for batch in batches)
             rows, none = 0, True
             for text in tables:
-                table = text if sidecar is None else _labelled(text, sidecar, rows)
+                table = text if sidecar is None else _labelled(text, sidecar, rows, kind)
                 rows += table.num_rows
                 none = False
                 chosen = Selection(table.schema, columns, filters, reader.uri, by_field=kind != "pandas")
@@ -128,7 +128,7 @@ class CsvCodec(Codec):
             if sidecar is not None:
                 _check_rows(reader, sidecar, rows)
                 if none:
-                    empty = _labelled(_as_read(null_table(sidecar.schema), 0, kind, reader.uri), sidecar, 0)
+                    empty = _labelled(_as_read(null_table(sidecar.schema), 0, kind, reader.uri), sidecar, 0, kind)
                     chosen = Selection(empty.schema, columns, filters, reader.uri, by_field=kind != "pandas")
                     yield chosen.apply(empty), chosen.whole
 
@@ -244,8 +244,9 @@ def _as_read(table: pa.Table, rows: int, kind: FrameKind, where: str) -> pa.Tabl
     return foreign_schema.converted(table, foreign_schema.of_text(table.schema, rows, where), where)
 
 
-def _labelled(table: pa.Table, sidecar: sidecars.Sidecar, at: int) -> pa.Table:
-    return table if sidecar.labels is None else sidecar.labels.labelled(table, at)
+def _labelled(table: pa.Table, sidecar: sidecars.Sidecar, at: int, kind: FrameKind) -> pa.Table:
+    labels = sidecar.labels(kind)
+    return table if labels is None else labels.labelled(table, at)
 
 
 def _dtypes_of(sidecar: sidecars.Sidecar, where: str) -> dict[str, str]:

@@ -36,7 +36,6 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 
 import pyarrow as pa
 
@@ -46,6 +45,7 @@ from clinops_prefect.errors import ArtifactNotFoundError
 from clinops_prefect.frames.conversion.named_ranges import NamedRange, named_range
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY
 from clinops_prefect.frames.csv import text as csv_text
+from clinops_prefect.frames.kinds import FrameKind
 from clinops_prefect.storage.backend import Backend, ObjectChangedError
 
 _SIDECAR = re.compile(r"\.[0-9a-f]{16}\.schema\.json")
@@ -70,12 +70,11 @@ class Sidecar:
     rows: int
     metadata: dict[str, str]
 
-    @cached_property
-    def labels(self) -> NamedRange | None:
-        """The index of a text that an older version wrote without its labels."""
-        # The text of a table of Arrow, which has no layout, comes back without a new column.
-        is_ours = self.schema.names and LAYOUT_KEY in (self.schema.metadata or {})
-        return named_range(self.schema, self.rows) if is_ours else None
+    def labels(self, kind: FrameKind) -> NamedRange | None:
+        """The index, for a frame of this kind, if it is a named range whose labels are not in the text."""
+        # A table of Arrow, which has no layout, comes back without a new column.
+        is_column = kind == "pandas" or LAYOUT_KEY in (self.schema.metadata or {})
+        return named_range(self.schema, self.rows) if is_column and self.schema.names else None
 
 
 def key_of(key: str, checksum: str) -> str:

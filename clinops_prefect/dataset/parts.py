@@ -199,11 +199,9 @@ class CsvPart:
         self.empty: frozenset[str] = frozenset()
         sidecar = sidecars.awaited(reader, reader.info.metadata.get(CHECKSUM, ""))
         self._schemas: dict[FrameKind, pa.Schema] = {}
-        self._stored = sidecar.schema if sidecar is not None and not csv_options else None
-        if sidecar is not None and not csv_options:
-            self.rows = sidecar.rows
-            if sidecar.labels is not None:
-                self._stored = sidecar.labels.described(sidecar.schema)
+        self._sidecar = None if csv_options else sidecar
+        if self._sidecar is not None:
+            self.rows = self._sidecar.rows
         else:
             # The types of another program's text depend on every cell, so it is read now.
             table = self._table("pandas")
@@ -214,12 +212,16 @@ class CsvPart:
 
     def schema(self, kind: FrameKind) -> pa.Schema:
         if kind not in self._schemas:
-            stored = self._stored
-            # Made for pandas only when pandas is asked for: what Arrow and polars can hold, pandas may refuse.
-            if stored is not None and kind == "pandas" and layout_of(stored) is None:
-                stored = of_text(stored, self.rows, self.where)
-            self._schemas[kind] = self._table(kind).schema if stored is None else stored
+            self._schemas[kind] = self._table(kind).schema if self._sidecar is None else self._of(self._sidecar, kind)
         return self._schemas[kind]
+
+    def _of(self, sidecar: sidecars.Sidecar, kind: FrameKind) -> pa.Schema:
+        stored = sidecar.schema
+        # Made for pandas only when pandas is asked for: what Arrow and polars can hold, pandas may refuse.
+        if kind == "pandas" and layout_of(stored) is None:
+            stored = of_text(stored, self.rows, self.where)
+        labels = sidecar.labels(kind)
+        return stored if labels is None else labels.described(stored)
 
     def pieces(self, fields: Sequence[str], asked: Asked) -> list[Piece]:  # noqa: ARG002
         # A text takes about as much memory as its cells.

@@ -112,12 +112,19 @@ def test_batches_keep_their_labels(store: LocalPipelineStore) -> None:
     assert store.download("x").index.name == "hour"
 
 
-def test_an_arrow_table_of_pandas_comes_back_without_a_new_column(store: LocalPipelineStore) -> None:
+@pytest.mark.parametrize("format", [StorageFormat.PARQUET, StorageFormat.CSV])
+def test_an_arrow_table_of_pandas_comes_back_without_a_new_column(tmp_path: Path, format: StorageFormat) -> None:
+    store = LocalPipelineStore(str(tmp_path), format=format)
     table = pa.Table.from_pandas(LATER)
-    store.upload(table, "x")
-    found = store.download("x", as_="arrow")
-    assert found.schema.equals(table.schema, check_metadata=True)
-    assert store.download("x", filters=[("mean", ">", 75)]).index.tolist() == [22, 20]
+    store.upload(table, "d/x")
+    for found in (store.download("d/x", as_="arrow"), store.dataset("d").download(as_="arrow")):
+        assert found.schema.names == table.schema.names
+    assert store.download("d/x", as_="arrow").schema.equals(table.schema, check_metadata=True)
+    filters = [("mean", ">", 75)]
+    assert store.download("d/x", filters=filters).index.tolist() == [22, 20]
+    assert store.dataset("d").download(filters=filters).index.tolist() == [22, 20]
+    assert pd.concat(store.iter_batches("d/x", rows=1, filters=filters)).index.tolist() == [22, 20]
+    assert store.dataset("d").to_dask(filters=filters).compute().index.tolist() == [22, 20]
 
 
 @pytest.mark.parametrize("kind", ["pandas", "arrow"])
