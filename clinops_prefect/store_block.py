@@ -140,12 +140,9 @@ class StoreBlock(SavedBlock, WritableFileSystem, abc.ABC):  # type: ignore[expli
         own endpoint, it is the object's address there. For a local store, it is a `file://` URL.
 
         Args:
-            path: The path of a plain object, an artifact's name, or the URI of either. Text without a dot after its
-                last slash is an artifact's name; for other names, pass the artifact's URI.
+            path: The path of a plain object, or the URI of one or of an artifact: `store.browser_url(store.uri(name))`.
         """
-        key = self._path_key(path)
-        is_artifact = "://" not in path and "." not in path.rpartition("/")[2]
-        return self._backend().browser_url(f"{key}{self.format.extension}" if is_artifact else key)
+        return self._backend().browser_url(self._path_key(path))
 
     # --- Prefect results ---
 
