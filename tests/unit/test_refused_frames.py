@@ -1,5 +1,6 @@
 """Frames and files that contradict themselves are refused with an error of this package, and the remedies work."""
 
+import base64
 import inspect
 import json
 import re
@@ -13,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as encryption
 import pytest
 
 from clinops_prefect import (
@@ -236,3 +238,34 @@ def test_a_dataset_tells_an_extension_in_capitals(store: LocalPipelineStore) -> 
     pd.DataFrame({"a": [1]}).to_parquet(folder / "x.PARQUET")
     with pytest.raises(FileNotFoundError, match=r"no \.parquet file .* 1 \.PARQUET"):
         store.dataset("d")
+
+
+@pytest.mark.parametrize("plaintext_footer", [True, False])
+def test_parquets_own_encryption_is_refused(store: LocalPipelineStore, plaintext_footer: bool) -> None:
+    """PyArrow would end the process, when asked where an encrypted column is."""
+
+    class Keys(encryption.KmsClient):  # type: ignore[misc]  # pyarrow has no types
+        def wrap_key(self, key_bytes: bytes, _: str) -> bytes:
+            return base64.b64encode(key_bytes)
+
+    keys = encryption.CryptoFactory(lambda _: Keys())
+    configuration = encryption.EncryptionConfiguration(
+        footer_key="footer", column_keys={"column": ["a"]}, plaintext_footer=plaintext_footer
+    )
+    properties = keys.file_encryption_properties(encryption.KmsConnectionConfig(), configuration)
+    table = pa.table({"a": [1, 2], "b": [3, 4]})
+    (Path(store.directory) / "d").mkdir()
+    pq.write_table(table, Path(store.directory) / "d" / "x.parquet", encryption_properties=properties)
+    reads = [
+        lambda: store.download("d/x"),
+        lambda: store.download("d/x", as_="polars"),
+        lambda: store.download("d/x", columns=["b"]),
+        lambda: store.download("d/x", filters=[("b", ">", 3)], as_="arrow"),
+        lambda: next(store.iter_batches("d/x")),
+        lambda: store.stat("d/x"),
+        lambda: store.dataset("d").download(),
+        lambda: store.dataset("d").scan(),
+    ]
+    for read in reads:
+        with pytest.raises(ArtifactDecodeError, match=r"x.parquet is encrypted by Parquet itself.*without encryption"):
+            read()

@@ -30,6 +30,10 @@ TRAILER_BYTES = _TRAILER.size
 _MAGIC = b"CPS2"
 # A Parquet file ends with the footer's length (four bytes) and the magic bytes.
 _END_BYTES = 8
+# Instead of Parquet's magic bytes, if the footer itself is encrypted.
+_ENCRYPTED_MAGIC = b"PARE"
+# A nonce and a tag, which follow the footer if only columns are encrypted.
+_SIGNATURE_BYTES = 28
 
 Bytes = bytes | bytearray | memoryview
 
@@ -126,14 +130,40 @@ def footer_start(tail: Bytes, size: int, where: str) -> int:
     """The offset of the footer in the file, computed from the last bytes of the file.
 
     Raises:
-        ArtifactDecodeError: `tail` is not the end of a Parquet file.
+        ArtifactDecodeError: `tail` is not the end of a Parquet file, or the footer is encrypted.
     """
+    if bytes(tail[-4:]) == _ENCRYPTED_MAGIC:
+        raise encrypted(where)
     if size < _END_BYTES + len(PARQUET_MAGIC) or bytes(tail[-4:]) != PARQUET_MAGIC:
         raise ArtifactDecodeError(f"{where} is not a Parquet file, or its end is missing", uri=where)
     start = size - _END_BYTES - _footer_length(tail)
     if start < len(PARQUET_MAGIC):
         raise ArtifactDecodeError(f"{where} is damaged: its Parquet footer is longer than the file", uri=where)
     return start
+
+
+def check_unencrypted(footer: Bytes, parsed_bytes: int, where: str) -> None:
+    """Refuse a file with encrypted columns. PyArrow ends the process when it is asked where such a column is.
+
+    Args:
+        footer: The footer with its length and the magic bytes.
+        parsed_bytes: How long the metadata in the footer are. A signature follows them if columns are encrypted.
+        where: The file's URI, for errors.
+
+    Raises:
+        ArtifactDecodeError: Columns are encrypted.
+    """
+    if len(footer) - _END_BYTES - parsed_bytes == _SIGNATURE_BYTES:
+        raise encrypted(where)
+
+
+def encrypted(where: str) -> ArtifactDecodeError:
+    """The error for Parquet's own encryption."""
+    return ArtifactDecodeError(
+        f"{where} is encrypted by Parquet itself, which is not read here: have it written without encryption, which "
+        "the store can do instead",
+        uri=where,
+    )
 
 
 def read_checksums(tail: Bytes, tail_start: int, start: int, where: str) -> BlockChecksums | None:

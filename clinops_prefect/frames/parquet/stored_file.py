@@ -78,6 +78,7 @@ class StoredFile:
                 self.metadata = self._fragment.metadata
                 self._shared = known.of(self.footer, self.metadata, self._own_schema)
                 self.schema = self._shared.schema
+            checksums.check_unencrypted(self.footer, self.metadata.serialized_size, where)
             # The footer also has the number of all rows, which may contradict its row groups.
             groups = map(self.metadata.row_group, range(self.metadata.num_row_groups))
             self.rows = sum(group.num_rows for group in groups)
