@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -106,6 +107,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, caplog: pytest.LogCap
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"},
+        start_new_session=True,
     )
     deadline = time.monotonic() + 240
     # Until it has finished some steps, and well before it has finished all.
@@ -115,6 +117,9 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, caplog: pytest.LogCap
         time.sleep(0.02)
     run.send_signal(signal.SIGKILL)
     run.wait()
+    # A killed run cannot stop the temporary server that it has started.
+    with suppress(ProcessLookupError):
+        os.killpg(run.pid, signal.SIGKILL)
     assert not (store / "icu" / DATE).exists()
     icu_features(str(source), str(store), DATE, shards=12)
     assert "ingested by an earlier try of this run; kept" in caplog.text
