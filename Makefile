@@ -151,7 +151,7 @@ mutants: $(VENV)/.dev .node/.ready  ## Change the code in a hundred places a par
 
 mutants-short: $(VENV)/.dev .node/.ready  ## The same in twenty places in all, after the tests have passed, for at most three minutes.
 	@$(INSTALL) --group mutants
-	@$(BIN)/python -m tests.mutants --total 20 --seed $(SEED) --workers $(WORKERS) --trust --within 160
+	@$(BIN)/python -m tests.mutants --total 20 --seed $(SEED) --workers $(WORKERS) --trust --within 110
 
 # What of the tests needs neither an emulator nor a server.
 LOWEST_TESTS := tests/unit/test_archive.py tests/unit/test_block_checksums.py tests/unit/test_serializer.py tests/unit/test_errors.py \
