@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,6 +46,23 @@ def test_a_date_that_fails_stops_no_other_and_the_next_try_does_only_that(source
         ("2024-05-01", "complete before"),
     ]
     assert all(row["windows"] > 100 for row in done)
+
+
+def test_a_date_that_is_computed_while_the_clock_is_set_back_is_told_as_computed(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SetBack(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> "SetBack":
+            return cls.fromtimestamp(super().now(tz).timestamp() - 3600, tz)
+
+    def states() -> list[str]:
+        return [row["state"] for row in backfill(f"{sources}/{{date}}", str(tmp_path), [dt.date(2024, 5, 1)], shards=1)]
+
+    with monkeypatch.context() as patched:
+        patched.setattr("flows.icu_features.dt", SimpleNamespace(datetime=SetBack, UTC=dt.UTC))
+        assert states() == ["computed"]
+    assert states() == ["complete before"]
 
 
 def test_a_report_writes_a_page_and_fails_only_when_asked(store: Path) -> None:
