@@ -37,8 +37,8 @@ def main() -> None:
     date_rows, kept = rows / DATES, rows * CATALOGUE_SHARE
     reading, computing = (seconds * date_rows / 10e6 for seconds in (INGEST_S + HASH_S, SHARDS_S))
     # One file per shard for each million kept rows. The constants are notes, staging, publishing and the three pages.
-    pieces = ceil(date_rows * CATALOGUE_SHARE / 1e6) * SHARDS
-    writes, reads = DATES * (pieces + 6 * SHARDS + 10), DATES * (2 * pieces + 12 * SHARDS + 10)
+    files = ceil(date_rows * CATALOGUE_SHARE / 1e6) * SHARDS
+    writes, reads = DATES * (files + 6 * SHARDS + 10), DATES * (2 * files + 12 * SHARDS + 10)
     tasks = DATES * (4 * SHARDS + 5)
     stored = (kept * EVENT_BYTES + STAYS * STAY_BYTES) / 1e12
     memory = date_rows * CATALOGUE_SHARE / SHARDS * SHARD_ROW_BYTES / 1e9

@@ -152,7 +152,7 @@ _OWN_ANSWERS = {
     Outcome.EXPIRED: ((400, 401), _EXPIRED),
     Outcome.GONE: ((404, 404), _GONE),
 }
-_SLOW_PIECES, _SLOW_PAUSE_SECONDS = 32, 0.3
+_SLOW_CHUNKS, _SLOW_PAUSE_SECONDS = 32, 0.3
 _TOKEN = b'{"access_token": "from-the-proxy", "expires_in": 3600, "token_type": "Bearer"}'
 _DROPPED_HEADERS = {"transfer-encoding", "connection", "content-length", "date", "server"}
 
@@ -173,7 +173,7 @@ class Proxy:
         self.checks_bodies = checks_bodies  # for an emulator that does not check them
         # The answer to each chunk of a resumable upload. Cloud Storage ignores a chunk that is sent again, but the
         # emulator would append it.
-        self.pieces: dict[tuple[str, str], tuple[int, list[tuple[str, str]], bytes]] = {}
+        self.chunk_answers: dict[tuple[str, str], tuple[int, list[tuple[str, str]], bytes]] = {}
         self.closed = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.netloc = f"127.0.0.1:{self._server.server_address[1]}"
@@ -283,15 +283,15 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                     pass
                 return
             length = int(self.headers.get("Content-Length", 0))
-            piece = max(1, -(-length // _SLOW_PIECES))
-            for start in range(0, length, piece):
-                yield self.rfile.read(min(piece, length - start))
+            chunk = max(1, -(-length // _SLOW_CHUNKS))
+            for start in range(0, length, chunk):
+                yield self.rfile.read(min(chunk, length - start))
                 proxy.closed.wait(pause)
 
         def _forward(self, seen: Seen, sent: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-            piece = (seen.path, seen.headers.get("content-range", ""))
-            if piece in proxy.pieces:
-                return proxy.pieces[piece]
+            chunk = (seen.path, seen.headers.get("content-range", ""))
+            if chunk in proxy.chunk_answers:
+                return proxy.chunk_answers[chunk]
             # Each client connection has its own connection to the emulator, since both are kept alive.
             if self.upstream is None:
                 self.upstream = http.client.HTTPConnection(proxy.upstream.netloc, timeout=60)
@@ -309,8 +309,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             passed_on = [
                 (name, value.replace(proxy.upstream.netloc, proxy.netloc)) for name, value in answer.getheaders()
             ]
-            if seen.method == "PUT" and piece[1]:
-                proxy.pieces[piece] = (answer.status, passed_on, data)
+            if seen.method == "PUT" and chunk[1]:
+                proxy.chunk_answers[chunk] = (answer.status, passed_on, data)
             return answer.status, passed_on, data
 
         def _answer(
@@ -335,9 +335,9 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             if self.command == "HEAD":
                 return
             if outcome is Outcome.SLOW:
-                piece = max(1, -(-len(data) // _SLOW_PIECES))
-                for start in range(0, len(data), piece):
-                    self.wfile.write(data[start : start + piece])
+                chunk = max(1, -(-len(data) // _SLOW_CHUNKS))
+                for start in range(0, len(data), chunk):
+                    self.wfile.write(data[start : start + chunk])
                     proxy.closed.wait(_SLOW_PAUSE_SECONDS)
             elif outcome is Outcome.CUT:
                 self.wfile.write(data[: len(data) // 2])

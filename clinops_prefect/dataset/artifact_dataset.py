@@ -9,7 +9,7 @@ import pyarrow as pa
 from clinops_prefect.artifacts.codec import in_batches
 from clinops_prefect.asynchronous import asynchronous, asynchronous_iterator
 from clinops_prefect.dataset.listing import list_parts
-from clinops_prefect.dataset.parts import Piece, once_more
+from clinops_prefect.dataset.parts import Batch, once_more
 from clinops_prefect.dataset.planning import Plan, Planner, Source
 from clinops_prefect.dataset.reading import in_order
 from clinops_prefect.frames import memory
@@ -249,9 +249,9 @@ class ArtifactDataset:
         memory.check(memory.least_bytes(schema, rows), self.uri)
         builder = FrameBuilder(schema, layout, rows)
 
-        def fill(item: tuple[int, Piece]) -> None:
-            place, piece = item
-            once_more(lambda: plan.pieces.fill(place, piece, fields, builder.put), plan.where[place])
+        def fill(item: tuple[int, Batch]) -> None:
+            place, batch = item
+            once_more(lambda: plan.batches.fill(place, batch, fields, builder.put), plan.where[place])
 
         for _ in in_order(fill, plan.work, lambda item: item[1].decoded):
             pass

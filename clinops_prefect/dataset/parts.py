@@ -34,12 +34,12 @@ _WHOLE_BYTES = 256 << 10
 _MOST_TAIL_BYTES = 4 << 20
 _SPARE_BYTES = 4 << 10
 # The size of one read in memory: large enough for the network, small enough for several at once.
-_PIECE_BYTES = 32 << 20
+_BATCH_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some consecutive row groups of one part.
+class Batch:
+    """Some consecutive row groups of one part, which are read together.
 
     Attributes:
         groups: The row groups. A CSV has no row groups and counts as group 0.
@@ -100,16 +100,16 @@ class OpenPart(DescribedPart, Protocol):
 
     held_bytes: int
 
-    def pieces(self, fields: Sequence[str], asked: "Asked") -> list[Piece]:
-        """Divide the read of these fields into pieces. Row groups without selected rows are left out."""
+    def batches(self, fields: Sequence[str], asked: "Asked") -> list[Batch]:
+        """Divide the read of these fields into batches. Row groups without selected rows are left out."""
         ...
 
-    def read(self, piece: Piece, fields: Sequence[str], kind: FrameKind) -> pa.Table:
-        """Read these fields of a piece, with the types of `schema(kind)`."""
+    def read(self, batch: Batch, fields: Sequence[str], kind: FrameKind) -> pa.Table:
+        """Read these fields of a batch, with the types of `schema(kind)`."""
         ...
 
-    def fill(self, piece: Piece, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
-        """Read these fields of a piece for pandas, and call `put(at, table)` with tables that start at row `at`."""
+    def fill(self, batch: Batch, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
+        """Read these fields of a batch for pandas, and call `put(at, table)` with tables that start at row `at`."""
         ...
 
     def categories(self, field: str) -> pa.Array:
@@ -145,9 +145,9 @@ class ParquetPart:
     def schema(self, kind: FrameKind) -> pa.Schema:
         return self._file.schema if kind == "pandas" else self._file.stored_schema
 
-    def pieces(self, fields: Sequence[str], asked: Asked) -> list[Piece]:
+    def batches(self, fields: Sequence[str], asked: Asked) -> list[Batch]:
         if self._is_bare:
-            return [Piece((), 0, self.rows, 0)]
+            return [Batch((), 0, self.rows, 0)]
         groups = self._file.groups(asked.expression, asked.schema, asked.guarantee)
         if not groups:
             return []  # saves time, since for a thousand columns the sizes take as long to compute as the footer
@@ -155,31 +155,31 @@ class ParquetPart:
         starts = [0]
         for rows, _ in sizes:
             starts.append(starts[-1] + rows)
-        pieces: list[Piece] = []
+        batches: list[Batch] = []
         together: list[int] = []
 
         def end() -> None:
             if together:
                 rows = sum(sizes[group][0] for group in together)
                 decoded = sum(sizes[group][1] for group in together)
-                pieces.append(Piece(tuple(together), starts[together[0]], rows, decoded))
+                batches.append(Batch(tuple(together), starts[together[0]], rows, decoded))
                 together.clear()
 
         for group in groups:
             follows = together and group == together[-1] + 1
-            if not follows or sum(sizes[one][1] for one in together) + sizes[group][1] > _PIECE_BYTES:
+            if not follows or sum(sizes[one][1] for one in together) + sizes[group][1] > _BATCH_BYTES:
                 end()
             together.append(group)
         end()
-        return pieces
+        return batches
 
-    def read(self, piece: Piece, fields: Sequence[str], kind: FrameKind) -> pa.Table:
+    def read(self, batch: Batch, fields: Sequence[str], kind: FrameKind) -> pa.Table:
         return (
-            self._file.read(piece.groups, fields) if kind == "pandas" else self._file.read_stored(piece.groups, fields)
+            self._file.read(batch.groups, fields) if kind == "pandas" else self._file.read_stored(batch.groups, fields)
         )
 
-    def fill(self, piece: Piece, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
-        self._file.fill(piece.groups, fields, put)
+    def fill(self, batch: Batch, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
+        self._file.fill(batch.groups, fields, put)
 
     def categories(self, field: str) -> pa.Array:
         return self._file.categories(field)
@@ -223,14 +223,14 @@ class CsvPart:
         labels = sidecar.labels(kind)
         return stored if labels is None else labels.described(stored)
 
-    def pieces(self, fields: Sequence[str], asked: Asked) -> list[Piece]:  # noqa: ARG002
+    def batches(self, fields: Sequence[str], asked: Asked) -> list[Batch]:  # noqa: ARG002
         # A text takes about as much memory as its cells.
-        return [Piece((0,), 0, self.rows, self._reader.size)] if self.rows else []
+        return [Batch((0,), 0, self.rows, self._reader.size)] if self.rows else []
 
-    def read(self, piece: Piece, fields: Sequence[str], kind: FrameKind) -> pa.Table:  # noqa: ARG002
+    def read(self, batch: Batch, fields: Sequence[str], kind: FrameKind) -> pa.Table:  # noqa: ARG002
         return self._table(kind).select(list(fields))
 
-    def fill(self, piece: Piece, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:  # noqa: ARG002
+    def fill(self, batch: Batch, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:  # noqa: ARG002
         at = 0
         for table, _ in self._codec.iter_tables(self._reader, None, None, self._options):
             put(at, table.select(list(fields)))

@@ -1,4 +1,4 @@
-"""Plans what one call reads: which parts, which pieces of them, and with which types."""
+"""Plans what one call reads: which parts, which batches of them, and with which types."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from clinops_prefect.dataset.agreement import Agreed, agree
 from clinops_prefect.dataset.listing import Part
 from clinops_prefect.dataset.opening import Described, Opener
 from clinops_prefect.dataset.partitions import Partitions
-from clinops_prefect.dataset.parts import Asked, OpenPart, Piece, once_more
-from clinops_prefect.dataset.reading import Pieces, in_order, stored_fields
+from clinops_prefect.dataset.parts import Asked, Batch, OpenPart, once_more
+from clinops_prefect.dataset.reading import Batches, in_order, stored_fields
 from clinops_prefect.errors import ArtifactColumnError, ClinopsPrefectError
 from clinops_prefect.frames.conversion import foreign_schema
 from clinops_prefect.frames.conversion.arrow_frames import categories_of, unpacked
@@ -47,8 +47,8 @@ class Plan:
         chosen: The fields and the filters.
         partitions: The partition columns.
         numbers: The numbers of the parts that are read.
-        pieces: Reads the pieces of the parts.
-        work: What to read: the position of a part in `numbers`, and a piece of the part.
+        batches: Reads the batches of the parts.
+        work: What to read: the position of a part in `numbers`, and a batch of the part.
         where: Position of a part -> its URI, for errors.
     """
 
@@ -56,16 +56,16 @@ class Plan:
     chosen: Selection
     partitions: Partitions
     numbers: list[int]
-    pieces: Pieces
-    work: list[tuple[int, Piece]]
+    batches: Batches
+    work: list[tuple[int, Batch]]
     where: dict[int, str]
 
     def tables(self) -> Iterator[tuple[pa.Table, bool]]:
         """Yield the rows in tables of any size, at least one, each with a flag: whether its rows are unfiltered."""
 
-        def read(item: tuple[int, Piece]) -> pa.Table:
-            place, piece = item
-            table = once_more(lambda: self.pieces.table(place, piece, self.chosen.read), self.where[place])
+        def read(item: tuple[int, Batch]) -> pa.Table:
+            place, batch = item
+            table = once_more(lambda: self.batches.table(place, batch, self.chosen.read), self.where[place])
             return self.chosen.apply(table)
 
         for table in in_order(read, self.work, lambda item: item[1].decoded):
@@ -89,25 +89,25 @@ class _Guess:
 
     Attributes:
         fields: The fields that are read from each part. A part that was looked at holds only what their read needs.
-        pieces: Number of a part -> the pieces to read.
+        batches: Number of a part -> the batches to read.
     """
 
     def __init__(self, agreed: Agreed, chosen: Selection, partitions: Partitions) -> None:
         self._agreed, self._chosen, self._partitions = agreed, chosen, partitions
         self.fields = stored_fields(agreed, chosen.read)
-        self.pieces: dict[int, list[Piece]] = {}
+        self.batches: dict[int, list[Batch]] = {}
 
     def look(self, number: int, part: OpenPart) -> bool:
         """Plan the read of a part. Returns False if nothing of the part has to be read."""
         agreed = self._agreed
         asked = Asked(self._chosen.of_groups, agreed.schema, self._partitions.guarantee(number, agreed.added))
         try:
-            pieces = part.pieces(self.fields, asked)
+            batches = part.batches(self.fields, asked)
         except ClinopsPrefectError:
             return True  # The part differs from the first. The plan of all parts reports what is wrong.
-        self.pieces[number] = pieces
+        self.batches[number] = batches
         part.hold_only(self.fields)
-        return bool(pieces)
+        return bool(batches)
 
     def holds(self, agreed: Agreed, chosen: Selection) -> bool:
         """Whether the plan with the common schema reads the same from each part."""
@@ -186,9 +186,9 @@ class Planner:
         if kind == "pandas" and numbers:
             every = for_batches or not chosen.whole
             agreed.schema = self._with_categories(agreed.schema, chosen.fields, opener, numbers, every=every)
-        known: dict[int, list[Piece]] = {}
+        known: dict[int, list[Batch]] = {}
         if guess and guess.holds(agreed, chosen):
-            known = guess.pieces
+            known = guess.batches
         elif guess:
             opener.release()
         return self.planned(opener, agreed, chosen, partitions, numbers, kind, known=known)
@@ -219,18 +219,18 @@ class Planner:
         kind: FrameKind,
         *,
         places: Sequence[int] | None = None,
-        known: Mapping[int, list[Piece]] | None = None,
+        known: Mapping[int, list[Batch]] | None = None,
     ) -> Plan:
         """Plan the reads of the chosen fields and rows, for the parts at these positions or for all parts.
 
-        `known` has the pieces of parts that are already planned, by the number of the part.
+        `known` has the batches of parts that are already planned, by the number of the part.
         """
-        pieces = Pieces(opener.open, partitions, agreed, numbers, kind)
+        batches = Batches(opener.open, partitions, agreed, numbers, kind)
         stored = stored_fields(agreed, chosen.read)
 
         def look(number: int, part: OpenPart) -> bool:
             asked = Asked(chosen.of_groups, agreed.schema, partitions.guarantee(number, agreed.added))
-            found[number] = once_more(lambda: part.pieces(stored, asked), part.where)
+            found[number] = once_more(lambda: part.batches(stored, asked), part.where)
             part.hold_only(stored)
             return bool(found[number])
 
@@ -239,9 +239,9 @@ class Planner:
         missing = [number for number in map(numbers.__getitem__, every) if number not in found]
         for _ in in_order(lambda number: opener.prepare(number, look), missing, lambda _: 1):
             pass
-        work = [(place, piece) for place in every for piece in found[numbers[place]] if piece.rows]
+        work = [(place, batch) for place in every for batch in found[numbers[place]] if batch.rows]
         where = {place: opener.where(numbers[place]) for place in every}
-        return Plan(agreed, chosen, partitions, numbers, pieces, work, where)
+        return Plan(agreed, chosen, partitions, numbers, batches, work, where)
 
     def _left(self, filters: Filters | None, opener: Opener, kind: FrameKind) -> tuple[list[int], int, Partitions]:
         """The parts that filters on partition columns leave, one part for its schema, and the partitions."""

@@ -1,4 +1,4 @@
-"""Reads the rows of many parts: several pieces at once, in bounded memory, yielded in order."""
+"""Reads the rows of many parts: several batches at once, in bounded memory, yielded in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from clinops_prefect.dataset.agreement import Agreed
 from clinops_prefect.dataset.partitions import Partitions, check_values
-from clinops_prefect.dataset.parts import OpenPart, Piece
+from clinops_prefect.dataset.parts import Batch, OpenPart
 from clinops_prefect.frames.conversion.schemas import bare_table
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.kinds import FrameKind
@@ -17,9 +17,9 @@ from clinops_prefect.frames.kinds import FrameKind
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Latency dominates small pieces, and a piece of a few columns is small, so many threads help.
+# Latency dominates small batches, and a batch of a few columns is small, so many threads help.
 _THREADS = 24
-# The limit for all pieces that are being fetched or decoded, or wait for the caller, in bytes.
+# The limit for all batches that are being fetched or decoded, or wait for the caller, in bytes.
 AHEAD_BYTES = 96 << 20
 
 
@@ -58,8 +58,8 @@ def in_order(
                 future.cancel()
 
 
-class Pieces:
-    """Reads pieces of the parts, and converts them to rows of the dataset.
+class Batches:
+    """Reads batches of the parts, and converts them to rows of the dataset.
 
     Args:
         opened: Opens the part with a number. Small parts are kept open.
@@ -83,33 +83,33 @@ class Pieces:
         self._numbers = numbers
         self._kind = kind
 
-    def table(self, part: int, piece: Piece, fields: Sequence[str]) -> pa.Table:
-        """Read these fields of a piece, as the dataset has them.
+    def table(self, part: int, batch: Batch, fields: Sequence[str]) -> pa.Table:
+        """Read these fields of a batch, as the dataset has them.
 
         Args:
             part: Position of the part among the parts that are read.
-            piece: The piece.
+            batch: The batch.
             fields: Fields of the dataset.
         """
         opened = self._opened(self._numbers[part])
         read = stored_fields(self._agreed, fields)
-        table = self.adapted(part, opened.read(piece, read, self._kind), opened.where)
-        more = self.added(part, piece.at, piece.rows, fields)
+        table = self.adapted(part, opened.read(batch, read, self._kind), opened.where)
+        more = self.added(part, batch.at, batch.rows, fields)
         schema = pa.schema([self._agreed.schema.field(name) for name in fields], self._agreed.schema.metadata)
         if not fields:
-            return bare_table(piece.rows, schema.metadata)
+            return bare_table(batch.rows, schema.metadata)
         own = set(read)
         arrays = [table.column(name) if name in own else more.column(name) for name in fields]
         return pa.Table.from_arrays(arrays, schema=schema)
 
-    def fill(self, part: int, piece: Piece, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
+    def fill(self, part: int, batch: Batch, fields: Sequence[str], put: Callable[[int, pa.Table], None]) -> None:
         """Like `table`, but calls `put(at, table)` several times, `at` rows into the dataset."""
         opened = self._opened(self._numbers[part])
         where = opened.where
-        begin = self._agreed.starts[part] + piece.at
+        begin = self._agreed.starts[part] + batch.at
         if read := stored_fields(self._agreed, fields):
-            opened.fill(piece, read, lambda at, table: put(begin + at, self.adapted(part, table, where)))
-        more = self.added(part, piece.at, piece.rows, fields)
+            opened.fill(batch, read, lambda at, table: put(begin + at, self.adapted(part, table, where)))
+        more = self.added(part, batch.at, batch.rows, fields)
         if more.num_columns:
             put(begin, more)
 

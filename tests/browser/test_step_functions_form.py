@@ -45,7 +45,7 @@ def test_the_form_reads_well(server: PrefectServer, interface: str) -> None:
         titles = {part["title"] for name, part in schema["properties"].items() if name not in schema["required"]}
         for title in titles - {"AWS credentials"} | credentials:
             expect(page.get_by_text(f"{title} (Optional)", exact=True).first).to_be_visible()
-        # Each paragraph of the description is whole, and in one piece.
+        # Each paragraph of the description is shown whole, as one element.
         for paragraph in str(StepFunctionsPipeline.get_description()).split("\n\n"):
             expect(page.get_by_text(paragraph, exact=True).first).to_be_visible()
         assert page.get_by_text("null", exact=True).count() == 0

@@ -232,7 +232,7 @@ def test_a_gcs_token_that_expires_during_an_upload_is_asked_for_again_or_denied(
     """The token server still gives one, or gives what nobody accepts any more."""
     door.store().upload(SMALL, "x")
     tokens: list[Seen] = []
-    pieces: list[Seen] = []
+    chunks: list[Seen] = []
 
     def expire(seen: Seen) -> Outcome:
         if seen.path == "/token":
@@ -240,8 +240,8 @@ def test_a_gcs_token_that_expires_during_an_upload_is_asked_for_again_or_denied(
             return Outcome.TOKEN
         if "upload_id" not in seen.query or seen.method != "PUT":
             return Outcome.FORWARD
-        pieces.append(seen)
-        return Outcome.EXPIRED if len(pieces) in refused else Outcome.FORWARD
+        chunks.append(seen)
+        return Outcome.EXPIRED if len(chunks) in refused else Outcome.FORWARD
 
     proxy.answers = expire
     login = GcpCredentials(service_account_info=service_account(f"{proxy.url}/token"))
@@ -250,12 +250,12 @@ def test_a_gcs_token_that_expires_during_an_upload_is_asked_for_again_or_denied(
     error, seconds = timed(lambda s: s.upload(BIG, "x"), store)
     assert isinstance(error, AccessDeniedError), repr(error)
     assert seconds < 30
-    assert len(pieces) > 1
+    assert len(chunks) > 1
     assert_same(door.store().download("x"), SMALL)
-    pieces.clear()
+    chunks.clear()
     tokens.clear()
     refused = range(2, 3)
     store.upload(BIG, "x")
-    assert len(pieces) > 2
+    assert len(chunks) > 2
     assert tokens
     assert_same(door.store().download("x"), BIG)

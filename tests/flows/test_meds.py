@@ -61,7 +61,7 @@ def test_the_export_is_a_dataset_by_the_standards_own_schemas(exported: tuple[Pi
     for shard, table in zip(shards, tables, strict=True):
         meds.DataSchema.validate(table)
         frame = table.to_pandas()
-        # A subject is in one shard, in one piece, by time; the folder is the subject's split.
+        # A subject is in one shard, in one run of rows, by time; the folder is the subject's split.
         assert not seen & set(frame["subject_id"])
         seen |= set(frame["subject_id"])
         assert frame.equals(frame.sort_values(["subject_id", "time"], kind="stable", na_position="first"))

@@ -219,21 +219,21 @@ def tables(
     draw: st.DrawFn, types: st.SearchStrategy[pa.DataType] = TYPES, max_rows: int = 6, max_columns: int = 3
 ) -> pa.Table:
     """A table of any types, names and metadata, in chunks, which are slices of larger arrays."""
-    pieces = draw(st.lists(st.integers(0, max_rows // 2), min_size=0, max_size=3))
+    lengths = draw(st.lists(st.integers(0, max_rows // 2), min_size=0, max_size=3))
     fields = draw(st.lists(_fields(types), max_size=max_columns, unique_by=lambda field: field.name))
     if draw(st.integers(0, 19)) == 19 and fields:
         fields = [*fields, fields[0]]
-    columns = [draw(chunks(field, pieces)) for field in fields]
+    columns = [draw(chunks(field, lengths)) for field in fields]
     found = pa.Table.from_arrays(columns, schema=pa.schema(fields, draw(_NOTES | st.just({b"pandas": b"{}"}))))
     found.validate(full=False)
     return found
 
 
 @st.composite
-def chunks(draw: st.DrawFn, field: pa.Field, pieces: list[int]) -> pa.ChunkedArray:
-    """A column in pieces of these lengths."""
+def chunks(draw: st.DrawFn, field: pa.Field, lengths: list[int]) -> pa.ChunkedArray:
+    """A column in chunks of these lengths."""
     made = []
-    for rows in pieces:
+    for rows in lengths:
         before, after = draw(st.sampled_from([(0, 0), (0, 0), (1, 0), (2, 1)]))
         whole = draw(arrays(field.type, before + rows + after, field.nullable))
         made.append(whole.slice(before, rows))

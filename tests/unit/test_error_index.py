@@ -118,11 +118,11 @@ PATTERNS = [pattern for row in ROWS for pattern in re.findall(r"`([^`]+)`", row)
 def matches(pattern: str, text: str) -> bool:
     """Whether the words of the pattern are in the text, in their order."""
     place = 0
-    for piece in pattern.split("…"):
-        found = text.find(piece.strip(), place)
+    for words in pattern.split("…"):
+        found = text.find(words.strip(), place)
         if found < 0:
             return False
-        place = found + len(piece.strip())
+        place = found + len(words.strip())
     return True
 
 

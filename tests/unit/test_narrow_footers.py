@@ -125,8 +125,10 @@ def test_each_kind_of_frame_is_read_as_by_the_whole_footer(store: LocalPipelineS
             **MORE,
         }
     )
-    pieces: Any = [frame] if group_rows is None else (frame[at : at + group_rows] for at in range(0, 3_000, group_rows))
-    store.upload_batches(pieces, "d/0")
+    batches: Any = (
+        [frame] if group_rows is None else (frame[at : at + group_rows] for at in range(0, 3_000, group_rows))
+    )
+    store.upload_batches(batches, "d/0")
     store.upload(frame, "d/1")
     names = ["time", "enum", "category", "flag", "decimal"]
     for as_ in ("polars", "arrow", "pandas"):
@@ -231,7 +233,7 @@ def test_the_labels_of_a_named_range_stay_with_their_rows(store: LocalPipelineSt
 
 
 def test_a_read_keeps_its_bytes_while_another_read_of_the_same_blocks_ends(store: LocalPipelineStore) -> None:
-    """A row group of equal values is smaller than a block, so two pieces of a part may need the same block."""
+    """A row group of equal values is smaller than a block, so two batches of a part may need the same block."""
     reader = opened(uploaded(store, pd.DataFrame({"code": np.full(300_000, 7)})))
     first, last = (reader._file.chunks_of([group], ["code"]) for group in (0, 2))
     assert reader._file._wanted(first) == reader._file._wanted(last) != []

@@ -54,8 +54,8 @@ def written(columns: int, source: str = PROGRAM) -> str:
     os.close(theirs)
     said = b""
     try:
-        while piece := os.read(ours, 65536):
-            said += piece
+        while chunk := os.read(ours, 65536):
+            said += chunk
     except OSError:
         pass  # Linux's end of a terminal that nobody has open any more
     finally:
