@@ -1,9 +1,9 @@
-"""Reads artifacts in a process that may have so much memory and no more, and watches what it does.
+"""Reads artifacts in a process with a limit of memory, and records what the process imports and starts.
 
 python -m tests.faults.bounded MEGABYTES STORE FORMAT NAME…
 
-Prints one JSON object for each way to read each artifact: the error's class and words, whether it is one of the tree,
-the most memory that the process has had until then, and every module or program that reading asked for.
+Prints one JSON object for each way to read each artifact: the error's class and message, whether its class is ours,
+the peak memory of the process so far, and every module that was imported and every program that was started.
 """
 
 import json
@@ -17,15 +17,15 @@ from typing import Any
 from tests.memory import peak
 
 _ROOT = os.fspath(Path(__file__).parents[2])
-# What runs code that stored bytes bring, whatever way they take. The package's own modules are imported before.
+# The events of code that stored bytes could run. The package's own modules are imported before.
 _EVENTS = ("pickle.find_class", "exec", "compile", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
 
 
 def reads(megabytes: int, store: str, format: str, *names: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """What became of each: artifact -> way to read it -> outcome."""
+    """The outcomes: artifact -> way to read it -> outcome."""
     command = [sys.executable, "-m", "tests.faults.bounded", str(megabytes), store, format, *names]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=240, check=False)
-    # A process that was killed, or crashed inside a decoder, has said less than was asked.
+    # A process that was killed, or crashed inside a decoder, has printed fewer lines.
     assert done.returncode == 0, f"the reader ended with {done.returncode}: {done.stderr[-2000:]}"
     return json.loads(done.stdout)
 
@@ -36,7 +36,7 @@ def _main(megabytes: int, store: str, format: str, names: list[str]) -> None:
     from clinops_prefect import ClinopsPrefectError, PipelineStore
 
     opened = PipelineStore.from_uri(store, format=format)
-    # So that what a first read imports and allocates is there before the limit is, and before anybody watches.
+    # The first read imports and allocates, which must happen before the limit is set and the record begins.
     opened.upload(pd.DataFrame({"a": [1], "b": ["x"], "c": pd.Categorical(["y"])}), "warm")
     ways = {
         "download": opened.download,
@@ -52,7 +52,7 @@ def _main(megabytes: int, store: str, format: str, names: list[str]) -> None:
     def watch(event: str, details: tuple[Any, ...]) -> None:
         if event not in _EVENTS:
             return
-        # A module that is installed, and imported by a decoder only now, is no code that the bytes brought.
+        # A decoder may import an installed module only now. That is no code from the stored bytes.
         file = getattr(details[0], "co_filename", "") if event == "exec" else str(details[-1])
         if not file.startswith((sys.prefix, sys.base_prefix, "<frozen")):
             seen.append(f"{event} {details!r:.80}")

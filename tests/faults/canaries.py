@@ -1,4 +1,4 @@
-"""What must never be seen outside of the data: a patient, a cell, a secret; and where to look for them."""
+"""Values that must never be seen outside of the data (a patient, a cell, a secret), and where to look for them."""
 
 import logging
 import pickle
@@ -15,19 +15,19 @@ ALL = (PATIENT, str(SUBJECT), CELL, str(NUMBER), SECRET)
 
 
 class Watch(logging.Handler):
-    """Everything that is logged while the `with` lasts, and every error that is handed to it, as text."""
+    """Records as text everything that is logged within the `with` block, and every error that it is given."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.said: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        # With the traceback of `logger.exception`, causes and all.
+        # With the traceback of `logger.exception`, and the causes of the error.
         self.said.append(self.format(record))
         self.said.append(f"{record.args!r}")
 
     def error(self, error: BaseException) -> None:
-        """Remember all that anybody may print of an error, in this process or in another."""
+        """Record everything that may be printed of an error, in this process or in another."""
         again = pickle.loads(pickle.dumps(error)) if type(error).__module__.startswith("clinops") else error
         for shown in (error, again):
             self.said += [str(shown), repr(shown), *traceback.format_exception(shown)]
@@ -46,7 +46,7 @@ def watching() -> Iterator[Watch]:
     loggers = [logging.getLogger(name) for name in ("clinops_prefect", "flows", "prefect", "py.warnings", "")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        # Prefect's do not propagate to the root.
+        # Prefect's loggers do not propagate to the root logger.
         logger.addHandler(watch)
         if logger.name:
             logger.setLevel(logging.DEBUG)

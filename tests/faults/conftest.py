@@ -1,17 +1,17 @@
-"""What the tests of faults, crashes and load share: the long forms, and the seed of everything random in them."""
+"""Shared by the tests of faults, crashes and load: the long forms, and the seed of the random choices."""
 
 import os
 import random
 
 import pytest
 
-# `make faults-full`. The short forms are what CI runs: the same tests, with fewer rounds.
+# `make faults-full` runs the long forms. CI runs the short forms: the same tests with fewer rounds.
 FULL = os.environ.get("CLINOPS_FAULTS") == "full"
 
 
 @pytest.fixture
 def chance(request: pytest.FixtureRequest) -> random.Random:
-    """Randomness of a seed that is printed when the test fails; CLINOPS_SEED=… repeats it."""
+    """Random choices from a seed that is printed if the test fails. CLINOPS_SEED=… repeats them."""
     seed = int(os.environ.get("CLINOPS_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"{request.node.name}: CLINOPS_SEED={seed}")
     return random.Random(seed)

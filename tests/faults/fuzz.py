@@ -1,9 +1,9 @@
-"""A coverage-guided fuzzer for the decoders: valid files, edited, are the equal frame or an error of the tree.
+"""A coverage-guided fuzzer for the decoders: an edited valid file is read as the equal frame, or is an error of ours.
 
 python -m tests.faults.fuzz TARGET [libFuzzer's options]
 
-The targets are `parquet`, `csv` and `result`. An input is a list of edits of a valid file, so that the fuzzer spends
-its time behind the first checks; what is found is an uncaught exception, or a process that dies.
+The targets are `parquet`, `csv` and `result`. An input is a list of edits of a valid file, so that most inputs pass
+the first checks. A finding is an uncaught exception or a process that dies.
 """
 
 import hashlib
@@ -30,10 +30,10 @@ SIMPLE = FRAME.drop(columns=["when", "unit"])
 
 
 def edited(source: atheris.FuzzedDataProvider, data: bytes) -> bytes:
-    """The data with a few bytes, and a few stretches, of the fuzzer's."""
+    """The data, with a few bytes and a few ranges replaced by the fuzzer's."""
     changed = bytearray(data)
     for _ in range(source.ConsumeIntInRange(0, 4)):
-        # Counted from the end as often as from the beginning: that is where a footer is.
+        # Half of the positions count from the end, because the footer is there.
         place = source.ConsumeIntInRange(0, len(changed))
         place = len(changed) - place if source.ConsumeBool() else place
         cut = source.ConsumeIntInRange(0, 6)
@@ -42,7 +42,7 @@ def edited(source: atheris.FuzzedDataProvider, data: bytes) -> bytes:
 
 
 def read(store: LocalPipelineStore, name: str, equal_to: pd.DataFrame | None) -> None:
-    """Read in every way; with a frame, what comes must be that one."""
+    """Read in every way. If `frame` is given, every result must equal it."""
     for ask in (store.download, lambda n: pd.concat(store.iter_batches(n)), store.stat):
         try:
             found = ask(name)
@@ -64,7 +64,7 @@ def parquet(folder: Path) -> Callable[[bytes], None]:
         source = atheris.FuzzedDataProvider(data)
         is_ours = source.ConsumeBool()
         (folder / "x.parquet").write_bytes(edited(source, sealed if is_ours else foreign))
-        # Another program's file has no checksum: another frame may come of it.
+        # Another program's file has no checksum, so an edit may give another frame.
         read(store, "x", FRAME if is_ours else None)
 
     return target
@@ -82,7 +82,7 @@ def csv(folder: Path) -> Callable[[bytes], None]:
         source = atheris.FuzzedDataProvider(data)
         of_text = source.ConsumeBool()
         changed = edited(source, text) if of_text else text
-        # As another program would leave it, or the missing checksum would be all that is found.
+        # Stored as another program would store it. Otherwise every input would fail at the missing checksum.
         (folder / "y.csv").write_bytes(changed)
         path = folder / f"y.csv.{hashlib.sha256(changed).hexdigest()[:16]}.schema.json"
         path.write_bytes(schema if of_text else edited(source, schema))

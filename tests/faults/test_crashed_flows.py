@@ -1,4 +1,4 @@
-"""The ICU flow and a backfill, killed at any moment: what a manifest names is of one run, and a rerun completes."""
+"""The ICU flow and a backfill, killed at any moment: a manifest names artifacts of one run, and a rerun completes."""
 
 import datetime as dt
 import json
@@ -34,7 +34,7 @@ ROUNDS = 20 if FULL else 3
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[dict[str, str]]:
-    """What a process needs to find the server and the flows."""
+    """The environment in which a process finds the server and the flows."""
     with prefect_test_harness(server_startup_timeout=180):
         yield {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)}
 
@@ -50,12 +50,12 @@ def test_a_flow_that_is_killed_at_any_moment_leaves_whole_dates_and_is_completed
     environment, store, uri = door.environment(), door.store(), door.uri()
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    # Two small sources differ by more than the next run of a date may.
+    # Two small sources differ more than the limits allow between two runs of a date.
     catalogue = tmp_path / "catalogue.toml"
     catalogue.write_text(DEFAULT_CATALOGUE.read_text().replace("missing_jump = 0.2", "missing_jump = 1"))
     options = {"shards": 2, "catalogue": str(catalogue), "accept_empty": True}
     killable = partial(_run, catalogue=catalogue, server={**server, **environment}, door=door, uri=uri)
-    # The first run is not killed: it tells how long one takes.
+    # The first run is not killed. Its duration is the range of the moments of the kills.
     lasts = killable("icu_features", sources[0], None)
     backfill(str(sources[0]), uri, DAYS, **options)
     seen = {"old": 0, "new": 0, "withdrawn": 0}
@@ -101,7 +101,7 @@ def _run(
     door: Door,
     uri: str,
 ) -> float:
-    """Run the command; the seconds from its first artifact to its end, whatever ended it."""
+    """Run the command. Returns the seconds from its first artifact to its end, killed or not."""
     dates = ["--date", str(DAYS[0])] if flow == "icu_features" else ["--dates", *map(str, DAYS)]
     limits = ["--catalogue", str(catalogue), "--accept-empty"]
     arguments = ["--source", str(source), "--store", uri, "--shards", "2", *limits, *dates]
@@ -110,7 +110,7 @@ def _run(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=server,
-        start_new_session=True,  # what it has started dies with it
+        start_new_session=True,  # so that its child processes are killed with it
     )
     deadline = time.monotonic() + 180
     while not _staged(door):

@@ -1,4 +1,4 @@
-"""A process that is killed in the middle of a write: readers see the old artifact or the new one, whole."""
+"""A process is killed in the middle of a write: readers see the complete old artifact or the complete new one."""
 
 import multiprocessing
 import random
@@ -16,7 +16,7 @@ from tests.faults.conftest import FULL
 from tests.faults.victim import WORK, start, version, write
 from tests.gallery import assert_same
 
-# Two parts of an upload, several row groups; and what is sent at once.
+# One frame is uploaded in two parts and has several row groups. The other one is sent in one request.
 LARGE, SMALL = 90_000, 2_000
 ROUNDS = {"file": (24, 120), "s3": (8, 40), "gs": (8, 40)}
 
@@ -29,7 +29,7 @@ def test_a_write_that_is_killed_at_any_moment_leaves_old_or_new(door: Door, chan
     for number in range(rounds):
         format, work, rows = chance.choice(["parquet", "csv"]), chance.choice([*WORK]), chance.choice([SMALL, LARGE])
         if format == "csv":
-            rows = SMALL * 5  # text is slow to make, and nothing is gained by more of it
+            rows = SMALL * 5  # text is slow to make, and more rows would test no more
         store = door.store(prefix=f"round-{number}", format=format)
         old, new = version(number, rows), version(number + 1000, rows)
         replaces = chance.random() < 0.75
@@ -61,7 +61,7 @@ def test_a_write_that_is_killed_at_any_moment_leaves_old_or_new(door: Door, chan
 
 
 def _look(store: PipelineStore, old: pd.DataFrame | None, new: pd.DataFrame, what: str) -> bool | None:
-    """Whether the new frame is there; None if none is, and none was before."""
+    """Whether the new frame is there. None if there is no frame and there was none before."""
     try:
         found = store.download("x")
     except ArtifactNotFoundError:
@@ -78,7 +78,7 @@ def _look(store: PipelineStore, old: pd.DataFrame | None, new: pd.DataFrame, wha
 
 
 def _settled(look: Callable[[], bool | None], door: Door, below: str) -> bool | None:
-    """What is seen, again if it changed meanwhile: a server may only now carry out what a killed process had sent."""
+    """What is seen once it no longer changes: a server may carry out a killed process's request only now."""
     while True:
         before = _objects(door, below)
         failure, seen = None, None

@@ -1,4 +1,4 @@
-"""CSV whose sidecar says something else, or is none: an error of the tree, in bounded memory, and no cell quoted."""
+"""CSV with a false or damaged sidecar: an error of ours, in bounded memory, that quotes no cell."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ FRAME = pd.DataFrame({"a": [1, 2, 3], "b": [CANARY, "y", None]})
 
 
 def put(folder: Path, name: str, text: bytes, sidecar: bytes) -> None:
-    """A text and its sidecar as any program may leave them: the checksum in the name is the text's."""
+    """Store a text and a sidecar as any program could: the sidecar's name has the text's checksum."""
     (folder / f"{name}.csv").write_bytes(text)
     (folder / f"{name}.csv.{hashlib.sha256(text).hexdigest()[:16]}.schema.json").write_bytes(sidecar)
 
@@ -29,7 +29,7 @@ def described(schema: pa.Schema, rows: int = 3) -> bytes:
 
 
 def edited(**facts: Any) -> bytes:
-    """A sidecar with other facts, and the checksum that goes with them."""
+    """A sidecar with other content, and with the checksum of that content."""
     document = json.loads(described(to_arrow(FRAME).schema))
     document["clinops"] |= facts
     del document["clinops"]["crc32"]
@@ -46,7 +46,7 @@ HOSTILE: dict[str, tuple[bytes, bytes]] = {
     "fewer-rows": (TEXT, described(to_arrow(FRAME).schema, 2)),
     "more-rows": (TEXT, described(to_arrow(FRAME).schema, 10**15)),
     "nested-type": (TEXT, described(pa.schema([("a", pa.list_(pa.int64())), ("b", pa.string())]))),
-    # A gigabyte for each null.
+    # Each missing value of this type takes a gigabyte.
     "wide-nulls": (EMPTIES, described(pa.schema([("a", pa.binary(1 << 30))]), 1_000)),
     "deep": (TEXT, DEEP),
     "deep-inside": (TEXT, b'{"clinops": ' + DEEP + b"}"),
@@ -81,7 +81,7 @@ def test_a_sidecar_that_contradicts_its_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_text_that_is_no_table_is_refused(tmp_path: Path) -> None:
-    """Without a sidecar pandas infers, and its own words quote the line."""
+    """Without a sidecar pandas infers the types, and its own messages quote the line."""
     texts = {
         "unclosed": b'a,b\n"' + CANARY.encode(), "ragged": f"a\n1,2,3\n{CANARY},5,6,7\n".encode(),
         "binary": b"\x00\xff" * 1_000, "nul": b"a,b\n1,\x00\n", "quotes": b'"' * 100_001,
@@ -97,7 +97,7 @@ def test_a_text_that_is_no_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_sidecar_of_another_text_is_never_used(tmp_path: Path) -> None:
-    """It is found by the checksum in its name: to give a text other types one has to change the text."""
+    """A sidecar is found by the text's checksum, so nobody can change the types of a text without changing the text."""
     store = LocalPipelineStore(str(tmp_path), format="csv")
     store.upload(FRAME, "x")
     store.upload(FRAME.astype({"b": "category"}), "y")

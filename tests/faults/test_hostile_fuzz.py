@@ -1,6 +1,6 @@
-"""Edited files of ours and of others, for as long as CI can wait: the equal frame, or an error of the tree.
+"""A short run of the fuzzer: an edited file of ours or of another program is the equal frame, or an error of ours.
 
-CLINOPS_FUZZ_SECONDS makes it longer; `python -m tests.faults.fuzz parquet` goes on until it finds something.
+CLINOPS_FUZZ_SECONDS sets the duration. `python -m tests.faults.fuzz parquet` runs until it finds something.
 """
 
 import os
@@ -14,14 +14,14 @@ import pytest
 SECONDS = int(os.environ.get("CLINOPS_FUZZ_SECONDS", "15"))
 ROOT = Path(__file__).parents[2]
 
-# Linux hands the peak memory of whoever starts a program on to the program, and libFuzzer takes it for its own: a test
-# worker that had once reached 3 GB failed the limit below before the first edit. A shell between them begins anew.
+# On Linux a program inherits the peak memory of its parent, and libFuzzer takes that for its own peak. A test
+# process that had once reached 3 GB exceeded the limit below before the first edit. A shell between them resets it.
 SMALL_PARENT = ["sh", "-c", '"$@"; exit $?', "sh"]
 
 
 @pytest.mark.parametrize("target", ["parquet", "csv", "result"])
 @pytest.mark.timeout(SECONDS + 240)
-def test_no_edit_of_a_file_escapes_the_tree(target: str, tmp_path: Path) -> None:
+def test_every_edit_of_a_file_is_read_the_same_or_is_an_error_of_ours(target: str, tmp_path: Path) -> None:
     options = [f"-max_total_time={SECONDS}", "-max_len=80", "-rss_limit_mb=2500", "-timeout=30", "-print_final_stats=1"]
     options.append(f"-artifact_prefix={tmp_path}/")
     command = [*SMALL_PARENT, sys.executable, "-m", "tests.faults.fuzz", target, *options]
@@ -29,6 +29,6 @@ def test_no_edit_of_a_file_escapes_the_tree(target: str, tmp_path: Path) -> None
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     runs = re.search(r"number_of_executed_units: (\d+)", done.stdout + done.stderr)
     assert runs, done.stderr[-2000:]
-    # Fewer are no fuzzing, but a machine that stands still.
+    # Fewer runs mean that the machine was too busy to fuzz.
     assert int(runs[1]) > 20, runs[0]
     print(f"{target}: {runs[1]} edits in {SECONDS} s")

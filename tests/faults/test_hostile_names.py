@@ -1,4 +1,4 @@
-"""Names that somebody chose to do harm with: refused before anything is asked, or objects of their own."""
+"""Names that were chosen to do harm: each is refused before a request is made, or is an object of its own."""
 
 import unicodedata
 from pathlib import Path
@@ -20,8 +20,8 @@ REFUSED = {
     "surrogate": ["\ud800", "a\udfff", "\udc80"],
     "long": ["n" * 10_000, "ä" * 10_000, "/".join(["n"] * 5_000)],
 }
-# Look-alikes and words that mean something elsewhere are objects of their own: on Linux and in both clouds a name is
-# what its bytes are. To take two of them for one would lose data; to refuse them would refuse German and Persian.
+# Names that look alike, and names that other systems reserve, are objects of their own: on Linux and in the clouds a
+# name is its bytes. Treating two such names as one would lose data. Refusing them would refuse German and Persian.
 DISTINCT = [
     "CON", "con", "NUL", "aux/prn", "COM1", "lpt9.txt", "a.", "a", "a..", "a ", " a", "a.b.", "...", "a/...", ".a",
     "\u00e9", "e\u0301", "\u212b", "\u00c5", "A\u030a", "\ufb01", "fi", "\u0430", "\uff41", "\u2044", "\u2215",
@@ -34,7 +34,7 @@ DISTINCT = [
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_a_name_that_leads_elsewhere_or_hides_something_is_refused(door: Door, kind: str) -> None:
+def test_a_name_that_leaves_the_prefix_or_has_hidden_characters_is_refused(door: Door, kind: str) -> None:
     store = door.store(prefix="p")
     for name in REFUSED[kind]:
         for call in (
@@ -44,7 +44,7 @@ def test_a_name_that_leads_elsewhere_or_hides_something_is_refused(door: Door, k
         ):  # fmt: skip
             with pytest.raises(InvalidArtifactNameError) as caught:
                 call(name)
-            # Shown so that a terminal shows it, and so that it does not fill the log.
+            # The message escapes the name, so that a terminal shows every character, and cuts a long one.
             assert str(caught.value).isascii()
             assert str(caught.value).isprintable()
             assert len(str(caught.value)) < 1_000
@@ -63,7 +63,7 @@ def test_look_alikes_and_reserved_words_are_objects_of_their_own(door: Door) -> 
 
 
 def test_no_name_leaves_its_directory(tmp_path: Path) -> None:
-    """Whatever is accepted is a file below the prefix, also where it looks like a path of another system."""
+    """Every accepted name is a file below the prefix, also a name that looks like a path of another system."""
     store = LocalPipelineStore(str(tmp_path / "root"), prefix="p")
     for name in DISTINCT:
         store.upload(FRAME, name)
@@ -73,7 +73,7 @@ def test_no_name_leaves_its_directory(tmp_path: Path) -> None:
 
 
 def test_every_character_is_refused_or_comes_back_from_the_key(tmp_path: Path) -> None:
-    """All of Unicode: what the grammar takes survives the way to a key and back, and is never invisible."""
+    """All of Unicode: an accepted character survives the way to a key and back, and is never invisible."""
     from clinops_prefect.names import is_name
 
     refused = 0
@@ -87,5 +87,5 @@ def test_every_character_is_refused_or_comes_back_from_the_key(tmp_path: Path) -
             )  # fmt: skip
         elif code % 97 == 0 or code < 0x3000:
             assert name_of(join("p", name, ".parquet"), "p", ".parquet") == name
-    # 65 controls, 2,048 surrogates, 2 separators, and the marks; the slash makes two segments.
+    # 65 controls, 2,048 surrogates, 2 separators, and the marks. The slash makes two segments.
     assert refused == 65 + 2_048 + 2 + 24

@@ -1,4 +1,4 @@
-"""Parquet that somebody else put there: no code of theirs runs, memory is bounded, every error is one of the tree."""
+"""Hostile Parquet files: none of their code runs, memory is bounded, and every error is ours."""
 
 import base64
 import json
@@ -43,7 +43,7 @@ def noted(column: str, **note: Any) -> dict[bytes, bytes]:
 
 _PANDAS_COLUMN = {"name": "a", "field_name": "a", "metadata": {"x": 1}}
 _RANGE = {"kind": "range", "name": None, "start": 0, "stop": 10**18, "step": 1}
-# Metadata as nobody's writer leaves it. Some of it can be read all the same, which is as good as an error.
+# Metadata that no writer makes. Some of it can still be read, which is as good as an error.
 METADATA: dict[str, dict[bytes, bytes]] = {
     "deep-layout": {LAYOUT_KEY: DEEP},
     "layout-null": {LAYOUT_KEY: b"null"},
@@ -104,9 +104,9 @@ def all_ours(outcomes: dict[str, dict[str, dict[str, Any]]], *, below: int) -> N
             assert outcome["peak"] < below, (name, way, outcome)
 
 
-def test_crafted_metadata_is_read_or_refused_and_nothing_else(folder: Path) -> None:
+def test_crafted_metadata_is_read_or_refused(folder: Path) -> None:
     for name, metadata in METADATA.items():
-        # Without a schema of Arrow's own where the case brings one.
+        # Without Arrow's own schema if the case has a schema.
         ours = b"ARROW:schema" in metadata
         pq.write_table(TABLE.replace_schema_metadata(metadata), folder / f"{name}.parquet", store_schema=not ours)
     outcomes = reads(4_000, str(folder), "parquet", *METADATA)
@@ -120,7 +120,7 @@ def test_crafted_metadata_is_read_or_refused_and_nothing_else(folder: Path) -> N
 
 
 def test_an_extension_type_that_was_a_pickle_is_not_unpickled(folder: Path, tmp_path: Path) -> None:
-    """pyarrow once made such types of their pickle whenever it read one."""
+    """Older versions of pyarrow unpickled such a type whenever they read one."""
     proof = tmp_path / "code-ran"
 
     class Code:
@@ -142,7 +142,7 @@ def test_an_extension_type_that_was_a_pickle_is_not_unpickled(folder: Path, tmp_
 
 
 def _bombs(folder: Path) -> dict[str, int]:
-    """Small files that are large when they are read, and what each takes, in bytes."""
+    """Small files that are large when they are read, each with its size in memory in bytes."""
     sizes = {}
 
     def write(name: str, table: pa.Table, times: int, decoded: int, **options: Any) -> None:
@@ -162,7 +162,7 @@ def _bombs(folder: Path) -> dict[str, int]:
 
 
 def test_a_bomb_is_refused_before_its_memory_is_taken(folder: Path) -> None:
-    """In a container of 3 GB: what needs more is refused in so many words, having taken a few hundred megabytes."""
+    """In a container of 3 GB, a file that needs more is refused, before more than a few hundred megabytes are used."""
     sizes = _bombs(folder)
     for name, decoded in sizes.items():
         assert decoded > 3 << 30
@@ -175,18 +175,18 @@ def test_a_bomb_is_refused_before_its_memory_is_taken(folder: Path) -> None:
             assert outcome["error"] == "ArtifactDecodeError", (name, way, outcome)
             assert "of memory when it is read" in outcome["words"], (name, way, outcome)
         assert outcomes[name]["stat"]["error"] == ""
-    # What has many rows can be read a part at a time, as the message says.
+    # A file with many rows can be read in batches, as the message says.
     assert outcomes["rows"]["batches"]["words"] == "[100000, 100000, 100000]"
 
 
-def test_a_footer_that_makes_a_bomb_look_small_is_not_believed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pages say what they are when they are decompressed, and those cannot lie: see frames/pages.py."""
+def test_a_bomb_whose_footer_understates_its_size_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sizes in the page headers are used, because decompression verifies them: see frames/parquet/text_sizes.py."""
     _bombs(folder)
     data = bytearray((folder / "text.parquet").read_bytes())
     true = pq.read_metadata(folder / "text.parquet").row_group(0).column(0).total_uncompressed_size
     told, lie = _varint(true), _varint(1_000)
     assert data.count(told) >= 1
-    # Of the same length, so that nothing else moves: a varint may be written longer than it needs to be.
+    # The number keeps its length, so that no other byte moves: a varint may be written longer than it needs to be.
     padded = bytes([lie[0] | 128, lie[1] | 128, *[128] * (len(told) - 3), 0])
     start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     data[start:] = data[start:].replace(told, padded)
@@ -205,8 +205,8 @@ def _varint(number: int) -> bytes:
     return bytes([*encoded, number])
 
 
-def test_honest_frames_of_extreme_ratios_are_read(folder: Path) -> None:
-    """A constant column is a five-hundredth of its size and less; nothing may take it for a bomb."""
+def test_frames_that_compress_extremely_well_are_read(folder: Path) -> None:
+    """A constant column is compressed to less than 1/500 of its size, and must not be refused as a bomb."""
     store = LocalPipelineStore(str(folder))
     rows = 400_000
     frame = pd.DataFrame({"zero": [0.0] * rows, "unit": "mmHg", "note": pd.Categorical(["none"] * rows)})
@@ -217,8 +217,8 @@ def test_honest_frames_of_extreme_ratios_are_read(folder: Path) -> None:
     pd.testing.assert_frame_equal(store.download("constant"), frame)
 
 
-def test_texts_that_only_seem_too_many_come_back_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where each text could be the longest, they are read as dictionaries first; the frame is the same one."""
+def test_texts_that_only_seem_too_large_come_back_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If every text could be as long as the longest, they are read as dictionaries first, and the frame is the same."""
     frame = pd.DataFrame({
         "a": range(3_000), "code": [f"{i % 17:03d}" for i in range(3_000)],
         "lists": [[f"{i % 5}", "ä" * 40] for i in range(3_000)],
@@ -245,7 +245,7 @@ def test_texts_that_only_seem_too_many_come_back_the_same(folder: Path, monkeypa
 
 
 def test_a_footer_that_points_outside_of_the_file_is_damage(folder: Path) -> None:
-    """It asks the store for nothing, and does not pass for an object that changed."""
+    """The reader makes no request for such a range, and does not report that the object changed."""
     store = LocalPipelineStore(str(folder))
     pq.write_table(pa.table({"a": range(1_000), "b": range(1_000)}), folder / "x.parquet", store_schema=False)
     good = (folder / "x.parquet").read_bytes()

@@ -1,4 +1,4 @@
-"""Results and outputs that somebody edited: no code runs, whatever Prefect makes of them, and every error is ours."""
+"""Results and outputs that somebody edited: no code of theirs runs when Prefect reads them, and every error is ours."""
 
 import base64
 import copy
@@ -42,7 +42,7 @@ class Code:
         return _ran.append, ("code of the envelope",)
 
 
-# In one line, or JSON would write its line breaks as \\n, and with an n it is no base64.
+# On one line, because JSON writes a line break as \\n, and that n would damage the base64.
 PICKLED = PickleSerializer().dumps(Code()).decode().replace("\n", "")
 
 
@@ -65,7 +65,7 @@ def watched() -> Iterator[None]:
 
 
 def read_as_prefect_does(content: bytes) -> bool:
-    """Whether the check lets it through; if so, Prefect has then read it, with any serializer that a flow may have."""
+    """Return whether the guard accepts it. If so, let Prefect read it with every serializer that a flow may have."""
     try:
         check_result(content, "uri")
     except UntrustedResultError:
@@ -75,7 +75,7 @@ def read_as_prefect_does(content: bytes) -> bool:
             try:
                 ResultRecord.deserialize(content, backup_serializer=serializer)
             except Exception as error:
-                del error  # it cannot be read, which is no harm
+                del error  # a result that cannot be read does no harm
         assert _ran == [], (content[:200], serializer)
     return True
 
@@ -98,7 +98,7 @@ POISONED: dict[str, Any] = {
 
 
 def test_the_pickle_would_run() -> None:
-    """Or nothing here would mean anything."""
+    """Without the guard the code runs, so the other tests can fail."""
     with watched():
         ResultRecord.deserialize(json.dumps({"metadata": METADATA, "result": PICKLED}).encode())
     assert _ran
@@ -111,12 +111,12 @@ def test_the_pickle_would_run() -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_poisoned_result_runs_nothing(how: str, encoding: str) -> None:
     read = read_as_prefect_does(json.dumps(POISONED[how]).encode(encoding))
-    # This one is ours by its type, and has no pickle in it that anybody would read.
+    # This result has the type of our serializer, and nobody would unpickle its content.
     assert not read or how == "a serializer in ours" or encoding != "utf-8"
 
 
 def test_doubled_keys_run_nothing() -> None:
-    """Of two values of one key, parsers may take another one than each other."""
+    """If a key has two values, two parsers may choose different ones."""
     good, bad = json.dumps({**METADATA, "serializer": {"type": "json"}}), json.dumps(METADATA)
     for first, second in ((good, bad), (bad, good)):
         read_as_prefect_does(f'{{"metadata": {first}, "metadata": {second}, "result": {json.dumps(PICKLED)}}}'.encode())
@@ -147,8 +147,10 @@ _NOISE = st.sampled_from(["", "{", '"', " =", "\n", "==", "A", "AAA", "{}::", "\
 
 @settings(max_examples=300, deadline=None)
 @given(_NOISE, st.integers(2_900, 3_200), _NOISE, st.booleans(), _NOISE)
-def test_a_pickle_is_told_however_far_in_it_imports(front: str, before: int, cut: str, imports: bool, end: str) -> None:
-    """Also where the check looks at a beginning first, which is cut somewhere in the letters of the base64."""
+def test_a_pickle_is_recognized_however_late_its_import_comes(
+    front: str, before: int, cut: str, imports: bool, end: str
+) -> None:
+    """Also if the guard first looks at the beginning of the base64, which may be cut at any letter."""
     pickled = pickle.dumps((bytes(before), Code() if imports else 1), protocol=4)
     text = base64.b64encode(pickled).decode()
     content = f"{front}{text[:2000]}{cut}{text[2000:]}{end}".encode()
@@ -228,16 +230,16 @@ def test_an_output_that_is_no_json_is_an_error_of_ours_that_does_not_quote_it(ou
     assert caught.value.uri == ARN
 
 
-def test_a_large_output_is_had_whole() -> None:
-    """AWS passes a megabyte at most; ten times that is no trouble."""
+def test_a_large_output_is_returned_whole() -> None:
+    """AWS passes on at most a megabyte. This output has ten megabytes."""
     output = json.dumps({"names": ["x" * 1_000] * 10_000})
     description = {"status": "SUCCEEDED", "executionArn": ARN, "output": output}
     assert len(executions.outcome(None, description, show_cause=False)["names"]) == 10_000  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("body", [CELL, DEEP, f"<html>{CELL}</html>", f'{{"executionArn": "{CELL}"'])
-def test_what_answers_and_is_not_step_functions_is_an_error_of_ours(body: str) -> None:
-    """A proxy's page, a portal that wants a login."""
+def test_an_answer_that_is_not_from_step_functions_is_an_error_of_ours(body: str) -> None:
+    """For example the page of a proxy, or of a portal that asks for a login."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -248,7 +250,7 @@ def test_what_answers_and_is_not_step_functions_is_an_error_of_ours(body: str) -
             self.wfile.write(body.encode())
 
         def log_message(self, *_: Any) -> None:
-            """Quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -273,7 +275,7 @@ def test_what_answers_and_is_not_step_functions_is_an_error_of_ours(body: str) -
 
 
 def test_any_other_serializer_is_refused() -> None:
-    """A new serializer of Prefect's would be refused until somebody has looked at it."""
+    """A new serializer of Prefect is refused until this package allows it."""
     envelope = {"metadata": copy.deepcopy(METADATA), "result": "1"}
     for kind in ("pickle", "compressed/pickle", "compressed/json", "anything-new"):
         envelope["metadata"]["serializer"] = {"type": kind}

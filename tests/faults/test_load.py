@@ -1,4 +1,4 @@
-"""Two hundred workers on the same names: one winner each, no torn read; and nothing that grows with use."""
+"""200 workers use the same names: one wins each name, and no read mixes two versions. No resource grows with use."""
 
 import gc
 import multiprocessing
@@ -24,29 +24,29 @@ from tests.gallery import assert_same
 WORKERS = 200
 NAMES = 40 if FULL else 3
 OVERWRITES = 30 if FULL else 2
-# Operations of a batch, by 32 threads, and batches after the first, which opens what stays open.
+# Operations of a round in 32 threads, and rounds after the first. The first round opens what stays open.
 BATCH = 96
 BATCHES = 100 if FULL else 2
-# What an operation may leave in memory, and what the allocators may keep beside that.
+# The bytes that an operation may leave in memory, and that the allocators may keep in addition.
 BYTES_AN_OPERATION, BYTES_KEPT = 1_000, 24 << 20
 
 
 def of(writer: int) -> pd.DataFrame:
-    """A frame that tells whose it is by every row, by their number and by a type."""
+    """A frame whose every row, number of rows and type show which worker wrote it."""
     frame = pd.DataFrame({"writer": [writer] * (10 + writer % 7), "code": f"{writer:05d}"})
     frame["unit"] = pd.Series(["w"] * len(frame), dtype=pd.CategoricalDtype(["w", f"u{writer}"]))
     return frame
 
 
 def wide(writer: int) -> pd.DataFrame:
-    """One that a partial read takes two requests for, between which it may be overwritten."""
+    """A frame whose partial read takes two requests, between which it may be overwritten."""
     frame = pd.DataFrame({f"c{i}": np.random.default_rng(writer + i).random(3_000 + writer) for i in range(8)})
     frame["writer"] = writer
     return frame
 
 
 def at_once(work: Callable[[int], Any]) -> list[Any]:
-    """`work` of 0 to 199, in as many threads that begin together."""
+    """Call `work` with 0 to 199, each in a thread of its own. All threads begin together."""
     together = threading.Barrier(WORKERS)
 
     def begun(number: int) -> Any:
@@ -57,7 +57,7 @@ def at_once(work: Callable[[int], Any]) -> list[Any]:
         return list(pool.map(begun, range(WORKERS)))
 
 
-# A CSV is two objects and a dozen requests: on the emulators of clouds a minute, for the full form.
+# A CSV is two objects and a dozen requests, which takes a minute on the clouds' emulators: only in the full form.
 SHORT_FORM = [("local", "parquet"), ("local", "csv"), ("s3", "parquet"), ("gcs", "parquet")]
 
 
@@ -85,7 +85,7 @@ def test_of_200_workers_one_wins_each_name_and_every_read_is_whole(
                 else:
                     assert_same(found, of(int(found["writer"].iloc[0])))
                 reads += 1
-                time.sleep(0.1)  # or the readers would leave nothing of the emulator for the writers
+                time.sleep(0.1)  # without a pause, the readers would occupy the emulator completely
                 if writing.acquire(blocking=False):
                     writing.release()
                     return won, reads
@@ -125,7 +125,7 @@ def test_200_workers_overwrite_and_read_and_no_read_is_torn(door: Door, chance: 
                 continue
             try:
                 found = store.download(name, columns=None if number % 4 else ["writer", "c5"])
-            except ServiceUnavailableError:  # overwritten faster than it can be read, and says so
+            except ServiceUnavailableError:  # the error when an artifact is overwritten faster than it can be read
                 unavailable += 1
                 continue
             assert_same(found, wide(int(found["writer"].iloc[0]))[found.columns])
@@ -144,9 +144,9 @@ def test_200_workers_overwrite_and_read_and_no_read_is_torn(door: Door, chance: 
 
 @pytest.mark.timeout(1800)
 def test_nothing_grows_with_use(door: Door) -> None:
-    """Descriptors, sockets, threads and memory, after hundreds (in the full form: ten thousand) of operations.
+    """Descriptors, sockets, threads and memory do not grow in hundreds (in the full form: ten thousand) of operations.
 
-    In a process of its own: what other tests left in this one may be closed, or grow, meanwhile.
+    This runs in a separate process, because leftovers of other tests in this one may be closed, or grow, meanwhile.
     """
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
@@ -159,7 +159,7 @@ def test_nothing_grows_with_use(door: Door) -> None:
     operations = BATCHES * BATCH
     print(f"{door.scheme}: {operations} operations in {seconds:.0f} s: {before} -> {after}")
     for what in ("descriptors", "sockets", "threads"):
-        # As many as are open at once, which a batch may have more of; not as many as there were operations.
+        # The growth may be as large as the number of concurrent operations, but not as the number of all operations.
         assert after[what] <= before[what] + 8, what
     assert after["memory"] - before["memory"] < BYTES_KEPT + BYTES_AN_OPERATION * operations
 
@@ -191,7 +191,7 @@ def _use_and_measure(parquet: PipelineStore, csv: PipelineStore, answers: Any) -
             "memory": process.memory_info().rss,
         }
 
-    # Two: connections and threads are made as they are needed at once, and the second may need one more.
+    # Two rounds: connections and threads are made on demand, and the second round may need one more.
     before = [batch(), batch()][1]
     began = time.monotonic()
     for _ in range(BATCHES):

@@ -1,4 +1,4 @@
-"""The local store on a disk that is full or read-only, after a crash at the worst moment, and with two writers."""
+"""The local store on a full or read-only disk, after a crash at the worst moment, and with two writers."""
 
 import multiprocessing
 import os
@@ -28,7 +28,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path | None]:
-    """A file system of eight megabytes; None where nobody may mount one."""
+    """A file system of eight megabytes. None if this process may not mount one."""
     root = tmp_path / "disk"
     root.mkdir()
     options = f"size={DISK_BYTES},mode=0777"
@@ -41,7 +41,7 @@ def disk(tmp_path: Path) -> Iterator[Path | None]:
 
 @pytest.mark.parametrize("nameless", [True, False])
 @pytest.mark.parametrize("write", ["upload", "upload_batches", "write_bytes", "copy"])
-def test_a_full_disk_is_unavailable_and_keeps_what_was_there(
+def test_a_full_disk_is_a_service_unavailable_error_and_keeps_the_old_artifact(
     disk: Path | None, write: str, nameless: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(atomic_file, "_CAN_BE_NAMELESS", nameless)
@@ -57,7 +57,7 @@ def test_a_full_disk_is_unavailable_and_keeps_what_was_there(
         "write_bytes": lambda: store.write_bytes("x.bin", bytes(3 << 20)),
         "copy": lambda: store.copy_artifact("half", "x"),
     }
-    # Without a mount: no file may grow beyond two megabytes, which the kernel answers with EFBIG.
+    # Without a mount, files are limited to two megabytes, and the kernel answers a longer write with EFBIG.
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     if disk is None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, limits[1]))
@@ -78,8 +78,8 @@ def test_a_full_disk_is_unavailable_and_keeps_what_was_there(
 
 
 def test_a_folder_that_is_read_only_can_be_read_and_refuses_writes() -> None:
-    """By a process without privileges: to root every folder is writable."""
-    # Not in pytest's own folder, into which only its owner may look.
+    """The process has no privileges, because root can write to every folder."""
+    # Not in pytest's own folder, because only its owner may read that one.
     with tempfile.TemporaryDirectory() as created:
         root = Path(created)
         store = LocalPipelineStore(root)
@@ -134,8 +134,8 @@ def _use_without_privileges(store: LocalPipelineStore, answers: Any) -> None:
 
 
 @pytest.mark.parametrize("killed_at", ["rename", "content"])
-def test_what_a_crash_leaves_is_never_listed_and_is_removed_in_time(tmp_path: Path, killed_at: str) -> None:
-    """A file system without nameless files, such as NFS: a temporary file outlives who wrote it."""
+def test_leftovers_of_a_crash_are_never_listed_and_are_removed_later(tmp_path: Path, killed_at: str) -> None:
+    """On a file system without nameless files, such as NFS, a temporary file outlives its writer."""
     store, door = LocalPipelineStore(tmp_path), LocalDoor(tmp_path)
     store.upload(SMALL, "x")
     victim = start(write_named, store, BIG, killed_at)
@@ -145,7 +145,7 @@ def test_what_a_crash_leaves_is_never_listed_and_is_removed_in_time(tmp_path: Pa
     assert (tmp_path / left).stat().st_size > 0
     assert store.list_artifacts() == ["x"]
     assert_same(store.download("x"), SMALL)
-    # As in a process that has not written here for an hour.
+    # As if this process had not written here for an hour.
     atomic_file._swept.clear()
     store.upload(SMALL[:8], "x")
     assert door.unfinished() == []
@@ -153,7 +153,7 @@ def test_what_a_crash_leaves_is_never_listed_and_is_removed_in_time(tmp_path: Pa
 
 
 @pytest.mark.parametrize("nameless", [True, False])
-def test_what_somebody_is_writing_is_left_alone(
+def test_a_temporary_file_that_is_being_written_is_not_removed(
     tmp_path: Path, nameless: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(atomic_file, "_CAN_BE_NAMELESS", nameless)
@@ -172,7 +172,7 @@ def test_what_somebody_is_writing_is_left_alone(
     assert door.unfinished() == []
 
 
-def test_a_path_goes_with_its_last_artifact_whatever_a_killed_writer_left_there(tmp_path: Path) -> None:
+def test_a_folder_is_removed_with_its_last_artifact_despite_leftovers_of_a_killed_writer(tmp_path: Path) -> None:
     store, door = LocalPipelineStore(tmp_path), LocalDoor(tmp_path)
     store.upload(SMALL, "a/b/x")
     (tmp_path / "a/b" / f"{atomic_file.TEMPORARY}left.tmp").write_bytes(b"half")
@@ -181,7 +181,7 @@ def test_a_path_goes_with_its_last_artifact_whatever_a_killed_writer_left_there(
     assert door.unfinished() == []
 
 
-def test_two_processes_that_write_at_once_leave_one_of_their_versions(tmp_path: Path) -> None:
+def test_two_processes_that_write_simultaneously_leave_one_of_their_versions(tmp_path: Path) -> None:
     for format in ("parquet", "csv"):
         store = LocalPipelineStore(tmp_path / format, format=format)
         store.upload(version(0, 2_000), "x")
@@ -206,7 +206,7 @@ def test_two_processes_that_write_at_once_leave_one_of_their_versions(tmp_path: 
 
 
 @pytest.mark.timeout(30)
-def test_a_pipe_in_the_directory_is_no_artifact_and_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_named_pipe_in_the_directory_is_no_artifact_and_blocks_no_call(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.parquet")
     store = LocalPipelineStore(tmp_path)
     for read in (store.download, store.stat, lambda name: list(store.iter_batches(name))):
@@ -217,8 +217,8 @@ def test_a_pipe_in_the_directory_is_no_artifact_and_is_not_waited_for(tmp_path: 
     assert_same(store.download("x"), SMALL)
 
 
-def test_a_crash_between_the_removal_of_a_file_and_of_its_folder_is_tidied_up(tmp_path: Path) -> None:
-    """The next removal beside it takes along what is empty, and nothing that holds an artifact."""
+def test_a_folder_that_a_crash_left_empty_is_removed_later(tmp_path: Path) -> None:
+    """The next removal in the same folder also removes empty folders, but none that holds an artifact."""
     store = LocalPipelineStore(tmp_path)
     for name in ("a/crashed/deep/x", "a/b/y", "a/kept/deep/z"):
         store.upload(SMALL, name)

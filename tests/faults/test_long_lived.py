@@ -1,7 +1,7 @@
-"""A worker that lives long: whatever it has been through, the next fault is survived as the first one was.
+"""A process that runs long: after many outages, the next single fault is survived as the first one was.
 
-botocore's standard and adaptive modes share one quota of retries among all requests of a client, and a client lives as
-long as its process. Once outages had used the quota up, the next single 503 was an error at once.
+In botocore's standard and adaptive modes all requests of a client share one quota of retries, and a client lives as
+long as its process. After outages had used up the quota, the next single 503 failed without a retry.
 """
 
 import random
@@ -25,7 +25,7 @@ _AT_ONCE = 50
 
 
 class StrikeEach:
-    """A fault for the first request that names each prefix; prefixes are the runs of the test."""
+    """Makes the first request of each prefix fail. Each round of the test has a prefix of its own."""
 
     def __init__(self) -> None:
         self.outcomes: dict[str, Outcome] = {}
@@ -34,7 +34,7 @@ class StrikeEach:
     def __call__(self, seen: Seen) -> Outcome:
         if is_aside(seen):
             return Outcome.FORWARD
-        # Cloud Storage names a new object in the body.
+        # For Cloud Storage, the name of a new object is in the body.
         named = seen.path.encode() + (seen.body[:2_000] if seen.path.startswith("/upload") else b"")
         with self._lock:
             for prefix in list(self.outcomes):
@@ -44,7 +44,7 @@ class StrikeEach:
 
 
 def _strain(store: PipelineStore) -> None:
-    """So many outages, as the process's client for this endpoint sees them: each operation fails after its retries."""
+    """Let the process's client for this endpoint have a number of outages: each operation fails after its retries."""
 
     def fail(_: int) -> Exception | None:
         try:
@@ -118,7 +118,7 @@ def test_a_pipeline_survives_a_fault_after_a_hundred_outages(monkeypatch: pytest
             proxy.answers = lambda _, waiting=waiting: waiting.pop() if waiting else Outcome.FORWARD
             assert pipeline.deploy() == arn
             assert not waiting
-        # botocore takes JSON that breaks off for an answer without any field.
+        # botocore reads truncated JSON as an answer without any field.
         proxy.answers = lambda _: Outcome.CUT
         with pytest.raises(ServiceUnavailableError):
             pipeline.deploy()

@@ -1,4 +1,4 @@
-"""What asking again does not mend: the right error, within a bounded time, and what was there is there still."""
+"""Outages that retries do not mend: the right error within a bounded time, and an unchanged stored artifact."""
 
 import itertools
 import logging
@@ -28,7 +28,7 @@ WRITES: dict[str, Callable[[Any], Any]] = {
 }
 # A request with a longer body carries data.
 DATA_BYTES = 2_000
-# A dead endpoint is found out by retries alone; one that does not answer takes a time-out for each of them.
+# An endpoint that refuses connections takes only the pauses of the retries. A silent one takes a timeout for each.
 DEAD_SECONDS = {"s3": 30.0, "gs": 35.0}
 SILENT_SECONDS = {"s3": 125.0, "gs": 60.0}
 
@@ -48,8 +48,10 @@ def timed(call: Callable[[Any], Any], store: Any) -> tuple[Exception | None, flo
     return None, time.monotonic() - began
 
 
-def test_a_service_that_is_not_there_is_unavailable_within_bounds(s3_endpoint: str, gcs_endpoint: str) -> None:
-    """Nobody listens, or somebody who never answers. All operations at once, or this would take an hour."""
+def test_a_service_that_cannot_be_reached_is_an_error_within_a_bounded_time(
+    s3_endpoint: str, gcs_endpoint: str
+) -> None:
+    """The port is closed, or its server never answers. The operations run at once, since in turn they take an hour."""
     calls = [operation.do for operation in OPERATIONS.values()]
     doors: list[Door] = [S3Door(s3_endpoint, "nobody"), GCSDoor(gcs_endpoint, "nobody")]
     with Proxy(s3_endpoint) as silent, ThreadPoolExecutor(4 * len(calls)) as pool:
@@ -70,7 +72,7 @@ def test_a_service_that_is_not_there_is_unavailable_within_bounds(s3_endpoint: s
 
 
 @clouds
-def test_one_answer_that_never_comes_costs_a_time_out_and_no_more(door: Door, proxy: Proxy) -> None:
+def test_one_missing_answer_costs_one_timeout(door: Door, proxy: Proxy) -> None:
     store = door.store(endpoint_url=proxy.url)
     proxy.answers = Strike(0, Outcome.HANG)
     error, seconds = timed(lambda s: s.upload(SMALL, "x"), store)
@@ -81,7 +83,7 @@ def test_one_answer_that_never_comes_costs_a_time_out_and_no_more(door: Door, pr
 
 @clouds
 def test_a_connection_that_breaks_after_an_object_was_not_found_is_asked_again(door: Door, proxy: Proxy) -> None:
-    """What was not found is around the broken connection, and is no missing file of this machine."""
+    """The second error has the "not found" as its context, and must not be taken for a missing local file."""
     proxy.answers = Strike(1, Outcome.LOSE)
     door.store(endpoint_url=proxy.url).upload(SMALL, "x", overwrite=False)
     assert_same(door.store().download("x"), SMALL)
@@ -89,7 +91,7 @@ def test_a_connection_that_breaks_after_an_object_was_not_found_is_asked_again(d
 
 @clouds
 def test_a_service_that_stays_broken_is_unavailable_and_leaves_no_parts(door: Door) -> None:
-    """Only what carries data is refused: an upload in parts can begin, fails, and must be aborted."""
+    """Only requests with data are refused: a multipart upload begins, fails, and must be aborted."""
     calls = [*WRITES.values(), lambda s: s.download("x"), lambda s: s.download("x", columns=["v"])]
 
     def broken(outcome: Outcome) -> None:
@@ -130,14 +132,14 @@ def test_data_that_always_arrives_damaged_is_never_a_frame(
                 found = read()
             except (ArtifactDecodeError, ServiceUnavailableError):
                 continue
-            # A bit in bytes that this read fetched and did not need.
+            # The flipped bit is in bytes that this read fetched but did not need.
             assert outcome is Outcome.FLIP
             assert_same(found, SMALL[["v"]])
 
 
 @clouds
 @pytest.mark.parametrize("name", WRITES)
-def test_data_that_is_damaged_on_its_way_in_is_refused_or_never_read(
+def test_data_that_is_damaged_while_it_is_uploaded_is_refused_or_never_read(
     door: Door, name: str, proxy: Proxy, chance: random.Random
 ) -> None:
     proxy.chance = chance
@@ -154,7 +156,7 @@ def test_data_that_is_damaged_on_its_way_in_is_refused_or_never_read(
     error, _ = timed(WRITES[name], door.store(endpoint_url=proxy.url))
     assert len(struck) == 1
     if door.scheme == "s3" and error is None:
-        # The client has sent it again: what is there now is whole, or it would not be read.
+        # The client has sent the data again: the stored object is whole, or this download would fail.
         door.store().download("x")
     elif door.scheme == "s3":
         assert isinstance(error, ServiceUnavailableError), repr(error)
@@ -169,7 +171,7 @@ def test_data_that_is_damaged_on_its_way_in_is_refused_or_never_read(
 
 @clouds
 def test_slow_bodies_are_waited_for(door: Door, proxy: Proxy) -> None:
-    """Each body takes nine seconds, longer than the time to connect, and never pauses for long."""
+    """Each body takes nine seconds, which is longer than the connect timeout, and has only short pauses."""
     proxy.answers = lambda seen: Outcome.SLOW if seen.length > DATA_BYTES or is_data(seen) else Outcome.FORWARD
     store = door.store(endpoint_url=proxy.url)
     began = time.monotonic()
@@ -181,7 +183,7 @@ def test_slow_bodies_are_waited_for(door: Door, proxy: Proxy) -> None:
 @pytest.mark.parametrize("door", ["s3"], indirect=True)
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_a_completion_that_was_carried_out_and_lost_is_a_success(door: Door, overwrite: bool, proxy: Proxy) -> None:
-    """S3 may not know the upload any more when it is asked to complete it again."""
+    """When the completion is sent again, S3 may no longer know the upload."""
     completions: list[Seen] = []
 
     def lose(seen: Seen) -> Outcome:
@@ -201,10 +203,10 @@ def test_a_completion_that_was_carried_out_and_lost_is_a_success(door: Door, ove
 
 
 @pytest.mark.parametrize("door", ["s3"], indirect=True)
-def test_an_s3_token_that_expires_during_an_upload_is_denied_and_what_is_left_is_told(
+def test_an_s3_token_that_expires_during_an_upload_is_an_access_error_and_the_unfinished_upload_is_logged(
     door: Door, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing can be aborted with a token that is no longer good; somebody has to know."""
+    """The upload cannot be aborted with an expired token, so a log line must tell what is left."""
     door.store().upload(SMALL, "x")
     parts: list[Seen] = []
 
@@ -228,8 +230,8 @@ def test_an_s3_token_that_expires_during_an_upload_is_denied_and_what_is_left_is
 
 
 @pytest.mark.parametrize("door", ["gcs"], indirect=True)
-def test_a_gcs_token_that_expires_during_an_upload_is_asked_for_again_or_denied(door: Door, proxy: Proxy) -> None:
-    """The token server still gives one, or gives what nobody accepts any more."""
+def test_a_gcs_token_that_expires_during_an_upload_is_renewed_or_is_an_access_error(door: Door, proxy: Proxy) -> None:
+    """The token server gives a new token, or one that is refused again."""
     door.store().upload(SMALL, "x")
     tokens: list[Seen] = []
     chunks: list[Seen] = []

@@ -1,4 +1,4 @@
-"""Neither a log nor an error quotes a cell, a patient or a secret, whatever goes wrong: causes of causes included."""
+"""No log and no error, its chain of causes included, quotes a cell, a patient or a secret, whatever goes wrong."""
 
 import datetime as dt
 import decimal
@@ -30,7 +30,7 @@ GOOD = pd.DataFrame({"subject": [PATIENT, "b"], "note": [CELL, None], "id": [SUB
 
 
 class Thing:
-    """What no format can hold, and whose text is its content."""
+    """A value that no format can hold, and whose text shows its content."""
 
     def __repr__(self) -> str:
         return CELL
@@ -97,7 +97,7 @@ def store(request: pytest.FixtureRequest, door: Door) -> PipelineStore:
 
 
 def quiet(calls: dict[str, Callable[[], Any]], *, refusals: int | None = None) -> None:
-    """Call all, and look at what each says."""
+    """Make all calls, and search what each logs and raises."""
     taken = []
     for what, call in calls.items():
         with watching() as watch:
@@ -112,7 +112,7 @@ def quiet(calls: dict[str, Callable[[], Any]], *, refusals: int | None = None) -
 
 def test_a_frame_that_is_refused_is_not_quoted(store: PipelineStore) -> None:
     calls = {what: lambda df=df: store.upload(df, "x") for what, df in REFUSED_FRAMES.items()}
-    # Some of these Parquet holds after all, which is no error.
+    # Parquet can hold some of these, which is no error.
     quiet(calls, refusals=12)
     assert not store.exists("x") or store.download("x") is not None
 
@@ -121,13 +121,13 @@ def test_batches_that_are_refused_are_not_quoted(store: PipelineStore) -> None:
     quiet({what: lambda b=b: store.upload_batches(b, "x") for what, b in REFUSED_BATCHES.items()})
 
 
-def test_what_is_asked_and_cannot_be_given_is_not_quoted(store: PipelineStore) -> None:
+def test_arguments_of_a_failed_read_are_not_quoted(store: PipelineStore) -> None:
     store.upload(GOOD, "x")
     quiet({what: lambda ask=ask: ask(store) for what, ask in ASKED.items()})
 
 
-def test_what_is_stored_and_cannot_be_read_is_not_quoted(store: PipelineStore, door: Door) -> None:
-    """Damaged, cut, of another format: a decoder's own words are about the line that it stumbled on."""
+def test_content_that_cannot_be_read_is_not_quoted(store: PipelineStore, door: Door) -> None:
+    """The file is damaged, cut or of another format. A decoder's own message would quote the line where it failed."""
     store.upload(GOOD, "x")
     key = f"x.{store.format}"
     good = door.get(key)
@@ -150,7 +150,7 @@ def test_a_result_that_is_refused_or_damaged_is_not_quoted() -> None:
         "array": np.array([PATIENT], dtype=object), "frame": REFUSED_FRAMES["mixed"],
         "nested": [REFUSED_FRAMES["duplicate columns"]],
     }  # fmt: skip
-    # An exception is stored with its message, which is the flow's own: a failed run must say why.
+    # An exception is stored with the flow's own message, because a failed run must say why.
     quiet({what: lambda value=value: serializer.dumps(value) for what, value in values.items()})
     stored = serializer.dumps({"a": GOOD, PATIENT: CELL})
     quiet({
@@ -212,7 +212,7 @@ def test_no_secret_is_in_the_text_of_a_block() -> None:
         StepFunctionsPipeline(name="p", role_arn=ROLE, credentials=aws),
     ]
     for block in blocks:
-        # A session token is plain text to prefect-aws, and is dumped and saved as such.
+        # prefect-aws treats a session token as plain text, and saves it so.
         assert CELL not in repr(block) + str(block)
         for text in (repr(block), str(block), f"{block.model_dump()}", block.model_dump_json(), f"{vars(block)}"):
             assert SECRET not in text
@@ -220,8 +220,8 @@ def test_no_secret_is_in_the_text_of_a_block() -> None:
 
 
 @pytest.mark.parametrize("door", ["s3"], indirect=True)
-def test_no_secret_is_in_what_goes_wrong_with_it(door: Door) -> None:
-    """Fields that do not fit, credentials that cannot be used, keys that are no keys."""
+def test_no_secret_is_in_an_error_about_it(door: Door) -> None:
+    """Invalid fields, credentials that cannot be used, and invalid keys."""
     aws = {"aws_access_key_id": "AKIA", "aws_secret_access_key": SECRET, "region_name": "us-east-1"}
     dead = "http://127.0.0.1:9"
     quiet({

@@ -1,4 +1,4 @@
-"""The customer's key encrypts every object, however it is written; and nothing crosses a network in clear text."""
+"""The customer's key encrypts every object, however it is written, and nothing is sent over a network unencrypted."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ FRAME = pd.DataFrame({"a": [1, 2]})
 
 
 def write_in_every_way(store: PipelineStore) -> int:
-    """How many objects there are then: tables, sidecars, results, reports, copies, large and small."""
+    """Write tables, sidecars, results, reports and copies, large and small. Returns the number of objects."""
     rng = np.random.default_rng(1)
     large = pd.DataFrame(rng.random((150_000, 10)), columns=[f"c{i}" for i in range(10)])
     store.upload(FRAME, "one")
@@ -40,7 +40,7 @@ def write_in_every_way(store: PipelineStore) -> int:
 @pytest.mark.parametrize("format", ["parquet", "csv"])
 @pytest.mark.parametrize("door", ["s3"], indirect=True)
 def test_every_s3_object_has_the_key(door: Door, format: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # So that a copy takes the way of those larger than 5 GB.
+    # A lower limit, so that the copy is made in parts as if the object were larger than 5 GB.
     monkeypatch.setattr(S3Backend, "copy_bytes", 6 << 20)
     monkeypatch.setattr(S3Backend, "copy_part_bytes", 6 << 20)
     made = write_in_every_way(door.store(kms_key_id=S3_KEY, format=format))
@@ -59,7 +59,7 @@ def test_every_gcs_write_names_the_key(door: Door, format: str) -> None:
     with Proxy(door.endpoint) as proxy:  # type: ignore[attr-defined]
         made = write_in_every_way(door.store(kms_key_name=GCS_KEY, format=format, endpoint_url=proxy.url))
         assert len(door.keys()) == made
-        # What makes an object: an upload in one request, the beginning of one in many, and a rewrite.
+        # The requests that make an object: an upload in one request, the start of a resumable upload, and a rewrite.
         writes = [seen for seen in proxy.seen if seen.method == "POST"]
         assert len(writes) >= made
         for seen in writes:
@@ -110,7 +110,7 @@ BY_ENVIRONMENT = {
 
 @pytest.fixture
 def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What was looked up or connected to: nothing may be."""
+    """The host names that were looked up and the addresses that were connected to. There may be none."""
     asked: list[Any] = []
 
     def refuse(*what: Any, **_: Any) -> Any:
@@ -123,7 +123,7 @@ def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize("way", INSECURE)
-def test_clear_text_is_refused_before_anything_is_sent(way: str, nobody_answers: list[Any]) -> None:
+def test_an_unencrypted_endpoint_is_refused_before_anything_is_sent(way: str, nobody_answers: list[Any]) -> None:
     with pytest.raises(ClinopsPrefectError, match="allow_http") as caught:
         INSECURE[way]()
     assert isinstance(caught.value, ValueError)
@@ -131,7 +131,7 @@ def test_clear_text_is_refused_before_anything_is_sent(way: str, nobody_answers:
 
 
 @pytest.mark.parametrize("name", BY_ENVIRONMENT)
-def test_clear_text_by_the_environment_is_refused_too(
+def test_an_unencrypted_endpoint_of_the_environment_is_refused_too(
     name: str, nobody_answers: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for url in (ON_A_NETWORK, "http://10.1.2.3", "http://127.0.0.1.nip.io"):
@@ -147,7 +147,7 @@ def test_clear_text_by_the_environment_is_refused_too(
 def test_a_password_in_an_endpoint_is_refused_and_not_repeated(
     name: str, url: str, nobody_answers: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On this machine and encrypted, too: the endpoint is shown on pages, and stored where an execution is noted."""
+    """Also on this machine and with TLS, because pages show the endpoint, and it is stored with an execution."""
     asks = [
         lambda: S3PipelineStore("b", endpoint_url=url),
         lambda: GCSPipelineStore("b", endpoint_url=url),
@@ -165,7 +165,7 @@ def test_a_password_in_an_endpoint_is_refused_and_not_repeated(
     assert nobody_answers == []
 
 
-def test_a_profile_that_names_a_plain_endpoint_is_refused_too(
+def test_a_profile_that_names_an_unencrypted_endpoint_is_refused_too(
     nobody_answers: list[Any], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config").write_text(f"[profile p]\nregion = us-east-1\nendpoint_url = {ON_A_NETWORK}\n")
@@ -176,13 +176,13 @@ def test_a_profile_that_names_a_plain_endpoint_is_refused_too(
     assert nobody_answers == []
 
 
-def test_allow_http_accepts_it(nobody_answers: list[Any]) -> None:
+def test_allow_http_accepts_an_unencrypted_endpoint(nobody_answers: list[Any]) -> None:
     store = S3PipelineStore("b", credentials=aws(**FAKE_TLS), allow_http=True)
     assert store._backend().client.meta.endpoint_url == FAKE_TLS["endpoint_url"]
     told = pipeline(credentials=aws(endpoint_url=ON_A_NETWORK), allow_http=True).client()
     assert told.meta.endpoint_url == ON_A_NETWORK
     assert GCSPipelineStore("b", endpoint_url=ON_A_NETWORK, allow_http=True).endpoint_url == ON_A_NETWORK
-    # A client that is there already is not had without it either.
+    # Without it, an already cached client is not returned either.
     with pytest.raises(ClinopsPrefectError, match="allow_http"):
         pipeline(credentials=aws(endpoint_url=ON_A_NETWORK)).client()
     assert nobody_answers == []

@@ -1,6 +1,6 @@
-"""On a real Prefect server: no canary in its database, its logs, its artifacts and assets, nor in a report's page.
+"""On a real Prefect server, no canary is in the database, the logs, the artifacts and assets, or a report's page.
 
-One source has a canary wherever a hospital's table may have a name, and everything is done with it that goes wrong.
+One source has a canary wherever a hospital's table may have a name, and the flows fail on it in every way.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
 
 
 def everything_sent() -> None:
-    """Until the server has what this process has for it."""
+    """Wait until this process has sent everything to the server."""
 
     async def drain() -> None:
         for waiting in (APILogWorker.instance().drain(), EventsWorker.drain_all()):
@@ -57,7 +57,7 @@ def database(server: PrefectServer) -> bytes:
 
 
 def edited(source: Path, **changes: Callable[[pd.DataFrame], None]) -> Path:
-    """The source with some of its tables changed; `icu__chartevents` is icu/chartevents."""
+    """A copy of the source with some tables changed. `icu__chartevents` means icu/chartevents."""
     for name, change in changes.items():
         folder, table = name.split("__")
         (path,) = (source / folder).glob(f"{table}.*")
@@ -69,7 +69,7 @@ def edited(source: Path, **changes: Callable[[pd.DataFrame], None]) -> Path:
 
 
 def put(**cells: str) -> Callable[[pd.DataFrame], None]:
-    """Put these into a few rows of the columns, each into rows of its own."""
+    """Put each of these values into a few rows of the columns."""
 
     def change(frame: pd.DataFrame) -> None:
         for number, (column, value) in enumerate(cells.items()):
@@ -79,7 +79,7 @@ def put(**cells: str) -> Callable[[pd.DataFrame], None]:
 
 
 def a_patient_of_ours(frame: pd.DataFrame) -> None:
-    """One patient has the number that is looked for."""
+    """Give one patient the number that is searched for."""
     frame.loc[frame["subject_id"] == sorted(set(frame["subject_id"]))[0], "subject_id"] = str(SUBJECT)
 
 
@@ -108,7 +108,7 @@ def failing_moves(store: str, csv: str, spoiled: str) -> dict[str, Callable[[], 
 
 
 def moves(folder: Path) -> list[Any]:
-    """Uploads, downloads and results, good and bad, each in a run of its own."""
+    """Uploads, downloads and results, some of which fail, each in a run of its own."""
     folder.mkdir()
     store, csv = PipelineStore.from_uri(folder), PipelineStore.from_uri(folder, format="csv")
     for kind, opened in (("local", store), ("local-csv", csv)):
@@ -199,7 +199,7 @@ def icu(folder: Path) -> list[Any]:
 
 
 @pytest.mark.parametrize("does", [moves, icu])
-def test_no_canary_is_where_the_server_or_a_log_could_show_it(
+def test_neither_the_server_nor_a_log_has_a_canary(
     does: Callable[[Path], list[Any]], server: PrefectServer, tmp_path: Path
 ) -> None:
     with watching() as watch:
@@ -215,7 +215,7 @@ def test_no_canary_is_where_the_server_or_a_log_could_show_it(
         for canary in ALL:
             assert canary not in page, (number, canary, page[max(0, page.find(canary) - 300) :][:600])
     found = database(server)
-    # What is looked for in it would be found in it.
+    # This search would find a canary in the database if there were one.
     assert all(run.encode() in found or run.replace("-", "").encode() in found for run in runs)
     for canary in ALL:
         position = found.find(canary.encode())
@@ -229,7 +229,7 @@ def test_no_canary_is_where_the_server_or_a_log_could_show_it(
 
 
 def _answers(server: PrefectServer) -> Iterator[str]:
-    """What the API tells: runs and their names and states, logs, artifacts, events and assets."""
+    """Everything that the API returns: runs, their names and states, logs, artifacts, events and assets."""
     for path in ("flow_runs/filter", "task_runs/filter", "artifacts/filter", "logs/filter", "block_documents/filter"):
         offset = 0
         while answer := server.post(path, limit=200, offset=offset):
@@ -238,8 +238,8 @@ def _answers(server: PrefectServer) -> Iterator[str]:
     yield json.dumps(server.post("events/filter", limit=50), ensure_ascii=False)
 
 
-def test_the_watch_sees_what_is_there() -> None:
-    """Or none of this would mean anything."""
+def test_the_search_finds_a_canary_that_is_there() -> None:
+    """A canary that is there is found, so the other test can fail."""
     with watching() as watch:
         import logging
 

@@ -1,6 +1,6 @@
-"""Faults on the wire, once: every request of every operation is struck in turn, and the operation succeeds.
+"""A single network fault in each request of each operation, one after another: the operation still succeeds.
 
-What cannot be mended by asking again is in test_outages.py.
+Faults that retries cannot mend are in test_outages.py.
 """
 
 import itertools
@@ -24,30 +24,30 @@ from tests.proxy import Outcome, Proxy, Seen
 
 RNG = np.random.default_rng(5)
 SMALL = pd.DataFrame({"id": range(300), "v": RNG.random(300), "code": ["007", "b", "c"] * 100})
-# Three parts of an upload, three ranges of a download.
+# Large enough for three parts of an upload and three ranges of a download.
 BIG = pd.DataFrame({f"c{i}": RNG.random(150_000) for i in range(16)})
 HALVES = [BIG.iloc[:90_000], BIG.iloc[90_000:].reset_index(drop=True)]
 clouds = pytest.mark.parametrize("door", ["s3", "gcs"], indirect=True)
 
 NETWORK = (Outcome.REFUSE, Outcome.BREAK, Outcome.LOSE, Outcome.CUT)
 SERVICE = (Outcome.SLOW_DOWN, Outcome.ERROR)
-# Only to bodies with data: of an answer about data nobody but TLS would notice.
+# Only in bodies with data. In other answers only TLS would notice the fault.
 DATA = (Outcome.SHORT, Outcome.FLIP)
 _AT_ONCE = 8
-# Strikes of an operation in the short form; the full one has them all.
+# The number of faults per operation in the short form. The full form has a fault in every request.
 _DRAWN = 8
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What is done to a store where `before` is at x, what it returns, and what is at x or y afterwards."""
+    """An operation on a store that holds `before` at x, its result, and what is at x or y afterwards."""
 
     do: Callable[[PipelineStore], Any]
     before: pd.DataFrame
     returns: Any = None
     leaves: tuple[tuple[str, pd.DataFrame], ...] = ()
     format: str = "parquet"
-    # Gives out frames before it has seen the end: it cannot begin again when it finds damage.
+    # It yields frames before it has read the end, so it cannot begin again when it finds damage.
     streams: bool = False
 
 
@@ -81,7 +81,7 @@ OPERATIONS = {
 
 
 class Strike:
-    """A fault for the request of that number, counted from 0 in the order of arrival, and for no other."""
+    """Makes one request fail: the one with this number, counted from 0 in the order of arrival."""
 
     def __init__(self, number: int, outcome: Outcome) -> None:
         self.number = number
@@ -103,7 +103,7 @@ def is_data(seen: Seen) -> bool:
 
 
 def is_aside(seen: Seen) -> bool:
-    """Whether Google's client asks, in a thread of its own and for its own traces, where the bucket is."""
+    """Whether Google's client asks for the bucket's location, which it does in its own thread for its traces."""
     return seen.query.get("projection") == ["noAcl"] and "/o" not in seen.path
 
 
@@ -154,7 +154,7 @@ def test_any_request_of_an_operation_may_fail_once(door: Door, name: str, chance
 def parts_left(door: Door) -> list[str]:
     """The unfinished uploads that hold data.
 
-    One without is left where the answer with its name was lost: nobody could abort it, and nothing is in it.
+    An unfinished upload without data may remain. If the answer to its creation was lost, nobody knows its id.
     """
     if door.scheme != "s3":
         return door.unfinished()

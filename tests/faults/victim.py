@@ -1,4 +1,4 @@
-"""What a process does until it is killed; its imports are made once, in the server that the victims are forked from."""
+"""The work of processes that are killed. They are forked from a server that has made the imports once."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-# The stores by name: the package would import them, and their clouds' clients, in each victim anew.
+# Import the stores by name. Otherwise each forked process would import them, and their clouds' clients, anew.
 from clinops_prefect import GCSPipelineStore, LocalPipelineStore, PipelineStore, S3PipelineStore
 from clinops_prefect.storage.local import atomic_file
 
@@ -21,7 +21,7 @@ STORES = (GCSPipelineStore, LocalPipelineStore, S3PipelineStore)
 
 
 def version(number: int, rows: int) -> pd.DataFrame:
-    """A frame that says of each row which version it is of, and in its type too."""
+    """A frame whose rows and type show its version."""
     chance = np.random.default_rng(number)
     frame = pd.DataFrame({f"c{i}": chance.random(rows) for i in range(16)})
     frame["version"] = number
@@ -40,15 +40,15 @@ WORK: dict[str, Callable[[PipelineStore, pd.DataFrame], Any]] = {
 
 
 def write(store: PipelineStore, work: str, frame: pd.DataFrame, begun: Connection) -> None:
-    """One write, and when it begins and ends."""
-    store.exists("x")  # the client and its connection
+    """Make one write, and send the times when it begins and ends."""
+    store.exists("x")  # makes the client and its connection before the write
     begun.send(time.monotonic())
     WORK[work](store, frame)
     begun.send(time.monotonic())
 
 
 def write_named(store: PipelineStore, frame: pd.DataFrame, killed_at: str) -> None:
-    """One write on a file system without nameless files, ended before its rename or in the middle of its content."""
+    """Make one write without nameless files, and end the process before its rename or in the middle of its content."""
     atomic_file._CAN_BE_NAMELESS = False
     if killed_at == "rename":
         Path.replace = lambda *_: _die()
@@ -73,7 +73,7 @@ def write_again_and_again(store: PipelineStore, numbers: list[int], begun: Conne
 
 
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
-    """The work in a process of its own."""
+    """Start the work in a process of its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.faults.victim"])
     process = context.Process(target=work, args=arguments, daemon=True)
