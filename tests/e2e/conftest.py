@@ -1,4 +1,4 @@
-"""A Prefect server that other processes reach, too, and a source that takes a while to compute."""
+"""A Prefect server that other processes can also reach, and a source that takes some time to compute."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """Started once; workers and command lines find it, and these flows, in the environment."""
+    """The server, started once. Workers and command lines find the server and the flows through the environment."""
     before = dict(os.environ)
     with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
         os.environ |= {**running.environment, "PYTHONPATH": str(ROOT)}
@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Large enough that a shard takes a noticeable time."""
+    """A source so large that a shard takes a noticeable time."""
     path = tmp_path_factory.mktemp("source")
     generate(path, 1500, rows=600_000, seed=11, catalogue_share=0.8)
     return path

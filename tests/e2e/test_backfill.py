@@ -1,4 +1,4 @@
-"""A backfill of ten dates, killed halfway and started again, finishes and redoes nothing that was complete."""
+"""A backfill of ten dates is killed halfway and started again: it finishes, and computes no complete date again."""
 
 import datetime as dt
 import os
@@ -22,16 +22,16 @@ DAYS = [dt.date(2024, 1, day) for day in range(1, 11)]
 
 
 def files(store: Path, dates: set[str]) -> dict[Path, int]:
-    """When each file of the dates was last written."""
+    """The modification time of each file of the dates."""
     return {path: path.stat().st_mtime_ns for date in dates for path in (store / "icu" / date).rglob("*")}
 
 
-def test_a_killed_backfill_finishes_and_redoes_nothing(tmp_path: Path) -> None:
+def test_a_killed_backfill_finishes_and_repeats_no_complete_date(tmp_path: Path) -> None:
     source, store = tmp_path / "source", tmp_path / "store"
     generate(source, 40, seed=7)
     arguments = ["--source", str(source), "--store", str(store), "--shards", "2", "--dates", f"{DAYS[0]}..{DAYS[-1]}"]
     command = [sys.executable, "-m", "flows.backfill", *arguments]
-    # A session of its own, so that everything it has started dies with it.
+    # A session of its own, so that its child processes are killed with it.
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 400
     while len(list(store.glob("icu/*/manifest.json"))) < 5:

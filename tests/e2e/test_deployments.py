@@ -1,5 +1,5 @@
-"""The deployments, on a real server: all are made, a worker runs one that is triggered and one that is scheduled, and
-those for a cloud render into the job that their pool's worker would start."""
+"""The deployments on a real server: all are made, and a worker runs a triggered one and a scheduled one. The
+deployments for clouds are rendered into the job that their pool's worker would start."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ FLOWS = {*SCHEDULED, "icu-backfill", "icu-features-on-step-functions"}
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A server with its scheduler, as `prefect server start` runs it, and everything deployed to it."""
+    """A server with its scheduler, as `prefect server start` runs it, with all deployments."""
     home, port = tmp_path_factory.mktemp("prefect"), free_port()
     environment = os.environ | {
         "PREFECT_HOME": str(home),
@@ -102,7 +102,7 @@ def test_every_deployment_is_made_and_only_local_ones_start_by_themselves(enviro
 
 @pytest.fixture
 def google_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The credentials that a Cloud Run worker finds where it runs: an account, which nobody knows."""
+    """The credentials that a Cloud Run worker finds where it runs: an account that does not exist."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     form = Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     account = {
@@ -140,7 +140,7 @@ def test_a_cloud_deployment_renders_into_a_job(cloud: str, flow: str, environmen
     schema = pool["base_job_template"]["variables"]
     assert not variables.keys() - schema["properties"].keys() - {"env"}
     validate(variables, schema, raise_on_error=True, preprocess=False)
-    # No placeholder is left, and the same image everywhere.
+    # No placeholder is left, and every job has the same image.
     assert "{{" not in json.dumps([variables, found["parameters"]])
     assert variables["image"] == "registry.example.com/clinops-prefect:0.1.0"
     with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
@@ -165,16 +165,16 @@ def test_a_worker_completes_a_triggered_run_and_a_scheduled_one(environment: dic
         finished(environment, {"id": {"any_": [triggered["id"]]}})
         found = stored_features(PipelineStore.from_uri(tmp_path / "store"), "2024-01-15")
         assert found.equals(expected)
-        # The nightly schedule, from now on every twenty seconds: the server's scheduler makes the runs.
+        # The nightly schedule is changed to every twenty seconds. The server's scheduler makes the runs.
         nightly = f"deployments/{local['id']}/schedules/{local['schedules'][0]['id']}"
         api(environment, "PATCH", nightly, {"schedule": {"interval": 20}, "parameters": parameters})
         run = finished(environment, {"tags": {"all_": ["auto-scheduled"]}})
-        # Without a date, it is the day for which it was scheduled.
+        # If no date is given, a run computes the date for which it was scheduled.
         day = run["expected_start_time"][:10]
         assert run["name"] == f"icu-features-{day}"
         assert stored_features(PipelineStore.from_uri(tmp_path / "store"), day).equals(expected)
     finally:
-        # A worker that is asked to end waits for its runs, and the schedule has made more of them.
+        # A worker that is asked to end waits for its runs, and the schedule has made more runs.
         for process in [*psutil.Process(worker.pid).children(recursive=True), worker]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -182,7 +182,7 @@ def test_a_worker_completes_a_triggered_run_and_a_scheduled_one(environment: dic
 
 
 def finished(environment: dict[str, str], which: dict[str, Any]) -> dict[str, Any]:
-    """The first of such flow runs to be completed."""
+    """Wait for the first completed flow run that matches."""
     deadline = time.monotonic() + 300
     flow = {"flows": {"name": {"any_": ["icu-features"]}}, "flow_runs": which}
     while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Workers that are processes: a Dask cluster of two and a pool; the features are the same, also when one dies."""
+"""Workers that are processes, a Dask cluster of two and a pool: the features are the same, also when one dies."""
 
 import os
 import signal
@@ -47,9 +47,7 @@ def test_ray_gives_the_features(source: Path, tmp_path: Path) -> None:
     assert_equal(source, tmp_path)
 
 
-def test_a_worker_that_dies_costs_its_shard_and_nothing_else(
-    cluster: LocalCluster, source: Path, tmp_path: Path
-) -> None:
+def test_the_features_are_complete_after_a_worker_died(cluster: LocalCluster, source: Path, tmp_path: Path) -> None:
     with killing(tmp_path, lambda: pids(cluster)[0]) as killed:
         icu_features(str(source), str(tmp_path), DATE, shards=8, engine=f"dask={cluster.scheduler_address}")
     assert killed
@@ -68,14 +66,14 @@ def test_a_pool_process_that_dies_is_replaced(
         icu_features(str(source), str(tmp_path), DATE, shards=8, engine="processes=2")
     assert killed
     assert "a worker process died; what is complete is kept" in caplog.text
-    # Only a worker says this, and it has this process's stderr.
+    # Only a worker logs this line, and it shares this process's stderr.
     assert "preprocessed by an earlier try of this run; kept" in capfd.readouterr().err
     assert_equal(source, tmp_path)
 
 
 @contextmanager
 def killing(store: Path, victim: Callable[[], int]) -> Iterator[list[int]]:
-    """Kill a worker once a shard is done, well before all are; yields its id."""
+    """Kill a worker once a shard is done, well before all shards are. Yields the worker's id."""
     killed: list[int] = []
 
     def kill() -> None:
@@ -111,8 +109,8 @@ def test_worker_processes_share_the_flows_temporary_server(source: Path, tmp_pat
     assert flow.returncode == 0
     assert len(servers) == 1
     assert_equal(source, tmp_path / "store")
-    # To register all types of blocks, the server would have imported every collection that is installed. It has not
-    # noted that it did, so a server that is started later registers them.
+    # To register all types of blocks, the server would import every installed collection. No note says that this
+    # server did, so a server that is started later registers them.
     with closing(sqlite3.connect(tmp_path / "home/prefect.db")) as database:
         assert database.execute("SELECT slug FROM block_type").fetchall() == []
     assert not (tmp_path / "home/memo_store.toml").exists()

@@ -18,7 +18,7 @@ def prefect_server() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small source with all the mess of a real one."""
+    """A small source with all the faults of a real one."""
     path = tmp_path_factory.mktemp("source")
     generate(path, 40, seed=7)
     return path

@@ -1,4 +1,4 @@
-"""What a run has to have stored, by the pure steps."""
+"""What a run must have stored, computed by the pure steps."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,11 +18,17 @@ DATE = "2024-01-15"
 def expected_features(
     source: Path, tables: Iterable[str] = tuple(EVENT_TABLES), *, as_fhir: bool = False
 ) -> pd.DataFrame:
-    """The features by the pure steps, in one piece; `as_fhir`, as the same rows have them when FHIR tells them."""
+    """The features of all shards together, computed by the pure steps.
+
+    Args:
+        source: The source.
+        tables: The event tables to read.
+        as_fhir: Judge rows as the flow does when the same rows come as FHIR.
+    """
     catalogue, stays = load_catalogue(), read_cohort(source).stays
     rows = [frame for table in tables for frame, _ in ingest(source, table, catalogue)]
     for frame in rows if as_fhir else []:
-        # A row that names no stay of the cohort is judged by its time, as a laboratory's row is.
+        # A row whose stay is not in the cohort is assigned to a stay by its time, as a row of `labevents` is.
         frame.loc[~frame["stay_id"].isin(stays["stay_id"]), "table"] = "labevents"
     return window_features(clean(rows, stays, catalogue).events, stays, catalogue)
 
@@ -33,7 +39,7 @@ def stored_features(store: PipelineStore, date: str = DATE) -> pd.DataFrame:
 
 
 def assert_adds_up(account: dict[str, Any]) -> None:
-    """Of an account in a quality document: to the row where its total is told, and no cell is small."""
+    """Check an account of a quality document: its rows add up if it shows a total, and no small number is shown."""
     cells = [account["kept"], *account["dropped"].values()]
     assert [number for number in cells if number and number < 10] == []
     if account["rows_in"] is not None:

@@ -1,6 +1,6 @@
-"""The page docs/reference/failures.md: what a user sees of each way to fail, as `test_command_lines.py` sees it.
+"""Writes the page docs/reference/failures.md: what a user sees of each failure, as `test_command_lines.py` sees it.
 
-`make failures` runs the ways and writes the page. In every other run of the ways, each is compared with its section.
+`make failures` runs the commands and writes the page. Every other run compares each command with its section.
 """
 
 import textwrap
@@ -9,7 +9,7 @@ from pathlib import Path
 from clinops_prefect import command_line
 
 PAGE = Path(__file__).parents[2] / "docs/reference/failures.md"
-# As a terminal does: a message is one line, however long.
+# As on a terminal: a message is one line, however long.
 _COLUMNS = 100
 _LAST = 5
 _BEGINNING = f"""\
@@ -24,14 +24,14 @@ To see the traceback too, add `--debug`.
 
 
 def section(way: str, module: str, arguments: list[str], message: str, places: dict[str, str]) -> str:
-    """A way's part of the page.
+    """The page's section on one failing command.
 
     Args:
-        way: Its heading.
+        way: The heading of the section.
         module: The module that was run.
-        arguments: Its arguments, with places as `{name}`; of an option that is given twice, the last one counts.
-        message: What it said.
-        places: Paths of this machine by name, which the page has below `/data`.
+        arguments: Its arguments, with paths as `{name}`. If an option is given twice, the last one counts.
+        message: The message that it printed.
+        places: Paths of this machine by name. The page shows them below `/data`.
     """
     options: dict[str, list[str]] = {"": []}
     option = ""
@@ -53,10 +53,10 @@ def section(way: str, module: str, arguments: list[str], message: str, places: d
 
 
 def headings(codes: dict[str, int]) -> list[str]:
-    """The page's headings, in order: exit codes with their ways.
+    """The page's headings, in order: each exit code and the headings of its sections.
 
     Args:
-        codes: The exit code of each way.
+        codes: The exit code of each command, by its heading.
     """
     found = []
     for code in sorted(set(codes.values())):
@@ -69,8 +69,8 @@ def write(codes: dict[str, int], sections: dict[str, str]) -> None:
     """Write the page.
 
     Args:
-        codes: The exit code of each way.
-        sections: The section of each way.
+        codes: The exit code of each command, by its heading.
+        sections: The section of each command, by its heading.
     """
     parts = [_BEGINNING]
     by_heading = {text.splitlines()[0]: text for text in sections.values()}

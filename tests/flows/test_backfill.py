@@ -1,4 +1,4 @@
-"""Backfills do every date that they can; drift reports compare what is comparable and fail when asked."""
+"""A backfill computes every date that it can. A drift report compares comparable dates, and fails if told to."""
 
 import datetime as dt
 import json
@@ -22,7 +22,7 @@ from flows.synthetic.tables import generate
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder per date; that of the second day is missing."""
+    """A folder for each date. The folder of the second date is missing."""
     root = tmp_path_factory.mktemp("sources")
     for day in (1, 3):
         generate(root / f"2024-05-0{day}", 120, rows=60_000, seed=day, catalogue_share=0.8)
@@ -31,7 +31,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def store(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with both dates, by a backfill of which one date failed."""
+    """A store with both dates, computed by a backfill in which one date failed."""
     root = tmp_path_factory.mktemp("store")
     days = [dt.date(2024, 5, day) for day in (1, 2, 3)]
     with pytest.raises(BackfillError, match=r"1 of 3 dates failed.*2024-05-02 \(TableNotFoundError\)"):
@@ -39,7 +39,9 @@ def store(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_date_that_fails_stops_no_other_and_the_next_try_does_only_that(sources: Path, store: Path) -> None:
+def test_a_date_that_fails_stops_no_other_date_and_the_next_run_computes_only_that_one(
+    sources: Path, store: Path
+) -> None:
     done = backfill(f"{sources}/{{date}}", str(store), [dt.date(2024, 5, 3), dt.date(2024, 5, 1)], shards=2)
     assert [(row["date"], row["state"]) for row in done] == [
         ("2024-05-03", "complete before"),
@@ -65,12 +67,12 @@ def test_a_date_that_is_computed_while_the_clock_is_set_back_is_told_as_computed
     assert states() == ["complete before"]
 
 
-def test_a_report_writes_a_page_and_fails_only_when_asked(store: Path) -> None:
+def test_a_drift_report_writes_a_page_and_fails_only_if_told_to(store: Path) -> None:
     document = quality_report(str(store), "2024-05-01", "2024-05-03")
     opened = PipelineStore.from_uri(store)
     assert json.loads(opened.read_bytes("icu/2024-05-03/drift/2024-05-01.json")) == document
     assert b"<svg" in opened.read_bytes("icu/2024-05-03/drift/2024-05-01.html")
-    # Two draws of one distribution. A laboratory's value is there for a few windows only, whose index is mostly chance.
+    # Two samples of one distribution. Only a few windows have a laboratory's value, so its index is mostly chance.
     psi = {name: variable["psi"] for name, variable in document["variables"].items() if variable["psi"] is not None}
     vitals = [psi[name] for name in load_catalogue().names[:8] if name in psi]
     assert len(vitals) > 4
@@ -85,7 +87,7 @@ def test_a_date_has_not_drifted_from_itself(store: Path) -> None:
     assert {variable["psi"] for variable in document["variables"].values()} <= {0.0, None}
 
 
-def test_what_was_made_otherwise_is_not_compared(sources: Path, store: Path) -> None:
+def test_dates_that_were_computed_differently_are_not_compared(sources: Path, store: Path) -> None:
     with pytest.raises(ArtifactNotFoundError):
         quality_report(str(store), "1999-01-01", "2024-05-01")
     icu_features(f"{sources}/2024-05-01", str(store), "2024-05-09", shards=1, window_hours=12)
@@ -93,7 +95,7 @@ def test_what_was_made_otherwise_is_not_compared(sources: Path, store: Path) -> 
         quality_report(str(store), "2024-05-09", "2024-05-01")
 
 
-def test_the_command_lines_say_what_they_did(
+def test_the_command_lines_print_what_they_did(
     sources: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     common = ["--store", str(store)]
@@ -113,7 +115,7 @@ def test_the_command_lines_say_what_they_did(
     assert "DriftError" in str(stopped.value)
 
 
-def test_a_failed_date_is_told_with_what_was_wrong_and_without_a_value() -> None:
+def test_a_failed_date_is_reported_with_the_reason_and_without_a_value() -> None:
     days = [dt.date(2024, 5, day) for day in range(1, 6)]
     failed = [
         TableNotFoundError("/raw/icu/icustays: no such table"),
@@ -131,7 +133,7 @@ def test_a_failed_date_is_told_with_what_was_wrong_and_without_a_value() -> None
     assert "Jane" not in " ".join((first, *lines))
 
 
-def test_a_backfill_says_once_what_is_wrong_for_every_date(tmp_path: Path) -> None:
+def test_a_fault_that_every_date_shares_is_reported_once(tmp_path: Path) -> None:
     days = [dt.date(2024, 5, 1), dt.date(2024, 5, 2)]
     with pytest.raises(CatalogueError, match="No such file; give the path of a catalogue"):
         backfill(str(tmp_path / "{date}"), str(tmp_path / "store"), days, catalogue=str(tmp_path / "absent"))

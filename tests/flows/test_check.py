@@ -1,4 +1,4 @@
-"""The check of a source, and the tutorial that uses it, whose every sample is run."""
+"""The check of a source, and the tutorial that uses the check. Every sample of the tutorial is run."""
 
 import os
 import re
@@ -26,7 +26,7 @@ def told(source: Path, capsys: pytest.CaptureFixture[str], rows: int = 200_000) 
     return is_usable, capsys.readouterr().out
 
 
-def test_every_sample_of_the_tutorial_runs_in_its_order(tmp_path: Path) -> None:
+def test_the_samples_of_the_tutorial_run_in_their_order(tmp_path: Path) -> None:
     page = TUTORIAL.read_text(encoding="utf-8")
     blocks = BLOCK.findall(page)
     assert {language for language, _ in blocks} == {"python", "bash"}
@@ -35,7 +35,7 @@ def test_every_sample_of_the_tutorial_runs_in_its_order(tmp_path: Path) -> None:
     lines = []
     for number, (language, code) in enumerate(blocks):
         if language == "bash":
-            # The Python before it has run by then: one program, so that names go on from block to block.
+            # Run the Python blocks so far in one program, because later blocks use the names of earlier ones.
             code = f"sh({code!r}, {number})\n"
         lines.append(code)
     helper = (
@@ -68,7 +68,7 @@ def test_every_sample_of_the_tutorial_runs_in_its_order(tmp_path: Path) -> None:
     assert "procalcitonin: http://loinc.org|33959-8; 12 values" in others[0]
     assert "procalcitonin: lab/PCT; 12 values" in others[0]
     assert "ICU_ADMISSION" not in others[0]
-    # What the page says of the tables is what the code reads.
+    # The columns that the page lists are the columns that the code reads.
     for column in ("storetime", "anchor_year", "hospital_expire_flag", "deathtime", "first_careunit"):
         assert f"`{column}`" in shown
 
@@ -83,7 +83,7 @@ def test_small_numbers_identifiers_and_cells_are_not_printed(
     stays = pd.read_csv(source / "icu/icustays.csv.gz", dtype=str)
     for identifier in {*stays["stay_id"], *stays["subject_id"], *stays["hadm_id"].dropna()}:
         assert identifier not in out
-    # A file without a header has cells where its columns should be.
+    # In a file without a header, cells are in the place of column names.
     (tmp_path / "notes.csv").write_text("Mustermann,10023,2150-01-01\n")
     (tmp_path / "icu").mkdir()
     (tmp_path / "icu/icustays.csv").write_text("10023,20023,2150-01-01,Mustermann\n")
@@ -94,12 +94,12 @@ def test_small_numbers_identifiers_and_cells_are_not_printed(
     assert "the first row has to be a header" in out
 
 
-def test_fewer_rows_are_looked_at_where_one_says_so(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_number_of_rows_that_are_checked_can_be_set(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out = told(source, capsys, rows=100)
     assert "of the first 100 of each table" in out
 
 
-def test_what_is_missing_or_damaged_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_and_damaged_tables_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generate(tmp_path / "tables", 12, rows=3000, seed=3, format="csv")
     charts = tmp_path / "tables/icu/chartevents.csv"
     text = charts.read_text()
@@ -114,7 +114,7 @@ def test_what_is_missing_or_damaged_is_said(tmp_path: Path, capsys: pytest.Captu
     assert "column charttime" in out
 
 
-def test_fhir_is_looked_at_by_its_codes(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fhir_is_checked_by_its_codes(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     to_fhir(source, tmp_path / "fhir", encounters=True)
     is_usable, out = told(tmp_path / "fhir", capsys)
     assert is_usable

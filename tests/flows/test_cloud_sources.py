@@ -1,4 +1,4 @@
-"""Sources in buckets: the same files, layouts, compressions and messages as in a folder, and nothing is written."""
+"""Sources in buckets: the same files, layouts, compressions and messages as in a folder. Nothing is written."""
 
 import bz2
 import gzip
@@ -48,7 +48,7 @@ def text_of(source: Path, table: str) -> str:
 
 
 def mixed(source: Path, out: Path) -> None:
-    """The same tables in every kind of file that there is."""
+    """The same tables in every supported kind of file."""
     (out / "ICU/chartevents/year=2150").mkdir(parents=True)
     (out / "hosp").mkdir()
     charts = pd.read_csv(source / "icu/chartevents.csv.gz", dtype=str)
@@ -75,7 +75,7 @@ def test_the_flow_reads_a_bucket_as_it_reads_the_folder(source: Path, bucket: Do
     assert bucket.keys() == before
     assert {file["file"] for file in manifest["inputs"]} == {key.removeprefix("raw/mimic/") for key in before}
     assert all(file["version"] and file["bytes"] for file in manifest["inputs"])
-    # What is complete, of the same objects, is not made again; of another version of one it is.
+    # Complete results of unchanged objects are not computed again. If one object has a new version, they are.
     assert icu_features(where, str(store), DATE, shards=2) == manifest
     bucket.put("raw/mimic/hosp/patients.csv", bucket.get("raw/mimic/hosp/patients.csv") + b"\n")
     assert icu_features(where, str(store), DATE, shards=2)["run"] != manifest["run"]
@@ -106,7 +106,7 @@ def test_fhir_in_a_bucket_gives_the_rows_of_the_folder(source: Path, bucket: Doo
     pd.testing.assert_frame_equal(stays, stays2)
 
 
-def test_what_is_wrong_with_a_bucket_is_said_as_of_a_folder(source: Path, bucket: Door, tmp_path: Path) -> None:
+def test_faults_of_a_bucket_are_reported_like_those_of_a_folder(source: Path, bucket: Door, tmp_path: Path) -> None:
     put(bucket, source, "raw")
     catalogue, table, root = load_catalogue(), load_fhir_table(), open_source(f"{bucket.uri()}/raw")
     found = find_source(root, table)
@@ -132,7 +132,7 @@ def test_what_is_wrong_with_a_bucket_is_said_as_of_a_folder(source: Path, bucket
         find_source(open_source(f"{bucket.uri()}-and-not/raw"), table)
 
 
-def test_a_file_is_of_one_version_and_errors_of_the_service_stay_what_they_are(
+def test_a_file_is_read_from_one_version_and_errors_of_the_service_keep_their_class(
     source: Path, bucket: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.sources.objects._READ_BYTES", 1 << 14)
@@ -158,7 +158,7 @@ def test_a_source_that_is_nearly_a_uri_is_not_taken_for_a_folder(text: str) -> N
         open_source(text)
 
 
-def test_a_folder_is_a_folder_however_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_folder_name_is_accepted_as_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "of 2024: new").mkdir()
     monkeypatch.chdir(tmp_path)
     assert open_source("of 2024: new") == Path("of 2024: new")

@@ -28,7 +28,7 @@ BACKFILL = ["flows.backfill", "--source", "{source}", "--store", "{store}"]
 DRIFT = ["flows.quality_report", "--store", "{store}", "--date", "2024-01-15", "--reference", "2024-01-15"]
 TWO_DATES = ["--dates", "2024-03-01..2024-03-02", "--shards", "1"]
 
-# The command, its exit code, and what is in the last five lines. docs/reference/failures.md shows each.
+# Each command, its exit code, and words of its last five lines. docs/reference/failures.md shows each.
 WAYS = {
     "no source": (["flows.icu_features"], 2, "the following arguments are required: --source"),
     "a bad date": ([*FEATURES, "--date", "15.1.2024"], 2, "'15.1.2024' is no date; write it as YYYY-MM-DD"),
@@ -135,7 +135,7 @@ WAYS = {
     ),
 }
 
-# What these commands say without a Prefect server, which takes seconds to start.
+# These commands fail before they need a Prefect server, which takes seconds to start.
 FOUND_AT_ONCE = {
     "leave it out for the one",
     "Is a directory",
@@ -172,7 +172,7 @@ WRITES = os.environ.get("CLINOPS_FAILURES") == "write"
 
 @pytest.fixture(scope="module")
 def seen() -> Iterator[dict[str, str]]:
-    """The sections of the page, by way; written to it by `make failures`."""
+    """The sections of the page, by heading. `make failures` writes them to the page."""
     sections: dict[str, str] = {}
     yield sections
     if WRITES and sections.keys() == WAYS.keys():
@@ -205,7 +205,7 @@ def test_a_command_that_fails_says_why_and_what_to_do(
 @pytest.mark.parametrize(
     "way", [way for way, (_, _, said) in WAYS.items() if said in FOUND_AT_ONCE and "export" not in way]
 )
-def test_what_can_be_found_at_once_is_found_before_prefect_starts(
+def test_faults_of_the_arguments_are_found_before_prefect_starts(
     way: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (module, *arguments), code, said = WAYS[way]
@@ -218,7 +218,7 @@ def test_what_can_be_found_at_once_is_found_before_prefect_starts(
     assert not began
 
 
-def test_the_page_of_failures_has_each_way_and_no_other() -> None:
+def test_the_page_of_failures_has_a_section_for_each_command_and_no_other() -> None:
     lines = failures_page.PAGE.read_text().splitlines()
     assert [line for line in lines if line.startswith("##")] == failures_page.headings(CODES)
 
@@ -247,7 +247,7 @@ def test_help_has_an_example_and_the_exit_codes(
     assert f"example:\n  python -m {module.removesuffix('.__main__')} --" in said
     assert "130  interrupted" in said
     assert "--debug" in said
-    # Only an example is wider than a terminal, since it is there to be pasted.
+    # Only an example may be wider than a terminal, because users paste it.
     text, codes = said.partition("example:")[0], said.partition("exit codes:")[2]
     assert max(map(len, f"{text}{codes}".splitlines())) <= 80
 
@@ -282,7 +282,7 @@ def test_each_kind_of_failure_has_its_code(
             run(lambda: _raise(error), debug=True)
 
 
-def test_the_terminal_has_no_traceback_and_other_handlers_have_it() -> None:
+def test_only_other_handlers_than_the_terminals_get_the_traceback() -> None:
     with pytest.raises(Stopped):
         run(lambda: _raise(OSError("x")), debug=False)
     handlers = [each for each in logging.getLogger().handlers if hasattr(each, "console")]
@@ -292,7 +292,7 @@ def test_the_terminal_has_no_traceback_and_other_handlers_have_it() -> None:
     assert all(not handler.filter(failed) and handler.filter(finished) for handler in handlers)
 
 
-def test_a_worker_process_prints_no_traceback_of_a_table_that_is_damaged(
+def test_a_worker_process_prints_no_traceback_for_a_damaged_table(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     damaged = tmp_path / "damaged"
@@ -307,7 +307,7 @@ def test_a_worker_process_prints_no_traceback_of_a_table_that_is_damaged(
     said = capfd.readouterr().err
     assert said.endswith(f"{stopped.value}\n")
     assert "TableError" in str(stopped.value)
-    # What the worker says of its other work is shown.
+    # Output of the worker about its other work is shown.
     assert "Task run 'make-cohort' - cohort: " in said
     assert said.count("TableError") == 1
     assert "Finished in state NotReady" not in said
@@ -337,7 +337,7 @@ COMMANDS = pytest.mark.parametrize("command", [features_main, partial(backfill_m
 
 
 @COMMANDS
-def test_the_closing_lines_open_the_features_at_a_uri(
+def test_the_closing_lines_show_how_to_open_the_features_of_a_store_with_a_uri(
     command: Callable[..., None],
     reference: str,
     source: Path,
@@ -349,7 +349,7 @@ def test_the_closing_lines_open_the_features_at_a_uri(
 
 @COMMANDS
 @pytest.mark.parametrize("reference", ["store", "./a b ä", "file://{}/a%20b", "local-pipeline-store/closing"])
-def test_the_closing_lines_open_the_features_in_a_folder_or_block(
+def test_the_closing_lines_show_how_to_open_the_features_of_a_folder_or_block(
     command: Callable[..., None],
     reference: str,
     source: Path,
@@ -372,7 +372,7 @@ def check_closing_lines(
     frame = pd.DataFrame({"a": range(30)})
 
     def flow(store: str, **_: object) -> Any:
-        """Stores what the flow would, so that the command has something to close with."""
+        """Store what the flow would store, so that the command can print its closing lines."""
         target = open_store(store)
         for shard in ("000", "001"):
             target.upload(frame, f"icu/2024-01-15/features/shard-{shard}")
@@ -394,7 +394,7 @@ def check_closing_lines(
         assert Path(page).read_bytes() == b"<!doctype html>"
 
 
-def test_an_absent_folder_is_found_before_prefect_starts(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_before_prefect_starts(tmp_path: Path) -> None:
     arguments = ["--source", str(tmp_path / "absent"), "--store", str(tmp_path / "store"), "--date", "2024-01-01"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Engines: the same features on threads and processes, from tables and FHIR; what is complete is not done again."""
+"""Engines: threads and processes compute the same features, from tables and FHIR. Complete steps are not repeated."""
 
 import json
 import sys
@@ -40,13 +40,13 @@ def test_a_source_in_fhir_goes_through_the_flow_and_its_rows_add_up(source: Path
     assert {"entered_in_error", "no_result"} < account["dropped"].keys()
 
 
-def test_a_rerun_of_the_same_does_nothing_and_says_so(
+def test_a_rerun_with_the_same_input_computes_nothing_and_says_so(
     source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     manifest = icu_features(str(source), str(tmp_path), DATE, shards=2)
 
     def times() -> dict[Path, int]:
-        # But for the folder in which the run's claim comes and goes.
+        # Except the folder in which the run's claim is made and removed.
         return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path != tmp_path / "icu"}
 
     before = times()
@@ -57,7 +57,7 @@ def test_a_rerun_of_the_same_does_nothing_and_says_so(
 
 
 @pytest.mark.parametrize("change", ["missing", "cut short", "no page", "refresh", "parameter"])
-def test_what_is_not_complete_or_not_the_same_is_computed(change: str, source: Path, tmp_path: Path) -> None:
+def test_incomplete_or_changed_steps_are_computed(change: str, source: Path, tmp_path: Path) -> None:
     first = icu_features(str(source), str(tmp_path), DATE, shards=2)
     before = snapshot(tmp_path)
     shard = tmp_path / f"icu/{DATE}/features/shard-001.parquet"
@@ -74,7 +74,7 @@ def test_what_is_not_complete_or_not_the_same_is_computed(change: str, source: P
     assert again["flow_run"] != first["flow_run"]
     after = snapshot(tmp_path)
     assert set(after) == set(before)
-    # The manifest and the report say which run made them, and when.
+    # The manifest and the report differ, because they name the run and the time.
     told = [name for name in after if "manifest" in name or "quality." in name]
     same = all(after[name] == before[name] for name in after if name not in told)
     assert same == (change != "parameter")
@@ -84,11 +84,11 @@ def test_what_is_not_complete_or_not_the_same_is_computed(change: str, source: P
     assert (documents[0] == documents[1]) == (change != "parameter")
 
 
-def test_of_shards_of_which_one_fails_the_others_are_kept(
+def test_if_one_shard_fails_the_other_shards_are_kept(
     source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = icu_features(str(source), str(tmp_path / "elsewhere"), DATE, shards=3)["run"]
-    # A directory where shard 1's features would go: their write fails, whatever is tried.
+    # A directory in the place of shard 1's features makes every write of them fail.
     wall = tmp_path / "store" / f"{Partition(DATE, run).staged('features/shard-001')}.parquet"
     wall.mkdir(parents=True)
     store = str(tmp_path / "store")
@@ -105,7 +105,7 @@ def test_of_shards_of_which_one_fails_the_others_are_kept(
 
 
 @pytest.mark.parametrize("engine", ["fibres", "threads=0", "processes=two", "threads=-1"])
-def test_an_engine_that_is_none_is_refused_before_anything_is_read(engine: str, tmp_path: Path) -> None:
+def test_an_unknown_engine_is_refused_before_anything_is_read(engine: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="engine"):
         icu_features(str(tmp_path / "nowhere"), str(tmp_path), DATE, engine=engine)
     with pytest.raises(ValueError, match="engine"):
@@ -138,7 +138,7 @@ def _result_storages() -> list[object]:
     return found
 
 
-def test_a_result_storage_of_ones_own_goes_to_the_workers(tmp_path: Path) -> None:
+def test_the_callers_own_result_storage_is_passed_to_the_workers(tmp_path: Path) -> None:
     default, left_out = _result_storages()
     assert isinstance(default, LocalFileSystem)
     assert left_out is None

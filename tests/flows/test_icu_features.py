@@ -1,4 +1,4 @@
-"""The ICU feature flow: its features are those of the pure steps, and a date is replaced whole or not at all."""
+"""The ICU feature flow: its features equal those of the pure steps, and a date is replaced whole or not at all."""
 
 import gzip
 import json
@@ -43,7 +43,7 @@ def test_the_flow_gives_the_features_of_the_pure_steps_through_every_store(sourc
         "outcomes",
         *(f"{kind}/shard-{shard:03d}" for kind in ("events", "features") for shard in range(3)),
     ]
-    # Nothing else is left, and every name can be downloaded.
+    # Nothing else is stored, and every name can be downloaded.
     assert store.list_artifacts() == sorted(f"icu/{DATE}/{name}" for name in names)
     for name in store.list_artifacts():
         store.download(name)
@@ -57,7 +57,7 @@ def test_the_flow_gives_the_features_of_the_pure_steps_through_every_store(sourc
     assert quality["tables"]["chartevents"]["rows_in"] is not None
     page = store.read_bytes(f"icu/{DATE}/quality.html").decode()
     assert "<svg" in page
-    # One page that needs nothing from anywhere.
+    # The page is one file that loads nothing else.
     assert not re.search("src=.http|<link|@import", page)
 
 
@@ -76,7 +76,7 @@ def test_a_rerun_replaces_its_date_and_only_that(source: Path, tmp_path: Path) -
     icu_features(str(source), str(tmp_path / "store"), DATE, shards=4)
     before = {k: v for k, v in snapshot(tmp_path / "store").items() if "2024-01-14" in k}
     icu_features(str(other), str(tmp_path / "store"), DATE, shards=2)
-    # No shard of the first run is left.
+    # The first run's shards are gone.
     assert len(store.list_artifacts(f"icu/{DATE}/features")) == 2
     pd.testing.assert_frame_equal(stored_features(store), expected_features(other), check_exact=True)
     assert {k: v for k, v in snapshot(tmp_path / "store").items() if "2024-01-14" in k} == before
@@ -93,12 +93,14 @@ def test_a_failed_rerun_leaves_the_date_as_it_was(source: Path, tmp_path: Path) 
     with pytest.raises(TableError, match=r"chartevents\.csv\.gz"):
         icu_features(str(broken), str(store), DATE, shards=2)
     assert snapshot(store / "icu" / DATE) == before
-    # What it left aside is cleared by the next run that succeeds.
+    # The next run that succeeds removes the leftovers of the failed one.
     icu_features(str(source), str(store), DATE, shards=2)
     assert not (store / "icu/_staging").exists()
 
 
-def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_killed_run_continues_with_the_steps_that_were_not_finished(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     source, store = tmp_path / "source", tmp_path / "store"
     generate(source, 300, rows=300_000, seed=9)
     arguments = ["--source", str(source), "--store", str(store), "--date", DATE, "--shards", "12"]
@@ -110,14 +112,14 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, caplog: pytest.LogCap
         start_new_session=True,
     )
     deadline = time.monotonic() + 240
-    # Until it has finished some steps, and well before it has finished all.
+    # Wait until some steps are finished, well before all are.
     while not list((store / "icu").glob(f"_staging/{DATE}/*/notes/events-*")):
         assert run.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)
     run.send_signal(signal.SIGKILL)
     run.wait()
-    # A killed run cannot stop the temporary server that it has started.
+    # The killed run cannot stop the temporary server that it has started, so the test does.
     with suppress(ProcessLookupError):
         os.killpg(run.pid, signal.SIGKILL)
     assert not (store / "icu" / DATE).exists()
@@ -142,11 +144,11 @@ def test_the_run_shows_progress_quality_and_artifacts_and_no_identifier(
 ) -> None:
     run = icu_features(str(source), str(tmp_path), "2024-03-01", shards=2)["flow_run"]
     with get_client(sync_client=True) as client:
-        # The server has those of all tests that ran before, too.
+        # The server also has the artifacts of earlier tests.
         filter = {"artifacts": {"flow_run_id": {"any_": [run]}}}
         response = client.request("POST", "/artifacts/filter", json=filter)
     artifacts = {artifact["key"]: artifact for artifact in response.json()}
-    # Three cards, each a timeline of its own: the same for another date, another one for another store.
+    # Three cards, each with its own timeline. Dates share the timelines, and stores do not.
     stores = [PipelineStore.from_uri(tmp_path / name) for name in (".", "b")]
     names = ("icu-progress", "icu-quality", "icu-artifacts")
     progress, *_ = keys = [key(name, stores[0]) for name in names]
@@ -165,12 +167,12 @@ def test_the_run_shows_progress_quality_and_artifacts_and_no_identifier(
 
 
 def graph(run: str) -> dict[str, tuple[set[str], set[str]]]:
-    """Of each task of a run, by name: what it came after, and what it is drawn in."""
+    """Each task of a run by name: the tasks that it came after, and the group in which the UI draws it."""
     with get_client(sync_client=True) as client:
         for _ in range(100):
             nodes = dict(client.request("GET", f"/flow_runs/{run}/graph-v2").json()["nodes"])
             names = {id: node["label"] for id, node in nodes.items()}
-            # Task runs arrive at the server by and by.
+            # Task runs reach the server with some delay.
             if "finish" in names.values() and all(node["state_type"] == "COMPLETED" for node in nodes.values()):
                 break
             time.sleep(0.2)
@@ -180,7 +182,7 @@ def graph(run: str) -> dict[str, tuple[set[str], set[str]]]:
     }
 
 
-def test_the_runs_graph_is_whole_and_the_same_each_time(source: Path, tmp_path: Path) -> None:
+def test_the_graph_of_a_run_is_complete_and_the_same_each_time(source: Path, tmp_path: Path) -> None:
     runs = [icu_features(str(source), str(tmp_path / name), DATE, shards=2)["flow_run"] for name in ("a", "b")]
     read = {"make-cohort", "ingest-chartevents", "ingest-labevents"}
     shards = ("shard-000", "shard-001")
@@ -224,7 +226,7 @@ def test_progress_moves_by_the_rows_that_are_read(tmp_path: Path) -> None:
 
     def watch() -> None:
         try:
-            for rows, share in ((0, 25), (1500, 62.5), (4000, 99.2)):  # more than was thought
+            for rows, share in ((0, 25), (1500, 62.5), (4000, 99.2)):  # the last one is more rows than expected
                 read["large"] = rows
                 deadline = time.monotonic() + 30
                 while shown()["data"] != share and time.monotonic() < deadline:
@@ -239,7 +241,7 @@ def test_progress_moves_by_the_rows_that_are_read(tmp_path: Path) -> None:
     assert (shown()["data"], shown()["description"]) == (100, "done")
 
 
-def test_progress_says_what_is_done_after_the_rows_are_read(tmp_path: Path) -> None:
+def test_progress_names_the_current_step_after_the_rows_are_read(tmp_path: Path) -> None:
     target, going = PipelineStore.from_uri(tmp_path), threading.Event()
     said: list[str] = []
 
@@ -274,8 +276,10 @@ def test_progress_says_what_is_done_after_the_rows_are_read(tmp_path: Path) -> N
     assert re.search(r"1 of 2 artifacts stored, [\d.]+ a minute, about \d+ s left", "\n".join(said))
 
 
-def test_the_line_on_a_terminal_moves_with_each_task_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A look at the store is far away, as it is in a run that takes seconds.
+def test_the_line_on_a_terminal_changes_with_each_task_that_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The store is looked at so rarely that it does not happen in this run, as in a run of a few seconds.
     monkeypatch.setattr("flows.running.progress._LOOK_EVERY_SECONDS", 60.0)
     shares: list[float] = []
 
@@ -298,7 +302,7 @@ def test_the_line_on_a_terminal_moves_with_each_task_that_ends(tmp_path: Path, m
     assert shares == [0.25, 0.5, 1.0]
 
 
-def test_nothing_bad_replaces_a_good_date(source: Path, tmp_path: Path) -> None:
+def test_a_bad_result_does_not_replace_a_good_date(source: Path, tmp_path: Path) -> None:
     store = PipelineStore.from_uri(tmp_path / "store")
     icu_features(str(source), str(tmp_path / "store"), DATE, shards=2)
     good = snapshot(tmp_path / "store")
@@ -339,7 +343,7 @@ def test_a_second_run_of_a_date_is_refused_at_once(source: Path, tmp_path: Path)
         ({"--catalogue": "nowhere.toml"}, "nowhere.toml"),
     ],
 )
-def test_the_command_line_says_what_is_wrong_and_writes_nothing(
+def test_a_command_that_fails_says_why_and_writes_nothing(
     change: dict[str, str], message: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows.icu_features import main

@@ -1,4 +1,4 @@
-"""The ICU chain on Step Functions, executed for real on the emulator, gives what the local flow gives."""
+"""The ICU chain on Step Functions, executed on the emulator, gives the same features as the local flow."""
 
 import json
 from pathlib import Path

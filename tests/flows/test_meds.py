@@ -1,4 +1,4 @@
-"""MEDS: the export is a dataset by the standard's own schemas, and as a source it gives the same features."""
+"""MEDS: the export is valid by the standard's own schemas, and gives the same features if it is used as a source."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ from flows.sources.meds_table import DEFAULT_MEDS_TABLE, MedsTableError, load_me
 from flows.synthetic.tables import generate
 from tests.flows.expected import DATE, stored_features
 
-# What the catalogue converts, or leaves to the row's own text, may differ in the last of the 32 bits of MEDS's numbers.
+# MEDS's numbers have 32 bits, so a value that the catalogue converts may differ in the last bit.
 CONVERTED = ("temperature_", "glucose_")
 T = pd.Timestamp
 
@@ -61,7 +61,7 @@ def test_the_export_is_a_dataset_by_the_standards_own_schemas(exported: tuple[Pi
     for shard, table in zip(shards, tables, strict=True):
         meds.DataSchema.validate(table)
         frame = table.to_pandas()
-        # A subject is in one shard, in one run of rows, by time; the folder is the subject's split.
+        # A subject is in one shard, in consecutive rows in the order of time. The folder is the subject's split.
         assert not seen & set(frame["subject_id"])
         seen |= set(frame["subject_id"])
         assert frame.equals(frame.sort_values(["subject_id", "time"], kind="stable", na_position="first"))
@@ -71,7 +71,7 @@ def test_the_export_is_a_dataset_by_the_standards_own_schemas(exported: tuple[Pi
     assert set(pa.concat_tables(tables)["code"].unique().to_pylist()) <= set(codes["code"].to_pylist())
     cohort = store.download(f"icu/{DATE}/cohort")
     assert seen == set(cohort["subject_id"]) == set(splits["subject_id"].to_pylist())
-    # No feature stands before the end of its window, and each is there.
+    # Every feature is there, and none has a time before the end of its window.
     features = stored_features(store)
     every = pd.concat([table.to_pandas() for table in tables])
     means = every[every["code"] == "FEATURE//heart_rate_mean"].sort_values(["stay_id", "time"])
@@ -94,7 +94,7 @@ def test_the_export_is_a_source_of_the_same_features(exported: tuple[PipelineSto
     pd.testing.assert_frame_equal(features, expected, rtol=1e-6)
     same = ["subject_id", "stay_id", "intime", "outtime", "split", "first_careunit", "gender", "age"]
     pd.testing.assert_frame_equal(cohort.stays[same], store.download(f"icu/{DATE}/cohort")[same])
-    # The flow itself takes it, and says nothing that the dataset does not tell.
+    # The flow accepts it as a source, and reports nothing that the dataset does not contain.
     icu_features(str(root), str(tmp_path / "again"), DATE, shards=3)
     again = PipelineStore.from_uri(tmp_path / "again")
     pd.testing.assert_frame_equal(stored_features(again), features, check_exact=True)
@@ -105,7 +105,7 @@ def test_the_export_is_a_source_of_the_same_features(exported: tuple[PipelineSto
     pd.testing.assert_frame_equal(after[told], before[told])
 
 
-def test_an_export_overwrites_nothing_and_is_of_complete_dates_only(
+def test_an_export_overwrites_nothing_and_refuses_incomplete_dates(
     exported: tuple[PipelineStore, Path], tmp_path: Path
 ) -> None:
     store, root = exported
@@ -117,7 +117,7 @@ def test_an_export_overwrites_nothing_and_is_of_complete_dates_only(
 
 
 def dataset(root: Path, rows: list[tuple[Any, ...]], **more: list[Any]) -> Path:
-    """A shard as other programs write them: no stay column, no metadata; numbers of 32 bits, codes as categories."""
+    """A shard as other programs write it: no stay column, no metadata, numbers of 32 bits, codes as categories."""
     (root / "data/train").mkdir(parents=True)
     subject, time, code, value = zip(*rows, strict=True)
     table = pa.table(
@@ -141,7 +141,7 @@ ROWS = [
     (1, T("2150-01-01 11:30"), "LAB//223761//°F", 98.6),
     (1, T("2150-01-01 12:00"), "LOINC/8867-4", 81),
     (1, T("2150-01-02 10:00"), "ICU_DISCHARGE//Medical ICU", None),
-    # At the same time one stay ends and the next begins.
+    # One stay ends at the time at which the next begins.
     (1, T("2150-01-02 10:00"), "ICU_ADMISSION//Surgical ICU", None),
     (1, T("2150-01-02 10:00"), "LAB//50813//mmol/L", 1.7),
     (1, T("2150-01-03 10:00"), "ICU_DISCHARGE//Surgical ICU", None),
@@ -156,7 +156,7 @@ ROWS = [
 ]
 
 
-def test_a_dataset_of_another_program_is_read_by_codes_alone(tmp_path: Path) -> None:
+def test_a_dataset_of_another_program_is_read_by_its_codes_alone(tmp_path: Path) -> None:
     _, cohort, cleaned = read(dataset(tmp_path, ROWS, unit=[None] * 5 + ["/min"] + [None] * 12))
     stays = cohort.stays.sort_values(["subject_id", "intime"], ignore_index=True)
     assert stays["first_careunit"].to_list() == ["Medical ICU", "Surgical ICU", "Medical ICU"]
@@ -164,9 +164,9 @@ def test_a_dataset_of_another_program_is_read_by_codes_alone(tmp_path: Path) -> 
     assert stays["gender"].fillna("").to_list() == ["F", "F", ""]
     assert stays["age"].to_list()[:2] == [49, 49]
     assert stays["died_in_hospital"].to_list() == [True, True, pd.NA]
-    # The death is a date: there is a flag, and no hour.
+    # The death is a date without a time, so the flag is set and the hour is missing.
     assert cohort.outcomes["death_hours"].isna().all()
-    # The end without a beginning is counted.
+    # A stay's end without a beginning is counted.
     assert cohort.counts["no_intime"] == 1
     events = cleaned.events.sort_values("time", ignore_index=True)
     assert list(zip(events["itemid"], events["value"], strict=True)) == [
@@ -181,11 +181,11 @@ def test_a_dataset_of_another_program_is_read_by_codes_alone(tmp_path: Path) -> 
     assert dropped == {"no_time": 1, "no_number": 1, "outside_stays": 1}
     usable = cleaned.counts["variables"]["heart_rate"]
     assert usable["no_storetime"] == usable["usable"] == 2
-    # Read again, the stays have the same ids.
+    # The stays have the same ids when the dataset is read again.
     assert read_stays(tmp_path, load_meds_table()).stays["stay_id"].to_list() == cohort.stays["stay_id"].to_list()
 
 
-def test_a_table_of_ones_own_says_what_codes_mean(tmp_path: Path) -> None:
+def test_a_users_own_table_gives_codes_their_meaning(tmp_path: Path) -> None:
     text = DEFAULT_MEDS_TABLE.read_text(encoding="utf-8")
     own = tmp_path / "own.toml"
     own.write_text(text + '"vitals/pulse" = "heart_rate"\n', encoding="utf-8")
@@ -205,7 +205,7 @@ def test_a_table_of_ones_own_says_what_codes_mean(tmp_path: Path) -> None:
         ("[codes]", '[codes]\n"x" = 1.5', "codes has to be a table of codes"),
     ],
 )
-def test_a_table_that_is_none_names_the_key(before: str, after: str, problem: str, tmp_path: Path) -> None:
+def test_the_error_about_an_invalid_table_names_the_key(before: str, after: str, problem: str, tmp_path: Path) -> None:
     text = DEFAULT_MEDS_TABLE.read_text(encoding="utf-8")
     assert before in text
     (tmp_path / "own.toml").write_text(text.replace(before, after), encoding="utf-8")
@@ -213,7 +213,7 @@ def test_a_table_that_is_none_names_the_key(before: str, after: str, problem: st
         load_meds_table(tmp_path / "own.toml")
 
 
-def test_what_is_no_dataset_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_dataset_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "metadata").mkdir()
     (tmp_path / "metadata/dataset.json").write_text("{}")
     with pytest.raises(

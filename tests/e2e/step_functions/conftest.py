@@ -1,4 +1,4 @@
-"""A real emulator of Step Functions beside the Prefect server; processes that belong to a test."""
+"""An emulator of Step Functions beside the Prefect server, and processes that end with their test."""
 
 import contextlib
 import itertools
@@ -54,7 +54,7 @@ def environment(server: PrefectServer, aws: Emulator) -> dict[str, str]:
 def process(
     arguments: list[str], environment: dict[str, str], log: Path | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """A Python process in a group of its own, which is gone at the end."""
+    """A Python process in a process group of its own, which is killed at the end."""
     with log.open("w") if log else open(os.devnull, "w") as output:  # noqa: PTH123
         started = subprocess.Popen(
             [sys.executable, *arguments],
@@ -75,7 +75,7 @@ def process(
 
 @pytest.fixture
 def prefect(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[SyncPrefectClient]:
-    """A client of the server; flows that this process runs use the server too, and the emulator."""
+    """A client of the server. Flows that this process runs use the server and the emulator, too."""
     for key, value in environment.items():
         if key.startswith("AWS_"):
             monkeypatch.setenv(key, value)
@@ -85,13 +85,13 @@ def prefect(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.fixture
 def machine() -> str:
-    """A state machine's name that nothing else has."""
+    """A unique name for a state machine."""
     return f"e2e-{os.getpid()}-{next(_numbers)}"
 
 
 @pytest.fixture
 def executions(aws: Emulator) -> Callable[[str], dict[str, str]]:
-    """The status of each execution of a machine, by name, through plain boto3."""
+    """The status of each execution of a machine, by name, as boto3 reports it."""
     client = aws.client("stepfunctions")
 
     def statuses(machine: str) -> dict[str, str]:
@@ -106,7 +106,7 @@ def executions(aws: Emulator) -> Callable[[str], dict[str, str]]:
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 180) -> Any:
-    """What `condition` gives once it is true."""
+    """Wait until `condition` returns a true value, and return that value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it never came"

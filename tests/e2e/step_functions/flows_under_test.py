@@ -1,4 +1,4 @@
-"""Flows that the tests deploy, and run in processes of their own."""
+"""Flows that the tests deploy and run in separate processes."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from clinops_prefect.step_functions.runs.tasks import arun_step_functions_pipeli
 
 
 def pipeline_named(machine: str) -> StepFunctionsPipeline:
-    """One state that sleeps for as long as its input says."""
+    """A pipeline with one state, which sleeps for as long as its input says."""
     pipeline = StepFunctionsPipeline(machine, "arn:aws:iam::123456789012:role/StepFunctionsRole")
     return pipeline.add_step(PipelineStep("Sleep", "arn:aws:lambda:us-east-1:123456789012:function:sleep"))
 
@@ -32,7 +32,7 @@ async def awaited(machine: str, seconds: float) -> None:
 
 @flow(persist_result=False, on_cancellation=[stop_executions_on_cancellation])
 def unwatched(machine: str, seconds: float) -> None:
-    """Starts an execution and looks away: only the hook can stop it."""
+    """Start an execution and do not wait for it, so that only the hook can stop it."""
     pipeline = pipeline_named(machine)
     pipeline.deploy()
     pipeline.execute({"seconds": seconds})
@@ -51,7 +51,7 @@ def nested(machine: str, seconds: float) -> None:
 
 @flow(persist_result=False)
 def then_waits(machine: str, seconds: float, report: str) -> None:
-    """Runs the pipeline, reports its output, and waits until the report is gone."""
+    """Run the pipeline, write its output to a file, and wait until the file is removed."""
     output: Any = run_step_functions_pipeline(pipeline_named(machine), {"seconds": seconds})
     path = Path(report)
     with path.open("a") as file:

@@ -1,4 +1,4 @@
-"""Killed, evicted and cancelled, in real processes: what becomes of the execution, and of the run that comes back."""
+"""Flow runs in real processes are killed, evicted and cancelled: what happens to the execution and to the next run."""
 
 import json
 import os
@@ -23,7 +23,7 @@ SOURCE = "tests/e2e/step_functions/flows_under_test.py"
 
 @pytest.fixture(scope="module")
 def worker(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A real worker of a process pool; its log."""
+    """A worker of a process pool. Yields its log."""
     log = tmp_path_factory.mktemp("worker") / "worker.log"
     with process(["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"], environment, log):
         yield log
@@ -35,7 +35,7 @@ def start(prefect: SyncPrefectClient, environment: dict[str, str]) -> Callable[.
 
     def create(name: str, *, pool: bool = True, **parameters: Any) -> UUID:
         flow: Flow[..., Any] = Flow.from_source(source=str(ROOT), entrypoint=f"{SOURCE}:{name}")  # type: ignore[assignment]
-        # Without a worker on the pool, the test itself runs the flow run, and kills it.
+        # The pool has no worker, so that the test itself can run the flow run and kill it.
         where = POOL if pool else f"{POOL}-by-hand"
         ensure_pool(environment, where)
         deployment: Any = flow.deploy(f"{name}-{where}", work_pool_name=where, print_next_steps=False)
@@ -74,7 +74,7 @@ def by_hand(run: UUID, environment: dict[str, str], log: Path) -> Any:
     return process(["-m", "prefect", "flow-run", "execute", str(run)], environment, log)
 
 
-def test_killed_while_it_polls_then_started_again(
+def test_a_run_that_is_killed_while_it_polls_and_started_again_finds_its_execution(
     start: Callable[..., UUID],
     environment: dict[str, str],
     prefect: SyncPrefectClient,
@@ -98,7 +98,7 @@ def test_killed_while_it_polls_then_started_again(
     assert executions(machine) == {f"{machine}-{run}-0": "SUCCEEDED"}
 
 
-def test_killed_after_it_succeeded_then_started_again(
+def test_a_run_that_is_killed_after_the_execution_succeeded_returns_its_output_when_started_again(
     start: Callable[..., UUID],
     environment: dict[str, str],
     prefect: SyncPrefectClient,
@@ -141,7 +141,7 @@ def test_eviction_leaves_the_execution_running(
 
 
 @pytest.mark.parametrize("name", ["direct", "nested"])
-def test_the_hook_stops_what_a_process_that_is_gone_has_started(
+def test_the_hook_stops_an_execution_whose_process_is_gone(
     name: str,
     start: Callable[..., UUID],
     environment: dict[str, str],

@@ -15,7 +15,7 @@ from clinops_prefect.testing.step_functions_emulator import Emulator
 logger = logging.getLogger(__name__)
 
 NUMBER = int(os.environ.get("CLINOPS_E2E_EXECUTIONS", "100"))
-# Long enough that all have begun before the first ends; then all of them end within seconds.
+# So long that all have begun before the first ends. Then all of them end within seconds.
 SECONDS = 10 + NUMBER // 20
 
 
@@ -49,5 +49,5 @@ def test_many_executions_cost_ten_calls_a_second_and_none_is_lost(
     logger.info("%s executions: %.0f s, %s, busiest second %s", NUMBER, took, calls, aws.busiest_second())
     assert [outputs[arn] for arn in arns] == [{"i": number} for number in range(NUMBER)]
     assert aws.busiest_second() <= 10
-    # Each output costs one call, at seven and a half a second.
+    # Each output costs one call, and 7.5 calls a second are made.
     assert took < SECONDS + 6 + NUMBER / 7.5 + 15

@@ -1,4 +1,4 @@
-"""Starting and waiting as two tasks, on a real server: one small flow waits for many executions that others started."""
+"""Starting and waiting as two tasks, on a real server: one flow waits for many executions that others started."""
 
 import asyncio
 import json
@@ -75,7 +75,7 @@ def test_a_repeated_run_finds_its_execution_and_redrives_one_that_failed(
         run_step_functions_pipeline(pipeline, {"k": 0, "gate": __file__})
         arn = start_step_functions_pipeline(pipeline, {"k": 1})
         try:
-            # A wait has no place among the calls: the next one that starts something is the third.
+            # A wait does not count as a call, so the next call that starts something is the third.
             output = wait_for_step_functions_execution(pipeline, arn)
         except ExecutionFailedError as error:
             errors.append(error)
@@ -90,7 +90,7 @@ def test_a_repeated_run_finds_its_execution_and_redrives_one_that_failed(
     assert set(executions(machine)) == {f"{machine}-{run}-{call}" for call in range(3)}
 
 
-def test_cancelling_the_run_that_waits_stops_what_it_waits_for(
+def test_cancelling_the_waiting_run_stops_the_executions_that_it_waits_for(
     pipeline: StepFunctionsPipeline,
     prefect: SyncPrefectClient,
     machine: str,
@@ -116,7 +116,7 @@ def test_cancelling_the_run_that_waits_stops_what_it_waits_for(
     assert caught.value.status == "ABORTED"
 
 
-def test_async_flows_wait_for_more_at_once_than_asyncio_has_threads(
+def test_async_flows_can_wait_for_more_executions_than_asyncio_has_threads(
     pipeline: StepFunctionsPipeline, prefect: SyncPrefectClient, machine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline.add_step(PipelineStep("A", function("count")))
@@ -124,7 +124,7 @@ def test_async_flows_wait_for_more_at_once_than_asyncio_has_threads(
 
     @flow(persist_result=False)
     async def starts_and_waits() -> Any:
-        # Two threads for whatever uses asyncio's pool, as on a machine of one core in a small container.
+        # asyncio's thread pool has two threads, as in a small container on a machine with one core.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
         arns = [await astart_step_functions_pipeline(pipeline, {"k": k, "seconds": 0}, deploy=False) for k in range(8)]
         never = pipeline.execute({"k": "never", "seconds": 20}, "never")

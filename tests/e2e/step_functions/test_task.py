@@ -1,4 +1,4 @@
-"""The task in flow runs of this process, on a real server: names, artifacts, log lines, retries."""
+"""The task in flow runs of this process, on a real server: names of executions, artifacts, log lines, retries."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -115,7 +115,7 @@ def test_a_failed_execution_is_redriven_by_the_flow_runs_retry(
     assert list(executions(machine).values()) == ["SUCCEEDED"]
 
 
-def test_a_subflow_that_a_retried_caller_runs_anew_finds_its_execution(
+def test_a_subflow_that_a_retried_caller_runs_again_finds_its_execution(
     pipeline: StepFunctionsPipeline, machine: str, executions: Callable[[str], dict[str, str]], tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -135,7 +135,7 @@ def test_a_subflow_that_a_retried_caller_runs_anew_finds_its_execution(
     @flow(retries=1)
     def outer() -> Any:
         gate.touch()
-        # Completed, but Prefect keeps no result of it: the retry runs it anew.
+        # The subflow is completed, but Prefect stores no result of it, so the retry runs it again.
         done = inner(1)
         if len(inner_runs) == 1:
             gate.unlink()
@@ -144,7 +144,7 @@ def test_a_subflow_that_a_retried_caller_runs_anew_finds_its_execution(
     run, outputs = outer()
     assert [output["k"] for output in outputs] == [1, 2]
     assert all(output["n"] == 1 for output in outputs)
-    # Four runs of the inner flow, two executions: one succeeded at once, one failed and was redriven.
+    # The inner flow ran four times but made two executions: one succeeded at once, one failed and was redriven.
     assert len(set(inner_runs)) == 4
     assert list(executions(machine).values()) == ["SUCCEEDED", "SUCCEEDED"]
     assert all(name.startswith(f"{machine}-{run}-") for name in executions(machine))
@@ -175,13 +175,13 @@ def test_each_call_of_a_subflow_has_an_execution(
 
     outer()
     assert len(executions(machine)) == 3
-    # A task that is tried again would call another subflow, and that start another execution.
+    # A task that is retried would call another subflow, which would start another execution.
     with pytest.raises(InvalidExecutionError, match="execution_name"):
         by_task()
     assert len(executions(machine)) == 3
 
 
-def test_a_run_that_comes_back_with_another_input_is_refused(
+def test_a_retried_run_with_another_input_is_refused(
     pipeline: StepFunctionsPipeline, machine: str, executions: Callable[[str], dict[str, str]]
 ) -> None:
     pipeline.add_step(PipelineStep("A", function("count")))
@@ -217,7 +217,7 @@ def test_a_call_from_another_task_needs_a_name(
     assert list(executions(machine)) == ["given"]
 
 
-def test_a_repeated_run_finds_what_an_earlier_version_started(
+def test_a_repeated_run_finds_an_execution_that_an_earlier_version_started(
     pipeline: StepFunctionsPipeline, machine: str, executions: Callable[[str], dict[str, str]]
 ) -> None:
     pipeline.add_step(PipelineStep("A", function("count")))
@@ -228,7 +228,7 @@ def test_a_repeated_run_finds_what_an_earlier_version_started(
     def repeated() -> Any:
         attempts.append(1)
         if len(attempts) == 1:
-            # As a process of the earlier version would have left it.
+            # The execution has the name that an earlier version would have given it.
             pipeline.execute({"k": 1}, f"prefect-{this_run()}-0")
             raise RuntimeError("evicted")
         return run_step_functions_pipeline(pipeline, {"k": 1})
@@ -237,7 +237,7 @@ def test_a_repeated_run_finds_what_an_earlier_version_started(
     assert [name.split("-")[0] for name in executions(machine)] == ["prefect"]
 
 
-def test_a_long_name_of_a_machine_leaves_room_for_what_is_unique(
+def test_a_long_name_of_a_machine_leaves_room_for_the_unique_part_of_an_executions_name(
     prefect: SyncPrefectClient, aws: Emulator, machine: str, executions: Callable[[str], dict[str, str]]
 ) -> None:
     assert prefect
@@ -262,7 +262,7 @@ def test_a_long_name_of_a_machine_leaves_room_for_what_is_unique(
     assert sum(run in name for name in names) == 2
 
 
-def test_a_saved_definition_is_run_by_its_name_and_all_of_its_states_are_done(
+def test_a_saved_definition_is_run_by_its_name_and_runs_all_of_its_states(
     prefect: SyncPrefectClient, aws: Emulator, machine: str
 ) -> None:
     definition = {
@@ -301,7 +301,7 @@ def test_a_saved_definition_is_run_by_its_name_and_all_of_its_states_are_done(
     assert progress[0].data == 100
 
 
-def test_a_patient_that_fails_is_in_no_log_state_or_artifact(
+def test_an_identifier_in_a_failed_execution_is_in_no_log_state_or_artifact(
     pipeline: StepFunctionsPipeline, prefect: SyncPrefectClient, aws: Emulator, machine: str
 ) -> None:
     source = (
