@@ -1,6 +1,6 @@
-"""The store of docs/how-to/write-a-store.md, broken in one way after the other, and the laws that each way breaks.
+"""The store of docs/how-to/write-a-store.md, broken in many ways, and the laws that each way breaks.
 
-Not collected by itself: test_contracts.py runs it beside the page's `memory_store`, whose tests it borrows.
+pytest does not collect this file. test_contracts.py runs it beside the page's `memory_store`, whose tests it uses.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from clinops_prefect import ArtifactDecodeError, BucketNotFoundError, InvalidMet
 from clinops_prefect.storage.backend import Can, ObjectExistsError, ObjectInfo, PinnedObject, Writing
 from clinops_prefect.storage.ranges import span, whole
 
-# Spaces that keep versions; (space, key) -> the versions, newest first.
+# The spaces that keep versions, and (space, key) -> the versions, newest first.
 VERSIONED: set[str] = set()
 NOWHERE = "nowhere"
 HISTORY: dict[tuple[str, str], list[tuple[bytes, ObjectInfo]]] = {}
@@ -41,7 +41,7 @@ class _Missing(dict[str, Any]):
 
 
 class Whole(MemoryBackend):
-    """Not broken: it keeps versions, removes objects together, and tells a missing space."""
+    """Not broken: it keeps versions, removes objects together, and reports a missing space."""
 
     can = frozenset(Can) - {Can.MAKE_BUCKETS}
     removed_at_once = 10
@@ -387,7 +387,7 @@ class TakesAnyVersion(Whole):
 
 
 class WholeStore(MemoryPipelineStore):
-    """Not broken, but for its registration."""
+    """Not broken, except that it is not registered."""
 
     laws: ClassVar[str] = "test_the_store_is_registered_under_the_scheme_of_its_uris"
     backend: ClassVar[type[Whole]] = Whole
@@ -581,7 +581,7 @@ def space() -> str:
     return f"broken-{len(SPACES)}"
 
 
-# Name of a suite -> the laws that it is to break. The test that runs this file reads it.
+# Name of a suite -> the laws that it must break. test_contracts.py reads this.
 BROKEN: dict[str, list[str]] = {}
 
 
@@ -589,7 +589,7 @@ def _add(name: str, suite: type, laws: str) -> None:
     BROKEN[name] = laws.split()
     globals()[name] = suite
     if not name.endswith(("ThatWhole", "ThatWholeStore")):
-        # It has no others.
+        # This suite has no other laws.
         for law in {law for law in dir(suite) if law.startswith("test_")} - {*BROKEN[name]}:
             setattr(suite, law, None)
 

@@ -1,4 +1,4 @@
-"""Nothing bad replaces something good: what stops a run before it publishes, and in which words."""
+"""A bad result does not replace a good one: which findings stop a run before it publishes, and their messages."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ DEFAULT = Limits()
 
 
 def totals(windows: int = 1000, **variables: tuple[int, int]) -> dict[str, Any]:
-    """A run's summary; of each variable the usable values, and the windows without one."""
+    """A run's summary, with the usable values of each variable and the windows without a value."""
     return {
         "stays": 100 if windows else 0,
         "windows": windows,
@@ -28,13 +28,13 @@ def found(now: dict[str, Any], before: dict[str, Any] | None = GOOD, limits: Lim
     return [objection.text for objection in objections(now, before, limits)]
 
 
-def test_the_same_again_and_a_little_worse_pass() -> None:
+def test_an_equal_or_slightly_worse_result_is_accepted() -> None:
     assert found(GOOD) == found(GOOD, None) == []
     assert found(totals(hr=(700, 399), lactate=(1, 999), glucose=(60, 899))) == []
     assert found(totals(hr=(990, 10), lactate=(900, 100), glucose=(900, 100))) == []
 
 
-def test_an_empty_result_is_refused_the_first_time_too() -> None:
+def test_an_empty_result_is_refused_also_in_the_first_run() -> None:
     for before in (None, GOOD):
         assert found(totals(0), before) == ["there is no window: the cohort has no stay"]
         assert found(totals(hr=(0, 1000)), before)[0] == "no variable has a usable value"
@@ -46,12 +46,12 @@ def test_a_variable_or_a_table_that_had_values_and_has_none_is_named() -> None:
     ]
     without = GOOD | {"tables": {"chartevents": 500, "labevents": 0}}
     assert found(without) == ["labevents had rows, and has none now"]
-    # The other way round it is good news, and a variable of another catalogue is no loss.
+    # New values are no loss, and neither is a variable that only another catalogue has.
     assert found(GOOD, without) == []
     assert found(totals(hr=(800, 200))) == []
 
 
-def test_a_missing_rate_that_jumps_is_named_where_enough_values_were_there() -> None:
+def test_a_missing_rate_that_rises_much_is_named_if_there_were_enough_values() -> None:
     assert found(totals(hr=(600, 400), lactate=(90, 900), glucose=(100, 700))) == [
         "hr is missing in 40% of the windows, and was in 20%"
     ]
@@ -63,7 +63,7 @@ def test_a_missing_rate_that_jumps_is_named_where_enough_values_were_there() -> 
     assert found(totals(hr=(10, 900), lactate=(90, 900), glucose=(100, 700)), limits=Limits(0.8)) == []
 
 
-def test_what_was_asked_for_passes_and_the_message_says_how() -> None:
+def test_an_accepted_finding_passes_and_the_message_says_how_to_accept_it() -> None:
     empty, worse = totals(0), totals(hr=(600, 400), lactate=(90, 900), glucose=(100, 700))
     accept(objections(empty, GOOD, DEFAULT), accept_empty=True)
     with pytest.raises(NotAcceptedError, match=r"not published: there is no window.*--accept-empty"):
@@ -83,7 +83,7 @@ def test_a_summary_is_of_the_exact_counts() -> None:
     }
 
 
-def test_the_limits_are_the_catalogues(tmp_path: Path) -> None:
+def test_the_catalogue_sets_the_limits(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     variable = '[hr]\nunit = "bpm"\nplausible = [1, 300]\nitems = [211]\n'
     own.write_text("[limits]\nmissing_jump = 0.5\n" + variable)

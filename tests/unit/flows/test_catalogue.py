@@ -1,4 +1,4 @@
-"""The catalogue: what it says, and what is refused with which words."""
+"""The catalogue: its content, and the messages with which invalid catalogues are refused."""
 
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def test_a_catalogue_may_have_any_number_of_variables(tmp_path):
     assert units.variable[position].tolist() == [0, 128, 299]
 
 
-def test_an_own_catalogue_extends_the_default(tmp_path):
+def test_a_users_catalogue_extends_the_default(tmp_path):
     default = (Path(__file__).parents[3] / "flows/icu/catalogue.toml").read_text(encoding="utf-8")
     own = default + '\n[troponin]\nunit = "ng/mL"\nplausible = [0, 99]\nitems = [51003]\n'
     catalogue = load(tmp_path, own)
@@ -94,7 +94,7 @@ def test_an_own_catalogue_extends_the_default(tmp_path):
     [("mg/dL", " MG / DL "), ("\u00b5g", "\u03bcG"), ("mg\u00a0/dL", "mg/dL"), ("°C", "° c")],
     ids=["case and spaces", "micro sign and mu", "no-break space", "degree"],
 )
-def test_texts_are_compared_without_regard_to_spelling(texts):
+def test_texts_are_compared_without_regard_to_case_spaces_and_lookalike_signs(texts):
     assert fold_text(texts[0]) == fold_text(texts[1])
 
 
@@ -125,6 +125,6 @@ def test_texts_are_compared_without_regard_to_spelling(texts):
         (HEART + 'units."bpm" = { multiply = 2 }', "canonical unit and cannot have a conversion"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, text, message):
+def test_the_error_names_what_is_wrong(tmp_path, text, message):
     with pytest.raises(CatalogueError, match=message):
         load(tmp_path, text)

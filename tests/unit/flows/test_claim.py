@@ -1,4 +1,4 @@
-"""One run of a date at a time: who has the claim, who is refused, and what a killed run leaves."""
+"""Only one run computes a date at a time: which run has the claim, which is refused, and what a killed run leaves."""
 
 import datetime as dt
 import subprocess
@@ -27,7 +27,7 @@ def hold(store: LocalPipelineStore, owner: str, warnings: list[str] | None = Non
     return claimed(store, DATE, owner, ([] if warnings is None else warnings).append)
 
 
-def test_a_second_run_is_refused_and_told_since_when(store: LocalPipelineStore) -> None:
+def test_a_second_run_is_refused_with_the_time_of_the_claim(store: LocalPipelineStore) -> None:
     with hold(store, "first"):
         check_claim(store, DATE, "first")
         with pytest.raises(DateClaimedError, match=r"2024-01-15 is under way: flow run first began at 20\d\d-"):
@@ -39,12 +39,12 @@ def test_a_second_run_is_refused_and_told_since_when(store: LocalPipelineStore) 
     assert store.list_artifacts() == []
 
 
-def test_a_run_that_is_tried_again_finds_its_own_claim(store: LocalPipelineStore) -> None:
+def test_a_retried_run_finds_its_own_claim(store: LocalPipelineStore) -> None:
     with hold(store, "one"), hold(store, "one"):
         check_claim(store, DATE, "one")
 
 
-def test_of_many_runs_that_begin_at_once_one_has_the_date(store: LocalPipelineStore) -> None:
+def test_of_many_runs_that_begin_simultaneously_one_gets_the_claim(store: LocalPipelineStore) -> None:
     begin, held, refused = threading.Barrier(8), [], []
 
     def run(number: int) -> None:
@@ -81,7 +81,7 @@ def test_the_claim_of_a_process_that_is_gone_is_taken_over_at_once(store: LocalP
     assert "is gone; its claim is taken over" in warnings[0]
 
 
-def test_a_claim_of_another_machine_is_taken_over_once_it_is_stale_and_its_run_publishes_no_more(
+def test_a_stale_claim_of_another_machine_is_taken_over_and_its_run_cannot_publish(
     store: LocalPipelineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claim, "_host", lambda: "elsewhere")

@@ -1,4 +1,4 @@
-"""The cohort: nobody is dropped in silence, and nothing is guessed."""
+"""The cohort: every stay that is left out is counted, and nothing is guessed."""
 
 import pandas as pd
 import pytest
@@ -21,7 +21,7 @@ def stays(tmp_path, *rows):
     return table(tmp_path, "icu/icustays", STAYS + "".join(f"{row}\n" for row in rows))
 
 
-def test_the_schema_is_fixed_with_or_without_the_other_tables(tmp_path):
+def test_the_schema_is_the_same_with_and_without_the_other_tables(tmp_path):
     some = stays(tmp_path, "1,2,3,MICU,2150-01-01 10:00:00,2150-01-02 10:00:00")
     patients = table(tmp_path, "hosp/patients", "subject_id,gender,anchor_age,anchor_year\n1,F,60,2148\n")
     admissions = table(tmp_path, "hosp/admissions", "hadm_id,admission_type,hospital_expire_flag\n2,URGENT,1\n")
@@ -42,7 +42,7 @@ def test_the_age_is_in_whole_years_and_the_oldest_are_one_group(tmp_path, dob, a
     assert build_cohort(some, patients).stays["age"].item() == age
 
 
-def test_what_is_left_out_is_counted_and_the_rest_is_kept(tmp_path):
+def test_rows_that_are_left_out_are_counted_and_the_rest_is_kept(tmp_path):
     some = stays(
         tmp_path,
         "1,2,33,MICU,2150-01-01,2150-01-02",
@@ -54,8 +54,8 @@ def test_what_is_left_out_is_counted_and_the_rest_is_kept(tmp_path):
         "1,2,31,MICU,2150-01-02,2150-01-01",
         "1,2,36,MICU,2150-01-01,2150-01-02",  # a stay in two admissions
         "1,3,36,MICU,2150-01-01,2150-01-02",
-        "9,2,37,MICU,2150-01-01,2150-01-02",  # of nobody that the patients name
-        "1,2,38,MICU,2150-01-01,2150-01-01",  # of no time at all: it has one window
+        "9,2,37,MICU,2150-01-01,2150-01-02",  # a subject who is not in patients
+        "1,2,38,MICU,2150-01-01,2150-01-01",  # a stay of zero length, which has one window
     )
     patients = table(tmp_path, "hosp/patients", "subject_id,gender\n1,F\n")
     cohort = build_cohort(some, patients)
@@ -107,12 +107,12 @@ def test_rows_that_contradict_each_other_are_not_used_and_do_not_multiply_the_st
         ("", "0", "", (None, False, None, False)),
     ],
 )
-def test_how_a_stay_ended(tmp_path, outtime, flag, deathtime, expected):
+def test_outcomes_say_how_a_stay_ended(tmp_path, outtime, flag, deathtime, expected):
     some = stays(tmp_path, f"1,2,3,MICU,2150-01-01,{outtime}")
     admissions = table(tmp_path, "hosp/admissions", f"hadm_id,hospital_expire_flag,deathtime\n2,{flag},{deathtime}\n")
     row = build_cohort(some, None, admissions).outcomes.drop(columns=["subject_id", "stay_id"]).iloc[0]
     assert tuple(None if pd.isna(value) else value for value in row) == expected
-    # Another admission's says nothing of this stay.
+    # The end of another admission does not concern this stay.
     elsewhere = admissions.assign(hadm_id=pd.array([4], "Int64"))
     assert build_cohort(some, None, elsewhere).outcomes["died_in_icu"].isna().all()
 
@@ -124,7 +124,7 @@ def test_all_stays_of_a_subject_are_in_one_split(tmp_path):
     assert set(frame["split"]) == {"train", "validation", "test"}
 
 
-def test_every_column_read_is_one_of_the_layout(tmp_path):
+def test_every_column_that_is_read_is_in_the_layout(tmp_path):
     frame = stays(tmp_path, "1,2,3,MICU,2150-01-01,2150-01-02")
     assert list(frame.columns) == list(LAYOUTS["icu/icustays"].columns)
     assert frame["intime"].dtype == "datetime64[us]"

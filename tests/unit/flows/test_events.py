@@ -1,4 +1,4 @@
-"""Cleaning, law by law, on rows worked out by hand. `tests/property` compares with the definition at large."""
+"""Cleaning, rule by rule, on rows computed by hand. `tests/property` compares it with the definition on random rows."""
 
 import pandas as pd
 import pytest
@@ -53,11 +53,11 @@ def dropped(*rows):
         ("after_stay", {"storetime": "2150-01-03 08:00"}),
     ],
 )
-def test_a_row_is_dropped_for_its_reason(reason, cells):
+def test_a_row_is_dropped_for_the_right_reason(reason, cells):
     assert dropped(row(**cells)) == {reason: 1}
 
 
-def test_the_first_reason_that_holds_is_the_reason():
+def test_the_first_reason_that_holds_is_counted():
     cells = {}
     worse = [
         {"charttime": "2150-01-01 07:00", "storetime": None},
@@ -73,7 +73,7 @@ def test_the_first_reason_that_holds_is_the_reason():
         assert dropped(row(**cells)) == {reason: 1}
 
 
-def test_what_is_stored_after_intime_is_of_the_stay_though_charted_before():
+def test_a_row_that_is_stored_after_intime_belongs_to_the_stay_though_charted_before():
     cleaned = run(row(charttime="2150-01-01 07:00", storetime="2150-01-01 08:00"))
     assert cleaned.events["time"].item() == pd.Timestamp("2150-01-01 08:00")
 
@@ -115,12 +115,12 @@ def test_units_and_plausible_ranges(item, unit, number, value, what):
 @pytest.mark.parametrize(
     ("one", "other", "value"),
     [
-        ({"valuenum": 0.0, "storetime": None}, {"valuenum": 90.0}, 90.0),  # usable before null, though later
+        ({"valuenum": 0.0, "storetime": None}, {"valuenum": 90.0}, 90.0),  # usable before null, though stored later
         ({"valuenum": 90.0, "storetime": "2150-01-01 09:01"}, {"valuenum": 70.0}, 90.0),  # then the earliest
         ({"valuenum": 90.0}, {"valuenum": 70.0}, 70.0),  # then the lowest
     ],
 )
-def test_of_duplicates_the_preferred_is_kept_in_either_order(one, other, value):
+def test_the_preferred_duplicate_is_kept_in_either_order(one, other, value):
     for rows in ((row(**one), row(**other)), (row(**other), row(**one))):
         cleaned = run(*rows)
         assert cleaned.events["value"].to_list() == [value]
@@ -159,7 +159,7 @@ def lab(**cells):
         ("outside_stays", {"storetime": "2150-01-03 08:00"}),
     ],
 )
-def test_a_lab_row_is_dropped_for_its_reason(reason, cells):
+def test_a_lab_row_is_dropped_for_the_right_reason(reason, cells):
     account = run(lab(**cells)).counts["tables"]["labevents"]
     assert list(account["dropped"]) == list(LAB_REASONS)
     assert account == {"rows_in": 1, "kept": 0, "dropped": dict.fromkeys(LAB_REASONS, 0) | {reason: 1}}
@@ -169,13 +169,13 @@ def test_a_lab_row_belongs_to_the_stay_that_is_under_way_when_it_is_known():
     cleaned = run(
         lab(charttime="2150-01-01 07:00", storetime="2150-01-01 08:00"),
         lab(charttime="2170-01-01", storetime=None),
-        lab(subject_id=2, stay_id=10),  # what a table says of a stay is not believed
+        lab(subject_id=2, stay_id=10),  # the stay that the row names is ignored
     )
     assert cleaned.events["stay_id"].to_list() == [10, 20, 30]
     assert cleaned.counts["variables"]["potassium"]["no_storetime"] == 1
 
 
-def test_of_several_stays_under_way_the_one_that_began_last_has_the_lab_row():
+def test_a_lab_row_belongs_to_the_stay_that_began_last():
     times = {7: ("08:00", "20:00"), 8: ("09:00", "10:00"), 9: ("09:00", "10:00"), 6: ("09:30", "09:40")}
     stays = build_cohort(
         pd.DataFrame(
@@ -205,7 +205,7 @@ def test_an_observation_is_judged_by_its_stay_or_else_by_its_time():
     assert seen() == (1, {})
     assert seen(stay_id=20) == (0, {"other_subject": 1})
     assert seen(charttime="2150-01-01 07:00", storetime=None) == (0, {"before_stay": 1})
-    # An outpatient's encounter, or none at all: the time decides.
+    # An outpatient's encounter or no encounter: the time decides.
     assert seen(stay_id=777) == seen(stay_id=None) == (1, {})
     assert seen(stay_id=None, charttime="2150-01-01 07:00", storetime=None) == (0, {"outside_stays": 1})
     assert seen(stay_id=777, subject_id=99) == (0, {"unknown_subject": 1})
@@ -220,14 +220,14 @@ def test_an_unknown_unit_is_counted_by_its_text_and_its_subjects():
     assert run(*rows).counts["unknown_texts"] == {"glucose": {"mg%": 2, "": 1}}
 
 
-def test_of_equals_in_two_tables_the_chart_row_is_kept_in_either_order():
+def test_of_equal_rows_in_two_tables_the_chart_row_is_kept_in_either_order():
     chart, same = row(), row(table="labevents")
     for rows in ((chart, same), (same, chart)):
         tables = run(*rows).counts["tables"]
         assert (tables["chartevents"]["kept"], tables["labevents"]["dropped"]["duplicate"]) == (1, 1)
 
 
-def test_events_are_in_the_order_in_which_they_count_as_last():
+def test_events_are_sorted_so_that_the_last_value_of_a_window_comes_last():
     same = "2150-01-01 09:30"
     rows = [
         row(itemid=211, charttime="2150-01-01 09:10", storetime=same),
@@ -249,6 +249,6 @@ def test_an_empty_shard_has_the_same_schema(frames):
     assert clean(frames, STAYS.iloc[:0], CATALOGUE).events.empty
 
 
-def test_without_any_stay_every_row_is_of_an_unknown_one():
+def test_without_any_stay_every_row_has_an_unknown_stay():
     cleaned = clean([pd.DataFrame([row()]).astype(RAW_DTYPES)], STAYS.iloc[:0], CATALOGUE)
     assert cleaned.counts["tables"]["chartevents"]["dropped"]["unknown_stay"] == 1

@@ -1,5 +1,5 @@
-"""FHIR R4: the rows are those of an independent reader, and a source told in FHIR has the features of the source told
-in tables."""
+"""FHIR R4: the rows equal those of an independent reader, and a source in FHIR has the same features as the source in
+tables."""
 
 import datetime as dt
 import json
@@ -36,7 +36,7 @@ def quantity(value: float | None, unit: str | None) -> dict[str, Any]:
 
 
 def observation(code: str = "8867-4", **elements: Any) -> dict[str, Any]:
-    """A heart rate of 80, final, unless told otherwise; an element that is None is left out."""
+    """A final heart rate of 80 with these elements replaced. An element that is None is left out."""
     resource = {
         "resourceType": "Observation",
         "status": "final",
@@ -66,7 +66,7 @@ def one(tmp_path: Path, **elements: Any) -> pd.Series:
 
 
 def random_observation(rng: random.Random) -> dict[str, Any]:
-    """Anything that FHIR allows of what is read."""
+    """A random Observation, with any content that FHIR allows in the elements that are read."""
 
     def time() -> str:
         day = f"2150-0{rng.randint(1, 9)}-{rng.randint(10, 28)}"
@@ -107,7 +107,7 @@ def random_observation(rng: random.Random) -> dict[str, Any]:
 
 
 def expected_rows(line: str, newest: dict[str, int]) -> tuple[str, list[tuple[Any, ...]]]:
-    """What becomes of an observation and its rows, by the models of fhir.resources."""
+    """The outcome of an observation and its rows, computed with the models of fhir.resources."""
     found = Observation.model_validate_json(line)
     own = any(getattr(found, f"value{kind}") is not None for kind in ("Quantity", "Integer", "String"))
     parts = [*([found] if own or not found.component else []), *(found.component or [])]
@@ -207,7 +207,7 @@ def with_zone(tmp_path: Path, zone: str) -> FhirTable:
     return load_fhir_table(path)
 
 
-def test_times_are_the_standard_time_of_the_tables_zone_the_whole_year(tmp_path: Path) -> None:
+def test_times_are_the_standard_time_of_the_tables_zone_in_summer_too(tmp_path: Path) -> None:
     table = with_zone(tmp_path, "America/New_York")
     times = ["2150-07-01T12:00:00Z", "2150-01-01T12:00:00+01:00", "2150-01-01T12:00:00", "2150-07-01T12:00:00"]
     source = write(tmp_path / "Observation.ndjson", [observation(effectiveDateTime=time) for time in times])
@@ -218,23 +218,23 @@ def test_times_are_the_standard_time_of_the_tables_zone_the_whole_year(tmp_path:
 @pytest.mark.parametrize(
     ("zone", "clock", "standard"),
     [
-        ("Europe/Berlin", "2150-10-25T02:30:00", "02:30"),  # shown twice: the later of the two
+        ("Europe/Berlin", "2150-10-25T02:30:00", "02:30"),  # a clock shows it twice: the later one counts
         ("Europe/Berlin", "2150-10-25T01:30:00", "00:30"),
         ("Europe/Berlin", "2150-10-25T03:30:00", "03:30"),
-        ("Europe/Berlin", "2150-03-29T02:30:00", "02:30"),  # never shown
+        ("Europe/Berlin", "2150-03-29T02:30:00", "02:30"),  # no clock shows it
         ("Europe/Berlin", "2150-03-29T03:30:00", "02:30"),
-        ("Australia/Lord_Howe", "2150-10-04T02:15:00", "02:15"),  # by half an hour
+        ("Australia/Lord_Howe", "2150-10-04T02:15:00", "02:15"),  # clocks change by half an hour
         ("Australia/Lord_Howe", "2150-10-04T02:45:00", "02:15"),
         ("Asia/Kolkata", "2150-10-04T02:45:00", "02:45"),
     ],
 )
-def test_a_clock_time_that_is_shown_twice_or_never_is_standard_time(
+def test_a_local_time_that_occurs_twice_or_never_is_read_as_standard_time(
     zone: str, clock: str, standard: str, tmp_path: Path
 ) -> None:
     table = with_zone(tmp_path, zone)
     wanted = pd.Timestamp(f"{clock[:11]}{standard}")
     assert table.time(clock) == wanted
-    # And so it is of the tables that lie beside.
+    # The same holds for the tables in the same folder.
     other = pd.Timestamp("2150-06-01 12:00")
     column = pd.Series([pd.Timestamp(clock), pd.NaT, other], dtype="datetime64[us]")
     found = table.times(column)
@@ -246,14 +246,14 @@ def test_a_clock_time_that_is_shown_twice_or_never_is_standard_time(
 @pytest.mark.parametrize(
     ("begin", "clock", "late"),
     [
-        # Six hours are over at 02:00 UTC, 20:00 + 6 h: clocks are put back, and forward, an hour before.
+        # The six hours end at 02:00 UTC, 20:00 + 6 h. Clocks change an hour before.
         ("2150-10-24T19:00:00Z", "2150-10-24 21:00:00", "2150-10-25T01:45:00Z"),
         ("2150-10-24T19:00:00Z", "2150-10-24 21:00:00", "2150-10-25T02:45:00+01:00"),
         ("2150-03-28T20:00:00Z", "2150-03-28 21:00:00", "2150-03-29T02:45:00Z"),
         ("2150-03-28T20:00:00Z", "2150-03-28 21:00:00", "2150-03-29T04:45:00"),
     ],
 )
-def test_a_window_has_its_hours_in_the_nights_in_which_clocks_change(
+def test_a_window_has_six_hours_in_the_nights_in_which_clocks_change(
     begin: str, clock: str, late: str, stays: str, tmp_path: Path
 ) -> None:
     table = with_zone(tmp_path, "Europe/Berlin")
@@ -275,11 +275,11 @@ def test_a_window_has_its_hours_in_the_nights_in_which_clocks_change(
 @pytest.mark.parametrize(
     "text", ["2150-07-01T11:59:60Z", "2150-07-01T12:00:00+0000", "2150-07-01T12:00Z", "2150-07-01T14:00+02:00"]
 )
-def test_times_as_others_write_them(text: str, tmp_path: Path) -> None:
+def test_times_are_read_as_other_programs_write_them(text: str, tmp_path: Path) -> None:
     assert one(tmp_path, effectiveDateTime=text)["charttime"] == pd.Timestamp("2150-07-01 12:00")
 
 
-def test_ucum_is_found_in_the_unit_where_the_code_is_missing(tmp_path: Path) -> None:
+def test_the_ucum_unit_is_read_from_the_unit_if_the_code_is_missing(tmp_path: Path) -> None:
     row = one(tmp_path, valueQuantity={"value": 80, "unit": "/min", "system": UCUM})
     assert row["valueuom"] == "/min"
 
@@ -305,7 +305,7 @@ def test_a_uuid_is_the_same_in_any_case_as_id_and_as_urn(text: str, tmp_path: Pa
         (None, "absent"),
     ],
 )
-def test_a_subject_that_cannot_be_told_is_counted_and_so_is_why(subject: Any, why: str, tmp_path: Path) -> None:
+def test_a_subject_that_cannot_be_resolved_is_counted_with_the_reason(subject: Any, why: str, tmp_path: Path) -> None:
     path = write(tmp_path / "Observation.ndjson", [observation(subject=subject), observation()])
     frame, counts = read(path)
     assert (counts["unresolved_reference"], counts["passed_on"], len(frame)) == (1, 1, 1)
@@ -324,24 +324,24 @@ def version(number: str | None = None, updated: str | None = None, **elements: A
 @pytest.mark.parametrize(
     ("versions", "counted"),
     [
-        # The value of the latest version, wherever it stands.
+        # The value of the latest version counts, at whatever place in the file.
         ([version("1"), version("2", **quantity(90, "/min"))], {"superseded": 1, "passed_on": 1, "value": 90}),
         ([version("10", **quantity(90, "/min")), version("9")], {"superseded": 1, "passed_on": 1, "value": 90}),
         (
             [version("x9", "2150-01-02T00:30:00+02:00"), version("x1", "2150-01-01T23:00:00Z", **quantity(90, "/min"))],
             {"superseded": 1, "passed_on": 1, "value": 90},
         ),
-        # A retraction takes it back; and what was retracted may be corrected.
+        # A retraction removes the value, and a retracted value may be corrected.
         ([version("1"), version("2", status="entered-in-error")], {"superseded": 1, "entered_in_error": 1}),
         ([version(status="entered-in-error"), version()], {"superseded": 1, "entered_in_error": 1}),
         (
             [version("1", status="entered-in-error"), version("2", **quantity(90, "/min"))],
             {"entered_in_error": 1, "passed_on": 1, "value": 90},
         ),
-        # Nothing says which one is later: the last that is read.
+        # No element says which version is later, so the last one that is read counts.
         ([version(), version(**quantity(90, "/min"))], {"superseded": 1, "passed_on": 1, "value": 90}),
         ([version("1", status="registered"), version("2")], {"no_result": 1, "passed_on": 1, "value": 80}),
-        # The correction of a patient who was mistaken for another.
+        # The correction of a wrong patient.
         (
             [version("1"), version("2", subject={"reference": "Patient/8"}, **quantity(90, "/min"))],
             {"superseded": 1, "passed_on": 1, "value": 90},
@@ -384,14 +384,14 @@ def test_resources_are_found_in_any_case_folder_and_compression(name: str, tmp_p
     assert len(read(path)[0]) == 1
 
 
-def test_a_date_alone_is_no_time_and_issued_is_when_a_value_was_known(tmp_path: Path) -> None:
+def test_a_date_alone_is_no_time_and_issued_is_the_time_at_which_a_value_is_known(tmp_path: Path) -> None:
     row = one(tmp_path, effectiveDateTime="2150-01-01", issued="2150-01-02T00:00:00Z")
     assert row["charttime"] is pd.NaT
     assert row["storetime"] == pd.Timestamp("2150-01-02")
 
 
 def test_a_large_or_textual_id_becomes_a_whole_number_that_stays_the_same() -> None:
-    # Changing this moves every patient to another split.
+    # A change of this number would move every patient to another split.
     assert fhir_id("30000001") == 30000001
     assert fhir_id("0a8f2b1e-93d1-5d46-8f0e-0c7b1e5ab0f1") == 7620037906142607226
     assert fhir_id("007") != fhir_id("7")
@@ -418,7 +418,7 @@ def test_a_line_that_is_not_fhir_is_named_and_not_quoted(line: str, problem: str
     assert raised.value.__context__ is None
 
 
-def test_a_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "Observation.ndjson.gz", [observation()] * 500)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(TableError, match="cut short"):
@@ -435,7 +435,7 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
         ("stay_codes", "stay_code", "stay_code"),
     ],
 )
-def test_a_table_that_is_wrong_says_where(old: str, new: str, message: str, tmp_path: Path) -> None:
+def test_the_error_about_an_invalid_table_says_where(old: str, new: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "fhir.toml"
     path.write_text(DEFAULT_FHIR_TABLE.read_text().replace(old, new))
     with pytest.raises(FhirTableError, match=message):
@@ -446,7 +446,7 @@ def test_a_table_that_is_wrong_says_where(old: str, new: str, message: str, tmp_
 
 
 @pytest.mark.parametrize("encounters", [True, False])
-def test_a_source_told_in_fhir_has_the_features_of_the_one_told_in_tables(encounters: bool, tmp_path: Path) -> None:
+def test_a_source_in_fhir_has_the_same_features_as_the_source_in_tables(encounters: bool, tmp_path: Path) -> None:
     generate(tmp_path / "tables", 30, seed=3)
     to_fhir(tmp_path / "tables", tmp_path / "fhir", encounters=encounters)
 
@@ -458,7 +458,7 @@ def test_a_source_told_in_fhir_has_the_features_of_the_one_told_in_tables(encoun
     stays = read_stays(root, TABLE).stays
     frames = [frame for frame, _ in ingest(root, "chartevents", CATALOGUE)]
     for frame in frames:
-        # In FHIR a row that names no stay of the cohort is judged by its time, as a laboratory's row is.
+        # In FHIR, a row whose stay is not in the cohort is assigned to a stay by its time, as a laboratory's row is.
         frame.loc[~frame["stay_id"].isin(stays["stay_id"]), "table"] = "labevents"
     wanted, counted = features(frames, stays)
     source = find_source(tmp_path / "fhir", TABLE)
@@ -469,7 +469,7 @@ def test_a_source_told_in_fhir_has_the_features_of_the_one_told_in_tables(encoun
     charts, labs = counted["tables"]["chartevents"], counted["tables"]["labevents"]
     assert labs["kept"]
     account = recounted["tables"]["observations"]
-    # A row without a subject is not passed on: there is nobody whose stay it could be.
+    # A row without a subject is not passed on, because it cannot belong to a stay.
     assert account["kept"] == charts["kept"] + labs["kept"]
     assert {reason: n for reason, n in account["dropped"].items() if n} == {
         reason: n for reason, n in add_counts(charts["dropped"], labs["dropped"]).items() if n
@@ -509,7 +509,7 @@ ICU = {"system": "http://terminology.hl7.org/CodeSystem/v3-RoleCode", "code": "I
 
 
 def inpatient(id: str | None = "1", places: Any = (), **elements: Any) -> dict[str, Any]:
-    """An Encounter of three days; a place is its location and the hours from and to which it lasted."""
+    """An Encounter of three days. A place is a location with the hours of its beginning and end."""
     start = dt.datetime(2150, 1, 1)
     locations = [
         {"location": location, "period": {
@@ -555,13 +555,13 @@ def test_stays_are_the_times_in_an_icu_within_one_encounter(tmp_path: Path) -> N
     )
     write(tmp_path / "Observation.ndjson", [observation()])
     cohort = read_stays(tmp_path, TABLE)
-    assert hours(cohort) == [(5.0, 30.0), (40.0, 72.0)]  # a place that has no end ends with the Encounter
+    assert hours(cohort) == [(5.0, 30.0), (40.0, 72.0)]  # a place without an end ends with the Encounter
     assert set(cohort.stays["hadm_id"]) == {1}
     assert cohort.stays["stay_id"].is_unique
     assert cohort.counts["not_a_stay"] == 2
     assert cohort.counts["any_encounter"] == 0
     assert cohort.warnings == ()
-    # A value of the Encounter belongs to the stay that was under way.
+    # A value of the Encounter belongs to the stay at that time.
     write(tmp_path / "Observation.ndjson", [observation(encounter={"reference": "Encounter/1"})])
     (events,) = find_source(tmp_path, TABLE).events
     frames = [frame for frame, _ in ingest_events(events, tmp_path, CATALOGUE, TABLE)]
@@ -569,21 +569,21 @@ def test_stays_are_the_times_in_an_icu_within_one_encounter(tmp_path: Path) -> N
     assert kept["stay_id"].tolist() == cohort.stays.loc[cohort.stays["intime"].idxmin(), ["stay_id"]].tolist()
 
 
-def test_an_icu_may_be_told_by_a_name_or_a_physical_type(tmp_path: Path) -> None:
+def test_an_icu_is_recognized_by_a_name_or_a_physical_type(tmp_path: Path) -> None:
     write(tmp_path / "Observation.ndjson", [observation()])
     path = tmp_path / "fhir.toml"
     names = 'stay_locations = ["Surgical ICU ", "s|icu", "Location/b"]'
     path.write_text(re.sub(r"stay_locations = \[.*?\]", names, DEFAULT_FHIR_TABLE.read_text(), flags=re.S))
     physical = inpatient("3", [({"display": "x"}, 9, 10)])
     physical["location"][0]["physicalType"] = {"coding": [{"system": "s", "code": "ICU"}]}
-    # One place without times of its own is the whole Encounter's.
+    # A single place without times lasts as long as the Encounter.
     whole = inpatient("4", location=[{"location": {"reference": "Location/b"}}])
     places = [({"display": "surgical icu"}, 1, 2), ({"display": "surgical icu"}, 4, 5)]
     write(tmp_path / "Encounter.ndjson", [inpatient("1", places), physical, whole])
     assert hours(read_stays(tmp_path, load_fhir_table(path))) == [(0.0, 72.0), (1.0, 2.0), (4.0, 5.0), (9.0, 10.0)]
 
 
-def test_where_nothing_tells_stays_from_other_encounters_it_is_said(tmp_path: Path) -> None:
+def test_a_source_that_does_not_mark_stays_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "Observation.ndjson", [observation()])
     write(tmp_path / "Encounter.ndjson", [inpatient(str(number)) for number in range(1, 13)])
     cohort = read_stays(tmp_path, TABLE)
@@ -591,7 +591,7 @@ def test_where_nothing_tells_stays_from_other_encounters_it_is_said(tmp_path: Pa
     (warning,) = cohort.warnings
     assert "every Encounter was taken for an ICU stay (12 of them)" in warning
     assert "stay_codes" in warning
-    # A file's name may tell it.
+    # The name of a file may say that it has stays.
     (tmp_path / "Encounter.ndjson").rename(tmp_path / "x-EncounterICU.ndjson")
     cohort = read_stays(tmp_path, TABLE)
     assert (len(cohort.stays), cohort.counts["any_encounter"], cohort.warnings) == (12, 0, ())
@@ -643,16 +643,16 @@ def test_an_encounter_or_patient_without_an_id_or_in_two_versions_stops_no_run(c
         ({}, {"text": "Expired in ICU"}, {"deceasedDateTime": "2150-01-02T06:00:00Z"}, (True, 30.0, True)),
         ({"code": "exp"}, {}, {"deceasedDateTime": "2150-01-02T06:00:00+00:00"}, (True, 30.0, True)),
         ({}, {"code": "home"}, {"deceasedDateTime": "2150-01-03T06:00:00Z"}, (False, None, False)),
-        ({}, {}, {"deceasedDateTime": "2150-01-04T00:00:00Z"}, (True, 72.0, False)),  # after the stay, in the hospital
+        ({}, {}, {"deceasedDateTime": "2150-01-04T00:00:00Z"}, (True, 72.0, False)),  # in the hospital, after the stay
         ({}, {}, {"deceasedDateTime": "2150-02-01T00:00:00Z"}, (False, None, False)),
-        ({}, {}, {"deceasedDateTime": "2150-01-02"}, (True, None, None)),  # a date has no hours
+        ({}, {}, {"deceasedDateTime": "2150-01-02"}, (True, None, None)),  # a date without a time gives no hours
         ({}, {}, {"deceasedDateTime": "2151-01-02"}, (False, None, False)),
         ({}, {}, {"deceasedBoolean": False}, (False, None, False)),
-        ({}, {}, {"deceasedBoolean": True}, (None, None, None)),  # but when?
+        ({}, {}, {"deceasedBoolean": True}, (None, None, None)),  # the time of the death is unknown
         ({}, {}, {}, (None, None, None)),
     ],
 )
-def test_how_a_stay_ended_is_told_by_its_disposition_and_by_the_patient(
+def test_outcomes_come_from_the_disposition_and_the_patient(
     stay: dict[str, str], hospital: dict[str, str], patient: dict[str, Any], expected: Any, tmp_path: Path
 ) -> None:
     def ended(resource: dict[str, Any], disposition: dict[str, str]) -> dict[str, Any]:
@@ -675,8 +675,8 @@ def test_how_a_stay_ended_is_told_by_its_disposition_and_by_the_patient(
     assert cohort.outcomes["los_hours"].to_list() == [48.0]
 
 
-def test_the_loinc_codes_are_loinc_codes() -> None:
-    """By their check digits (Mod 10), which a mistyped code fails."""
+def test_the_loinc_codes_are_valid() -> None:
+    """The check digits (Mod 10) are right, which those of a mistyped code are not."""
     for system, code in TABLE.items:
         if system == LOINC:
             body, check = code.split("-")
@@ -708,7 +708,7 @@ def test_the_loinc_codes_are_loinc_codes() -> None:
         ("8867-4", "1/min", 80.0, 80.0),
     ],
 )
-def test_the_units_of_other_countries_laboratories(
+def test_units_of_laboratories_of_other_countries_are_converted(
     code: str, unit: str, value: float, canonical: float, tmp_path: Path
 ) -> None:
     frame, _ = read(write(tmp_path / "Observation.ndjson", [observation(code, **quantity(value, unit))]))
@@ -718,7 +718,7 @@ def test_the_units_of_other_countries_laboratories(
     assert cleaned.events["value"].tolist() == pytest.approx([canonical], rel=1e-3)
 
 
-def test_a_source_without_stays_or_with_its_events_twice_is_refused(tmp_path: Path) -> None:
+def test_a_source_without_stays_or_with_duplicate_events_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "Observation.ndjson", [observation()])
     with pytest.raises(TableNotFoundError, match="no stays"):
         find_source(tmp_path, TABLE)

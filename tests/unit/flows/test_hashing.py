@@ -1,4 +1,4 @@
-"""Shards and splits: stable for ever, even, and independent of each other."""
+"""Shards and splits: they never change, have the right sizes, and are independent of each other."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_the_hash_is_splitmix64():
 
 
 def test_a_subjects_shard_and_split_never_change():
-    # Frozen: a change here moves patients between training and test.
+    # Never change these numbers: a change would move patients between training and test.
     ids = np.array([0, 1, 42, 123_456_789, 2**62])
     assert split_of(ids).tolist() == [2, 2, 1, 0, 2]
     assert shard_of(ids, 8).tolist() == [6, 3, 5, 5, 3]
@@ -37,12 +37,12 @@ def test_the_shards_are_even(shards):
     assert sizes == pytest.approx(len(IDS) / shards, rel=0.15)
 
 
-def test_the_shards_do_not_sort_by_split():
+def test_the_shards_are_independent_of_the_splits():
     shard, split = shard_of(IDS, 8), split_of(IDS)
     for number in range(8):
         assert np.mean(split[shard == number] == 0) == pytest.approx(0.7, abs=0.02)
 
 
-def test_no_shard_is_an_error():
+def test_zero_shards_are_refused():
     with pytest.raises(ValueError, match="at least one shard"):
         shard_of(IDS, 0)

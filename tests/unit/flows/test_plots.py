@@ -1,4 +1,4 @@
-"""A plot shows its own data, whatever was drawn before it or at the same time."""
+"""A plot shows its own data, whatever was drawn before or at the same time."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

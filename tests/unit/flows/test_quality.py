@@ -1,4 +1,4 @@
-"""The quality report: what adds up, what is hidden, and a page that needs nothing from outside."""
+"""The quality report: its numbers add up, small numbers are hidden, and the page loads no other file."""
 
 import json
 import re
@@ -22,7 +22,7 @@ CATALOGUE = load_catalogue()
 
 
 def make_features(subjects, windows=3, seed=0):
-    """Features of heart rates about 80; every third window has none."""
+    """Features with heart rates about 80. Every third window has none."""
     rng = np.random.default_rng(seed)
     number = subjects * windows
     columns = {}
@@ -62,13 +62,13 @@ def make_document(features=None, cohort=None, **rows):
     )
 
 
-def test_shards_counted_apart_add_up_to_the_whole():
+def test_counts_of_separate_shards_add_up_to_the_whole():
     frame = make_features(100)
     parts = [count_features(part, CATALOGUE) for _, part in frame.groupby(frame["subject_id"] % 7)]
     assert add_counts(*parts) == count_features(frame, CATALOGUE)
 
 
-def test_adding_leaves_what_is_added_as_it_was():
+def test_adding_counts_does_not_change_them():
     one = {"a": {"b": 1, "c": [1, 2]}}
     assert add_counts(one, {"a": {"b": 2, "c": [3, 4]}, "d": 5}) == {"a": {"b": 3, "c": [4, 6]}, "d": 5}
     assert one == {"a": {"b": 1, "c": [1, 2]}}
@@ -79,7 +79,7 @@ def test_adding_leaves_what_is_added_as_it_was():
         add_counts({"c": [1]}, {"c": [1, 2]})
 
 
-def test_counts_and_document_are_json():
+def test_counts_and_document_can_be_written_as_json():
     counts = count_features(make_features(30), CATALOGUE)
     assert json.loads(json.dumps(counts)) == counts
     document = make_document()
@@ -109,14 +109,14 @@ def test_rows_lost_between_two_steps_are_an_error():
         )
 
 
-def test_quantiles_are_right_to_the_width_of_a_bin():
+def test_quantiles_are_exact_to_the_width_of_a_bin():
     frame = make_features(500)
     variable = make_document(frame)["variables"]["heart_rate"]
     exact = frame["heart_rate_mean"].quantile([0.05, 0.25, 0.5, 0.75, 0.95]).to_list()
     assert list(variable["quantiles"]["mean"].values()) == pytest.approx(exact, abs=variable["quantile_resolution"])
 
 
-def test_missing_rates():
+def test_missing_rates_are_the_shares_of_windows_without_a_value():
     variables = make_document()["variables"]
     assert variables["heart_rate"]["missing_rate"] == pytest.approx(1 / 3)
     assert variables["glucose"]["missing_rate"] == 1
@@ -126,19 +126,19 @@ def test_missing_rates():
     ("people", "hidden"),
     [
         ([0, 20, 30], [False, False, False]),
-        ([9, 20, 30], [True, True, False]),  # the next smallest, or 9 could be had by subtraction
+        ([9, 20, 30], [True, True, False]),  # with the next smallest, because subtraction would give the 9
         ([10, 20, 30], [False, False, False]),
         ([9, 3, 30], [True, True, False]),
-        ([1, 2, 30, 40], [True, True, True, False]),  # or it would be known that three are in one of two cells
-        ([9, 0, 20, 30], [True, False, True, False]),  # nobody is in an empty cell
+        ([1, 2, 30, 40], [True, True, True, False]),  # or the reader would know that three are in one of two cells
+        ([9, 0, 20, 30], [True, False, True, False]),  # an empty cell is shown, since it is about nobody
         ([9, 0, 0], [True, False, False]),
     ],
 )
-def test_small_cells_are_hidden_also_from_subtraction(people, hidden):
+def test_small_cells_are_hidden_and_cannot_be_computed_by_subtraction(people, hidden):
     assert hidden_cells(people) == hidden
 
 
-def test_a_rate_that_gives_a_small_cell_away_is_hidden():
+def test_a_rate_that_reveals_a_small_cell_is_hidden():
     assert share(5, 1000) is None
     assert share(995, 1000) is None
     assert share(500, 1000) == 0.5
@@ -146,7 +146,7 @@ def test_a_rate_that_gives_a_small_cell_away_is_hidden():
     assert suppress_cells({"a": 1, "b": 50, "c": 60}) == {"a": None, "b": None, "c": 60}
 
 
-def test_nothing_of_few_patients_is_told():
+def test_nothing_is_shown_about_few_patients():
     document = make_document(make_features(9))
     assert set(document["splits"]["total"].values()) == {None}
     heart = document["variables"]["heart_rate"]
@@ -154,8 +154,8 @@ def test_nothing_of_few_patients_is_told():
     assert not any(heart["distribution_of_mean"]["windows"])
 
 
-def test_a_quantile_with_few_patients_beyond_is_hidden():
-    # One patient has all the high values, many windows of them: still one patient.
+def test_a_quantile_with_few_patients_beyond_it_is_hidden():
+    # One patient has all the high values in many windows, and still counts as one patient.
     frame = make_features(50)
     one = make_features(1, windows=90).assign(subject_id=1, stay_id=1)
     one.loc[:, [f"heart_rate_{name}" for name in ("mean", "min", "max", "last", "filled")]] = 250.0
@@ -166,7 +166,7 @@ def test_a_quantile_with_few_patients_beyond_is_hidden():
 
 def test_an_account_hides_small_reasons_and_still_adds_up():
     table = make_document(rows_in=10_000, kept=6000, no_number=70, after_stay=5, duplicate=1)["tables"]["chartevents"]
-    # Five and one would be six together: the next smallest goes with them.
+    # Five and one are six together, so the next smallest is hidden with them.
     assert [reason for reason, rows in table["dropped"].items() if rows is None] == [
         *("no_number", "after_stay", "duplicate")
     ]
@@ -179,7 +179,7 @@ def test_an_account_hides_small_reasons_and_still_adds_up():
     ("kept", "dropped", "total", "kept_is_told", "hidden"),
     [
         (900, {"a": 0, "b": 50}, 950, True, 0),
-        (900, {"a": 7, "b": 0}, None, True, None),  # only the total can protect it
+        (900, {"a": 7, "b": 0}, None, True, None),  # only hiding the total protects the 7
         (900, {"a": 4, "b": 5}, None, True, None),
         (900, {"a": 4, "b": 6}, 910, True, 10),
         (3, {"a": 8, "b": 50}, 61, False, 11),
@@ -188,14 +188,14 @@ def test_an_account_hides_small_reasons_and_still_adds_up():
         (5, {"a": 0, "b": 0}, None, False, None),
     ],
 )
-def test_nothing_small_can_be_subtracted_from_an_account(kept, dropped, total, kept_is_told, hidden):
+def test_no_small_number_of_an_account_can_be_computed_by_subtraction(kept, dropped, total, kept_is_told, hidden):
     account = told_account(kept, dropped)
     assert (account.total, account.kept is not None, account.hidden) == (total, kept_is_told, hidden)
     assert not [rows for rows in (account.total, account.kept, *account.dropped.values()) if rows and rows < 10]
 
 
 @given(st.integers(0, 40), st.lists(st.integers(0, 40), max_size=6))
-def test_what_a_reader_can_work_out_is_no_small_number(kept, reasons):
+def test_a_reader_can_compute_no_small_number(kept, reasons):
     account = told_account(kept, {str(index): rows for index, rows in enumerate(reasons)})
     told = [account.kept, *account.dropped.values()]
     assert all(rows is None or rows == 0 or rows >= 10 for rows in told)
@@ -207,15 +207,15 @@ def test_what_a_reader_can_work_out_is_no_small_number(kept, reasons):
         assert not hidden or (len(hidden) > 1 and sum(hidden) >= 10)
 
 
-def test_a_small_cell_of_the_cohort_is_not_the_difference_of_two_numbers():
+def test_a_small_cell_of_the_cohort_is_not_the_difference_of_two_shown_numbers():
     told = make_document(cohort={"rows_in": 200, "no_intime": 3, "stays": 197, "no_outtime": 190})["cohort"]
     assert told["stays"] == 197
     assert told["dropped"]["no_intime"] is None
     assert told["rows_in"] is None
-    assert told["no_outtime"] is None  # seven have one
+    assert told["no_outtime"] is None  # 190 of 197, so seven stays have an outtime
 
 
-def test_the_page_says_that_every_encounter_was_taken_and_why_subjects_could_not_be_told():
+def test_the_page_says_that_every_encounter_was_taken_and_why_subjects_could_not_be_resolved():
     def document(errors):
         ingested, cleaned = row_counts()
         reasons = {"entered_in_error": errors, "unresolved_reference": 40, "superseded": 200, "not_in_catalogue": 0}
@@ -235,7 +235,7 @@ def test_the_page_says_that_every_encounter_was_taken_and_why_subjects_could_not
     page = " ".join(quality_page(shown).split())
     assert "every Encounter was taken for one (200)" in page
     assert "logical 25, contained 15" in page
-    # Their sum is what would tell how many rows were entered in error.
+    # A reader could compute from their sum how many rows were entered in error.
     hidden = document(errors=3)
     assert hidden["tables"]["observations"]["dropped"]["unresolved_reference"] is None
     assert hidden["unresolved_references"] == {"logical": None, "contained": None}
@@ -258,19 +258,19 @@ def test_values_are_hidden_together_since_the_rows_kept_are_their_sum():
     assert told["spo2"]["implausible"] is None
     assert sum(variable["implausible"] is None for variable in told.values()) == 2
     assert all(variable["usable"] == 500 for variable in told.values())
-    # Three were in the canonical unit already.
+    # Three values already had the canonical unit.
     assert told["temperature"]["converted"] is None
     assert suppress_part(100, 500) == 100
 
 
-def test_a_page_hides_what_the_document_hides():
+def test_a_page_hides_the_numbers_that_the_document_hides():
     page = quality_page(make_document(rows_in=600, kept=593, no_number=7))
     assert "hidden of hidden rows" not in page
     assert re.search(r"<b>hidden</b>\s*rows read", page)
     assert ">7<" not in page
 
 
-def test_log_lines_tell_no_small_number():
+def test_log_lines_have_no_small_number():
     assert (told(9), told(0), told(1234)) == ("under 10", "0", "1,234")
     assert (about(758_355), about(612)) == ("about 758,000", "under 1,000")
 
@@ -280,15 +280,15 @@ def test_an_empty_cohort_has_a_report():
     assert "too few people" in quality_page(document)
 
 
-def test_the_page_asks_nothing_of_the_network():
+def test_the_page_makes_no_request():
     page = quality_page(make_document(no_number=77))
-    # Names of XML namespaces are the only addresses, and nobody asks for those.
+    # The only addresses are names of XML namespaces, which no browser requests.
     assert re.findall(r'(?:src|href)="(?!#)[^"]*"|url\((?!#)[^)]*\)|@import|<script|<link', page) == []
     assert page.count('role="img"') == 3
     assert "default-src 'none'" in page
 
 
-def test_the_page_escapes_what_it_is_given():
+def test_the_page_escapes_texts():
     document = make_document()
     document["parameters"] = {"date": "<script>alert(1)</script>"}
     page = quality_page(document, title="A & B")
@@ -300,7 +300,7 @@ def test_the_same_document_makes_the_same_page():
     assert quality_page(make_document()) == quality_page(make_document())
 
 
-def test_the_page_tells_the_numbers():
+def test_the_page_shows_the_numbers():
     page = quality_page(make_document(kept=600, no_number=77))
     for text in ("1,000 rows", "600 rows were kept", "no number", ">77<", "Heart rate", "33.3%", "SpO₂", "2024-01-01"):
         assert text in page

@@ -1,4 +1,4 @@
-"""How many rows a file has, by its beginning."""
+"""The number of rows of a file, estimated from its beginning."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_rows_are_estimated(name: str, rows: int, tmp_path: Path) -> None:
     assert estimated_rows(path) == pytest.approx(rows, rel=0.25)
 
 
-def test_of_a_file_that_is_none_nothing_is_known(tmp_path: Path) -> None:
+def test_there_is_no_estimate_for_an_unreadable_file(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("no")
     (tmp_path / "a.csv").touch()
     assert estimated_rows(tmp_path / "a.parquet") == estimated_rows(tmp_path / "a.csv") == 0

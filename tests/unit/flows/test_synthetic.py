@@ -1,4 +1,4 @@
-"""Synthetic data: the same every time, in the layout of MIMIC-IV, and with every trouble that real data have."""
+"""Synthetic data: reproducible, in the layout of MIMIC-IV, with every fault that real data have."""
 
 import subprocess
 import sys
@@ -57,11 +57,11 @@ def test_the_columns_are_those_of_mimic_iv(folder):
     assert len(read(folder, "hosp/labevents")) == 400
 
 
-def test_it_says_that_it_is_synthetic(folder):
+def test_the_data_say_that_they_are_synthetic(folder):
     assert "no patient is in it" in (folder / "SYNTHETIC.txt").read_text()
 
 
-def test_small_data_have_every_trouble(folder):
+def test_small_data_have_every_fault(folder):
     ingested, cleaned, cohort = run(folder)
     dropped = cleaned.counts["tables"]["chartevents"]["dropped"]
     assert {reason for reason in REASONS if dropped[reason]} == set(REASONS) - {"not_in_catalogue"}
@@ -86,7 +86,7 @@ def test_both_charting_systems_occur(folder):
     assert 0.1 < (items < 220000).mean() < 0.9
 
 
-def test_a_sixth_is_stored_more_than_an_hour_late(folder):
+def test_a_sixth_of_the_rows_is_stored_more_than_an_hour_late(folder):
     chart = read(folder, "icu/chartevents", parse_dates=["charttime", "storetime"])
     late = (chart["storetime"] - chart["charttime"]) > pd.Timedelta(hours=1)
     assert late.mean() == pytest.approx(0.17, abs=0.05)
@@ -134,7 +134,7 @@ def test_wrong_arguments_are_refused(tmp_path):
         generate(tmp_path, 1)
 
 
-def test_the_command_line(tmp_path):
+def test_the_command_line_writes_the_data(tmp_path):
     command = [sys.executable, "-m", "flows.synthetic", "--out", str(tmp_path / "out"), "--stays", "2", "--rows", "20"]
     root = Path(__file__).parents[3]
     subprocess.run(command, check=True, cwd=root)

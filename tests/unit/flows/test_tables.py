@@ -1,4 +1,4 @@
-"""Reading: every layout that occurs, and clear errors without a cell in them."""
+"""Reading tables: every layout that occurs, and clear errors that quote no cell."""
 
 import gzip
 import traceback
@@ -110,7 +110,7 @@ def test_times_are_read_in_every_spelling(tmp_path, text, time):
 
 
 @pytest.mark.parametrize("text", ["___", "see notes", "1.2 ERROR", ""])
-def test_a_number_that_is_none_is_null(tmp_path, text):
+def test_a_text_that_is_no_number_is_null(tmp_path, text):
     write(tmp_path, f"{HEADER}\n{edit(valuenum=text)}\n{edit(valuenum=' 81 ')}\n")
     frame = rows(tmp_path)
     assert pd.isna(frame["valuenum"][0])
@@ -135,7 +135,7 @@ def test_a_missing_id_in_a_float_column_is_null(tmp_path, missing):
     assert rows(tmp_path)["stay_id"].to_list() == [30, pd.NA]
 
 
-def test_labs_need_neither_stay_nor_storing_time(tmp_path):
+def test_labs_need_no_stay_and_no_storetime(tmp_path):
     default = (Path(__file__).parents[3] / "flows/icu/catalogue.toml").read_text(encoding="utf-8")
     own = tmp_path / "own.toml"
     own.write_text(default + '[troponin]\nunit = "ng/mL"\nplausible = [0, 99]\nitems = [51003]\n', encoding="utf-8")
@@ -172,26 +172,26 @@ SECRET = "JohnDoe"
         ),
     ],
 )
-def test_what_cannot_be_read_is_named_without_its_cells(tmp_path, text, message):
+def test_a_file_that_cannot_be_read_is_named_and_no_cell_is_quoted(tmp_path, text, message):
     path = write(tmp_path, text)
     with pytest.raises(TableError, match=message) as caught:
         rows(tmp_path)
     assert str(path) in str(caught.value)
-    # Neither in the message nor in anything that a logger would print with it.
+    # No cell is in the message or in anything that a logger prints with it.
     assert SECRET not in "".join(traceback.format_exception(caught.value))
     assert caught.value.__context__ is None or SECRET not in str(caught.value.__context__)
 
 
 @pytest.mark.parametrize("name", ["icu/chartevents.csv.gz", "icu/chartevents.parquet"])
 @pytest.mark.parametrize("data", [b"not what the name says", b""])
-def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path, name, data):
+def test_a_file_of_another_format_than_its_name_says_is_refused(tmp_path, name, data):
     path = write(tmp_path, "", "icu/x")
     path.with_name(Path(name).name).write_bytes(data)
     with pytest.raises(TableError, match=Path(name).name):
         rows(tmp_path)
 
 
-def test_a_file_that_was_cut_short_is_refused(tmp_path):
+def test_a_truncated_file_is_refused(tmp_path):
     path = write(
         tmp_path,
         HEADER + "\n" + "".join(edit(caregiver_id=str(n * 7919 % 9973)) + "\n" for n in range(3000)),
@@ -212,7 +212,7 @@ def test_times_with_a_zone_are_refused(tmp_path):
         rows(tmp_path)
 
 
-def test_a_table_that_is_not_there_is_named(tmp_path):
+def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(
         TableNotFoundError, match=r"icu/icustays: no such table; looked for .csv, .csv.gz, .csv.bz2, .csv.zst, .parquet"
     ) as caught:
@@ -220,7 +220,7 @@ def test_a_table_that_is_not_there_is_named(tmp_path):
     assert isinstance(caught.value, FileNotFoundError)
 
 
-def test_a_table_that_is_there_twice_is_not_guessed(tmp_path):
+def test_a_table_in_two_files_is_refused(tmp_path):
     write(tmp_path, HEADER)
     write(tmp_path, HEADER, "icu/chartevents.csv.gz")
     with pytest.raises(TableError, match=r"which one\? There are chartevents.csv, chartevents.csv.gz"):
@@ -276,7 +276,7 @@ def test_a_table_may_be_compressed_or_in_parts(tmp_path, names):
     assert [path.relative_to(tmp_path).as_posix() for path in found] == tables
 
 
-def test_a_table_that_is_there_in_two_ways_is_refused(tmp_path):
+def test_a_table_as_a_file_and_as_a_folder_is_refused(tmp_path):
     for name in ("icu/chartevents.csv", "icu/chartevents_1.csv", "icu/chartevents/0.parquet"):
         write(tmp_path, f"{HEADER}\n", name) if name.count("/") == 1 else (tmp_path / name).parent.mkdir()
     (tmp_path / "icu/chartevents/0.parquet").write_bytes(b"")
@@ -284,7 +284,7 @@ def test_a_table_that_is_there_in_two_ways_is_refused(tmp_path):
         find_table(tmp_path, "icu/chartevents")
 
 
-def test_what_lies_there_instead_is_told(tmp_path):
+def test_the_error_about_a_missing_table_names_what_is_there_instead(tmp_path):
     with pytest.raises(TableNotFoundError, match=r"there is no folder .*nowhere"):
         find_table(tmp_path / "nowhere", "icu/chartevents")
     write(tmp_path, "", "icu/notes.txt")

@@ -1,4 +1,4 @@
-"""The progress line on a pseudo terminal: one line however narrow, and gone at the end."""
+"""The progress line on a pseudo terminal: it fits in one line of any width, and is removed at the end."""
 
 import fcntl
 import os
@@ -44,7 +44,7 @@ with counting_line("upload of the raw tables", 4_000_000, "MB", 1_000_000) as up
 
 
 def written(columns: int, source: str = PROGRAM) -> str:
-    """What the program writes to a terminal of so many columns."""
+    """The output of the program on a terminal with this number of columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
@@ -57,7 +57,7 @@ def written(columns: int, source: str = PROGRAM) -> str:
         while chunk := os.read(ours, 65536):
             said += chunk
     except OSError:
-        pass  # Linux's end of a terminal that nobody has open any more
+        pass  # on Linux, reading fails once the program has closed the terminal
     finally:
         os.close(ours)
     assert program.wait(60) == 0
@@ -65,19 +65,19 @@ def written(columns: int, source: str = PROGRAM) -> str:
 
 
 @pytest.mark.parametrize("columns", [40, 80, 160])
-def test_the_line_is_one_line_and_gone_at_the_end(columns: int) -> None:
+def test_the_line_is_one_line_and_is_removed_at_the_end(columns: int) -> None:
     said = written(columns)
     shown, end = said.split("\r\n")
-    # Every picture of the line begins where the last one did, which it removes, and fits.
+    # Each time, the line begins at the same place, replaces the line before, and fits.
     pictures = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", picture) for picture in shown.split("\r\x1b[2K")]
     assert max(len(picture) for picture in pictures) <= columns
     for share in ("2%", "40%", "99%"):
         assert any(f" {share} " in f" {picture}" and "about 12 min left" in picture for picture in pictures)
-    # The cursor is shown again, goes up to the line, and the line is removed.
+    # The cursor is shown again and moves up to the line, and the line is removed.
     assert end == "\x1b[?25h\r\x1b[1A\x1b[2K"
 
 
-def test_an_upload_has_total_rate_and_remaining_time() -> None:
+def test_an_upload_shows_total_rate_and_remaining_time() -> None:
     said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written(80, UPLOAD))
     for done, share in (("1.0", "25%"), ("3.0", "75%"), ("4.0", "100%")):
         assert re.search(rf"{share} +\d+ s left, \d+\.\d MB/s, {done} of 4.0 MB", said)
@@ -94,7 +94,7 @@ def test_an_upload_has_total_rate_and_remaining_time() -> None:
         ("done", 20, "done"),
     ],
 )
-def test_what_has_no_room_is_left_out_whole(text: str, width: int, shown: str) -> None:
+def test_a_part_of_the_line_that_has_no_room_is_left_out_completely(text: str, width: int, shown: str) -> None:
     program = f"""
 import time
 from flows.running.terminal import terminal_line

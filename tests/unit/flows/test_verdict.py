@@ -1,4 +1,4 @@
-"""The verdict: what is said, in which words, from which limit on; and nothing of what the document hides."""
+"""The verdict: its findings, their wording and limits. It reveals nothing that the document hides."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ LIMITS = Limits()
 
 
 def judged(table: dict[str, int] | None = None, /, **variables: dict[str, Any]) -> list[str]:
-    """The findings about a document in which all else is good."""
+    """The findings about a document that is good except for these changes."""
     document = make_document()
     for name in CATALOGUE.names:
         good = {"usable": 500, "implausible": 0, "unfilled_rate": 0.2, "no_storetime": 0, "unknown_texts": {}}
@@ -35,7 +35,7 @@ def judged(table: dict[str, int] | None = None, /, **variables: dict[str, Any]) 
     return [finding["text"] for finding in quality_verdict(document, LIMITS)["findings"]]
 
 
-def test_what_is_good_is_said_to_be_good() -> None:
+def test_a_good_document_has_a_good_verdict() -> None:
     assert judged() == []
     assert one_line({"level": "good", "findings": []}) == "good"
 
@@ -51,7 +51,7 @@ def test_a_variable_without_a_value_says_where_its_rows_went() -> None:
     assert judged(alt={"usable": 0, "dropped": {}}) == ["ALT has no row in the source"]
 
 
-def test_shares_beyond_a_limit_are_said_with_the_units_that_may_be_named() -> None:
+def test_shares_beyond_a_limit_are_reported_with_the_units_that_may_be_shown() -> None:
     glucose = {"usable": 830, "unknown_unit": 170, "unknown_texts": {"mg%": 40, "": 11}}
     assert judged(glucose=glucose) == ["17 % of glucose have an unknown unit: mg%, none given"]
     assert judged(glucose=glucose | {"unknown_texts": {}}) == ["17 % of glucose have an unknown unit"]
@@ -81,11 +81,11 @@ def test_many_variables_with_the_same_fault_are_one_finding() -> None:
         ),
     ],
 )
-def test_rows_of_a_table_that_are_lost_are_said(dropped: dict[str, int], text: str) -> None:
+def test_lost_rows_of_a_table_are_reported(dropped: dict[str, int], text: str) -> None:
     assert judged(dropped) == [text]
 
 
-def test_the_worst_comes_first_and_no_fault_hides_another() -> None:
+def test_the_worst_finding_comes_first_and_no_finding_hides_another() -> None:
     bad = {"usable": 100, "unknown_unit": 900}
     found = judged(
         {"other_subject": 30},
@@ -98,7 +98,7 @@ def test_the_worst_comes_first_and_no_fault_hides_another() -> None:
     assert "chartevents" in found[2]
 
 
-def test_few_patients_are_not_enough_and_not_told() -> None:
+def test_too_few_patients_are_reported_without_their_number() -> None:
     verdict = make_document(make_features(9))["verdict"]
     assert verdict["level"] == "do not use"
     assert any("too few patients to be told" in finding["text"] for finding in verdict["findings"])
@@ -116,7 +116,7 @@ def test_a_drift_is_judged_by_the_catalogue_and_by_the_limits_of_the_run() -> No
     assert drift_verdict(moved, LIMITS)["findings"][0]["text"].startswith("Heart rate is missing in ")
 
 
-def test_the_limits_are_the_catalogue_s(tmp_path: Path) -> None:
+def test_the_catalogue_sets_the_limits(tmp_path: Path) -> None:
     assert load_catalogue().limits == LIMITS
     own = tmp_path / "own.toml"
     text = DEFAULT_CATALOGUE.read_text()
@@ -131,7 +131,7 @@ def test_the_limits_are_the_catalogue_s(tmp_path: Path) -> None:
             load_catalogue(own)
 
 
-def test_the_artifact_says_the_verdict_and_shows_a_text_of_the_source_as_it_is() -> None:
+def test_the_artifact_shows_the_verdict_and_escapes_a_text_of_the_source() -> None:
     document = make_document()
     text = "17 % of glucose have an unknown unit: <b>|mg*"
     document["verdict"] = {"level": "look at this", "findings": [{"text": text}]}
@@ -151,10 +151,10 @@ def test_the_artifact_says_the_verdict_and_shows_a_text_of_the_source_as_it_is()
 @pytest.mark.parametrize(
     "name", ["heart_rate", "spo2", "sodium", "temperature", "potassium", "ph", "platelets", "lactate"]
 )
-def test_charted_numbers_make_no_teeth(name: str) -> None:
+def test_rounded_values_make_no_gaps_in_a_histogram(name: str) -> None:
     variable = next(variable for variable in CATALOGUE.variables if variable.name == name)
     edges = grid_of(variable).bar_edges
-    # As fine as the bars can tell apart: every number once, so that every bar has to be as high as the next.
+    # Each number that a bar can distinguish occurs once, so all bars must be equally high.
     digit = 10.0 ** np.floor(np.log10(edges[1] - edges[0]) + 1e-9)
     numbers = np.arange(round(edges[0] / digit) + 1, round(edges[-1] / digit)) * digit
     values = np.repeat(numbers, 20)
@@ -164,7 +164,7 @@ def test_charted_numbers_make_no_teeth(name: str) -> None:
     assert len(set(inside)) == 1, found["windows"]
 
 
-def test_bins_reach_over_all_that_is_plausible() -> None:
+def test_bins_cover_all_plausible_values() -> None:
     for variable in CATALOGUE.variables:
         edges = grid_of(variable).edges
         assert edges[0] <= variable.low
@@ -202,7 +202,7 @@ def test_the_cohort_is_described_without_its_small_groups() -> None:
     assert sum(n is None for n in described["outcome"].values()) == 2
 
 
-def test_the_course_is_that_of_the_windows_and_adds_up_over_shards() -> None:
+def test_the_course_over_windows_adds_up_over_shards() -> None:
     frame = make_features(200)
     counted = count_course(frame, CATALOGUE)
     assert add_counts(*(count_course(part, CATALOGUE) for _, part in frame.groupby(frame["subject_id"] % 3))) == counted
@@ -219,7 +219,7 @@ def test_the_course_is_that_of_the_windows_and_adds_up_over_shards() -> None:
     assert course_document(count_course(make_features(0), CATALOGUE), CATALOGUE, 6)["hours"] == []
 
 
-def test_one_hidden_window_cannot_be_worked_out_from_the_rate_over_all() -> None:
+def test_a_hidden_window_cannot_be_computed_from_the_overall_rate() -> None:
     frame = make_features(100, windows=4)
     frame["heart_rate_mean"] = 80.0
     frame.loc[(frame["window"] == 0) & (frame["subject_id"] < 1005), "heart_rate_mean"] = np.nan
@@ -229,7 +229,7 @@ def test_one_hidden_window_cannot_be_worked_out_from_the_rate_over_all() -> None
     assert missing == [None, None, 0.4, 0]
 
 
-def test_rows_lost_of_a_variable_do_not_tell_what_the_table_hides() -> None:
+def test_lost_rows_of_a_variable_do_not_reveal_what_the_table_hides() -> None:
     lost = {
         "sbp": {"no_number": 40, "after_stay": 20},
         "dbp": {"no_number": 3, "after_stay": 30},
@@ -244,22 +244,22 @@ def test_rows_lost_of_a_variable_do_not_tell_what_the_table_hides() -> None:
     }
 
 
-def test_a_label_of_a_plot_is_written_as_it_is_and_beside_its_bars() -> None:
+def test_a_label_of_a_plot_is_not_interpreted_and_stands_beside_its_bars() -> None:
     plot = bar_plot([Bar("Lactate", 0.827, "0.199"), Bar("pH", 0.2, "0.25 → 0.75", inner=0.75)], "title", top=1)
     assert {"0.199", "0.25 → 0.75"} <= set(re.findall(r">\s*([^<>]+?)\s*</text>", plot))
     (drawn,) = re.findall(r'x="([\d.]+)"[^>]*>0.25 → 0.75<', plot)
     (under,) = re.findall(r'x="([\d.]+)"[^>]*>0.199<', plot)
-    # Beside the longer one of its two bars, not in it.
+    # The label is beside the longer one of its two bars, not inside it.
     assert float(drawn) > float(under) - 30
 
 
-def test_a_bar_whose_inner_number_is_hidden_is_not_drawn_like_an_inner_bar() -> None:
+def test_a_bar_with_a_hidden_inner_number_looks_different_from_an_inner_bar() -> None:
     plot = bar_plot([Bar("SBP", 0.05, "5% / -"), Bar("pH", 0.9, "90% / 70%", inner=0.7)], "title", top=1)
     assert plot.count("fill: var(--second)") == 2
     assert plot.count("fill: var(--value)") == 1
 
 
-def test_the_highest_point_of_a_line_is_drawn_whole() -> None:
+def test_the_highest_point_of_a_line_is_not_cut_off() -> None:
     points = re.findall(r"<g([^>]*)>\s*<use", line_plot(["2024-01-01", "2024-01-02"], [74, 71], "title", "%"))
     assert points
     assert not [attributes for attributes in points if "clip-path" in attributes]

@@ -1,4 +1,4 @@
-"""Features, law by law, on a stay worked out by hand."""
+"""Features, rule by rule, on a stay computed by hand."""
 
 import numpy as np
 import pandas as pd
@@ -50,13 +50,13 @@ def heart(frame, feature):
 @pytest.mark.parametrize(
     ("length", "windows"), [(-5, 1), (0, 1), (0.001, 1), (6, 1), (6.001, 2), (47, 8), (48, 8), (48.5, 8), (None, 8)]
 )
-def test_the_number_of_windows(length, windows):
+def test_a_stay_has_a_window_for_each_six_hours_up_to_48(length, windows):
     frame = window_features(events(), stays(length), CATALOGUE)
     assert frame["window"].to_list() == list(range(windows))
     assert frame["window_end"].iloc[-1] == hours(6 * windows)  # not cut at outtime
 
 
-def test_a_stay_by_hand():
+def test_the_features_of_a_stay_equal_those_computed_by_hand():
     some = events((0, 80), (1, 100), (5.99, 90), (6, 70), (13, np.nan), (19, 60), (24, 50))
     frame = window_features(some, stays(30), CATALOGUE)
     assert heart(frame, "mean") == [90, 70, None, 60, 50]
@@ -70,8 +70,8 @@ def test_a_stay_by_hand():
     assert heart(frame, "missing") == [0, 0, 1, 0, 0]
 
 
-def test_a_value_fills_for_24_hours_before_the_end_of_the_window():
-    # Window 4 ends at 30 h: what is known at 6 h is just young enough, what is known a moment before is not.
+def test_a_value_fills_windows_that_end_within_24_hours():
+    # Window 4 ends at 30 h: a value that is known at 6 h is just recent enough, and a value known before is not.
     just, old = events((6, 80)), events((5.999, 80))
     assert heart(window_features(just, stays(48), CATALOGUE), "filled")[:6] == [None, 80, 80, 80, 80, None]
     assert heart(window_features(old, stays(48), CATALOGUE), "filled")[:6] == [80, 80, 80, 80, None, None]
@@ -91,7 +91,7 @@ def test_the_last_value_of_a_long_window_fills_it_however_old():
         ([(2, 80, 220045, 2), (3, 90, 220045, 1)], 90),  # known later, though charted earlier
     ],
 )
-def test_what_counts_as_last(some, last):
+def test_the_last_value_is_known_last_or_charted_last_or_of_the_lower_item(some, last):
     for order in (some, some[::-1]):
         assert heart(window_features(events(*order), stays(6), CATALOGUE), "last") == [last]
 
@@ -104,8 +104,8 @@ def test_nothing_is_taken_from_another_stay_or_from_before_it():
     assert heart(frame[frame["stay_id"] == 10], "filled")[-2:] == [80, 80]
 
 
-def test_the_mean_is_of_the_windows_values_alone():
-    # With a running total over the stay, the huge value would cost the window after it its digits.
+def test_the_mean_uses_only_the_values_of_the_window():
+    # With a running total over the stay, the huge value would destroy the digits of the next window's mean.
     frame = window_features(events((1, 1e17), (7, 0.1)), stays(12), CATALOGUE)
     assert heart(frame, "mean") == [1e17, 0.1]
 
@@ -142,6 +142,6 @@ def test_hours_that_do_not_fit_are_refused(window, horizon, message):
         window_features(events(), stays(30), CATALOGUE, window_hours=window, horizon_hours=horizon)
 
 
-def test_events_of_a_stay_that_is_not_given_are_an_error_and_not_lost():
+def test_events_of_an_unknown_stay_are_an_error():
     with pytest.raises(ValueError, match="1 stays of the events are not among the stays given"):
         window_features(events((1, 80), stay=77), stays(30), CATALOGUE)

@@ -1,4 +1,4 @@
-"""What readers are told that a variable is: as clinicians write it, in every page, artifact, verdict and plot."""
+"""The names of variables: every page, artifact, verdict and plot shows them as clinicians write them."""
 
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def test_a_name_is_written_as_clinicians_write_it(name: str, begins: str, within
     ("own", "begins"),
     [("Glasgow coma scale", "Glasgow coma scale"), ("base excess", "Base excess"), ("pH, arterial", "pH, arterial")],
 )
-def test_the_catalogue_s_own_label_is_taken_as_it_is(own: str, begins: str) -> None:
+def test_a_label_of_the_catalogue_is_used_unchanged(own: str, begins: str) -> None:
     assert (label("x", own), in_text("x", own)) == (begins, own)
 
 
@@ -64,7 +64,7 @@ def test_every_label_of_the_catalogue_reaches_the_documents(tmp_path: Path) -> N
 
 
 def renamed(document: dict[str, Any], name: str, own: str | None) -> dict[str, Any]:
-    """The document with another name for the heart rate, as if the catalogue had it."""
+    """The document with another label for the heart rate, as if the catalogue had that label."""
 
     def one(key: str, value: Any) -> tuple[str, Any]:
         return (name, value | ({"label": own} if own else {})) if key == "heart_rate" else (key, value)
@@ -77,7 +77,7 @@ def renamed(document: dict[str, Any], name: str, own: str | None) -> dict[str, A
 
 
 @pytest.mark.parametrize(("own", "begins"), [(None, "Troponin T"), ("high-sensitivity cTnT", "High-sensitivity cTnT")])
-def test_pages_plots_and_artifacts_call_a_variable_the_same(own: str | None, begins: str) -> None:
+def test_pages_plots_and_artifacts_use_the_same_name_for_a_variable(own: str | None, begins: str) -> None:
     limits = load_catalogue().limits
     quality = renamed(make_document(), "troponin_t", own)
     quality["variables"]["troponin_t"] |= {"usable": 500, "unknown_unit": 400, "delay": [10, 10, 10, 10, 500]}
