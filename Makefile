@@ -145,7 +145,7 @@ MUTANTS ?= 100
 SEED ?= 1
 WORKERS ?= 2
 
-mutants: $(VENV)/.dev .node/.ready  ## Change the code in a hundred places a part, and see whether a test fails (hours; PARTS=… MUTANTS=… SEED=…).
+mutants: $(VENV)/.dev .node/.ready  ## Change the code in a hundred places a part, and see whether a test fails (an hour; PARTS=… MUTANTS=… SEED=…).
 	@$(INSTALL) --group mutants
 	@$(BIN)/python -m tests.mutants --parts "$(PARTS)" --count $(MUTANTS) --seed $(SEED) --workers $(WORKERS)
 

@@ -1,11 +1,15 @@
 """Mutation tests of the code that must not fail silently.
 
-    python -m tests.mutants                          # a hundred mutants of each part: hours
+    python -m tests.mutants                          # a hundred mutants of each part
     python -m tests.mutants --total 20               # twenty in all
     python -m tests.mutants --parts s3 --count 10 --seed 7
 
-Each mutant is run in a process forked from this one, which has imported what the tests need and started the emulators,
-so that most mutants take the time of the tests that they fail. The processes work in a copy of the repository.
+The tests of each part run once without a mutant, to record which of them execute a line, and how long each takes. A
+mutant is then met by those tests alone that execute the changed statement, the quickest first, in a process forked from
+this one, which has imported what the tests need and started the emulators. The processes work in a copy of the
+repository. With --trust, nothing is recorded: the mutants begin at once and meet all tests of the part, and the first
+test that fails has to pass without a mutant.
+
 A mutant that no test notices is printed, and has to be listed in survivors.md with a reason. Of a few in all (--total),
 only many of them fail the run: whoever edits a function draws its mutants anew, and should not have to answer at once
 for an assertion that was missing before. A busy machine fails no run: a mutant that takes too long counts as noticed,
@@ -86,7 +90,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=100, help="mutants of each part")
     parser.add_argument("--total", type=int, default=0, help="mutants of all parts together, instead")
     parser.add_argument("--seed", default="1", help="another seed, other mutants")
-    parser.add_argument("--trust", action="store_true", help="do not run the tests without a mutant before")
+    parser.add_argument("--trust", action="store_true", help="do not run all tests without a mutant before")
     parser.add_argument("--seconds", type=float, default=30, help="how long a part's tests take, if trusted")
     parser.add_argument("--within", type=float, default=math.inf, help="seconds after which no more is tried")
     parser.add_argument("--workers", type=int, default=2, help="mutants at once")

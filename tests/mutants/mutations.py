@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import libcst as cst
-from libcst.metadata import MetadataWrapper, PositionProvider
+from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider
 
 # mutmut has no public interface but its command, which keeps no servers from one mutant to the next.
 from mutmut.mutation.mutators import mutation_operators
@@ -25,6 +25,7 @@ class Mutant:
         module: The file, from the root of the repository.
         function: The function or method that is changed, with its class.
         line: Where the change begins.
+        lines: Those of the changed statement, or of its head; of a function, if its head is changed.
         before: What is changed, in one line.
         after: What becomes of it.
         source: The text of the changed module.
@@ -33,6 +34,7 @@ class Mutant:
     module: str
     function: str
     line: int
+    lines: Sequence[int]
     before: str
     after: str
     source: str
@@ -69,7 +71,19 @@ def _mutant(root: Path, module: str, number: int) -> Mutant:
     text = wrapper.module.code
     source = wrapper.module.deep_replace(node, changed).code  # type: ignore[arg-type]
     before, after = _difference(text.splitlines(), source.splitlines())
-    return Mutant(module, function, wrapper.resolve(PositionProvider)[node].start.line, before, after, source)
+    line = wrapper.resolve(PositionProvider)[node].start.line
+    return Mutant(module, function, line, _lines(wrapper, node), before, after, source)
+
+
+def _lines(wrapper: MetadataWrapper, node: cst.CSTNode) -> range:
+    """Of the statement that the node is in."""
+    parents, positions = wrapper.resolve(ParentNodeProvider), wrapper.resolve(PositionProvider)
+    while not isinstance(node, cst.SimpleStatementLine) and not isinstance(getattr(node, "body", None), cst.BaseSuite):
+        node = parents[node]
+    first, last = positions[node].start.line, positions[node].end.line
+    if not isinstance(node, cst.SimpleStatementLine | cst.FunctionDef):
+        last = max(first, positions[node.body.body[0]].start.line - 1)  # type: ignore[attr-defined]
+    return range(first, last + 1)
 
 
 class _Visitor(cst.CSTVisitor):

@@ -56,11 +56,11 @@ PARTS = (
         "storage",
         _in(_STORAGE, "backend", "service", "transfer", "ranges"),
         (
-            *_unit("transfer"),
+            *_unit("transfer", "service_backend"),
             *_S3_TESTS,
             *_SERVICE_TESTS,
             *_contract("backends", "versions", "failures", "races"),
-            *("-k", "transfer or s3"),
+            *("-k", "transfer or s3 or service_backend"),
         ),
         "s3",
     ),

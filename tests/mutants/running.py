@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -21,12 +21,13 @@ from typing import Any, NoReturn, Self
 
 import psutil
 
+from tests.mutants.covering import Chooser, FirstFailure, Recorder, Tests
 from tests.mutants.mutations import Mutant
 from tests.mutants.parts import Part
 
 # What takes the tests their time to import. Nothing of ours: it would be there before it is changed.
 _IMPORTED = (
-    "pytest", "_pytest.assertion.rewrite", "hypothesis", "numpy", "pandas",
+    "pytest", "coverage", "_pytest.assertion.rewrite", "hypothesis", "numpy", "pandas",
     "polars", "pyarrow.parquet", "pyarrow.csv", "pyarrow.dataset",
     "boto3", "botocore.session", "prefect", "prefect.blocks.core", "prefect.results", "prefect.flows", "prefect.tasks",
     "prefect_aws", "prefect_gcp", "prefect_azure", "google.cloud.storage", "azure.storage.blob", "azure.identity",
@@ -46,10 +47,20 @@ class Outcome(Enum):
 
 
 @dataclass
+class _Task:
+    """A run of a part's tests: all of them, some, or (of none) the collection; on a mutant or on the code as it is."""
+
+    part: Part
+    mutant: Mutant | None = None
+    tests: Sequence[str] | None = None
+    seconds: float = math.inf
+    record: bool = False
+
+
+@dataclass
 class _Running:
     process: int
-    part: Part
-    mutant: Mutant | None
+    task: _Task
     copy: Path
     begun: float
 
@@ -67,13 +78,14 @@ class Runner:
         self._root = root
         self._stack = contextlib.ExitStack()
         self._workers, self._usual_seconds = workers, seconds
-        self._seconds: dict[Part, float] = {}
+        self._tests: dict[Part, Tests] = {}
+        self._trusted: set[Part] = set()
         self._servers: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         for name in _IMPORTED:
             importlib.import_module(name)
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="clinops-mutants-")))
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="clinops-mutants-"))).resolve()
         self._copies = [self._copy(folder / str(number)) for number in range(self._workers)]
         return self
 
@@ -101,50 +113,68 @@ class Runner:
             self._servers[server.__name__] = self._stack.enter_context(server())
 
     def check_tests(self, parts: set[Part]) -> None:
-        """Run the tests of each part on the code as it is.
+        """Run the tests of each part on the code as it is, and record what each of them executes.
 
         Raises:
             SystemExit: They fail, so that they could not tell a mutant from it.
         """
-        for done, status, seconds in self._all((part, None) for part in parts):
-            if status != _PASSED:
-                print((done.copy / "output").read_text()[-4_000:])
-                raise SystemExit(f"the tests of {done.part.name} fail without a mutant (pytest's code {status})")
-            self._seconds[done.part] = seconds
-            print(f"{done.part.name}: its tests take {seconds:.0f} s", flush=True)
+        for done, status, seconds in self._all([_Task(part, record=True) for part in parts]):
+            part = done.task.part
+            _must_pass(done, status)
+            self._tests[part] = Tests.read(done.copy / "executed.json")
+            print(f"{part.name}: its {len(self._tests[part].seconds)} tests take {seconds:.0f} s", flush=True)
 
     def run(
         self, chosen: Iterable[tuple[Part, Mutant]], deadline: float = math.inf
     ) -> Iterator[tuple[Part, Mutant, Outcome, str]]:
-        """What becomes of each mutant and which test failed, as far as it is known before the deadline (monotonic)."""
-        for done, status, _ in self._all(chosen, deadline):
-            assert done.mutant is not None
-            if status is None:
-                yield done.part, done.mutant, Outcome.TIMED_OUT, ""
-            elif status == _NO_TESTS:
-                raise SystemExit(f"no tests were found for {done.part.name}")
+        """What becomes of each mutant and which test failed, as far as it is known before the deadline (monotonic).
+
+        Raises:
+            SystemExit: The tests of a part were trusted, and the first one to fail fails without a mutant as well.
+        """
+        tasks = []
+        for part, mutant in chosen:
+            tests, seconds = None, self._usual_seconds
+            if part in self._tests:
+                tests = self._tests[part].that_execute(mutant.module, mutant.lines)
+                seconds = sum(self._tests[part].seconds[test] for test in tests)
+            if tests == []:
+                yield part, mutant, Outcome.SURVIVED, "no test executes it in the process of the tests"
             else:
-                outcome = Outcome.SURVIVED if status == _PASSED else Outcome.KILLED
-                yield done.part, done.mutant, outcome, _failed_test(done.copy / "output")
+                tasks.append(_Task(part, mutant, tests, _MORE_SECONDS + _PATIENCE * seconds))
+        for done, status, _ in self._all(tasks, deadline):
+            part, mutant = done.task.part, done.task.mutant
+            assert mutant is not None
+            if status is None:
+                yield part, mutant, Outcome.TIMED_OUT, ""
+            elif status == _NO_TESTS:
+                raise SystemExit(f"no tests were found for {part.name}")
+            elif status == _PASSED:
+                yield part, mutant, Outcome.SURVIVED, ""
+            else:
+                test = (done.copy / "failed").read_text()
+                if part not in self._tests.keys() | self._trusted:
+                    alone = _Task(part, tests=[test] if "::" in test else [])
+                    for its, its_status, _ in self._all([alone], deadline, [done.copy]):
+                        _must_pass(its, its_status)
+                        self._trusted.add(part)
+                if part in self._tests.keys() | self._trusted:
+                    yield part, mutant, Outcome.KILLED, test
 
     def _all(
-        self, chosen: "Iterable[tuple[Part, Mutant | None]]", deadline: float = math.inf
+        self, tasks: list[_Task], deadline: float = math.inf, copies: list[Path] | None = None
     ) -> Iterator[tuple[_Running, int | None, float]]:
         """Each one's process when it has ended, with pytest's code (None, it was ended) and how long it took."""
-        todo, running, free = list(chosen), [], list(self._copies)
+        todo, running, free = list(tasks), [], list(copies or self._copies)
         try:
             while (todo or running) and time.monotonic() < deadline:
                 while todo and free:
-                    running.append(self._start(*todo.pop(0), free.pop()))
+                    running.append(self._start(todo.pop(0), free.pop()))
                 time.sleep(_POLL_SECONDS)
                 for one in list(running):
                     ended, status = os.waitpid(one.process, os.WNOHANG)
                     seconds = time.monotonic() - one.begun
-                    if (
-                        not ended
-                        and one.mutant
-                        and seconds > _MORE_SECONDS + _PATIENCE * self._seconds.get(one.part, self._usual_seconds)
-                    ):
+                    if not ended and seconds > one.task.seconds:
                         _end(one.process)
                         ended, status = os.waitpid(one.process, 0)[0], -1
                     if ended:
@@ -156,19 +186,19 @@ class Runner:
                 _end(one.process)
                 os.waitpid(one.process, 0)
 
-    def _start(self, part: Part, mutant: Mutant | None, copy: Path) -> _Running:
+    def _start(self, task: _Task, copy: Path) -> _Running:
         sys.stdout.flush()
         process = os.fork()
         if not process:
             try:
-                self._test(part, mutant, copy)
+                self._test(task, copy)
             except BaseException as error:
                 print(repr(error), file=sys.stderr, flush=True)
             finally:
                 os._exit(_FAILED)
-        return _Running(process, part, mutant, copy, time.monotonic())
+        return _Running(process, task, copy, time.monotonic())
 
-    def _test(self, part: Part, mutant: Mutant | None, copy: Path) -> NoReturn:
+    def _test(self, task: _Task, copy: Path) -> NoReturn:
         os.setsid()
         output = os.open(copy / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for descriptor in (1, 2):
@@ -176,7 +206,8 @@ class Runner:
         os.chdir(copy)
         temporary = copy / "tmp"
         os.environ |= {
-            "CLINOPS_STORES": part.stores,
+            "CI": "true",  # hypothesis draws the same examples each time
+            "CLINOPS_STORES": task.part.stores,
             "HOME": str(temporary),
             "TMPDIR": str(temporary),
         }
@@ -187,26 +218,23 @@ class Runner:
             del sys.modules[name]
         sys.path[:] = [str(copy), *(entry for entry in sys.path if Path(entry or ".").resolve() != self._root)]
         importlib.invalidate_caches()
-        if mutant:
-            sys.meta_path.insert(0, _Finder(mutant, copy))
+        if task.mutant:
+            sys.meta_path.insert(0, _Finder(task.mutant, copy))
+        recorder = Recorder(copy, task.part.modules) if task.record else None
+        chooser = Chooser(task.tests) if task.tests else None
         emulators: Any = importlib.import_module("tests.emulators")
         for name, url in self._servers.items():
             setattr(emulators, name, lambda url=url: contextlib.nullcontext(url))
         import pytest
 
-        options = [
-            "-x",
-            "-q",
-            "--no-header",
-            "--tb=line",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:randomly",
-            "-p",
-            "no:xdist",
-        ]
-        code = pytest.main([*options, f"--basetemp={temporary / 'pytest'}", *part.tests])
+        options = ["-x", "-q", "--no-header", "--tb=line"]
+        options += [word for name in ("cacheprovider", "randomly", "xdist") for word in ("-p", f"no:{name}")]
+        options += ["--collect-only"] if task.tests == [] else []
+        tests = chooser.arguments(task.part.tests) if chooser else task.part.tests
+        plugins = [FirstFailure(copy / "failed"), *(plugin for plugin in (recorder, chooser) if plugin)]
+        code = pytest.main([*options, f"--basetemp={temporary / 'pytest'}", *tests], plugins)
+        if recorder:
+            recorder.write(copy / "executed.json")
         sys.stdout.flush()
         os._exit(int(code))
 
@@ -234,9 +262,10 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
         return self._source
 
 
-def _failed_test(output: Path) -> str:
-    lines = output.read_text(errors="replace").splitlines()
-    return next((line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR "))), "")
+def _must_pass(done: _Running, status: int | None) -> None:
+    if status != _PASSED:
+        print((done.copy / "output").read_text(errors="replace")[-4_000:])
+        raise SystemExit(f"the tests of {done.task.part.name} fail without a mutant (pytest's code {status})")
 
 
 def _end(process: int) -> None:
