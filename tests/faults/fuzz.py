@@ -55,7 +55,7 @@ def read(store: LocalPipelineStore, name: str, equal_to: pd.DataFrame | None) ->
 def parquet(folder: Path) -> Callable[[bytes], None]:
     store = LocalPipelineStore(str(folder))
     store.upload(FRAME, "x")
-    sealed = (folder / "x.parquet").read_bytes()
+    checksummed = (folder / "x.parquet").read_bytes()
     sink = io.BytesIO()
     FRAME.to_parquet(sink)
     foreign = sink.getvalue()
@@ -63,7 +63,7 @@ def parquet(folder: Path) -> Callable[[bytes], None]:
     def target(data: bytes) -> None:
         source = atheris.FuzzedDataProvider(data)
         is_ours = source.ConsumeBool()
-        (folder / "x.parquet").write_bytes(edited(source, sealed if is_ours else foreign))
+        (folder / "x.parquet").write_bytes(edited(source, checksummed if is_ours else foreign))
         # Another program's file has no checksum, so an edit may give another frame.
         read(store, "x", FRAME if is_ours else None)
 

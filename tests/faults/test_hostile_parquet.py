@@ -86,7 +86,7 @@ METADATA: dict[str, dict[bytes, bytes]] = {
     ),
     "arrow-schema": {b"ARROW:schema": base64.b64encode(pa.schema([("z", pa.int8())]).serialize())},
     "arrow-rubbish": {b"ARROW:schema": b"////rubbish"},
-    "seal-claimed": {checksums.CHECKSUMS_KEY: b"1"},
+    "checksums-claimed": {checksums.CHECKSUMS_KEY: b"1"},
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What earlier versions wrote, and what another pandas writes, reads as the frame that was written."""
+"""Artifacts of earlier versions and of another version of pandas are read as the frame that was written."""
 
 import zipfile
 from pathlib import Path
@@ -10,7 +10,7 @@ from clinops_prefect import LocalPipelineStore
 from tests.archive import FOLDER, FRAMES
 from tests.gallery import assert_same
 
-# Frames that the version before refused, and such that it gave back as something else.
+# Frames that the version before refused or returned changed.
 NEW = {"values since"}
 CHANGED = {"labels of str, python", "labels since"}
 ARCHIVES = sorted(path.stem for path in FOLDER.glob("*.zip"))
@@ -24,7 +24,7 @@ def archive(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
     return request.param, tmp_path
 
 
-def test_there_are_archives_of_both_versions_of_pandas_and_of_the_version_before() -> None:
+def test_there_are_archives_of_both_pandas_versions_and_of_the_version_before() -> None:
     assert {"before-pandas-3.1.1", "pandas-2.3.3", "pandas-3.1.1"} <= set(ARCHIVES)
 
 

@@ -1,4 +1,4 @@
-"""The keys of assets: one for each artifact, whatever characters its name has and however long it is."""
+"""The keys of assets: each artifact has its own, whatever characters its name has and however long it is."""
 
 from pathlib import Path
 
@@ -23,17 +23,17 @@ from clinops_prefect.assets import _asset
         ("file:///srv/%FF.csv", "file:///srv/~FF.csv"),
     ],
 )
-def test_a_key_is_the_uri_encoded_once(uri: str, key: str) -> None:
+def test_a_key_is_the_uri_escaped_exactly_once(uri: str, key: str) -> None:
     assert _asset(uri).key == key
 
 
-def test_a_file_and_an_object_of_the_same_name_read_alike(tmp_path: Path) -> None:
+def test_a_file_and_an_object_of_the_same_name_have_keys_of_the_same_spelling(tmp_path: Path) -> None:
     uri = LocalPipelineStore(str(tmp_path / "a b")).uri("ward 7/x")
     assert _asset(uri).key == f"file://{tmp_path}/a~20b/ward~207/x.parquet"
 
 
 @pytest.mark.parametrize("length", [480, 500, 505, 512, 600, 1000])
-def test_a_long_uri_has_a_key_too_and_no_two_have_the_same(length: int) -> None:
+def test_long_uris_have_keys_and_no_two_have_the_same(length: int) -> None:
     uris = [f"s3://b/{'x ' * (length // 2)}{end}" for end in ("1", "2", "~", " ")]
     assets = [_asset(uri) for uri in uris]
     assert all(isinstance(asset, Asset) and len(asset.key) <= 512 for asset in assets)

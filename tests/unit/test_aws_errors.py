@@ -1,4 +1,4 @@
-"""Whatever AWS's client finds wrong by itself is an error of the tree, that says what to do and shows no secret."""
+"""Every error that AWS's client raises by itself becomes an error of ours that says what to do and shows no secret."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ SSO = "[profile x]\nregion = us-east-1\nsso_session = s\nsso_account_id = 1\nsso
 SSO += "sso_start_url = https://example.org\nsso_region = us-east-1\n"
 PROCESS = "[profile x]\nregion = us-east-1\ncredential_process = {}\n"
 
-# What the configuration file says, other settings, and what the message must say.
+# The configuration file, other settings, and words of the message.
 WRONG: dict[str, tuple[str, dict[str, Any], type[ClinopsPrefectError] | None, str]] = {
     "no such profile": ("", {"profile": "nope"}, AccessDeniedError, "'nope'"),
     "half a profile": ("[profile x]\naws_access_key_id = A\n", {"profile": "x"}, AccessDeniedError, "incomplete"),
@@ -89,7 +89,7 @@ def ways_of_a_pipeline(**fields: Any) -> list[Any]:
 
 @pytest.mark.parametrize("ways", [ways_of_a_store, ways_of_a_pipeline])
 @pytest.mark.parametrize("what", WRONG)
-def test_what_is_wrong_with_the_configuration_is_said_on_every_way_in(what: str, ways: Any, aws: Path) -> None:
+def test_faults_of_the_configuration_are_reported_on_every_way_in(what: str, ways: Any, aws: Path) -> None:
     config, fields, kind, said = WRONG[what]
     aws.write_text(config)
     expected = kind or (InvalidStoreError if ways is ways_of_a_store else InvalidPipelineError)
@@ -103,22 +103,22 @@ def test_what_is_wrong_with_the_configuration_is_said_on_every_way_in(what: str,
             shown = None if shown.__suppress_context__ else (shown.__cause__ or shown.__context__)
 
 
-def test_a_missing_region_is_said_by_a_pipeline(aws: Path) -> None:
+def test_a_pipeline_reports_a_missing_region(aws: Path) -> None:
     pipeline = StepFunctionsPipeline("p", ROLE)
     for way in [*ways_of_a_pipeline(), lambda: pipeline.state_machine_arn, pipeline.client]:
         with pytest.raises(InvalidPipelineError, match=r"region=.*AWS_DEFAULT_REGION"):
             way()
 
 
-def test_half_of_the_credentials_in_the_environment(aws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_without_its_secret_in_the_environment_is_reported(aws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "A")
     for way in [*ways_of_a_store(region="us-east-1"), *ways_of_a_pipeline(region="us-east-1")]:
         with pytest.raises(AccessDeniedError, match="incomplete"):
             way()
 
 
-def test_a_role_that_cannot_be_assumed(aws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The token service is not there, and then nobody may ask it."""
+def test_a_role_that_cannot_be_assumed_is_reported(aws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token service cannot be reached, which is an error that may pass and that shows no secret."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     login = AwsCredentials(
@@ -131,7 +131,7 @@ def test_a_role_that_cannot_be_assumed(aws: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("kind", errors_of(botocore.exceptions), ids=lambda kind: kind.__name__)
-def test_every_error_of_the_client_has_a_verdict(kind: type[Exception]) -> None:
+def test_every_error_of_the_client_is_classified(kind: type[Exception]) -> None:
     ours = client_failure(of_botocore(kind, "StartExecution"), "S3")
     assert isinstance(ours, ClinopsPrefectError)
     assert type(ours) in (AccessDeniedError, InvalidStoreError, ServiceUnavailableError)
@@ -141,7 +141,7 @@ def test_every_error_of_the_client_has_a_verdict(kind: type[Exception]) -> None:
         assert issubclass(kind, botocore.exceptions.ConnectionError | botocore.exceptions.HTTPClientError)
 
 
-# But for answers of the service, which its own suite has.
+# Without the answers of the service, which have a test suite of their own.
 _OF_THE_CLIENT = [
     kind
     for kind in errors_of(botocore.exceptions)
@@ -150,7 +150,7 @@ _OF_THE_CLIENT = [
 
 
 @pytest.mark.parametrize("kind", _OF_THE_CLIENT, ids=lambda kind: kind.__name__)
-def test_every_error_of_the_client_is_one_of_ours_to_a_pipeline(kind: type[Exception]) -> None:
+def test_every_error_of_the_client_becomes_one_of_ours_in_a_pipeline(kind: type[Exception]) -> None:
     error = of_botocore(kind, "StartExecution")
     with pytest.raises(ClinopsPrefectError) as refused, translated("arn:x"):
         raise error
@@ -158,5 +158,5 @@ def test_every_error_of_the_client_is_one_of_ours_to_a_pipeline(kind: type[Excep
 
 
 @pytest.mark.parametrize("error", [ValueError("theirs"), KeyError("x"), MemoryError(), AssertionError()])
-def test_what_is_not_the_clients_is_left_alone(error: Exception) -> None:
+def test_errors_that_are_not_the_clients_are_not_translated(error: Exception) -> None:
     assert client_failure(error, "S3") is None

@@ -1,4 +1,4 @@
-"""The benchmarks' own parts: their stub of Cloud Storage, asked by Google's client, and their page."""
+"""Parts of the benchmarks: their stub of Cloud Storage, used through Google's client, and their page."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,8 +36,8 @@ def bucket(server: Server) -> storage.Bucket:
 
 
 @pytest.mark.parametrize("part_bytes", [None, 1 << 20], ids=["single", "resumable"])
-def test_what_is_uploaded_is_downloaded(bucket: storage.Bucket, part_bytes: int | None) -> None:
-    """The client compares the CRC32C of the answers with its own, both ways."""
+def test_an_uploaded_object_is_downloaded(bucket: storage.Bucket, part_bytes: int | None) -> None:
+    """In both directions, the client compares the CRC32C of the answer with its own."""
     blob = bucket.blob("some/name with ü", chunk_size=part_bytes)
     blob.metadata = {"rows": "3"}
     blob.upload_from_string(_DATA, checksum="crc32c")
@@ -47,7 +47,7 @@ def test_what_is_uploaded_is_downloaded(bucket: storage.Bucket, part_bytes: int 
     assert (found.size, found.metadata) == (len(_DATA), {"rows": "3"})
 
 
-def test_ranges_are_parts_of_the_object(bucket: storage.Bucket) -> None:
+def test_a_range_has_the_bytes_of_the_object(bucket: storage.Bucket) -> None:
     blob = bucket.blob("ranges", chunk_size=1 << 20)
     blob.upload_from_string(_DATA)
     for begin, end in [(0, 0), (5, 1_500_000), ((1 << 20) - 1, 1 << 20), (len(_DATA) - 7, len(_DATA) + 100)]:
@@ -55,7 +55,7 @@ def test_ranges_are_parts_of_the_object(bucket: storage.Bucket) -> None:
     assert bucket.blob("ranges").download_as_bytes(start=-9, checksum=None) == _DATA[-9:]
 
 
-def test_what_is_missing_is_missing(bucket: storage.Bucket) -> None:
+def test_a_missing_object_is_an_error(bucket: storage.Bucket) -> None:
     blob = bucket.blob("removed")
     blob.upload_from_string(b"x")
     assert [one.name for one in bucket.client.list_blobs(bucket, prefix="remo")] == ["removed"]
@@ -64,7 +64,7 @@ def test_what_is_missing_is_missing(bucket: storage.Bucket) -> None:
         blob.download_as_bytes()
 
 
-def test_a_store_works_on_it(server: Server) -> None:
+def test_a_store_works_on_the_stub(server: Server) -> None:
     store = GCSPipelineStore(BUCKET, endpoint_url=server.url, project="p")
     df = pd.DataFrame({"value": range(100_000)})
     store.upload(df, "frame")
@@ -93,11 +93,11 @@ def test_the_page_is_short() -> None:
     assert len(report.quoted(_PAGE).splitlines()) <= 16
 
 
-def test_the_short_table_is_of_cases_that_there_are() -> None:
+def test_the_short_table_has_existing_cases() -> None:
     assert set(report.QUOTED) <= set(CASES)
 
 
-def test_a_case_is_a_line_of_medians_ratios_and_goals() -> None:
+def test_a_case_is_shown_with_medians_ratios_and_goals() -> None:
     page = report.render({"upload-wide": _outcome()})
     (line,) = [line for line in page.splitlines() if "`upload-wide`" in line and line.startswith("|")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -114,7 +114,7 @@ def test_a_case_is_a_line_of_medians_ratios_and_goals() -> None:
     assert "- `upload-wide`: A note." in page
 
 
-def test_a_page_gets_the_short_table_in_the_place_of_the_old_one(tmp_path: Path) -> None:
+def test_the_short_table_replaces_the_old_one_on_a_page(tmp_path: Path) -> None:
     block = report.short({"upload-wide": _outcome()})
     assert (
         "| upload, wide frame | pandas + boto3 | 2.00 s against 4.00 s | 2.0× | 2.0× | 0.35× against 0.70× |" in block
@@ -128,16 +128,17 @@ def test_a_page_gets_the_short_table_in_the_place_of_the_old_one(tmp_path: Path)
         report.quoted(page)
 
 
-def test_more_cores_take_what_is_serial_and_a_share_of_the_rest() -> None:
+def test_the_time_on_more_cores_is_the_serial_time_and_a_share_of_the_rest() -> None:
     assert report.split(seconds=3.0, cpu=5.0, cores=2) == (1.0, 4.0)
-    assert report.split(seconds=3.0, cpu=2.0, cores=2) == (3.0, 0.0)  # it waits: nothing divides
+    # The CPU time is less than the elapsed time, so all of the elapsed time is serial.
+    assert report.split(seconds=3.0, cpu=2.0, cores=2) == (3.0, 0.0)
     assert report.split(seconds=2.0, cpu=4.2, cores=2) == (0.0, 4.2)
     results = {"clinops_prefect": [{"seconds": 3.0, "cpu": 5.0, "round": 0}]}
     text = report.paper({"upload-wide": _outcome(results=results)}, cores=2)
     assert "| Upload, wide frame | clinops_prefect | 1.00 | 4.00 | 3.00 | 1.50 | 1.12 |" in text
 
 
-def test_ratios_are_of_the_same_rounds() -> None:
+def test_ratios_compare_the_same_rounds() -> None:
     ours = Measured([{"seconds": s, "round": at} for at, s in enumerate([1.0, 2.0, 4.0, 8.0])])
     seldom = Measured([{"seconds": 3.0, "round": 0}, {"seconds": 40.0, "round": 3}])
     assert ours.times_faster(seldom) == 4.0
@@ -151,6 +152,6 @@ def test_a_contestant_without_a_goal_runs_in_every_fifth_round(tmp_path: Path) -
     assert [each["round"] for each in results["seldom"].rounds] == [0, 5]
 
 
-def test_a_goal_says_whether_the_least_was_reached() -> None:
+def test_a_goal_says_whether_it_was_reached() -> None:
     assert [at_least("polars", 0.9, got, 0.65).is_least for got in (0.6, 0.7, 1.0)] == [False, True, True]
     assert not at_least("polars", 0.9, 0.7).is_least

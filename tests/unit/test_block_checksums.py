@@ -1,4 +1,4 @@
-"""The checksum inside a Parquet file."""
+"""The block checksums inside a Parquet file."""
 
 import io
 import struct
@@ -19,13 +19,13 @@ from clinops_prefect.frames.parquet.reader import ParquetReader
 FRAME = pd.DataFrame({"a": range(50), "b": ["007", "x"] * 25})
 
 
-def _sealed(frame: pd.DataFrame = FRAME) -> bytes:
+def _checksummed(frame: pd.DataFrame = FRAME) -> bytes:
     table = to_arrow(frame)
     return b"".join(parquet_writer.encode(table, table.schema))
 
 
-def test_the_seal_is_where_it_is_documented_and_what_it_says_is_true() -> None:
-    data = _sealed(pd.DataFrame({"a": np.random.default_rng(1).random(5_000)}))
+def test_the_block_checksums_are_where_the_documentation_says_and_are_right() -> None:
+    data = _checksummed(pd.DataFrame({"a": np.random.default_rng(1).random(5_000)}))
     footer = len(data) - 8 - struct.unpack("<I", data[-8:-4])[0]
     length, of_table, of_footer, magic = struct.unpack("<QII4s", data[footer - 20 : footer])
     assert magic == b"CPS2"
@@ -36,14 +36,14 @@ def test_the_seal_is_where_it_is_documented_and_what_it_says_is_true() -> None:
     assert data[length : footer - 20] == struct.pack(f"<{len(blocks)}I", *map(zlib.crc32, blocks))
 
 
-def test_other_readers_do_not_see_it() -> None:
-    data = _sealed()
+def test_other_readers_do_not_see_the_block_checksums() -> None:
+    data = _checksummed()
     assert CHECKSUMS_KEY in pq.read_schema(io.BytesIO(data)).metadata
     pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(data)), FRAME)
 
 
 def test_every_flipped_bit_of_a_whole_file_is_found() -> None:
-    data = _sealed()
+    data = _checksummed()
     for position in range(len(data)):
         damaged = bytearray(data)
         damaged[position] ^= 1 << (position % 8)
@@ -51,7 +51,7 @@ def test_every_flipped_bit_of_a_whole_file_is_found() -> None:
             ParquetReader.of(bytes(damaged), "x").frame()
 
 
-def test_a_file_without_a_seal_is_read_and_one_that_lost_it_is_not() -> None:
+def test_a_file_without_block_checksums_is_read_and_one_that_lost_them_is_not() -> None:
     table = pa.table({"a": [1, 2]})
     sink = io.BytesIO()
     pq.write_table(table, sink)

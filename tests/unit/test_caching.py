@@ -1,4 +1,4 @@
-"""FrameInputs: equal inputs have one key, whatever their memory; other inputs have others."""
+"""FrameInputs: equal inputs have the same key, whatever their memory layout. Different inputs have different keys."""
 
 import datetime as dt
 import decimal
@@ -95,7 +95,7 @@ CHANGES: dict[str, Callable[[pd.DataFrame], Any]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_whatever_differs_gives_another_key(change: str) -> None:
+def test_any_difference_gives_another_key(change: str) -> None:
     frame = base()
     changed = CHANGES[change](frame)
     frame = changed if isinstance(changed, pd.DataFrame) else frame
@@ -103,7 +103,7 @@ def test_whatever_differs_gives_another_key(change: str) -> None:
     assert key([{"x": frame}]) != key([{"x": base()}])
 
 
-def test_equal_frames_have_one_key_whatever_their_memory() -> None:
+def test_equal_frames_have_the_same_key_whatever_their_memory_layout() -> None:
     frame = base()
     fragmented = pd.DataFrame(index=frame.index)
     for name in frame:
@@ -123,7 +123,7 @@ def test_equal_frames_have_one_key_whatever_their_memory() -> None:
     assert key(values.T) != key(values)
 
 
-def test_a_large_column_is_hashed_piece_by_piece_from_the_same_rows_on() -> None:
+def test_the_chunks_of_a_large_column_do_not_change_its_key() -> None:
     texts = np.random.default_rng(0).choice(["", "ä", "long" * 9, None], 200_000)
     whole = pa.chunked_array([pa.array(texts, pa.large_string())])
     cut = pa.chunked_array(
@@ -194,7 +194,7 @@ def test_frames_are_hashed_by_content_wherever_they_stand(holder: str) -> None:
     assert key(HOLDERS[holder](other)) != key(HOLDERS[holder](frame))
 
 
-def test_kinds_are_told_apart() -> None:
+def test_kinds_of_frames_have_different_keys() -> None:
     stamp = dt.datetime(2110, 1, 1)
     values: list[Any] = [
         None, 1, 1.0, True, "1", b"1", (1,), [1], {1}, frozenset({1}), {1: 1}, {"1": 1}, np.int64(1), np.int32(1), -0.0,
@@ -234,13 +234,13 @@ def test_the_key_is_the_same_in_every_process_and_version() -> None:
             timeout=200,
         )
         keys.add(done.stdout.strip())
-    # The labels are of another dtype under pandas 2.
+    # Under pandas 2, the labels have another dtype.
     frame = known()["frame"].set_axis(pd.Index(list("abc"), dtype=object), axis=1)
     assert key(frame, known()["names"], known()["more"]) == "a0addb239647970169de8365d7f5d0b3"
     assert keys == {key(**known())}
 
 
-def test_it_composes_as_inputs_does() -> None:
+def test_the_policy_can_be_combined_with_others_as_inputs_can() -> None:
     policy = FrameInputs()
     without = policy - "store"
     assert key(frame=base(), store=1, policy=without) == key(frame=base(), store=threading.Lock(), policy=without)
@@ -284,7 +284,7 @@ def test_it_composes_as_inputs_does() -> None:
     assert (policy + stored).key_storage == stored.key_storage
 
 
-def test_what_cannot_be_hashed_is_named_and_no_value_is() -> None:
+def test_the_error_about_an_input_that_cannot_be_hashed_names_it_and_quotes_no_value() -> None:
     holding: list[Any] = ["Jane-Doe-MRN-4711"]
     holding.append(holding)
     for value in ({"Jane-Doe-MRN-4711": threading.Lock()}, (n for n in "Jane-Doe-MRN-4711"), holding):
@@ -297,12 +297,12 @@ def test_a_gigabyte_takes_seconds_at_most() -> None:
     frame = pd.DataFrame(np.random.default_rng(0).random((250_000, 125)))
     began = time.process_time()
     key(frame)
-    # A quarter of one. It takes 0.35 s of CPU; what hashes value by value takes minutes.
+    # A quarter of a gigabyte. It takes 0.35 s of CPU time. Hashing value by value would take minutes.
     assert time.process_time() - began < 3
 
 
 def _pairs() -> dict[str, tuple[Any, Any]]:
-    """Equal values whose memory differs."""
+    """Equal values with different memory layouts."""
     grades, words = pl.Enum([f"grade {i}" for i in range(40)]), pa.array(["b", "a", "b", None])
     fixed = pa.list_(pa.int8(), 2)
     hidden = pa.FixedSizeListArray.from_arrays(
@@ -331,12 +331,12 @@ def _pairs() -> dict[str, tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("pair", _pairs())
-def test_polars_and_arrow_have_one_key_whatever_their_memory(pair: str) -> None:
+def test_polars_and_arrow_frames_have_the_same_key_whatever_their_memory_layout(pair: str) -> None:
     one, other = _pairs()[pair]
     assert key(one) == key(other)
 
 
-def test_what_polars_arrow_and_objects_tell_apart_has_two_keys() -> None:
+def test_values_that_polars_arrow_or_objects_distinguish_have_different_keys() -> None:
     many = [f"grade {i}" for i in range(40)]
     other = [*many[:20], "another", *many[21:]]
     one = pa.array([0, 1], pa.int8())

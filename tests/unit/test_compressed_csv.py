@@ -1,4 +1,4 @@
-"""A compressed file under a name of CSV is called compressed, not text of another encoding."""
+"""The error about a compressed file with the name of a CSV says that it is compressed, not that it is badly encoded."""
 
 import bz2
 import gzip
@@ -32,7 +32,7 @@ def zipped() -> bytes:
         ("bzip2", bz2.compress(TEXT)),
     ],
 )
-def test_it_is_called_compressed(tmp_path: Path, name: str, data: bytes) -> None:
+def test_the_error_says_that_the_file_is_compressed(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / "x.csv").write_bytes(data)
     store = LocalPipelineStore(str(tmp_path), format=StorageFormat.CSV)
     with pytest.raises(ArtifactDecodeError, match=rf"is compressed \({name}\)"):

@@ -1,4 +1,4 @@
-"""The published contract suites: a store of somebody else passes them, and each law fails where it is broken."""
+"""The published contract suites: another package's store passes them, and each law fails for a store that breaks it."""
 
 import json
 import os
@@ -13,25 +13,25 @@ import pytest
 
 from clinops_prefect.testing import BackendContract, StoreContract
 
-# Both suites run in a process of their own: half a minute, and many times that on a busy machine.
+# Both suites run in a separate process for half a minute, and much longer on a busy machine.
 pytestmark = pytest.mark.timeout(1200)
 
 ROOT = Path(__file__).parents[2]
 FILE = re.compile(r'^```\w+ title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 BROKEN = "broken_stores.py"
-# The backend and the store that the broken ones are made of.
+# The backend and the store from which the broken ones are derived.
 WHOLE = ("TestBackendThatWhole", "TestStoreThatWholeStore")
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package of docs/how-to/write-a-store.md, installed as far as anybody can see."""
+    """The package of docs/how-to/write-a-store.md, with the metadata of an installed package."""
     folder = tmp_path_factory.mktemp("memory-store")
     page = (ROOT / "docs/how-to/write-a-store.md").read_text()
     for name, code in FILE.findall(page):
         (folder / name).write_text(code)
     (entry,) = re.findall(r"^memory = .*$", (folder / "pyproject.toml").read_text(), re.MULTILINE)
-    # Its settings would make the folder pytest's root.
+    # With this file, pytest would take the folder for its root.
     (folder / "pyproject.toml").unlink()
     info = folder / "memory_store-1.0.dist-info"
     info.mkdir()
@@ -44,16 +44,16 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def broken(package: Path, found: object) -> dict[str, list[str]]:
-    """Suite -> the laws that it is to break. Not imported here: blocks are registered in the whole process."""
-    # Written by the run whose outcome is `found`.
+    """Suite -> the laws that must fail. Read from a file, because an import would register blocks in this process."""
+    # The run of the fixture `found` writes this file.
     return dict(json.loads((package / "broken.json").read_text()))
 
 
 @pytest.fixture(scope="module")
 def found(package: Path) -> dict[str, dict[str, set[str]]]:
-    """Suite -> law -> how its tests ended, all in one run."""
+    """Suite -> law -> the outcomes of its tests, all from one run."""
     report, environment = package / "report.xml", os.environ | {"PYTHONPATH": str(package)}
-    # How a law fails is told to nobody here, and takes longer to write down than the laws.
+    # Nobody reads the tracebacks, and writing them takes longer than running the laws.
     options = ["-q", "-p", "no:randomly", "--tb=no", "--assert=plain", f"--junitxml={report}"]
     command = [sys.executable, "-m", "pytest", *options, "test_memory_store.py", BROKEN]
     done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=False)
@@ -73,7 +73,7 @@ def test_the_store_of_another_package_passes_both_suites(found: dict[str, dict[s
     backend, store = found["TestMemoryBackend"], found["TestMemoryPipelineStore"]
     assert (set(backend), set(store)) == (laws(BackendContract), laws(StoreContract))
     ended = {law: how for suite in (backend, store) for law, how in suite.items() if how != {"passed"}}
-    # It does not say that it keeps versions, and it makes a missing bucket.
+    # The page's store does not declare versions, and makes a missing bucket.
     assert ended == {
         "test_a_missing_bucket_is_told_apart_from_a_missing_object": {"skipped"},
         "test_a_missing_bucket_is_told_apart_from_a_missing_artifact": {"skipped"},
@@ -87,17 +87,17 @@ def test_each_law_fails_for_a_store_that_breaks_it(
 ) -> None:
     pairs = [(suite, law) for suite, expected in broken.items() for law in expected]
     assert [f"{suite}: {law}" for suite, law in pairs if "failure" not in found[suite][law]] == []
-    # And no law is without a store that breaks it.
+    # Each law has a store that breaks it.
     for contract, kind in ((BackendContract, "TestBackendThat"), (StoreContract, "TestStoreThat")):
         assert {law for suite, law in pairs if suite.startswith(kind)} == laws(contract)
 
 
-def test_what_the_broken_ones_are_made_of_is_whole(found: dict[str, dict[str, set[str]]]) -> None:
-    """Otherwise a law could fail for another reason than the one that its store is named after."""
+def test_the_store_from_which_the_broken_ones_are_derived_passes(found: dict[str, dict[str, set[str]]]) -> None:
+    """Otherwise a law could fail for a reason other than the one in the name of its store."""
     other = {law: ended for suite in WHOLE for law, ended in found[suite].items() if ended != {"passed"}}
     assert other == {
         "test_the_store_is_registered_under_the_scheme_of_its_uris": {"failure"},
-        # It makes no bucket.
+        # This store does not make a missing bucket.
         "test_a_bucket_that_the_first_write_makes_is_empty_before": {"skipped"},
         "test_a_bucket_that_the_first_upload_makes_is_empty_before": {"skipped"},
     }

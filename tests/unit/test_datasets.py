@@ -1,4 +1,4 @@
-"""What a dataset makes of parts of every kind: which parts fit, which index results, and which folders it reads."""
+"""Datasets of parts of every kind: which parts fit together, which index results, and which folders are read."""
 
 import datetime as dt
 import pickle
@@ -88,12 +88,12 @@ def test_an_index_keeps_its_values(store: LocalPipelineStore, index: Callable[[i
     assert dataset.download(as_="arrow").num_rows == 12
 
 
-def test_rows_that_each_part_numbers_are_numbered_through(store: LocalPipelineStore) -> None:
+def test_default_row_numbers_continue_over_the_parts(store: LocalPipelineStore) -> None:
     frames = upload(store, FRAME, FRAME.head(0), FRAME.head(2))
     expected = pd.concat(frames, ignore_index=True)
     assert_same(store.dataset("d").download(), expected)
     assert_same(pd.concat(list(store.dataset("d").iter_batches(rows=4))), expected)
-    # A name means values, which are kept.
+    # An index with a name has values, which are kept.
     named = [frame.rename_axis("row") for frame in frames]
     upload(store, *named, name="named")
     assert_same(store.dataset("named").download(), pd.concat(named))
@@ -114,7 +114,7 @@ def test_indexes_of_two_kinds_are_refused(store: LocalPipelineStore, other: pd.D
         store.dataset("d").download()
 
 
-def test_one_part_is_as_it_is_alone(store: LocalPipelineStore) -> None:
+def test_a_dataset_of_one_part_equals_the_part(store: LocalPipelineStore) -> None:
     frame = FRAME.set_index(pd.date_range("2024", periods=4, freq="h"))
     frame.attrs = {"source": "mimic"}
     upload(store, frame)
@@ -139,7 +139,7 @@ KINDS: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_column_that_differs_is_refused_by_name_and_the_others_can_be_read(
+def test_a_column_that_differs_is_refused_by_name_and_other_columns_can_be_read(
     store: LocalPipelineStore, kind: str
 ) -> None:
     one, other = (pd.DataFrame({"x": [1, 2], "odd": values}) for values in KINDS[kind])
@@ -169,7 +169,7 @@ def test_columns_that_are_missing_or_in_another_order_are_refused(store: LocalPi
     )
 
 
-def test_categories_without_an_order_are_all_of_them(store: LocalPipelineStore) -> None:
+def test_unordered_categories_are_joined(store: LocalPipelineStore) -> None:
     frames = [
         pd.DataFrame({"unit": pd.Categorical(["b", "a", None]), "ward": pd.Categorical([1, 2, 1])}),
         pd.DataFrame({"unit": pd.Categorical(["c", "a", "c"]), "ward": pd.Categorical([2, 2, 2])}),
@@ -180,14 +180,14 @@ def test_categories_without_an_order_are_all_of_them(store: LocalPipelineStore) 
     union = pd.api.types.union_categoricals
     expected = pd.DataFrame({name: union([frame[name] for frame in frames]) for name in ("unit", "ward")})
     assert_same(found, expected)
-    # Whichever rows are read, the dtype is the same.
+    # The dtype is the same whichever rows are read.
     few = store.dataset("d").download(filters=[("unit", "==", "c")])
     assert few["unit"].dtype == expected["unit"].dtype
     for batch in store.dataset("d").iter_batches(rows=2):
         assert batch.dtypes.to_list() == expected.dtypes.to_list()
 
 
-def test_objects_without_missing_values_fit_any_marker_of_them(store: LocalPipelineStore) -> None:
+def test_object_columns_without_missing_values_fit_any_missing_value(store: LocalPipelineStore) -> None:
     frames = [
         pd.DataFrame({"o": pd.Series(values, dtype=object)})
         for values in (["a", "b"], ["c", np.nan], [np.nan, np.nan], ["d", "e"])
@@ -199,7 +199,7 @@ def test_objects_without_missing_values_fit_any_marker_of_them(store: LocalPipel
         store.dataset("two").download()
 
 
-def test_labels_of_columns_that_are_not_text(store: LocalPipelineStore) -> None:
+def test_column_labels_need_not_be_text(store: LocalPipelineStore) -> None:
     frame = pd.DataFrame(np.arange(4).reshape(2, 2), columns=pd.MultiIndex.from_tuples([("hr", 1), ("hr", 2)]))
     upload(store, frame, frame)
     assert_same(store.dataset("d").download(), pd.concat([frame, frame], ignore_index=True))
@@ -208,7 +208,7 @@ def test_labels_of_columns_that_are_not_text(store: LocalPipelineStore) -> None:
         store.dataset("p").download()
 
 
-def test_attrs_that_differ_are_left_out(store: LocalPipelineStore) -> None:
+def test_different_attrs_are_left_out(store: LocalPipelineStore) -> None:
     for name, values in (("same", (1, 1)), ("other", (1, 2))):
         for number, value in enumerate(values):
             frame = FRAME.copy()
@@ -218,7 +218,7 @@ def test_attrs_that_differ_are_left_out(store: LocalPipelineStore) -> None:
     assert store.dataset("other").download().attrs == {}
 
 
-def test_integers_of_other_programs_are_plain_only_where_no_part_has_a_missing_one(store: LocalPipelineStore) -> None:
+def test_integers_of_other_programs_are_int64_only_if_no_part_has_a_missing_value(store: LocalPipelineStore) -> None:
     big, kind = 2**62 + 1, pa.list_(pa.int64())
     put(store, "d/a", pa.table({"x": [big, 2], "flag": [True, False], "list": [[1], [2]]}))
     assert store.dataset("d").download()["x"].dtype == np.int64
@@ -228,7 +228,7 @@ def test_integers_of_other_programs_are_plain_only_where_no_part_has_a_missing_o
     assert found["x"].to_list() == [big, 2, pd.NA, big]
     assert found["flag"].dtype == "boolean"
     assert list(found["list"].iloc[0]) == [1]
-    # A part of the rows has the dtype of the whole.
+    # Some of the rows have the same dtype as all rows.
     assert next(store.dataset("d").iter_batches(rows=1))["x"].dtype == "Int64"
     assert store.dataset("d").schema["x"] == "Int64"
     put(store, "d/c", pa.table({"x": pa.nulls(2), "flag": [True, True], "list": [[1], [2]]}))
@@ -238,7 +238,7 @@ def test_integers_of_other_programs_are_plain_only_where_no_part_has_a_missing_o
         store.dataset("d").download()
 
 
-def test_a_selection_of_folders_has_the_dtypes_of_the_whole_by_the_schema(store: LocalPipelineStore) -> None:
+def test_selected_folders_have_the_dtypes_of_the_whole_dataset(store: LocalPipelineStore) -> None:
     put(store, "d/day=0/x", pa.table({"n": [1, 2], "v": pa.nulls(2)}))
     put(store, "d/day=1/x", pa.table({"n": [3, None], "v": [1.5, None]}))
     dataset = store.dataset("d")
@@ -247,7 +247,7 @@ def test_a_selection_of_folders_has_the_dtypes_of_the_whole_by_the_schema(store:
     assert_same(part.astype(dataset.schema), dataset.download().iloc[:2])
 
 
-def test_dictionaries_of_other_programs_have_the_categories_of_all_parts(store: LocalPipelineStore) -> None:
+def test_dictionary_columns_of_other_programs_have_the_categories_of_all_parts(store: LocalPipelineStore) -> None:
     put(store, "d/a", pa.table({"c": pa.array(["b", "a"]).dictionary_encode()}))
     put(store, "d/b", pa.table({"c": pa.array(["c", None]).dictionary_encode()}))
     dtype = pd.CategoricalDtype(["b", "a", "c"])
@@ -258,7 +258,9 @@ def test_dictionaries_of_other_programs_have_the_categories_of_all_parts(store: 
 
 @settings(max_examples=15, deadline=None)
 @given(st.data())
-def test_a_frame_cut_anywhere_is_the_frame_again(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_frame_that_is_split_anywhere_is_read_as_the_whole_frame(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     rows = data.draw(st.integers(0, 12))
     frame = pd.DataFrame(
         {
@@ -284,7 +286,7 @@ def test_a_frame_cut_anywhere_is_the_frame_again(tmp_path_factory: pytest.TempPa
     assert_same(found, frame.loc[frame["n"].fillna(0) > 0, ["t", "n"]].reset_index(drop=True))
 
 
-def test_frames_of_polars_and_arrow_come_back_as_they_were(store: LocalPipelineStore) -> None:
+def test_frames_of_polars_and_arrow_come_back_equal(store: LocalPipelineStore) -> None:
     frames = [
         pl.DataFrame(
             {
@@ -340,7 +342,7 @@ def test_partitions_become_columns_typed_as_cells_of_csv(store: LocalPipelineSto
         "ward": str(found["ward"].dtype),
         "dose": "float64",
     }
-    # The names of all parts decide, whichever are read.
+    # The folder names of all parts decide the type, whichever parts are read.
     assert store.dataset("d").download(filters=[("ward", "==", "12")]).dtypes.to_list() == found.dtypes.to_list()
     assert store.dataset("d/year=2024").download()["ward"].to_list() == ["12", "x"]
     for filters, expected in {
@@ -362,7 +364,7 @@ def test_partitions_become_columns_typed_as_cells_of_csv(store: LocalPipelineSto
     assert_same(store.dataset("d").download(columns=["dose", "x"]), found[["dose", "x"]])
 
 
-def test_values_are_decoded_and_the_default_partition_is_missing(store: LocalPipelineStore) -> None:
+def test_partition_values_are_decoded_and_the_default_partition_is_a_missing_value(store: LocalPipelineStore) -> None:
     values = ["a b", "ä/ö", "x=y", "100%", None]
     for number, value in enumerate(values):
         folder = "__HIVE_DEFAULT_PARTITION__" if value is None else quote(value, safe="")
@@ -376,7 +378,7 @@ def test_values_are_decoded_and_the_default_partition_is_missing(store: LocalPip
     assert store.dataset("n").download()["k"].dtype == "Int64"
 
 
-def test_parts_in_folders_of_other_names_are_refused(store: LocalPipelineStore) -> None:
+def test_parts_in_folders_with_different_partition_names_are_refused(store: LocalPipelineStore) -> None:
     store.upload(FRAME, "d/date=1/a")
     store.upload(FRAME, "d/day=1/a")
     with pytest.raises(ArtifactDecodeError, match=r"d/day%3D1/a\.parquet lies in day=…"):
@@ -387,7 +389,7 @@ def test_parts_in_folders_of_other_names_are_refused(store: LocalPipelineStore) 
         store.dataset("e")
 
 
-def test_a_column_of_the_parts_that_is_in_their_folders_too_must_say_the_same(store: LocalPipelineStore) -> None:
+def test_a_column_that_is_in_the_parts_and_in_the_folders_must_have_equal_values(store: LocalPipelineStore) -> None:
     table = pa.table({"date": [dt.date(2024, 1, 1)] * 2, "x": [1, 2]})
     put(store, "d/date=2024-01-01/a", table)
     assert store.dataset("d").download()["date"].to_list() == [dt.date(2024, 1, 1)] * 2
@@ -426,7 +428,7 @@ def _by_duckdb(folder: Path) -> None:
 
 
 def _by_spark(folder: Path) -> None:
-    """As Spark's committer leaves a folder, with its notes, its checksums and the files of a task that died."""
+    """A folder as Spark leaves it, with its notes, its checksums and the files of a failed task."""
     for ward, rows in ROWS.groupby("ward", dropna=False):
         name = "__HIVE_DEFAULT_PARTITION__" if pd.isna(ward) else ward
         below = folder / f"ward={name}"
@@ -475,7 +477,7 @@ def test_a_missing_partition_is_found(store: LocalPipelineStore) -> None:
         (".hoodie/hoodie.properties", "Hudi"),
     ],
 )
-def test_a_table_with_a_log_is_refused(store: LocalPipelineStore, file: str, known: str) -> None:
+def test_a_table_with_a_transaction_log_is_refused(store: LocalPipelineStore, file: str, known: str) -> None:
     upload(store, FRAME, FRAME)
     path = Path(store.directory) / "d" / file
     path.parent.mkdir(parents=True)
@@ -484,7 +486,7 @@ def test_a_table_with_a_log_is_refused(store: LocalPipelineStore, file: str, kno
         store.dataset("d")
 
 
-def test_an_empty_prefix_says_what_is_there(store: LocalPipelineStore) -> None:
+def test_the_error_about_a_prefix_without_parts_says_what_is_there(store: LocalPipelineStore) -> None:
     with pytest.raises(ArtifactNotFoundError, match="there is nothing below"):
         store.dataset("d")
     store.write_bytes("d/report.html", b"")
@@ -495,13 +497,13 @@ def test_an_empty_prefix_says_what_is_there(store: LocalPipelineStore) -> None:
     store.upload(FRAME, "one")
     with pytest.raises(ArtifactNotFoundError, match=r"one\.parquet is one artifact"):
         store.dataset("one")
-    # Each store has the parts of its own format.
+    # Each store reads the parts of its own format.
     store.upload(FRAME, "d/a")
     assert (len(store.dataset("d")), len(csv.dataset("d"))) == (1, 1)
     assert_same(csv.dataset("d").download(), FRAME)
 
 
-def test_csv_parts_of_other_programs(tmp_path: Path) -> None:
+def test_csv_parts_of_other_programs_are_read(tmp_path: Path) -> None:
     store = LocalPipelineStore(str(tmp_path), format="csv")
     (tmp_path / "d" / "day=1").mkdir(parents=True)
     (tmp_path / "d" / "day=2").mkdir()
@@ -536,7 +538,7 @@ def test_a_damaged_part_is_named(store: LocalPipelineStore) -> None:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of what is read from disk from now on."""
+    """The sizes of all reads from disk from now on."""
     from clinops_prefect.storage.local.backend import LocalBackend
 
     sizes: list[int] = []
@@ -551,7 +553,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def test_scan_reads_what_the_query_needs(store: LocalPipelineStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scan_reads_only_what_the_query_needs(store: LocalPipelineStore, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     for date in ("2024-01-01", "2024-01-02"):
         for number in range(2):
@@ -596,7 +598,7 @@ def test_scan_reads_what_the_query_needs(store: LocalPipelineStore, monkeypatch:
 
 
 def test_scan_agrees_with_polars_where_its_rules_differ_from_ours(store: LocalPipelineStore) -> None:
-    """To polars, NaN is greater than every number; a missing value equals nothing; texts are compared by bytes."""
+    """In polars, NaN is greater than every number, a missing value equals nothing, and texts are compared by bytes."""
     frames = [
         pl.DataFrame({"f": [1.0, float("nan")], "i": [1, None], "t": ["a", None], "d": [dt.date(2024, 1, 1), None]}),
         pl.DataFrame({"f": [None, 3.0], "i": [2**62, 3], "t": ["é", "Z"], "d": [dt.date(2024, 5, 1), None]}),
@@ -625,7 +627,7 @@ def test_scan_compares_with_values_that_python_cannot_hold(store: LocalPipelineS
         assert store.dataset("d").scan().filter(predicate).collect().equals(found[1:])
 
 
-def test_duckdb_reads_what_scan_and_batches_give(store: LocalPipelineStore) -> None:
+def test_duckdb_reads_the_results_of_scan_and_batches(store: LocalPipelineStore) -> None:
     upload(store, FRAME, FRAME)
     dataset = store.dataset("d")
     lazy = dataset.scan()
@@ -642,7 +644,7 @@ def test_duckdb_reads_what_scan_and_batches_give(store: LocalPipelineStore) -> N
 # --- Dask ---
 
 
-def test_dask_reads_one_part_a_partition(store: LocalPipelineStore) -> None:
+def test_a_dask_partition_is_one_part(store: LocalPipelineStore) -> None:
     frames = [
         FRAME.assign(unit=pd.Categorical(["a", "b"] * 2)),
         FRAME.assign(unit=pd.Categorical(["c", "b"] * 2)),
@@ -660,7 +662,7 @@ def test_dask_reads_one_part_a_partition(store: LocalPipelineStore) -> None:
         assert_same(few.reset_index(drop=True), dataset.download(filters=[("x", ">", 3)]))
 
 
-def test_a_dataset_goes_to_another_process(store: LocalPipelineStore, tmp_path: Path) -> None:
+def test_a_dataset_can_be_sent_to_another_process(store: LocalPipelineStore, tmp_path: Path) -> None:
     upload(store, FRAME, FRAME)
     dataset = store.dataset("d")
     assert dataset.rows == 8
@@ -669,7 +671,7 @@ def test_a_dataset_goes_to_another_process(store: LocalPipelineStore, tmp_path: 
     code = f"import pickle; print(len(pickle.load(open({str(file)!r}, 'rb')).download()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "8"
-    # Its parts stay those that were listed.
+    # The dataset keeps the parts that were listed.
     store.upload(FRAME, "d/part-00")
     with pytest.raises(ServiceUnavailableError, match="part-00"):
         pickle.loads(file.read_bytes()).download()
@@ -684,15 +686,15 @@ def wide(number: int, rows: int) -> pd.DataFrame:
     return frame
 
 
-def test_a_part_is_asked_once_for_its_footer_and_no_more_where_statistics_rule_it_out(
+def test_a_part_that_statistics_rule_out_costs_one_request(
     store: LocalPipelineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Large footers, which the first bytes that are fetched do not hold; and other numbers of rows, so other metadata.
+    # Footers larger than the first fetch, and different numbers of rows, so that the metadata differ.
     frames = upload(store, *(wide(number, 60 + number) for number in range(8)))
     sizes = counted(monkeypatch)
     found = store.dataset("d").download(filters=[("stay", "==", 5)])
     assert_same(found, frames[5].reset_index(drop=True))
-    # The first part shows how long a footer is; the part with the rows is read in as few ranges as touch.
+    # The first part shows how long a footer is. Adjacent ranges of the part with the rows are read in one request.
     assert len(sizes) <= 8 + 1 + 2
     sizes.clear()
     found = store.dataset("d").download(columns=["stay", "f3"])
@@ -701,7 +703,7 @@ def test_a_part_is_asked_once_for_its_footer_and_no_more_where_statistics_rule_i
 
 
 def alike() -> dict[str, list[pa.Table]]:
-    """Parts that differ from the first one in what a plan depends on."""
+    """Parts that differ from the first part in something that a plan depends on."""
     return {
         "a missing integer in the second": [pa.table({"k": [1, 2]}), pa.table({"k": [2, None]})],
         "no value in the first": [pa.table({"k": pa.nulls(2)}), pa.table({"k": [2, 3]})],
@@ -717,7 +719,7 @@ def alike() -> dict[str, list[pa.Table]]:
 
 @pytest.mark.parametrize("case", alike())
 @pytest.mark.parametrize("as_", ["pandas", "polars", "arrow"])
-def test_rows_are_chosen_from_parts_that_differ_as_from_the_whole(
+def test_filters_select_the_same_rows_from_different_parts_as_from_the_whole(
     store: LocalPipelineStore, case: str, as_: Any
 ) -> None:
     parts = alike()[case]
@@ -738,8 +740,8 @@ def footer(table: pa.Table) -> memoryview:
     return data[len(data) - 8 - int.from_bytes(data[-8:-4], "little") :]
 
 
-def test_only_files_of_one_schema_share_it() -> None:
-    """The bytes with which footers begin are the same where the schemas are, and nowhere else."""
+def test_only_files_with_equal_schemas_share_a_parsed_schema() -> None:
+    """Footers begin with the same bytes if and only if their schemas are the same."""
     tables = [
         pa.table({"x": [1]}),
         pa.table({"x": pa.array([1], pa.int32())}),
@@ -762,7 +764,7 @@ def test_only_files_of_one_schema_share_it() -> None:
     assert all(starts)
     assert len(set(starts)) == len(tables)
     assert [schema_bytes(footer(pa.concat_tables([table] * 3))) for table in tables] == starts
-    # What is no footer has no schema to share.
+    # Bytes that are no footer have no schema to share.
     assert not any(schema_bytes(memoryview(data)) for data in (b"", b"\x15", b"\x15\x02\x19\xfc\xff", b"\x19\x2c"))
 
 
@@ -798,7 +800,7 @@ MEMORY = """if True:
     ("way", "kind", "parts", "most"), [("whole", "pandas", 16, 2.5), ("batches", "polars", 80, 0.6)]
 )
 def test_memory_is_bounded(way: str, kind: str, parts: int, most: float, tmp_path: Path) -> None:
-    """As a share of the whole frame, of which batches hold a few parts, however many there are."""
+    """Measured as a share of the whole frame. Batches hold a few parts in memory, however many parts there are."""
     command = [sys.executable, "-c", MEMORY, str(tmp_path), way, kind, str(parts)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert float(ran.stdout) < most

@@ -1,4 +1,4 @@
-"""What is written beside the deployments is what the code does: permissions and plan."""
+"""The permissions and the plan in the deployments' folder agree with the code."""
 
 import asyncio
 import json
@@ -24,14 +24,14 @@ def allowed(name: str) -> set[str]:
 
 
 def called(client: str, *modules: str) -> set[str]:
-    """The operations that modules call on a boto3 client of that name, as AWS spells them."""
+    """The operations that modules call on a boto3 client with this name, as AWS spells them."""
     code = "".join(path.read_text() for module in modules for path in sorted((ROOT / module).rglob("*.py")))
     names = re.findall(rf"\b{client}\.([a-z_]+)\(", code)
     return {"".join(word.capitalize() for word in name.split("_")) for name in names}
 
 
-def test_who_runs_a_state_machine_may_call_what_the_pipeline_calls_and_no_more() -> None:
-    # In these modules a client is AWS's, or Prefect's, which has none of these operations.
+def test_the_policy_for_running_a_state_machine_has_exactly_the_calls_of_the_pipeline() -> None:
+    # In these modules a client is AWS's or Prefect's. Prefect's has none of these operations.
     prefects = {"CreateArtifact", "ReadArtifacts", "ReadFlowRun", "ReadFlowRuns", "ReadTaskRun", "UpdateArtifact"}
     wanted = {f"states:{name}" for name in called("client", "clinops_prefect/step_functions") - prefects}
     assert allowed("aws-step-functions.json") == wanted | {"iam:PassRole"}
@@ -42,7 +42,7 @@ def test_no_policy_has_a_wildcard_action_and_few_resources_are_open(path: Path) 
     for statement in json.loads(path.read_text())["Statement"]:
         assert not [action for action in statement["Action"] if "*" in action]
         if statement["Resource"] == "*":
-            # AWS knows no narrower resource for these.
+            # AWS supports no narrower resource for these actions.
             assert re.match(
                 "ecr:GetAuthorizationToken|ec2:Describe|ecs:.*TaskDefinition|states:Validate|logs:CreateLogDelivery|xray:Put",
                 statement["Action"][0],
@@ -56,7 +56,7 @@ def test_no_role_has_a_wildcard(path: Path) -> None:
         assert not [word for rule in rules for words in rule.values() for word in words if "*" in word]
 
 
-def test_the_readme_has_the_plan_that_is_computed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_readme_has_the_computed_plan(capsys: pytest.CaptureFixture[str]) -> None:
     plan.main()
     readme = (ROOT / "deployments/README.md").read_text()
     for line in capsys.readouterr().out.splitlines():
@@ -70,7 +70,7 @@ def test_you_choose_which_pools_are_made() -> None:
         chosen("local fargate")
 
 
-def test_enter_makes_the_local_pool_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pressing_enter_makes_only_the_local_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     made: list[list[str]] = []
 
@@ -93,7 +93,7 @@ async def no_client() -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("page", ["deployments/README.md", "docs/tutorial/scheduled.md", "deployments/prefect.yaml"])
-def test_the_first_commands_deploy_on_the_local_pool_alone(page: str) -> None:
+def test_the_first_commands_deploy_only_on_the_local_pool(page: str) -> None:
     text = (ROOT / page).read_text()
     assert re.search(r"^#? *python deployments/prepare.py local( |$)", text, re.MULTILINE)
     assert "deploy --all" not in text

@@ -1,4 +1,4 @@
-"""The error index is complete: docs/reference/errors.md has each class, and a row for the words of each message."""
+"""The error index is complete: docs/reference/errors.md has each class, and a row for each message."""
 
 import ast
 import re
@@ -11,13 +11,13 @@ from clinops_prefect import errors
 
 ROOT = Path(__file__).parents[2]
 INDEX = (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
-# What is text in the source and no message: a field of a form, a help text, a line of a log.
+# Arguments whose texts are no messages: fields of a form and help texts.
 FIELDS = {"description", "title", "help", "metavar", "epilog", "label"}
-# Not "error": what is logged as an error is searched for.
+# Calls that write a log line. "error" is not among them, because users search for errors that were logged.
 LOGS = {"debug", "info", "warning", "exception", "log", "write"}
-# Only what they raise is a message. Their other texts are JSONata, IAM statements, DOT, and what a command line prints.
+# In these modules only raised texts are messages. The others are JSONata, IAM statements, DOT, and printed lines.
 NO_MESSAGES = ("merge.py", "states_language.py", "role_policy.py", "diagram.py", "command_line.py", "signatures.py")
-# Reasons why a note or a page header is damaged. Whoever catches them raises an error of the index.
+# Reasons why a note or a page header is damaged. The caller catches them and raises an error of the index.
 CAUGHT = (
     "decoded, a dictionary may take any amount of memory",
     "a dtype that is kept otherwise",
@@ -38,7 +38,7 @@ CAUGHT = (
     "a value that is not in the dictionary",
     "no polars type that a note has",
 )
-# Texts that are no message: hints inside one, what other programs say, regular expressions, tags, and pages of a run.
+# Other texts that are no messages: hints inside one, other programs' words, regular expressions, tags, artifacts.
 OTHER = (
     " (did you mean …?)",
     "to pl.Int64, pl.Decimal(38, 0) or pl.String",
@@ -68,7 +68,7 @@ OTHER = (
 
 
 def template(node: ast.AST) -> str:
-    """The text of an expression, with `…` for what is only known when it runs."""
+    """The text of an expression, with `…` for every value that is known only when it runs."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else "…"
     if isinstance(node, ast.JoinedStr):
@@ -79,7 +79,7 @@ def template(node: ast.AST) -> str:
 
 
 def texts(node: ast.AST, words: int) -> Iterator[tuple[int, str]]:
-    """Every text of so many words (in a `raise`, three) that is not a docstring, a field, a help or a line of a log."""
+    """Every text of at least `words` words (in a `raise`, three) that is no docstring, field, help text or log line."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
             continue

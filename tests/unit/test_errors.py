@@ -1,4 +1,4 @@
-"""The error tree, and that every vendor's error has its place in it."""
+"""The error tree, and the translation of every vendor's error into it."""
 
 import builtins
 import copy
@@ -45,7 +45,7 @@ from tests.provider_errors import (
 )
 
 ALL = [getattr(errors, name) for name in errors.__all__]
-# As design.md draws them.
+# The documented tree: each class and the builtin class that it also is.
 BUILTINS = {
     "InvalidStoreError": ValueError, "InvalidArtifactNameError": ValueError, "InvalidMetadataError": ValueError,
     "ArtifactNotFoundError": FileNotFoundError, "BucketNotFoundError": FileNotFoundError,
@@ -60,37 +60,37 @@ BUILTINS = {
 }  # fmt: skip
 
 
-def test_the_tree_is_the_one_that_is_drawn() -> None:
+def test_the_tree_is_the_documented_one() -> None:
     assert {error.__name__ for error in ALL} == set(BUILTINS)
     drawn = set(re.findall(r"── (\w+)", errors.__doc__ or ""))
     assert drawn == set(BUILTINS) - {"ClinopsPrefectError"}
 
 
 def test_no_other_module_adds_a_type_to_the_tree() -> None:
-    """Callers would not know its name, and a stored result would not be restored with it."""
+    """Callers would not know such a type, and a stored result could not be restored to it."""
     found = set()
     for module in Path(errors.__file__).parent.rglob("*.py"):
         for line in re.findall(r"(?m)^class (\w+\(.*)\):", module.read_text(encoding="utf-8")):
             name, _, bases = line.partition("(")
             if set(re.findall(r"\w+", bases)) & set(errors.__all__) and module != Path(errors.__file__):
                 found.add(name)
-    # A store writes again, and at last raises a ServiceUnavailableError (tests/contract/test_races.py).
+    # A store retries the write, and finally raises a ServiceUnavailableError (tests/contract/test_races.py).
     assert found == {"UploadDroppedError"}
 
 
 @pytest.mark.parametrize("error", ALL)
-def test_each_error_is_ours_and_the_builtin_one_would_catch(error: type[ClinopsPrefectError]) -> None:
+def test_each_error_is_ours_and_the_builtin_error_that_users_would_catch(error: type[ClinopsPrefectError]) -> None:
     wanted = BUILTINS[error.__name__]
     for builtin in wanted if isinstance(wanted, tuple) else (wanted,):
         assert issubclass(error, builtin)
     assert issubclass(error, ClinopsPrefectError)
     assert not hasattr(builtins, error.__name__)
-    # Two errors of ours are never caught by one another's name.
+    # No error of ours is caught by the name of another one.
     assert [other for other in ALL if issubclass(error, other) and other is not error] in ([ClinopsPrefectError], [])
 
 
 @pytest.mark.parametrize("error", ALL)
-def test_each_error_says_its_message_and_survives_a_process_border(error: type[ClinopsPrefectError]) -> None:
+def test_each_error_shows_its_message_and_can_be_sent_to_another_process(error: type[ClinopsPrefectError]) -> None:
     made = error("no gs://b/x: 'quoted' {braces}")
     made.uri = "gs://b/x"
     for twin in (made, pickle.loads(pickle.dumps(made)), copy.copy(made), copy.deepcopy(made)):
@@ -100,7 +100,7 @@ def test_each_error_says_its_message_and_survives_a_process_border(error: type[C
         assert twin.args == ("no gs://b/x: 'quoted' {braces}",)
 
 
-def test_details_survive_a_process_border() -> None:
+def test_details_of_an_error_can_be_sent_to_another_process() -> None:
     failed = ExecutionFailedError("m", status="ABORTED", error="E", cause="C", execution_arn="arn:x", failed_state="S")
     twin = pickle.loads(pickle.dumps(failed))
     assert (twin.status, twin.error, twin.cause, twin.execution_arn, twin.failed_state, twin.uri) == (
@@ -114,7 +114,7 @@ def test_every_error_of_botocore_is_translated(kind: type[Exception]) -> None:
     translated = S3PipelineStore("b")._backend()._translate(of_botocore(kind, "PutObject"), "s3://b/x")
     assert isinstance(translated, ClinopsPrefectError)
     assert translated.uri.startswith("s3://b")
-    # What the client itself finds damaged is said in our words.
+    # Damage that the client itself finds is reported in our words.
     named = kind.__name__ in str(translated) or "Whatever" in str(translated)
     assert named or isinstance(translated, ArtifactDecodeError)
 
@@ -172,7 +172,7 @@ def test_every_error_of_googles_clients_is_translated(kind: type[Exception]) -> 
         ("InvalidPart", 400, ClinopsPrefectError), ("", 0, ClinopsPrefectError),
     ],
 )  # fmt: skip
-def test_s3s_codes_have_their_places(code: str, status: int, ours: type[ClinopsPrefectError]) -> None:
+def test_s3s_codes_become_the_right_errors(code: str, status: int, ours: type[ClinopsPrefectError]) -> None:
     error = answer_of_aws(code, status, "PutObject")
     assert type(S3PipelineStore("b")._backend()._translate(error, "s3://b/x")) is ours
 
@@ -198,7 +198,7 @@ def test_s3s_codes_have_their_places(code: str, status: int, ours: type[ClinopsP
         ("InvalidArgument", 400, "GetObject", "S3 refused GetObject (InvalidArgument)"),
     ],
 )  # fmt: skip
-def test_s3s_answers_say_what_to_do(code: str, status: int, operation: str, said: str) -> None:
+def test_errors_from_s3s_answers_say_what_to_do(code: str, status: int, operation: str, said: str) -> None:
     ours = S3PipelineStore("b")._backend()._translate(answer_of_aws(code, status, operation), "s3://b/x")
     assert said in str(ours)
     assert isinstance(ours, ClinopsPrefectError)
@@ -217,7 +217,7 @@ def test_s3s_answers_say_what_to_do(code: str, status: int, operation: str, said
         (431, InvalidMetadataError),
     ],
 )  # fmt: skip
-def test_cloud_storages_statuses_have_their_places(status: int, ours: type[ClinopsPrefectError]) -> None:
+def test_cloud_storages_statuses_become_the_right_errors(status: int, ours: type[ClinopsPrefectError]) -> None:
     backend = GCSPipelineStore("b")._backend()
     response = requests.Response()
     response.status_code = status
@@ -239,7 +239,9 @@ def test_cloud_storages_statuses_have_their_places(status: int, ours: type[Clino
         (403, "with <b>spaces", AccessDeniedError),
     ],
 )  # fmt: skip
-def test_cloud_storages_reasons_have_their_places(status: int, reason: object, ours: type[ClinopsPrefectError]) -> None:
+def test_cloud_storages_reasons_become_the_right_errors(
+    status: int, reason: object, ours: type[ClinopsPrefectError]
+) -> None:
     backend = GCSPipelineStore("b")._backend()
     for error in answers_of_google(status, reason):
         translated = backend._translate(error, "gs://b/x")
@@ -251,7 +253,7 @@ def _untrusted() -> requests.exceptions.SSLError:
     return requests.exceptions.SSLError(refused_certificate())
 
 
-# What a message says of a certificate of a private authority.
+# The words of a message about a certificate of a private authority.
 _OF_A_CERTIFICATE = "(self-signed certificate); renew it, or for a private authority set REQUESTS_CA_BUNDLE"
 
 
@@ -266,7 +268,7 @@ _OF_A_CERTIFICATE = "(self-signed certificate); renew it, or for a private autho
                 google.api_core.exceptions.RetryError("x", None),
             )
         ],
-        # The last of the tries says more than that there were some.
+        # The error of the last try says more than the number of tries.
         (
             google.api_core.exceptions.RetryError("x", requests.exceptions.ConnectTimeout("y")),
             ServiceUnavailableError, "cannot reach Cloud Storage (ConnectTimeout)",
@@ -297,7 +299,7 @@ _OF_A_CERTIFICATE = "(self-signed certificate); renew it, or for a private autho
     ],
     ids=lambda value: getattr(value, "__name__", None) or type(value).__name__ if not isinstance(value, str) else "",
 )  # fmt: skip
-def test_what_googles_clients_say_is_told_with_its_remedy(
+def test_errors_of_googles_clients_become_errors_with_a_remedy(
     error: Exception, ours: type[ClinopsPrefectError], said: str
 ) -> None:
     translated = GCSPipelineStore("b")._backend()._translate(error, "gs://b/x")
@@ -315,13 +317,13 @@ def test_what_googles_clients_say_is_told_with_its_remedy(
         (400, "userProjectMissing", "may use (400 userProjectMissing); set user_project", False),
         (403, "rateLimitExceeded", "Cloud Storage answered 403 rateLimitExceeded after retries", True),
         (503, "backendError", "Cloud Storage answered 503 backendError after retries", True),
-        # Its upload has expired: no request of the same upload will be taken again.
+        # The upload has expired, so no further request of the same upload is accepted.
         (410, "uploadExpired", "Cloud Storage answered 410 uploadExpired after retries", False),
         (400, "n" * 50, "Cloud Storage refused this request (400)", False),
         (400, "n" * 49, f"Cloud Storage refused this request (400 {'n' * 49})", False),
     ],
 )  # fmt: skip
-def test_cloud_storages_reasons_say_what_to_do_and_whether_to_ask_again(
+def test_errors_from_cloud_storages_reasons_say_what_to_do_and_whether_to_retry(
     status: int, reason: str, said: str, again: bool
 ) -> None:
     for error in answers_of_google(status, reason):
@@ -337,12 +339,12 @@ def test_cloud_storages_reasons_say_what_to_do_and_whether_to_ask_again(
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
-def test_what_stays_as_it_is_is_not_asked_of_cloud_storage_again(error: Exception, again: bool) -> None:
+def test_permanent_errors_of_cloud_storage_are_not_retried(error: Exception, again: bool) -> None:
     assert may_pass(error) is again
 
 
 @pytest.mark.parametrize("error", [ValueError("theirs"), KeyError("x"), MemoryError(), AssertionError()])
-def test_what_is_no_vendors_error_is_left_alone(error: Exception) -> None:
+def test_errors_that_are_no_vendors_are_not_translated(error: Exception) -> None:
     assert S3PipelineStore("b")._backend()._translate(error, "s3://b/x") is None
     assert GCSPipelineStore("b")._backend()._translate(error, "gs://b/x") is None
 
@@ -361,7 +363,7 @@ def test_what_is_no_vendors_error_is_left_alone(error: Exception) -> None:
         ("<b>", 403, AccessDeniedError), ("SomethingNew", 400, ClinopsPrefectError),
     ],
 )  # fmt: skip
-def test_azures_codes_have_their_places(code: str, status: int, ours: type[ClinopsPrefectError]) -> None:
+def test_azures_codes_become_the_right_errors(code: str, status: int, ours: type[ClinopsPrefectError]) -> None:
     backend = AzurePipelineStore("b-c", account_url="https://a")._backend()
     translated = backend._translate(answer_of_azure(code, status), "az://b/x")
     assert type(translated) is ours
@@ -370,11 +372,11 @@ def test_azures_codes_have_their_places(code: str, status: int, ours: type[Clino
     assert translated.uri in str(translated)
 
 
-def test_an_answer_of_azure_without_a_code_is_known_by_its_status() -> None:
+def test_an_answer_of_azure_without_a_code_is_classified_by_its_status() -> None:
     error = answer_of_azure("", 412)
     del error.error_code  # type: ignore[attr-defined]
     assert code_of(error) == "412"
-    # As the SDK makes it: a member of an enumeration.
+    # The SDK also uses members of an enumeration.
     assert code_of(answer_of_azure(StorageErrorCode.BLOB_NOT_FOUND, 404)) == "BlobNotFound"
     assert code_of(azure.core.exceptions.ServiceRequestError("x")) == ""
 
@@ -388,7 +390,7 @@ def test_an_answer_of_azure_without_a_code_is_known_by_its_status() -> None:
         (answer_of_azure("BlobImmutableDueToPolicy", 409), "(BlobImmutableDueToPolicy); an immutability policy"),
         (answer_of_azure("EncryptionScopeNotFound", 409), "(EncryptionScopeNotFound); check encryption_scope"),
         (answer_of_azure("ServerBusy", 503), "Blob Storage answered ServerBusy after retries"),
-        # Not a word, and none that fits into a message: its status stands for it.
+        # A code that is no word, or is too long for a message, is replaced by the status.
         (answer_of_azure("n" * 59, 400), f"Blob Storage refused this request ({'n' * 59})"),
         (answer_of_azure("n" * 60, 400), "Blob Storage refused this request (400)"),
         (answer_of_azure("<b>", 400), "Blob Storage refused this request (400)"),
@@ -401,18 +403,18 @@ def test_an_answer_of_azure_without_a_code_is_known_by_its_status() -> None:
             (kind("x"), f"cannot reach Blob Storage ({kind.__name__}); check the network")
             for kind in (azure.core.exceptions.ServiceRequestError, azure.core.exceptions.ServiceResponseError)
         ],
-        # As the client makes it: without a cause.
+        # The client raises this error without a cause.
         (azure.core.exceptions.ServiceRequestError("x", error=_untrusted()), _OF_A_CERTIFICATE),
     ],
     ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
 )  # fmt: skip
-def test_azures_answers_say_what_to_do(error: Exception, said: str) -> None:
+def test_errors_from_azures_answers_say_what_to_do(error: Exception, said: str) -> None:
     translated = AzurePipelineStore("b-c", account_url="https://a")._backend()._translate(error, "az://b-c/x")
     assert said in str(translated)
 
 
 @pytest.mark.parametrize(
-    # The one that is left out parses a body when it is made, and is an HttpResponseError otherwise.
+    # The class that is left out parses a body when it is made. Otherwise it behaves as its base HttpResponseError.
     "kind",
     [kind for kind in errors_of(azure.core.exceptions) if kind.__name__ != "ODataV4Error"],
     ids=lambda kind: kind.__name__,

@@ -1,4 +1,4 @@
-"""Every kind of value in a result: it comes back as what it was, or is refused when it is stored."""
+"""Every kind of value in a result comes back equal and of the same type, or is refused when it is stored."""
 
 import collections
 import dataclasses
@@ -36,7 +36,7 @@ FOREIGN_ZONES = [
     dateutil.tz.gettz("Europe/Berlin"), dateutil.tz.tzutc(), dateutil.tz.tzlocal(), dateutil.tz.tzoffset("x", 3600),
     pytz.timezone("Europe/Berlin"), pytz.UTC, pytz.FixedOffset(90),
 ]  # fmt: skip
-# The hour that Berlin and New York have twice.
+# The hours that occur twice in Berlin and in New York.
 TWICE = [dt.datetime(2024, 10, 27, 2, 30, 0, 1), dt.datetime(2024, 11, 3, 1, 30)]
 
 
@@ -47,7 +47,7 @@ def comes_back(value: Any) -> None:
 
 @pytest.mark.parametrize("zone", ZONES, ids=repr)
 @pytest.mark.parametrize("fold", [0, 1])
-def test_times_keep_their_zone_and_which_of_two_equal_hours_they_are(zone: dt.tzinfo | None, fold: int) -> None:
+def test_times_keep_their_zone_and_fold(zone: dt.tzinfo | None, fold: int) -> None:
     for time in TWICE:
         comes_back(time.replace(tzinfo=zone, fold=fold))
         comes_back(pd.Timestamp(time.replace(tzinfo=zone, fold=fold)))
@@ -56,8 +56,8 @@ def test_times_keep_their_zone_and_which_of_two_equal_hours_they_are(zone: dt.tz
 
 
 @pytest.mark.parametrize("zone", ZONES, ids=repr)
-def test_what_is_a_day_later_is_at_the_same_hour(zone: dt.tzinfo | None) -> None:
-    """What a user does next with a datetime: with a fixed offset for a zone, this is an hour off."""
+def test_a_day_added_to_a_restored_time_keeps_the_hour(zone: dt.tzinfo | None) -> None:
+    """A user adds a day to a restored datetime. With a fixed offset instead of a zone, this would be an hour wrong."""
     time = dt.datetime(2024, 10, 26, 12, tzinfo=zone)
     (back, _) = both_ways(time)
     assert (back + dt.timedelta(days=2)).isoformat() == (time + dt.timedelta(days=2)).isoformat()
@@ -78,7 +78,7 @@ def test_zones_of_other_libraries_come_back_or_are_refused_when_they_are_stored(
         assert not refusal or ("ZoneInfo" in refusal and "result[0]" in refusal)
 
 
-def test_zones_of_dateutil_and_pytz_come_back_where_their_libraries_can_make_them() -> None:
+def test_zones_of_dateutil_and_pytz_come_back_if_their_libraries_can_make_them() -> None:
     for zone in (dateutil.tz.gettz("Europe/Berlin"), dateutil.tz.tzutc(), dateutil.tz.tzoffset("x", 3600)):
         comes_back(dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=zone))
         comes_back(dt.time(2, 30, tzinfo=zone))
@@ -88,7 +88,7 @@ def test_zones_of_dateutil_and_pytz_come_back_where_their_libraries_can_make_the
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-def test_timestamps_and_timedeltas_keep_their_unit_as_far_as_it_reaches(unit: str) -> None:
+def test_timestamps_and_timedeltas_keep_their_unit_to_its_limits(unit: str) -> None:
     second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
     far = 2**33 * second if unit == "ns" else 6 * 10**10 * second
     for count in (0, 1, -1, far, -far):
@@ -97,7 +97,7 @@ def test_timestamps_and_timedeltas_keep_their_unit_as_far_as_it_reaches(unit: st
         comes_back(pd.Timestamp(np.datetime64(count, unit)).tz_localize("UTC").tz_convert(BERLIN))
 
 
-def test_times_that_pandas_itself_cannot_show_are_refused() -> None:
+def test_times_that_pandas_cannot_represent_are_refused() -> None:
     stamp = pd.Timestamp(np.datetime64(-(10**11), "s")).tz_localize("UTC")
     comes_back(stamp.tz_localize(None))
     odd = dt.timezone(dt.timedelta(hours=1, microseconds=9))
@@ -113,7 +113,7 @@ SERIES = pd.Series([1.5, None, 3.0], index=pd.Index(["a", "b", "c"], name="stay"
 @pytest.mark.parametrize(
     "name", [None, "x", "", "0", 0, np.int64(7), 1.5, ("a", 1), pd.Timestamp("2024-01-01", tz=BERLIN)]
 )
-def test_a_series_keeps_its_name_and_gains_nothing(name: Any) -> None:
+def test_a_series_keeps_its_name_and_gets_no_attributes(name: Any) -> None:
     comes_back(SERIES.rename(name))
 
 
@@ -153,7 +153,7 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("how", ARRAYS)
-def test_arrays_come_back_in_their_order_and_can_be_written(how: str) -> None:
+def test_arrays_come_back_in_their_memory_order_and_writable(how: str) -> None:
     array = ARRAYS[how]
     array = array if how in ("transposed", "a slice") else array.copy(order="K")
     for back in both_ways({"x": array}):
@@ -225,7 +225,7 @@ SCALARS = [
 
 
 @pytest.mark.parametrize("value", SCALARS, ids=lambda value: f"{type(value).__name__}")
-def test_scalars_come_back_also_as_members_keys_and_items(value: Any) -> None:
+def test_scalars_come_back_also_inside_containers_and_as_keys(value: Any) -> None:
     comes_back(value)
     comes_back([value, (value, {"x": value})])
     if not (isinstance(value, decimal.Decimal) and value.is_snan()):
@@ -265,7 +265,7 @@ def test_containers_keep_their_kinds_their_keys_and_their_order(value: Any) -> N
     comes_back({"x": [value]})
 
 
-def test_one_thing_in_two_places_comes_back_in_both() -> None:
+def test_an_object_in_two_places_comes_back_in_both() -> None:
     inner = {"at": [dt.date(2024, 1, 1)]}
     comes_back([inner, inner, (inner, {"x": inner})])
 
@@ -304,7 +304,7 @@ def nested(depth: int, wrap: Callable[[Any], Any]) -> Any:
 
 
 @pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: (v,), lambda v: {1: v}, lambda v: {"x": v}])
-def test_what_is_nested_is_stored_only_as_deep_as_it_can_be_read_far_down_a_stack(wrap: Callable[[Any], Any]) -> None:
+def test_a_value_that_is_nested_too_deeply_to_be_read_on_a_deep_stack_is_refused(wrap: Callable[[Any], Any]) -> None:
     deep = nested(100, wrap)
 
     def below(frames: int, do: Callable[[], Any]) -> Any:
@@ -422,7 +422,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_would_come_back_as_something_else_is_refused_with_what_to_return_instead(what: str) -> None:
+def test_a_value_that_would_come_back_changed_is_refused_with_a_remedy(what: str) -> None:
     value, remedy = REFUSED[what]
     for whole, where in (
         (value, r"result:"),
@@ -440,7 +440,7 @@ def test_what_would_come_back_as_something_else_is_refused_with_what_to_return_i
         assert PATIENT.replace("-", "_") not in message
 
 
-def test_a_frame_inside_is_refused_with_the_way_to_it_and_its_column() -> None:
+def test_a_nested_frame_is_refused_with_its_path_and_its_column() -> None:
     bad = pd.DataFrame({"mixed": [1, CELL]})
     for value, where in (
         (bad, "result:"),
@@ -452,7 +452,7 @@ def test_a_frame_inside_is_refused_with_the_way_to_it_and_its_column() -> None:
         assert CELL not in str(caught.value)
 
 
-def test_the_way_to_a_value_shows_no_key_that_may_be_a_patient() -> None:
+def test_the_path_to_a_value_shows_no_key_that_may_identify_a_patient() -> None:
     for key in (SUBJECT, PATIENT, str(SUBJECT), f"stay {SUBJECT}", (SUBJECT, "x"), "Müller\n", "x" * 41):
         with pytest.raises(UnsupportedResultError, match=r"result\[key 1\]\['notes'\]") as caught:
             SERIALIZER.dumps({"a": 1, key: {"notes": object()}})
@@ -477,7 +477,7 @@ def test_a_reference_comes_back_with_its_settings() -> None:
         assert both_ways({"frames": [ref]}) == [{"frames": [ref]}] * 2
 
 
-def test_frames_of_polars_and_arrow_come_back_as_such() -> None:
+def test_frames_of_polars_and_arrow_come_back_as_the_same_kind() -> None:
     table = pa.table({"code": ["007", None], "at": [dt.datetime(2024, 1, 1), None]})
     for back in both_ways(table):
         assert (type(back), back.equals(table)) == (pa.Table, True)
@@ -486,8 +486,8 @@ def test_frames_of_polars_and_arrow_come_back_as_such() -> None:
 
 
 @pytest.mark.parametrize("kind", [Failed, Crashed, Cancelled])
-def test_of_a_run_that_returns_states_the_failure_is_stored(kind: Callable[..., State[Any]]) -> None:
-    """As Prefect itself raises it, and not the value of the state before."""
+def test_the_failure_of_a_run_that_returns_states_is_stored(kind: Callable[..., State[Any]]) -> None:
+    """Prefect raises this failure, and does not return the value of an earlier state."""
     for back in both_ways([Completed(data=1), kind(message="the quality is too low")]):
         assert isinstance(back, Exception)
         assert "the quality is too low" in str(back)

@@ -1,4 +1,4 @@
-"""What a block is made of: slips in code raise, fields of a newer version do not, and no error shows a secret."""
+"""The fields of a block: a misspelt field in code raises, a newer version's field does not. No error has a secret."""
 
 import logging
 import pickle
@@ -54,16 +54,16 @@ KINDS = [LocalPipelineStore, S3PipelineStore, GCSPipelineStore, StepFunctionsPip
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("empty", ["", None, False, 0, [], {}])
-def test_an_unknown_field_that_says_nothing_is_ignored_in_silence(
-    kind: type, empty: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unknown_empty_field_is_ignored_silently(kind: type, empty: Any, caplog: pytest.LogCaptureFixture) -> None:
     block = saved(kind, from_the_future=empty, kms_of_tomorrow=empty)
     block.refuse_without_protection()
     assert not caplog.records
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_that_says_something_is_ignored_with_one_warning(kind: type, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_field_with_a_value_is_ignored_with_one_warning(
+    kind: type, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(3):
         block = saved(kind, from_the_future="hunter2")
     block.refuse_without_protection()
@@ -74,7 +74,7 @@ def test_one_that_says_something_is_ignored_with_one_warning(kind: type, caplog:
 
 
 @pytest.mark.parametrize("name", ["kms_key_arn", "KMSKey", "encryption", "encrypt_with", "client_side_encryption_key"])
-def test_what_protects_the_data_is_not_ignored_when_it_is_written(name: str, tmp_path: Any) -> None:
+def test_an_unknown_field_that_protects_data_prevents_writing(name: str, tmp_path: Any) -> None:
     store = saved(LocalPipelineStore, directory=str(tmp_path), **{name: "hunter2"})
     LocalPipelineStore(str(tmp_path)).upload(FRAME, "x")
     before = sorted(tmp_path.iterdir())
@@ -87,7 +87,7 @@ def test_what_protects_the_data_is_not_ignored_when_it_is_written(name: str, tmp
         lambda store: store.write_path("y", b"{}"),
         lambda store: store.save("it-would-lose-the-field"),
     ]
-    # Whatever brings it to another process, or makes another of it.
+    # Every way in which a block gets to another process or is copied.
     dump = store.model_dump(serialize_as_any=True)
     brought = [
         store, pickle.loads(pickle.dumps(store)), cloudpickle.loads(cloudpickle.dumps(store)),
@@ -104,7 +104,7 @@ def test_what_protects_the_data_is_not_ignored_when_it_is_written(name: str, tmp
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_pipeline_and_its_steps_are_read_likewise(caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_fields_of_a_pipeline_and_its_steps_are_ignored_too(caplog: pytest.LogCaptureFixture) -> None:
     pipeline = saved(StepFunctionsPipeline, steps=[{**STEP, "from_the_future": 3}], other=1)
     assert [type(step).__name__ for step in pipeline.steps] == ["PipelineStep"]
     assert len(caplog.records) == 2
@@ -117,7 +117,7 @@ def test_a_pipeline_and_its_steps_are_read_likewise(caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_in_code_a_slip_raises_and_names_the_nearest_field(kind: type) -> None:
+def test_a_misspelt_field_in_code_raises_and_names_the_nearest_field(kind: type) -> None:
     near = {"name": "p", "role_arn": ROLE, "regoin": "x"} if kind is StepFunctionsPipeline else {"prefx": "x"}
     with pytest.raises(TypeError, match="'region'" if kind is StepFunctionsPipeline else "'prefix'"):
         kind(**near)
@@ -153,7 +153,7 @@ def test_in_code_a_slip_raises_and_names_the_nearest_field(kind: type) -> None:
         (lambda: PipelineStep("a", LAMBDA, timeout_seconds="hunter2"), InvalidPipelineError, "timeout_seconds"),
     ],
 )
-def test_a_bad_value_names_field_and_reason_and_shows_no_secret(
+def test_the_error_about_a_bad_value_names_field_and_reason_and_shows_no_secret(
     make: Callable[[], Any], kind: type[Exception], said: str
 ) -> None:
     with pytest.raises(kind) as refused:
@@ -167,11 +167,11 @@ def test_a_bad_value_names_field_and_reason_and_shows_no_secret(
 
 
 @given(st.text(st.sampled_from("a/.. b\u00e9\n\t\\")) | st.text())
-def test_the_form_refuses_a_prefix_that_the_store_would(prefix: str) -> None:
+def test_the_form_refuses_a_prefix_that_the_store_would_refuse(prefix: str) -> None:
     try:
         check_prefix(prefix)
     except InvalidArtifactNameError as error:
-        # Lone surrogates do not come from a browser, and marks that nothing shows are left to the store.
+        # A browser sends no lone surrogates. The store itself refuses invisible marks.
         if "U+" not in str(error):
             assert not re.search(PREFIX_PATTERN, prefix), prefix
     else:

@@ -1,6 +1,6 @@
-"""docs/explanation/format.md is enough to write an artifact and to take one apart, with pyarrow and no code of ours.
+"""docs/explanation/format.md is enough to write an artifact and to read one, with pyarrow and no code of ours.
 
-What is written here knows nothing of the package; only the reading of it does.
+The code that writes here uses nothing of the package. Only the tests that read the result do.
 """
 
 import base64
@@ -104,7 +104,7 @@ def csv_by_the_page(folder: Path, metadata: dict[str, str]) -> None:
     os.setxattr(folder / "x.csv", "user.clinops", json.dumps({"clinops-sha256": checksum, **metadata}).encode())
 
 
-def test_a_parquet_artifact_by_the_page_is_read_as_one_of_ours(tmp_path: Path) -> None:
+def test_a_parquet_artifact_that_follows_the_page_is_read_as_ours(tmp_path: Path) -> None:
     data = parquet_by_the_page({"clinops.layout": LAYOUT, "clinops.seal": "2", "clinops.metadata": {"run": "seven"}})
     (tmp_path / "x.parquet").write_bytes(data)
     store = LocalPipelineStore(str(tmp_path))
@@ -117,7 +117,7 @@ def test_a_parquet_artifact_by_the_page_is_read_as_one_of_ours(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("place", ["body", "sums", "footer"])
-def test_a_flipped_bit_in_it_is_found(tmp_path: Path, place: str) -> None:
+def test_a_flipped_bit_in_such_an_artifact_is_found(tmp_path: Path, place: str) -> None:
     data = bytearray(parquet_by_the_page({"clinops.layout": LAYOUT, "clinops.seal": "2"}))
     footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     data[{"body": 40, "sums": footer - 22, "footer": footer + 9}[place]] ^= 4
@@ -126,7 +126,7 @@ def test_a_flipped_bit_in_it_is_found(tmp_path: Path, place: str) -> None:
         LocalPipelineStore(str(tmp_path)).download("x")
 
 
-def test_without_the_checksums_that_its_footer_claims_it_is_refused(tmp_path: Path) -> None:
+def test_an_artifact_without_the_checksums_that_its_footer_claims_is_refused(tmp_path: Path) -> None:
     metadata = {"clinops.layout": json.dumps(LAYOUT), "clinops.seal": "2"}
     pq.write_table(TABLE.replace_schema_metadata(metadata), tmp_path / "x.parquet")
     with pytest.raises(ArtifactDecodeError, match="damaged"):
@@ -134,7 +134,7 @@ def test_without_the_checksums_that_its_footer_claims_it_is_refused(tmp_path: Pa
 
 
 @pytest.mark.skipif(not hasattr(os, "setxattr"), reason="the page puts the metadata of files into extended attributes")
-def test_a_csv_artifact_by_the_page_is_read_as_one_of_ours(tmp_path: Path) -> None:
+def test_a_csv_artifact_that_follows_the_page_is_read_as_ours(tmp_path: Path) -> None:
     csv_by_the_page(tmp_path / "s", {"run": "seven"})
     store = LocalPipelineStore(str(tmp_path / "s"), format=StorageFormat.CSV)
     pd.testing.assert_frame_equal(store.download("x"), expected())
@@ -143,7 +143,7 @@ def test_a_csv_artifact_by_the_page_is_read_as_one_of_ours(tmp_path: Path) -> No
     assert store.list_artifacts() == ["x"]
 
 
-def test_our_parquet_comes_apart_by_the_page(tmp_path: Path) -> None:
+def test_our_parquet_artifacts_follow_the_page(tmp_path: Path) -> None:
     LocalPipelineStore(str(tmp_path)).upload(expected(), "x", metadata={"run": "seven"})
     data = (tmp_path / "x.parquet").read_bytes()
     start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
@@ -164,7 +164,7 @@ def test_our_parquet_comes_apart_by_the_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "getxattr"), reason="the page puts the metadata of files into extended attributes")
-def test_our_csv_comes_apart_by_the_page(tmp_path: Path) -> None:
+def test_our_csv_artifacts_follow_the_page(tmp_path: Path) -> None:
     LocalPipelineStore(str(tmp_path), format=StorageFormat.CSV).upload(expected(), "x", metadata={"run": "seven"})
     text = (tmp_path / "x.csv").read_bytes()
     checksum = hashlib.sha256(text).hexdigest()

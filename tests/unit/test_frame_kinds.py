@@ -1,4 +1,4 @@
-"""`as_=`: pandas, polars and Arrow read one artifact, whoever wrote it."""
+"""`as_=`: every artifact can be read as pandas, polars and Arrow, whichever of them wrote it."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -40,7 +40,7 @@ def test_a_pandas_frame_is_read_as_polars_and_arrow_with_its_index_as_a_column(s
     table = store.download("stays", as_="arrow")
     assert table.column_names == ["lactate", "unit", "at", "stay_id"]
     assert table.column("lactate").null_count == 1
-    # What describes the stored file stays in it; what pandas left is pandas' own.
+    # The notes about the stored file are not returned. The metadata of pandas are.
     assert not any(key.startswith(b"clinops.") for key in table.schema.metadata)
     pd.testing.assert_frame_equal(table.to_pandas(), stays(), check_dtype=False)
     assert isinstance(store.download("stays", as_="pandas"), pd.DataFrame)
@@ -58,7 +58,7 @@ def test_columns_and_filters_choose_an_index_level_by_its_name(store: LocalPipel
         store.download("stays", as_="polars", columns=["stays_id"])
 
 
-def test_batches_of_a_kind_make_the_whole(store: LocalPipelineStore) -> None:
+def test_batches_of_each_kind_add_up_to_the_whole(store: LocalPipelineStore) -> None:
     store.upload(stays(), "stays")
     frames = list(store.iter_batches("stays", rows=2, as_="polars"))
     assert [frame.height for frame in frames] == [2, 2, 1]
@@ -73,7 +73,7 @@ def test_batches_of_a_kind_make_the_whole(store: LocalPipelineStore) -> None:
     assert_frame_equal(asyncio.run(store.adownload("stays", as_="polars")), pl.concat(frames))
 
 
-def test_no_row_and_no_such_kind(store: LocalPipelineStore) -> None:
+def test_an_empty_result_has_the_kind_and_an_unknown_kind_is_refused(store: LocalPipelineStore) -> None:
     store.upload(stays().iloc[:0], "stays")
     (empty,) = store.iter_batches("stays", as_="polars")
     assert empty.columns == ["lactate", "unit", "at", "stay_id"]

@@ -1,4 +1,4 @@
-"""What docs/how-to/frames.md says about who reads what, and what plain programs write and read."""
+"""The table of docs/how-to/frames.md: which program reads what, and what other programs write and read."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def pandas_frame() -> pd.DataFrame:
 
 
 def spark(path: Path) -> None:
-    """As Spark writes: INT96 for times, every column optional, its own metadata, and snappy."""
+    """Write as Spark does: INT96 for times, optional columns, Spark's metadata, and Snappy compression."""
     metadata = {"org.apache.spark.version": "3.5.0", "org.apache.spark.sql.parquet.row.metadata": "{}"}
     table = polars_frame().to_arrow(compat_level=pl.CompatLevel.oldest()).replace_schema_metadata(metadata)
     pq.write_table(table, path, use_deprecated_int96_timestamps=True, compression="snappy", store_schema=False)
@@ -105,7 +105,7 @@ def test_every_reader_reads_what_every_writer_wrote(writer: str, tmp_path: Path)
         (pa.array([b"0" * 16], pa.uuid()), "object", pl.Binary, pa.uuid()),
     ],
 )
-def test_the_table_of_the_documentation_holds(
+def test_the_table_of_the_documentation_is_right(
     written: Any, as_pandas: str, as_polars: Any, as_arrow: pa.DataType | None, tmp_path: Path
 ) -> None:
     store = LocalPipelineStore(str(tmp_path))
@@ -117,7 +117,7 @@ def test_the_table_of_the_documentation_holds(
         assert store.download("x", as_="arrow").schema.field("x").type == as_arrow
 
 
-def test_pandas_labels_and_index_are_fields_to_the_others(tmp_path: Path) -> None:
+def test_other_programs_see_the_labels_and_index_of_pandas_as_fields(tmp_path: Path) -> None:
     store = LocalPipelineStore(str(tmp_path))
     frame = pd.DataFrame(np.eye(2), columns=[1, 2], index=pd.Index([7, 8]))
     store.upload(frame, "x")

@@ -1,4 +1,4 @@
-"""Frames of polars and Arrow are stored as they are: exact, or refused, naming the column."""
+"""Frames of polars and Arrow are stored exactly, or are refused with an error that names the column."""
 
 import datetime as dt
 import decimal
@@ -79,7 +79,7 @@ def test_a_polars_frame_comes_back_equal(store: LocalPipelineStore, rows: int) -
     same(store.download("x", as_="polars"), frame)
     columns = ["struct", "enum"]
     same(store.download("x", as_="polars", columns=columns), frame.select(columns))
-    # The dictionary of an enumeration is its categories, whatever rows there are.
+    # The dictionary of an enumeration has all its categories, whichever rows there are.
     table, original = store.download("x", as_="arrow"), frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     assert table.schema.equals(original.schema, check_metadata=True)
     assert store.download("x").dtypes["enum"] == pd.CategoricalDtype(["lo", "unused", "hi"], ordered=True)
@@ -97,7 +97,7 @@ def test_a_polars_frame_in_csv_comes_back_equal_or_is_refused(csv_store: LocalPi
     assert not csv_store.exists("y")
 
 
-def test_a_lazy_frame_and_batches_are_one_artifact(store: LocalPipelineStore) -> None:
+def test_a_lazy_frame_and_batches_are_stored_as_one_artifact(store: LocalPipelineStore) -> None:
     frame = polars_frame()
     store.upload(frame.lazy().filter(pl.col("integer") == 1), "lazy")
     same(store.download("lazy", as_="polars"), frame.head(1))
@@ -108,7 +108,7 @@ def test_a_lazy_frame_and_batches_are_one_artifact(store: LocalPipelineStore) ->
 
 
 @pytest.mark.parametrize("dtype", [pl.Int128, pl.UInt128, pl.Object, pl.List(pl.Int128)])
-def test_what_parquet_cannot_keep_of_polars_is_refused(store: LocalPipelineStore, dtype: Any) -> None:
+def test_polars_frames_that_parquet_cannot_keep_are_refused(store: LocalPipelineStore, dtype: Any) -> None:
     values = [[1]] if isinstance(dtype, pl.List) else [1]
     with pytest.raises(UnsupportedFrameError, match=r"column 'bad' \(.*cast it to"):
         store.upload(pl.DataFrame({"fine": [1], "bad": pl.Series(values, dtype=dtype)}), "x")
@@ -155,11 +155,11 @@ def test_an_arrow_table_comes_back_equal(store: LocalPipelineStore, name: str) -
     found = store.download("x", as_="arrow")
     found.validate(full=True)
     assert found.schema.equals(table.schema, check_metadata=True)
-    # `equals` takes no NaN for another, and two dictionaries of the same values for different.
+    # `equals` says that NaN differs from NaN, and that dictionaries with the same values differ.
     assert repr(found.to_pylist()) == repr(table.to_pylist())
     if name.endswith("dictionary") and not name.startswith("nested"):
         assert found.column(name).combine_chunks().dictionary.equals(ARROW[name]().dictionary)
-    # The other kinds read it as well.
+    # The artifact can be read as the other kinds, too.
     assert store.download("x", as_="polars").columns == ["id", name]
     assert list(store.download("x").columns) == ["id", name]
     assert set(store.stat("x").schema) == {"id", name}
@@ -175,7 +175,7 @@ NOT_ARROW: dict[str, Callable[[], pa.Array]] = {
 
 
 @pytest.mark.parametrize("name", NOT_ARROW)
-def test_what_parquet_cannot_keep_of_arrow_is_refused(store: LocalPipelineStore, name: str) -> None:
+def test_arrow_tables_that_parquet_cannot_keep_are_refused(store: LocalPipelineStore, name: str) -> None:
     table = pa.table({"fine": [1], name: NOT_ARROW[name]()})
     with pytest.raises(UnsupportedFrameError, match=f"column '{name}'") as caught:
         store.upload(table, "x")
@@ -183,7 +183,7 @@ def test_what_parquet_cannot_keep_of_arrow_is_refused(store: LocalPipelineStore,
     assert not store.exists("x")
 
 
-def test_two_columns_of_one_name_are_refused(store: LocalPipelineStore) -> None:
+def test_two_columns_with_the_same_name_are_refused(store: LocalPipelineStore) -> None:
     with pytest.raises(UnsupportedFrameError, match="'hr'; rename"):
         store.upload(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["hr", "hr"]), "x")
     with pytest.raises(UnsupportedFrameError, match="without columns"):
@@ -209,7 +209,7 @@ def test_a_reader_is_read_once_and_never_stored_as_empty(store: LocalPipelineSto
     assert store.download("one", as_="polars").rows() == [(1,)]
 
 
-def test_whatever_exports_arrows_stream_is_stored(store: LocalPipelineStore) -> None:
+def test_any_object_that_exports_an_arrow_stream_is_stored(store: LocalPipelineStore) -> None:
     class Exporter:
         def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
             return pa.table({"id": [1]}).__arrow_c_stream__(requested_schema)
@@ -310,5 +310,5 @@ def test_memory_is_bounded(kind: str, tmp_path: Path) -> None:
         return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     assert measured("upload") < 0.5
-    # 1.45 of a frame of twice the size; of this one, what does not grow with it weighs more. It was 2.0.
+    # 1.45 for a frame of twice the size. For this smaller frame, fixed costs weigh more. An earlier version took 2.0.
     assert measured("download") < 1.8

@@ -1,4 +1,4 @@
-"""Floats by NumPy, the rest by pyarrow: the table is the one that pyarrow alone makes."""
+"""NumPy converts floats and pyarrow the rest: the table equals the one that pyarrow alone makes."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ FRAMES = {
 
 @pytest.mark.parametrize("name", FRAMES)
 @pytest.mark.parametrize("preserve_index", [None, True])
-def test_the_table_is_the_one_that_pyarrow_makes(
+def test_the_table_equals_the_one_that_pyarrow_makes(
     name: str, preserve_index: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(from_pandas, "_MANY_FLOATS", 0)
@@ -71,7 +71,7 @@ def _metadata(table: pa.Table) -> tuple[set[bytes], Any]:
     return set(table.schema.metadata), table.schema.pandas_metadata
 
 
-def test_the_advice_for_numbers_of_more_than_64_bits_changes_something(tmp_path: Path) -> None:
+def test_the_advice_for_numbers_of_more_than_64_bits_helps(tmp_path: Path) -> None:
     frame = pd.DataFrame({"id": pd.Series([2**70, 1], dtype=object)})
     with pytest.raises(UnsupportedFrameError, match=r"column 'id'.*\.map\(str, na_action='ignore'\)"):
         LocalPipelineStore(tmp_path).upload(frame, "x")

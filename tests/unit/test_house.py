@@ -1,4 +1,4 @@
-"""The measure of the house: how large a store and a module may be."""
+"""The limits on the size of a store and of a module."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def _code(*places: str) -> int:
 
 
 def test_a_store_is_small() -> None:
-    """Azure was the fourth: what is not of Azure alone is in the template, and the words of errors in `network`."""
+    """The fourth store, Azure, has only its own code. The rest is in the template, and error messages in `network`."""
     assert _code("storage/azure/backend.py", "blocks/azure.py") <= 150
     assert _code("storage/azure", "blocks/azure.py") <= 245
 
@@ -22,6 +22,6 @@ def test_no_module_is_long() -> None:
     assert long == {}
 
 
-def test_what_counts_is_code() -> None:
+def test_only_lines_of_code_are_counted() -> None:
     source = '"""A docstring."""\n\n# One.\nx = [  # two\n    1,\n]\n\n\ndef f():\n    """Another."""\n    g()\n'
     assert lines_of_code(source) == 5

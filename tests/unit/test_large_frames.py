@@ -1,4 +1,4 @@
-"""Large frames take faster ways in and out than small ones; what comes back must not tell which."""
+"""Large frames are written and read in a faster way than small ones, with the same result."""
 
 import errno
 import io
@@ -24,7 +24,7 @@ ROWS = 210_000
 
 
 def _large() -> pd.DataFrame:
-    """Every kind of column that Polars' writer is trusted with, in more than one row group."""
+    """Every kind of column that polars' writer is used for, in more than one row group."""
     random = np.random.default_rng(7)
     missing = random.random(ROWS) < 0.6
     columns: dict[str, object] = {
@@ -67,7 +67,7 @@ def path(large: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "x.parquet"
 
 
-def test_a_large_frame_comes_back_equal_whichever_way_it_took(large: pd.DataFrame, path: Path) -> None:
+def test_a_large_frame_comes_back_equal_in_each_way(large: pd.DataFrame, path: Path) -> None:
     file = pq.ParquetFile(path)
     assert file.metadata.created_by.startswith("Polars")
     assert file.num_row_groups > 1
@@ -75,7 +75,7 @@ def test_a_large_frame_comes_back_equal_whichever_way_it_took(large: pd.DataFram
     found = store.download("x")
     pd.testing.assert_frame_equal(found, large, check_exact=True)
     assert found.attrs == large.attrs
-    # Columns that stand side by side are one block, as in a frame of pandas' own making.
+    # Adjacent columns of one dtype are one block, as in a frame that pandas made.
     assert len(found._mgr.blocks) <= len(large._mgr.blocks) + 2
     pd.testing.assert_frame_equal(ParquetReader.of(path.read_bytes(), "x").frame(), large, check_exact=True)
     batches = pd.concat(store.iter_batches("x", rows=7_000))
@@ -83,13 +83,13 @@ def test_a_large_frame_comes_back_equal_whichever_way_it_took(large: pd.DataFram
     assert store.stat("x").metadata == {"a": "b"}
 
 
-def test_pandas_reads_it(large: pd.DataFrame, path: Path) -> None:
+def test_pandas_reads_a_large_artifact(large: pd.DataFrame, path: Path) -> None:
     plain = large.drop(columns=["object", "string", "kind", "offset"])
     found = pd.read_parquet(path)[list(plain.columns)]
     pd.testing.assert_frame_equal(found, plain, check_exact=True)
 
 
-def test_a_part_is_that_of_the_whole(large: pd.DataFrame, path: Path) -> None:
+def test_selected_columns_and_rows_equal_those_of_the_whole(large: pd.DataFrame, path: Path) -> None:
     store = LocalPipelineStore(str(path.parent))
     columns = ["kind", "zoned", "f3", "text"]
     pd.testing.assert_frame_equal(store.download("x", columns=columns), large[columns])
@@ -98,8 +98,8 @@ def test_a_part_is_that_of_the_whole(large: pd.DataFrame, path: Path) -> None:
     pd.testing.assert_frame_equal(store.download("x", filters=wanted), expected)
 
 
-def test_a_flipped_bit_is_found_in_what_is_read(large: pd.DataFrame, path: Path, tmp_path: Path) -> None:
-    """Polars writes no page checksums: the seal is what finds it, also when a few columns are read."""
+def test_a_flipped_bit_in_the_bytes_that_are_read_is_found(large: pd.DataFrame, path: Path, tmp_path: Path) -> None:
+    """Polars writes no page checksums, so the block checksums must find the bit, also when a few columns are read."""
     data = bytearray(path.read_bytes())
     file = pq.ParquetFile(path)
     position = {name: i for i, name in enumerate(file.schema_arrow.names)}
@@ -116,11 +116,11 @@ def test_a_flipped_bit_is_found_in_what_is_read(large: pd.DataFrame, path: Path,
     ):
         with pytest.raises(ArtifactDecodeError, match="checksum differs"):
             read()
-    # What is far from it is not touched by it.
+    # A flipped bit in another column's bytes does not prevent this read.
     pd.testing.assert_frame_equal(store.download("x", columns=["f0"]), large[["f0"]])
 
 
-def test_every_byte_of_a_large_file_is_covered(path: Path) -> None:
+def test_checksums_cover_every_byte_of_a_large_file(path: Path) -> None:
     data = path.read_bytes()
     random = np.random.default_rng(3)
     for at in [0, 3, BLOCK_BYTES - 1, BLOCK_BYTES, *random.integers(0, len(data), 60)]:
@@ -131,11 +131,11 @@ def test_every_byte_of_a_large_file_is_covered(path: Path) -> None:
 
 
 def encoders() -> set[threading.Thread]:
-    """The encoder threads of the process, those that other tests may have left included."""
+    """The encoder threads of the process, including those that other tests may have left."""
     return {thread for thread in threading.enumerate() if thread.name == "clinops-encode"}
 
 
-def test_an_upload_that_fails_stops_the_writer(large: pd.DataFrame) -> None:
+def test_a_failed_upload_stops_the_writer(large: pd.DataFrame) -> None:
     table, before = to_arrow(large), encoders()
     chunks = parquet_writer.encode(table, table.schema)
     next(chunks)
@@ -159,8 +159,8 @@ def test_a_failed_upload_whose_error_is_kept_stops_the_writer_too(
     assert not encoders() - before
 
 
-def test_uploads_that_wait_for_their_network_do_not_hold_up_others(tmp_path: Path) -> None:
-    """Each has begun and nobody takes its chunks; the last one still comes to its end."""
+def test_uploads_that_wait_for_the_network_do_not_block_other_uploads(tmp_path: Path) -> None:
+    """Other uploads have begun and nobody takes their chunks. The last upload still finishes."""
     code = """if True:
         import numpy as np, pandas as pd, os
         from clinops_prefect.frames.parquet import writer as parquet_writer
@@ -182,8 +182,8 @@ def test_uploads_that_wait_for_their_network_do_not_hold_up_others(tmp_path: Pat
     assert done.returncode == 0, done.stderr
 
 
-def test_a_forked_child_does_not_wait_for_threads_it_does_not_have(tmp_path: Path) -> None:
-    # In a process of its own: this one has threads of everything that ran in it before.
+def test_a_forked_child_does_not_wait_for_threads_of_its_parent(tmp_path: Path) -> None:
+    # This runs in a separate process, because this one has the threads of earlier tests.
     code = """if True:
         import multiprocessing, sys
         import numpy as np, pandas as pd
@@ -204,7 +204,7 @@ def test_a_forked_child_does_not_wait_for_threads_it_does_not_have(tmp_path: Pat
     assert not created_by["child"].startswith("Polars")
 
 
-def test_a_column_without_a_name_keeps_having_none() -> None:
+def test_a_column_without_a_name_comes_back_without_a_name() -> None:
     frame = pd.DataFrame({"": np.random.default_rng(0).random(3_000_000)})
     table = to_arrow(frame)
     data = b"".join(parquet_writer.encode(table, table.schema))

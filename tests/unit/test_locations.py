@@ -1,4 +1,4 @@
-"""What a text, a path or a block reference means: never a folder by mistake, and never a secret in the message."""
+"""Texts, paths and block references as locations: no mistyped text becomes a folder, and no message has a secret."""
 
 import functools
 import logging
@@ -23,7 +23,7 @@ FOLDERS = [
     "s3-pipeline", "ünï/çødé", "a@b/c", "2024-01-01",
 ]  # fmt: skip
 
-# A text, and what the message proposes.
+# A text, and the proposal in the message.
 MISTYPED = [
     ("s3:/b/x", "'s3://b/x'"), ("s3:b/x", "'s3://b/x'"), ("s3//b/x", "'s3://b/x'"), ("s3:///b/x", "'s3://b/x'"),
     ("s3::/b/x", "did you mean"), ("S3://b/x", "'s3://b/x'"), ("s4://b/x", "'s3://b/x'"), ("s3a://b/x", "'s3://b/x'"),
@@ -66,7 +66,7 @@ MISTYPED = [
 
 @pytest.mark.parametrize("find", [PipelineStore.from_uri, open_store])
 @pytest.mark.parametrize("text", FOLDERS)
-def test_a_folder_is_what_says_so_or_looks_like_nothing_else(find: Any, text: str) -> None:
+def test_a_text_is_a_folder_if_it_says_so_or_resembles_nothing_else(find: Any, text: str) -> None:
     store = find(text)
     assert isinstance(store, LocalPipelineStore)
     assert store.directory == text
@@ -74,7 +74,7 @@ def test_a_folder_is_what_says_so_or_looks_like_nothing_else(find: Any, text: st
 
 @pytest.mark.parametrize("find", [PipelineStore.from_uri, open_store])
 @pytest.mark.parametrize(("text", "proposed"), MISTYPED)
-def test_a_mistyped_text_is_refused_with_what_was_meant(
+def test_a_mistyped_text_is_refused_with_a_proposal(
     find: Any, text: str, proposed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -102,7 +102,7 @@ def test_a_file_uri_is_the_folder_that_it_names(text: str, folder: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["s3:/b/x", "s3-pipeline-store/prod", "a:b", "my-store", "C:\\data"])
-def test_a_path_is_a_folder_whatever_it_is_called(text: str) -> None:
+def test_a_path_object_is_a_folder_whatever_its_name(text: str) -> None:
     class Named:
         def __fspath__(self) -> str:
             return text
@@ -115,14 +115,14 @@ def test_a_path_is_a_folder_whatever_it_is_called(text: str) -> None:
 
 
 @pytest.mark.parametrize("where", [None, 7, b"s3://b", ["s3://b"]])
-def test_something_else_is_a_type_error(where: Any) -> None:
+def test_another_type_is_a_type_error(where: Any) -> None:
     for find in (PipelineStore.from_uri, open_store):
         with pytest.raises(TypeError, match="text or by a path"):
             find(where)
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_a_block_reference_is_one_and_from_uri_says_what_opens_it(slug: str) -> None:
+def test_from_uri_refuses_a_block_reference_and_names_open_store(slug: str) -> None:
     found = parse(f"{slug}/prod")
     assert isinstance(found, BlockReference)
     assert (found.kind.slug, found.name) == (slug, "prod")
@@ -146,13 +146,13 @@ def test_no_secret_of_a_uri_is_shown(uri: str) -> None:
     assert "ter2" not in str(refused.value)
 
 
-def test_a_prefix_is_given_once() -> None:
+def test_a_prefix_may_be_given_only_once() -> None:
     assert PipelineStore.from_uri("s3://b", prefix="p").prefix == PipelineStore.from_uri("s3://b/p").prefix == "p"
     with pytest.raises(InvalidStoreError, match="twice"):
         PipelineStore.from_uri("s3://b/p", prefix="q")
 
 
-def test_a_local_store_takes_no_uri_for_a_directory_and_no_home_that_is_not_there() -> None:
+def test_a_local_store_refuses_a_uri_as_directory_and_an_unknown_home() -> None:
     for uri in ("s3://b/x", "file:///srv", "gcs://x"):
         with pytest.raises(InvalidStoreError, match="from_uri"):
             LocalPipelineStore(uri)
@@ -174,7 +174,7 @@ def test_the_first_write_to_a_new_folder_says_where_it_is(
 
 @functools.cache
 def edits(one: str, two: str) -> int:
-    """Levenshtein's distance, as its definition has it."""
+    """Levenshtein's distance, by its definition."""
     if not one or not two:
         return len(one) + len(two)
     if one[0] == two[0]:
@@ -183,7 +183,7 @@ def edits(one: str, two: str) -> int:
 
 
 def may_be_a_folder(text: str) -> bool:
-    """The rule."""
+    """Whether the documented rule takes the text for a folder."""
     if text.startswith(("/", "./", "../", "~")):
         return True
     first = text.partition("/")[0].casefold()
@@ -198,9 +198,7 @@ MEANT = st.sampled_from([*(f"{slug}/prod" for slug in SLUGS), "s3://b/x", "gs://
 
 
 @given(MEANT, SLIPS, st.booleans())
-def test_no_slip_of_the_fingers_makes_a_folder_of_anything(
-    meant: str, slips: list[tuple[int, str]], insert: bool
-) -> None:
+def test_no_typing_error_makes_a_folder_of_a_reference(meant: str, slips: list[tuple[int, str]], insert: bool) -> None:
     text = meant
     for at, character in slips:
         text = text[:at] + character + text[at + (not insert) :]
@@ -213,7 +211,7 @@ def test_no_slip_of_the_fingers_makes_a_folder_of_anything(
 
 
 @given(st.text(st.sampled_from("abcs3-_./ gpilne"), min_size=1).map(str.strip).filter(bool))
-def test_a_plain_text_is_a_folder_where_the_rule_says_so(text: str) -> None:
+def test_a_plain_text_is_a_folder_if_the_rule_says_so(text: str) -> None:
     if may_be_a_folder(text):
         assert parse(text) == Location(parse("/").kind, text, False)
     else:
@@ -223,7 +221,7 @@ def test_a_plain_text_is_a_folder_where_the_rule_says_so(text: str) -> None:
 
 @pytest.mark.parametrize("module", ["icu_features", "backfill", "quality_report"])
 @pytest.mark.parametrize("store", ["s3:/b/x", "s3-pipline-store/prod", "demo-store", ""])
-def test_the_command_line_refuses_it_before_anything_runs(
+def test_the_command_line_refuses_a_mistyped_text_before_anything_runs(
     module: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows.running import command_line
@@ -251,7 +249,7 @@ def test_the_command_line_refuses_it_before_anything_runs(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_path_of_another_packages_scheme_keeps_its_slash(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_of_another_packages_uri_keeps_its_slash(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = registry.RegisteredStore("sqlite", "their_store:SQLitePipelineStore", package="their-store")
     monkeypatch.setattr(registry, "_registered", lambda _path: (theirs,))
     for text, meant in {

@@ -1,4 +1,4 @@
-"""Floats come out of Arrow's memory as pyarrow would have them, bit for bit."""
+"""Floats are copied from Arrow's memory as pyarrow would copy them, bit for bit."""
 
 from typing import Any
 
@@ -20,11 +20,11 @@ from clinops_prefect.frames.conversion import missing_floats
     share=st.sampled_from([0.0, 0.01, 0.5, 1.0]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_values_keep_their_bits_and_what_is_missing_is_numpys_nan(
+def test_values_keep_their_bits_and_missing_values_are_numpys_nan(
     size: int, rows: int, begin: int, cut: int, share: float, seed: int
 ) -> None:
     chance = np.random.default_rng(seed)
-    # Any bits at all: each kind of NaN, both zeros, infinities, and below what is missing too.
+    # Random bits: each kind of NaN, both zeros and infinities, also in the places of missing values.
     stored = chance.integers(0, 256, rows * size, dtype=np.uint8).view(f"f{size}")
     there = chance.random(rows) >= share
     validity = pa.py_buffer(np.packbits(there, bitorder="little").tobytes())
@@ -42,7 +42,7 @@ def test_values_keep_their_bits_and_what_is_missing_is_numpys_nan(
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_a_row_of_a_block_is_filled_where_it_is(order: Any) -> None:
+def test_a_row_of_a_block_is_filled_in_place(order: Any) -> None:
     block = np.zeros((3, 5), "f8", order=order)
     missing_floats.fill(block[1], pa.chunked_array([[1.5, None, -0.0], [None, 2.5]]))
     assert _bits(block[1]) == _bits(np.array([1.5, np.nan, -0.0, np.nan, 2.5]))

@@ -1,4 +1,4 @@
-"""An index with a name holds values, also if they count up: pandas 3 makes a range of them in `set_index`."""
+"""The values of an index with a name are stored, also if they are consecutive: pandas 3 makes them a range."""
 
 import json
 from contextlib import suppress
@@ -38,7 +38,7 @@ def _by_pandas(store: LocalPipelineStore, name: str, frame: pd.DataFrame) -> Non
 
 
 def _by_an_older_version(store: LocalPipelineStore, name: str, frame: pd.DataFrame) -> None:
-    """As versions before this one stored a named range from 0: by a note alone."""
+    """Store a named range from 0 as older versions did: only as a note."""
     uri = store.upload(frame.reset_index(drop=True), name)
     path = Path(uri.removeprefix("file://"))
     table = pq.read_table(path)
@@ -98,7 +98,7 @@ def test_the_labels_are_a_column_of_polars_and_arrow(store: LocalPipelineStore, 
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_parts_with_and_without_a_range_are_one_dataset(store: LocalPipelineStore, write: Any) -> None:
+def test_parts_with_and_without_a_range_form_one_dataset(store: LocalPipelineStore, write: Any) -> None:
     write(store, "d/x", HOURS)
     store.upload(HOURS.set_index(pd.Index([7, 9, 8, 3, 1, 2], name="hour")), "d/y")
     expected = [*range(6), 7, 9, 8, 3, 1, 2]
@@ -129,7 +129,7 @@ def test_an_arrow_table_of_pandas_comes_back_without_a_new_column(tmp_path: Path
 
 @pytest.mark.parametrize("kind", ["pandas", "arrow"])
 @pytest.mark.parametrize("by", ["ours", "pandas", "polars", "arrow"])
-def test_no_columns_keep_the_number_of_rows(store: LocalPipelineStore, by: str, kind: Any) -> None:
+def test_a_frame_without_columns_keeps_its_number_of_rows(store: LocalPipelineStore, by: str, kind: Any) -> None:
     frame = pl.DataFrame({"a": [1, 2, 3]})
     if by == "ours":
         store.upload(frame.to_pandas(), "x")
@@ -151,10 +151,10 @@ def _is_label_before(index: Any, *, numbered: bool) -> bool:
 
 @pytest.mark.parametrize("format", [StorageFormat.PARQUET, StorageFormat.CSV])
 @pytest.mark.parametrize("name", ["hour", "", "mean", 5, 1.5, True, 'a.b "c"\n'], ids=repr)
-def test_an_artifact_of_an_older_version_reads_as_one_of_this_version(
+def test_an_artifact_of_an_older_version_is_read_like_one_of_this_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any, format: StorageFormat
 ) -> None:
-    """Whatever the name is: a number, or that of a column."""
+    """The name may be a number, or the name of a column."""
     store = LocalPipelineStore(str(tmp_path), format=format)
     frame = HOURS.set_index(pd.RangeIndex(6, name=name))
     store.upload(frame, "new/x")
@@ -185,7 +185,7 @@ def test_an_artifact_of_an_older_version_reads_as_one_of_this_version(
 @pytest.mark.parametrize(
     "limits", [(2**70, 2**70 + 3, 1), (0, 3 * 2**64, 2**64), (0.5, 3.5, 1), ("0", "3", "1"), (0, 3, 0), (0, 2, 1)]
 )
-def test_a_range_that_no_index_can_be_is_no_column(store: LocalPipelineStore, limits: Any) -> None:
+def test_an_invalid_range_in_a_note_makes_no_column(store: LocalPipelineStore, limits: Any) -> None:
     table = pa.Table.from_pandas(HOURS[:3])
     notes = json.loads(table.schema.metadata[b"pandas"])
     notes["index_columns"][0] |= dict(zip(("start", "stop", "step"), limits, strict=True))
@@ -198,7 +198,7 @@ def test_a_range_that_no_index_can_be_is_no_column(store: LocalPipelineStore, li
             assert len(read("x", filters=[("mean", ">", 72)])) == 1
 
 
-def test_labels_stand_beside_columns_of_one_name(store: LocalPipelineStore) -> None:
+def test_an_index_and_a_column_may_have_the_same_name(store: LocalPipelineStore) -> None:
     table = pa.Table.from_pandas(LATER)
     fields = [pa.field("a", kind) for kind in table.schema.types]
     twice = pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
@@ -227,7 +227,7 @@ def test_a_dataset_of_frames_without_columns_keeps_the_number_of_rows(tmp_path: 
 @pytest.mark.parametrize("write", [_ours, _by_an_older_version])
 @pytest.mark.parametrize("values", [[7, 9, 8, 3, 1, 2], [0, 1, 2, 3, 4, 5], list("abcdef")], ids=str)
 def test_a_first_part_without_rows_changes_no_index(store: LocalPipelineStore, write: Any, values: list[Any]) -> None:
-    """As on the first day of a pipeline."""
+    """For example on the first day of a pipeline."""
     frame = HOURS.set_index(pd.Index(values, name="hour"))
     write(store, "d/0", HOURS[:0])
     store.upload(frame[:0], "d/1")
@@ -244,7 +244,7 @@ def test_a_first_part_without_rows_changes_no_index(store: LocalPipelineStore, w
 
 @pytest.mark.parametrize("name", ["id", "n", ".n", "m n", "[n]", "é", ""])
 def test_statistics_of_other_columns_still_skip_row_groups(tmp_path: Path, name: str) -> None:
-    """Also if their names have the name of the index in them."""
+    """Also if their names contain the name of the index."""
     frame = pd.DataFrame({"stay_id": range(10)}, index=pd.RangeIndex(100, 110, name=name))
     frame.to_parquet(tmp_path / "x.parquet", row_group_size=2)
     reader = with_labels(ParquetReader.of((tmp_path / "x.parquet").read_bytes(), "x"))

@@ -1,4 +1,4 @@
-"""Every test that a page, the Makefile or a comment names is there, whatever was renamed since."""
+"""Every test that a page, the Makefile or a comment names exists, also after tests were renamed."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from tests.mutants.parts import PARTS
 
 ROOT = Path(__file__).parents[2]
-# The files of tests that a reader is told to write.
+# The files of tests that the documentation tells a reader to write.
 READERS_OWN = {"test_memory_store.py", "test_my_flow.py", "test_my_flow_on_s3.py"}
 # `tests/strict.py`, `tests/faults`, `unit/test_errors.py`, `test_errors.py`
 NAMED = re.compile(r"(?<![\w./-])(tests/[\w/]+(?:\.\w+)?|(?:\w+/)*test_\w+\.py)")
@@ -25,7 +25,7 @@ def _is_there(name: str) -> bool:
     return name in NAMES or (ROOT / name).exists() or (ROOT / "tests" / name).exists()
 
 
-def test_every_test_that_is_named_is_there() -> None:
+def test_every_test_that_is_named_exists() -> None:
     named = {path.relative_to(ROOT).as_posix(): set(NAMED.findall(path.read_text("utf-8"))) for path in PLACES}
     missing = {path: [name for name in sorted(names) if not _is_there(name)] for path, names in named.items()}
     assert {path: names for path, names in missing.items() if names} == {}
@@ -35,7 +35,7 @@ def test_every_test_that_is_named_is_there() -> None:
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
-def test_every_module_and_test_of_a_part_is_there(part: object) -> None:
+def test_every_module_and_test_of_a_part_exists(part: object) -> None:
     assert isinstance(part, type(PARTS[0]))
     tests = [test.partition("::") for test in part.tests if ".py" in test]
     assert tests

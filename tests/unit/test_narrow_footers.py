@@ -1,4 +1,4 @@
-"""Parts of a dataset that hold only the part of their footers that a read needs."""
+"""Parts of a dataset that keep only those bytes of their footers that a read needs."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> LocalPipelineStore:
 
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every footer is large enough, and no part is so small that it is fetched whole."""
+    """Narrow every footer, and fetch no part whole, however small it is."""
     monkeypatch.setattr(stored_file, "_NARROWED_BYTES", 0)
     monkeypatch.setattr(parts, "_WHOLE_BYTES", 0)
     monkeypatch.setattr(parts, "TAIL_BYTES", 64)
@@ -39,7 +39,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of what is read from disk."""
+    """The sizes of the reads from disk."""
     found: list[int] = []
     read = LocalBackend._read
 
@@ -53,7 +53,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def opened(data: bytes) -> ParquetReader:
-    """A reader whose tail has no bytes of a column."""
+    """A reader whose first fetch has no bytes of a column."""
 
     def fetch(spans: Any, use: Callable[[int, bytes], None]) -> "list[Future[None]]":
         for start, end in spans:
@@ -83,7 +83,7 @@ MORE = {f"more {number}": np.arange(3_000) / 7 for number in range(8)}
 
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("kind", FRAMES)
-def test_each_column_is_read_as_by_the_whole_footer(store: LocalPipelineStore, kind: str) -> None:
+def test_each_column_is_read_as_with_the_whole_footer(store: LocalPipelineStore, kind: str) -> None:
     frame = FRAMES[kind]
     if isinstance(frame.columns, pd.MultiIndex) or not all(isinstance(name, str) for name in frame.columns):
         pytest.skip("only texts stand beside other texts")
@@ -99,10 +99,10 @@ def test_each_column_is_read_as_by_the_whole_footer(store: LocalPipelineStore, k
         narrow = opened(data)
         narrow.hold_only([field.name, "more 5"])
         assert_same_table(narrow.read_stored(groups, [field.name]), whole.read_stored(groups, [field.name]))
-        # A dataset gives the tables its own metadata.
+        # A dataset replaces the tables' metadata by its own.
         tables = [reader.read(groups, [field.name]).replace_schema_metadata() for reader in (narrow, whole)]
         assert_same_table(*tables)
-        # The last column may end in the bytes that were fetched with the footer.
+        # The end of the last column may be in the bytes that were fetched with the footer.
         if not is_nested and end <= whole._file._tail_start:
             assert columns_held(narrow) <= 2
             assert narrow.held_bytes < whole.held_bytes
@@ -110,7 +110,7 @@ def test_each_column_is_read_as_by_the_whole_footer(store: LocalPipelineStore, k
 
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("group_rows", [None, 700])
-def test_each_kind_of_frame_is_read_as_by_the_whole_footer(store: LocalPipelineStore, group_rows: int | None) -> None:
+def test_each_kind_of_frame_is_read_as_with_the_whole_footer(store: LocalPipelineStore, group_rows: int | None) -> None:
     number = np.arange(3_000)
     frame = pl.DataFrame(
         {
@@ -153,7 +153,7 @@ def wide(number: int, rows: int) -> pd.DataFrame:
     return pd.DataFrame(values, columns=[f"f{i}" for i in range(700)])
 
 
-def test_no_part_is_opened_twice_where_the_footers_are_too_large_to_be_kept(
+def test_no_part_is_opened_twice_if_the_footers_are_too_large_to_be_kept(
     store: LocalPipelineStore, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
 ) -> None:
     frames = [wide(number, 60 + number) for number in range(8)]
@@ -175,10 +175,10 @@ def test_no_part_is_opened_twice_where_the_footers_are_too_large_to_be_kept(
 
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("as_", ["pandas", "polars", "arrow"])
-def test_a_plan_that_reads_other_fields_than_the_first_part_promised_opens_the_parts_again(
+def test_a_plan_with_other_fields_than_those_of_the_first_part_opens_the_parts_again(
     store: LocalPipelineStore, as_: Any
 ) -> None:
-    """A part in the middle has its own index, other categories, or no value."""
+    """A part in the middle has another index, other categories, or no value."""
     first = pd.DataFrame({"k": np.arange(3_000), "c": pd.Categorical(["a", "b", "b"] * 1_000), **MORE})
     second = first.assign(c=pd.Categorical(["x", "b", "b"] * 1_000))
     third = first.set_axis(range(5, 3_005))
@@ -196,7 +196,7 @@ def test_a_plan_that_reads_other_fields_than_the_first_part_promised_opens_the_p
 
 
 @pytest.mark.usefixtures("always")
-def test_files_of_other_programs_keep_their_own_footers(tmp_path: Any) -> None:
+def test_files_of_other_programs_keep_their_whole_footers(tmp_path: Any) -> None:
     path = tmp_path / "foreign.parquet"
     pq.write_table(pa.table({"x": np.arange(3_000), **MORE}), path)
     reader = opened(path.read_bytes())

@@ -1,4 +1,4 @@
-"""What comes back has the blocks that went in, so that pickles, and with them Prefect's cache keys, are the same."""
+"""A frame comes back with the same blocks, so that its pickle, and with it Prefect's cache key, is the same."""
 
 import io
 import pickle
@@ -86,7 +86,7 @@ MADE: dict[str, Callable[[int], pd.DataFrame]] = {
 
 @pytest.fixture(params=["store", "result"])
 def again(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """A frame that went out and came back."""
+    """Store a frame, and return the frame that is read back."""
     store, serializer = LocalPipelineStore(str(tmp_path)), DataFrameSerializer()
 
     def stored(frame: pd.DataFrame) -> pd.DataFrame:
@@ -100,14 +100,14 @@ def _key(frame: pd.DataFrame) -> str | None:
     return INPUTS.compute_key(None, {"df": frame}, {})  # type: ignore[arg-type]
 
 
-# From sixteen megabytes on they take another way in.
+# Frames from sixteen megabytes on are read in another way.
 _SIZES = [(made, rows) for made in MADE for rows in (3, 1_000)] + [
     (made, 300_000) for made in ("of a dictionary", "rows joined", "pivoted", "by times")
 ]
 
 
 @pytest.mark.parametrize(("made", "rows"), _SIZES)
-def test_its_pickle_is_that_of_the_original(
+def test_the_pickle_of_a_frame_that_was_read_back_equals_the_originals(
     made: str, rows: int, again: Callable[[pd.DataFrame], pd.DataFrame]
 ) -> None:
     frame = MADE[made](rows)
@@ -118,19 +118,23 @@ def test_its_pickle_is_that_of_the_original(
     assert cloudpickle.dumps(frame) == cloudpickle.dumps(once) == cloudpickle.dumps(twice)
     hashes = [hash_objects({"frames": [each]}) for each in (frame, once, twice)]
     assert hashes == hashes[:1] * 3
-    # At last: what compares them asks their arrays for things that those remember, and their pickles have.
+    # This is last, because the comparison fills caches of the arrays, which are pickled with them.
     pd.testing.assert_frame_equal(twice, frame)
 
 
-def test_large_ones_too(again: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+def test_the_pickle_of_a_large_frame_that_was_read_back_equals_the_originals(
+    again: Callable[[pd.DataFrame], pd.DataFrame],
+) -> None:
     for frame in (_events(1_500_000), pd.concat([_events(900_000)] * 2).reset_index(drop=True)):
         once = again(frame)
         assert pickle.dumps(once) == pickle.dumps(frame)
         assert _key(once) == _key(frame)
 
 
-def test_without_a_note_pandas_own_blocks_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in artifacts of earlier versions."""
+def test_without_a_note_the_frame_has_the_blocks_that_pandas_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Artifacts of earlier versions have no note."""
     store, frame = LocalPipelineStore(str(tmp_path)), _events(50).assign(more=1.5)
     monkeypatch.setattr(pandas_blocks, "note_of", lambda df: None)
     store.upload(frame, "x")
@@ -143,9 +147,9 @@ def test_without_a_note_pandas_own_blocks_are_made(tmp_path: Path, monkeypatch: 
 @given(
     dtypes=st.lists(st.sampled_from(["float64", "int64", "bool", "M8[us]", "f4"]), max_size=9), rows=st.integers(0, 5)
 )
-def test_the_usual_layout_takes_no_note(dtypes: list[str], rows: int) -> None:
+def test_no_note_is_written_for_the_usual_blocks(dtypes: list[str], rows: int) -> None:
     columns = {f"c{i}": pd.Series(np.zeros(rows), dtype="float64").astype(dtype) for i, dtype in enumerate(dtypes)}
-    # Older versions of pandas sort the blocks of such a frame by their dtypes.
+    # Older versions of pandas sort the blocks of such a frame by dtype.
     note = pandas_blocks.note_of(pd.DataFrame(columns, index=range(rows)))
     assert note is None or note["columns"] != pandas_blocks.default([np.dtype(dtype) for dtype in dtypes])
 

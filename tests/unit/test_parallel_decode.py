@@ -1,7 +1,7 @@
-"""Frames are decoded in threads that are gone when the read returns; pyarrow's own are kept from what Python owns.
+"""Frames are decoded in threads that end before the read returns. pyarrow's own threads never hold Python's memory.
 
-They let go of what they read after a read has returned. If that is Python's, it takes the GIL, and at the end of the
-interpreter that is the end of the process: SIGABRT, after the work is done.
+pyarrow's threads release memory after a read has returned. Releasing Python's memory takes the GIL, and while the
+interpreter shuts down this ends the process with SIGABRT, after the work is done.
 """
 
 import subprocess
@@ -40,7 +40,7 @@ WAYS: dict[str, Any] = {
 
 
 def _foreign_threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Fills with what was read by a thread that Python did not start."""
+    """A list to which every read by a thread that Python did not start is appended."""
     found: list[str] = []
     original = PartialFile.read
 
@@ -88,7 +88,7 @@ def test_no_thread_of_pyarrow_reads_a_parquet_file(
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "stat"])
 @pytest.mark.parametrize("in_memory", [True, False], ids=["in memory", "on disk"])
-def test_no_thread_of_pyarrow_has_pythons_memory_of_a_csv(
+def test_no_thread_of_pyarrow_holds_pythons_memory_of_a_csv(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, in_memory: bool
 ) -> None:
     store = LocalPipelineStore(str(tmp_path), format=StorageFormat.CSV)
@@ -102,7 +102,7 @@ def test_no_thread_of_pyarrow_has_pythons_memory_of_a_csv(
     sources: list[Any] = []
 
     class Csv:
-        """`pyarrow.csv`, of which is seen what it reads."""
+        """`pyarrow.csv`, which records what it reads."""
 
         def __getattr__(self, name: str) -> Any:
             function = getattr(pa.csv, name)
@@ -111,7 +111,7 @@ def test_no_thread_of_pyarrow_has_pythons_memory_of_a_csv(
     def read(function: Any, source: Any, *options: Any) -> Any:
         sources.append(source)
         for data in fetched:
-            data.append(0)  # a BufferError where pyarrow has a view of it
+            data.append(0)  # raises a BufferError if pyarrow has a view of it
             data.pop()
         return function(source, *options)
 
@@ -121,8 +121,8 @@ def test_no_thread_of_pyarrow_has_pythons_memory_of_a_csv(
     assert {type(source) for source in sources} <= {pa.Buffer, pa.BufferReader, pa.OSFile}
 
 
-def test_a_csv_that_is_read_in_batches_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even while it is read: what has no name is gone with the process."""
+def test_reading_a_csv_in_batches_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No named file exists even while it is read: a nameless file disappears with the process."""
     store = LocalPipelineStore(str(tmp_path / "store"), format=StorageFormat.CSV)
     store.upload(FRAME, "x")
     monkeypatch.setattr(csv_artifacts, "_SPOOL_BYTES", 0)
@@ -133,9 +133,9 @@ def test_a_csv_that_is_read_in_batches_leaves_no_file(tmp_path: Path, monkeypatc
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_filters_on_another_programs_csv_are_computed_on_pyarrows_memory(tmp_path: Path) -> None:
+def test_filters_on_another_programs_csv_use_pyarrows_memory(tmp_path: Path) -> None:
     FRAME.to_csv(tmp_path / "x.csv", index=False)
-    # In a process of its own: pyarrow counts the memory of the whole process, in which other tests leave and free some.
+    # In a separate process: pyarrow counts the memory of the whole process, and other tests leave and free some.
     code = """if True:
         import sys
         import pyarrow as pa
@@ -155,7 +155,7 @@ def test_filters_on_another_programs_csv_are_computed_on_pyarrows_memory(tmp_pat
 
 
 @given(rows=st.lists(st.integers(0, 400), min_size=1, max_size=6), data=st.data(), least=st.integers(1, 4000))
-def test_slices_are_every_field_of_every_row_once(rows: list[int], data: st.DataObject, least: int) -> None:
+def test_decode_units_cover_every_field_of_every_row_once(rows: list[int], data: st.DataObject, least: int) -> None:
     sink = pa.BufferOutputStream()
     schema = pa.schema({"a": pa.int64(), "b": pa.string(), "c": pa.float32(), "d": pa.bool_()})
     with pq.ParquetWriter(sink, schema) as writer:

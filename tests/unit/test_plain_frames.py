@@ -1,4 +1,4 @@
-"""A frame like one before has its table made from what was remembered: the table is the one that is made without."""
+"""The table of a frame that is like an earlier one is made from a remembered description, with the same result."""
 
 import enum
 from collections.abc import Callable
@@ -66,12 +66,14 @@ def _assert_same_table(found: pa.Table, expected: pa.Table) -> None:
     assert found.schema.equals(expected.schema)
     assert found.schema.metadata == expected.schema.metadata
     for mine, theirs in zip(found.columns, expected.columns, strict=True):
-        assert mine.to_pylist().__repr__() == theirs.to_pylist().__repr__()  # -0.0 equals 0.0
+        assert (
+            mine.to_pylist().__repr__() == theirs.to_pylist().__repr__()
+        )  # the texts differ for -0.0 and 0.0, which are equal
 
 
 @pytest.mark.parametrize("name", PLAIN)
 @pytest.mark.parametrize("rows", [1, 7, 20])
-def test_the_table_of_a_frame_like_one_before_is_the_one_that_the_exact_way_makes(name: str, rows: int) -> None:
+def test_the_remembered_description_gives_the_same_table_as_the_exact_way(name: str, rows: int) -> None:
     pandas_encoding.stored_table(_frame(PLAIN[name]), as_text=False)
     later = _frame(PLAIN[name], rows, seed=1)
     known = plain_frames.table_of(later)
@@ -81,14 +83,14 @@ def test_the_table_of_a_frame_like_one_before_is_the_one_that_the_exact_way_make
 
 @pytest.mark.parametrize("labels", [["a", "b"], ["Ä", "\x00"], ["", "0"]])
 @pytest.mark.parametrize("dtype", ["str", "object"])
-def test_labels_of_both_kinds_of_text_are_remembered(labels: list[str], dtype: str) -> None:
+def test_frames_with_labels_of_either_text_type_are_remembered(labels: list[str], dtype: str) -> None:
     for seed in range(2):
         df = pd.DataFrame(np.random.default_rng(seed).random((5, 2)), columns=pd.Index(labels, dtype=dtype))
         _assert_same_table(pandas_encoding.stored_table(df, as_text=False), to_arrow(df))
     assert plain_frames.table_of(df) is not None
 
 
-def test_columns_all_of_whose_values_are_missing_keep_their_types() -> None:
+def test_columns_with_only_missing_values_keep_their_types() -> None:
     dtypes = ["float64", "datetime64[us]", _TEXTS[0], "Int64"]
     pandas_encoding.stored_table(_frame(dtypes), as_text=False)
     later = _frame(dtypes).iloc[:1].reset_index(drop=True)
@@ -154,7 +156,7 @@ UNLIKE: dict[str, Callable[[], pd.DataFrame]] = {
 
 
 @pytest.mark.parametrize("name", UNLIKE)
-def test_a_frame_that_differs_from_one_before_in_one_thing_is_not_taken_for_it(name: str, tmp_path: Path) -> None:
+def test_a_frame_that_differs_from_an_earlier_one_in_one_thing_is_not_taken_for_it(name: str, tmp_path: Path) -> None:
     store = LocalPipelineStore(tmp_path)
     store.upload(_base(), "base")
     assert plain_frames.table_of(_base()) is not None
@@ -186,13 +188,13 @@ def test_any_frame_has_the_same_table_the_second_time(frame: pd.DataFrame) -> No
     assert [column.to_pylist().__repr__() for column in found] == [c.to_pylist().__repr__() for c in expected]
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_the_number_of_remembered_descriptions_is_bounded() -> None:
     for number in range(3 * plain_frames._MOST_DESCRIPTIONS):
         pandas_encoding.stored_table(pd.DataFrame({f"c{number}": [1.0]}), as_text=False)
     assert 0 < len(plain_frames._remembered) <= plain_frames._MOST_DESCRIPTIONS
 
 
-def test_a_label_that_is_the_mark_of_the_rows_is_not_remembered() -> None:
+def test_a_frame_with_the_reserved_label_is_not_remembered() -> None:
     df = pd.DataFrame({plain_frames._ROWS: [1.0]})
     for _ in range(2):
         _assert_same_table(pandas_encoding.stored_table(df, as_text=False), to_arrow(df))

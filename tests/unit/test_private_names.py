@@ -1,6 +1,6 @@
-"""Names of others that are private, or words of theirs that we read: each test fails when one is gone.
+"""Canary tests: each fails when a private name, or a message that we parse, of another package is gone.
 
-Beside each use in the code stands what breaks otherwise. A failing test here says where to look.
+A comment at each use in the code says what breaks. The docstring of a failing test says where that is.
 """
 
 import csv
@@ -34,18 +34,18 @@ from clinops_prefect.storage.gcs.client import Adapter
 
 
 def test_prefect_counts_the_calls_of_a_flow_run() -> None:
-    """step_functions/runs/tasks.py: an execution's name is made of the call's place."""
+    """step_functions/runs/tasks.py: an execution's name has the position of the call in the flow run."""
     assert "task_run_dynamic_keys" in FlowRunContext.model_fields
 
 
-def test_prefects_task_with_options_may_be_given_our_class() -> None:
+def test_prefects_task_with_options_can_be_given_our_class() -> None:
     """step_functions/runs/tasks.py: `__class__ =`."""
     changed = run_step_functions_pipeline.with_options(retries=0)
     assert type(changed) is type(run_step_functions_pipeline)
     assert changed.retries == 0
 
 
-def test_prefect_tells_what_a_task_run_reads_and_writes() -> None:
+def test_prefects_asset_context_has_what_a_task_run_reads_and_writes() -> None:
     """assets.py."""
     for name in ("downstream_assets", "direct_asset_dependencies"):
         assert name in AssetContext.model_fields
@@ -55,12 +55,12 @@ def test_prefect_tells_what_a_task_run_reads_and_writes() -> None:
     context.update_tracked_assets()
 
 
-def test_prefect_says_which_block_document_a_block_is() -> None:
-    """step_functions/runs/cancellation.py: who cancels a run needs the credentials."""
+def test_prefects_block_has_the_id_of_its_document() -> None:
+    """step_functions/runs/cancellation.py: a process that cancels a run loads the credentials from the block."""
     assert "_block_document_id" in Block.__private_attributes__
 
 
-def test_prefect_says_under_which_name_a_block_is_saved() -> None:
+def test_prefects_block_has_the_name_under_which_it_is_saved() -> None:
     """references.py: the reference to an artifact names the block of its store."""
     assert {"_block_document_name", "_is_anonymous"} <= Block.__private_attributes__.keys()
 
@@ -82,9 +82,9 @@ def test_prefects_sum_of_cache_policies_has_its_policies() -> None:
     assert hasattr(INPUTS, "exclude")
 
 
-def test_prefects_messages_about_blocks() -> None:
-    """saved_block.py tells them apart by their words."""
-    # A long message is several literals in the source.
+def test_prefects_messages_about_blocks_have_the_words_that_we_read() -> None:
+    """saved_block.py distinguishes them by their words."""
+    # In the source, a long message is several literals.
     source = re.sub(r'"\s+f?"', "", inspect.getsource(prefect.blocks.core))
     assert "Unable to find block document" in source
     assert "already in use" in source
@@ -96,7 +96,7 @@ def test_prefects_context_of_a_task_run_has_its_run() -> None:
 
 
 def test_botocores_session_is_inside_boto3s() -> None:
-    """aws/clients.py: times after the year 9999, and credentials that refresh themselves."""
+    """aws/clients.py: times after the year 9999, and credentials that are refreshed automatically."""
     factory = boto3.Session()._session.get_component("response_parser_factory")
     assert callable(factory.set_parser_defaults)
     session = botocore.session.get_session()
@@ -120,8 +120,8 @@ def test_googles_client_looks_up_buckets_for_its_cache_only() -> None:
     assert hasattr(client, "_bucket_metadata_cache") == has_cache
 
 
-def test_pandas_shows_its_blocks() -> None:
-    """frames/conversion/pandas_blocks.py and columns.py: Prefect's cache, and frames that are the caller's own."""
+def test_pandas_gives_access_to_its_blocks() -> None:
+    """frames/conversion/pandas_blocks.py and columns.py: Prefect's cache keys, and frames that are the caller's own."""
     frame = pd.DataFrame({"a": [1, 2], "at": pd.to_datetime(["2024-01-01", None])})
     for block in frame._mgr.blocks:
         assert list(block.mgr_locs)
@@ -135,8 +135,8 @@ def test_pandas_shows_its_blocks() -> None:
     assert pd.DataFrame._metadata == []
 
 
-def test_arrows_messages_about_expressions() -> None:
-    """frames/selection/selection.py: which field is missing, and that zones are compared."""
+def test_arrows_messages_about_expressions_have_the_words_that_we_read() -> None:
+    """frames/selection/selection.py: the name of a missing field, and a comparison of time zones."""
     table = pa.table({"a": [1], "at": pa.array([0], pa.timestamp("us", "UTC"))})
     with pytest.raises(pa.ArrowInvalid) as missing:
         table.filter(pc.field("b") == 1)
@@ -146,13 +146,13 @@ def test_arrows_messages_about_expressions() -> None:
     assert selection._is_of_zones(zones.value)
 
 
-def test_the_csv_modules_message_about_a_long_cell() -> None:
+def test_the_csv_modules_message_about_a_long_cell_has_the_words_that_we_read() -> None:
     """frames/csv/foreign.py."""
     with pytest.raises(csv.Error, match="field limit"):
         list(csv.reader(["x" * (csv.field_size_limit() + 1)]))
 
 
-def test_no_other_module_of_prefects_inside_is_imported() -> None:
+def test_no_other_internal_module_of_prefect_is_imported() -> None:
     root = Path(__file__).parents[2]
     files = [*(root / "clinops_prefect").rglob("*.py"), *(root / "flows").rglob("*.py")]
     using = {path.name for path in files if "prefect._internal" in path.read_text()}

@@ -1,4 +1,4 @@
-"""The public names, and what importing them costs."""
+"""The public names, and the modules that importing them loads."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def _run(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_all_is_the_documented_names_and_the_errors() -> None:
+def test_all_has_the_documented_names_and_the_errors() -> None:
     assert set(clinops_prefect.__all__) >= DOCUMENTED | set(errors.__all__)
     assert len(clinops_prefect.__all__) == len(set(clinops_prefect.__all__))
     for name in clinops_prefect.__all__:
@@ -72,7 +72,7 @@ def test_a_uri_imports_only_its_own_cloud(uri: str, unwanted: str) -> None:
     ],
 )
 def test_a_missing_extra_is_named_with_how_to_install_it(name: str, missing: str, extra: str) -> None:
-    """A module that is None in sys.modules is one that is not installed, to the import statement."""
+    """If a module is None in sys.modules, the import statement treats it as not installed."""
     code = f"""
 import sys
 class Absent:

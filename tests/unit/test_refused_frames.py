@@ -1,4 +1,4 @@
-"""Frames and files that contradict themselves are refused with an error of this package, and the remedies work."""
+"""Frames and files that contradict themselves are refused with an error of this package whose remedy works."""
 
 import base64
 import inspect
@@ -72,10 +72,10 @@ def test_texts_of_another_encoding_are_refused(store: LocalPipelineStore, name: 
         assert found["unit"].cast(pa.binary())[1].as_py().decode("latin-1") == "µg/l"
 
 
-def test_a_stored_table_with_such_texts_is_refused_where_they_cannot_be_read(
+def test_a_stored_table_with_such_texts_is_refused_if_they_cannot_be_read(
     store: LocalPipelineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Older versions stored them."""
+    """Older versions stored such tables."""
     monkeypatch.setattr(arrow_encoding, "holds_broken_text", lambda _: False)
     store.upload(pa.table({"stay_id": [1, 2], "unit": NOT_UTF8}), "d/x")
     for read in (
@@ -108,7 +108,7 @@ def test_valid_texts_beside_other_odd_values_are_not_blamed(store: LocalPipeline
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-def test_a_dictionary_with_a_value_twice_is_a_category(store: LocalPipelineStore, ordered: bool) -> None:
+def test_a_dictionary_with_a_repeated_value_is_read_as_a_category(store: LocalPipelineStore, ordered: bool) -> None:
     array = pa.DictionaryArray.from_arrays(pa.array([2, 1, None, 0], pa.int8()), ["b", "a", "b"], ordered=ordered)
     table = pa.table({"grade": array, "n": range(4)})
     store.upload(table, "d/x")
@@ -126,23 +126,23 @@ def test_a_dictionary_with_a_value_twice_is_a_category(store: LocalPipelineStore
             pd.concat(one.iter_batches("d/x", rows=9)),
             one.download("d/x", filters=[("n", ">=", 0)]),
         ):
-            pd.testing.assert_frame_equal(found.astype({"n": "int64"}), expected)  # Int64 of a CSV
+            pd.testing.assert_frame_equal(found.astype({"n": "int64"}), expected)  # read from CSV as Int64
         assert one.stat("d/x").schema["grade"] == "category"
         assert one.download("d/x", as_="polars")["grade"].to_list() == ["b", "a", None, "b"]
 
 
 @pytest.mark.parametrize("as_", ["pandas", "polars", "arrow"])
-def test_a_footer_that_counts_wrong_gives_no_row_that_the_file_does_not_have(
+def test_a_footer_with_wrong_numbers_gives_no_row_that_the_file_does_not_have(
     store: LocalPipelineStore, monkeypatch: pytest.MonkeyPatch, as_: Any
 ) -> None:
-    """A frame that is filled by such a footer would show what the memory held before."""
+    """Otherwise a frame that is filled according to such a footer would show earlier content of the memory."""
     monkeypatch.setattr(reader, "_LARGE_BYTES", 1)
     path = Path(store.directory) / "d" / "x.parquet"
     path.parent.mkdir()
     pq.write_table(pa.table({"n": range(10), "code": ["a"] * 10}), path, store_schema=False)
     data = path.read_bytes()
     footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    # A field with a long integer, 10 in Thrift's compact protocol: the rows of all, of a row group, the values, ….
+    # The fields of type 10 in Thrift's compact protocol are long integers: numbers of rows, of values, ….
     places = [match.start() for match in re.finditer(b"\x16\x14", data[footer:])]
     assert len(places) >= 4
     for place in places:
@@ -160,7 +160,7 @@ def test_a_footer_that_counts_wrong_gives_no_row_that_the_file_does_not_have(
                 assert (found.to_pylist() if as_ == "arrow" else found.to_list()) == list(range(10))
 
 
-def test_nulls_in_a_column_that_is_never_null_are_refused(store: LocalPipelineStore) -> None:
+def test_nulls_in_a_column_that_is_declared_not_null_are_refused(store: LocalPipelineStore) -> None:
     for values in ([1, None], ["a", None], [[1], None]):
         field = pa.field("a", pa.array(values).type, nullable=False)
         table = pa.Table.from_arrays([pa.array(values)], schema=pa.schema([field]))
@@ -205,7 +205,7 @@ def test_the_remedy_keeps_missing_values(store: LocalPipelineStore, values: list
     assert store.download("x")["a"].isna().tolist() == [value is None for value in values]
 
 
-def test_what_is_no_frame_is_told_apart(store: LocalPipelineStore) -> None:
+def test_each_object_that_is_no_frame_is_refused_with_its_own_message(store: LocalPipelineStore) -> None:
     import duckdb
 
     with pytest.raises(UnsupportedFrameError, match=r"DuckDBPyConnection; pass its \.\w+\(\)$"):
@@ -214,7 +214,7 @@ def test_what_is_no_frame_is_told_apart(store: LocalPipelineStore) -> None:
         store.upload(None, "x")  # type: ignore[arg-type]
 
 
-def test_a_uri_is_no_prefix(store: LocalPipelineStore) -> None:
+def test_a_uri_as_a_prefix_is_refused(store: LocalPipelineStore) -> None:
     uri = store.upload(pd.DataFrame({"a": [1]}), "d/x")
     for ask in (store.list_artifacts, store.dataset, store.delete_artifacts):
         with pytest.raises(InvalidArtifactNameError, match="is a URI; pass a path such as 'features'"):
@@ -227,12 +227,12 @@ def test_a_temporary_server_that_does_not_start_is_an_error_of_this_package() ->
     from clinops_prefect import saved_block
 
     text = "Timed out while attempting to connect to ephemeral Prefect API server."
-    assert text in inspect.getsource(server)  # what Prefect raises
+    assert text in inspect.getsource(server)  # Prefect raises this text
     found = saved_block._ours(LocalPipelineStore, RuntimeError(text), "local-pipeline-store/demo")
     assert isinstance(found, ServiceUnavailableError)
 
 
-def test_a_dataset_tells_an_extension_in_capitals(store: LocalPipelineStore) -> None:
+def test_a_dataset_reports_an_extension_in_capitals(store: LocalPipelineStore) -> None:
     folder = Path(store.directory, "d")
     folder.mkdir()
     pd.DataFrame({"a": [1]}).to_parquet(folder / "x.PARQUET")
@@ -242,7 +242,7 @@ def test_a_dataset_tells_an_extension_in_capitals(store: LocalPipelineStore) -> 
 
 @pytest.mark.parametrize("plaintext_footer", [True, False])
 def test_parquets_own_encryption_is_refused(store: LocalPipelineStore, plaintext_footer: bool) -> None:
-    """PyArrow would end the process, when asked where an encrypted column is."""
+    """PyArrow would end the process when it is asked for the position of an encrypted column."""
 
     class Keys(encryption.KmsClient):  # type: ignore[misc]  # pyarrow has no types
         def wrap_key(self, key_bytes: bytes, _: str) -> bytes:

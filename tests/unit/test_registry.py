@@ -1,4 +1,4 @@
-"""The table of stores: one entry is all that a store needs, and a distribution of somebody else can bring one."""
+"""The table of stores: a store needs only one entry, and another distribution can register a store."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ def run(site: Path, code: str) -> str:
     return done.stdout.strip()
 
 
-def test_each_entry_is_what_its_class_says() -> None:
+def test_each_entry_agrees_with_its_class() -> None:
     assert [store.scheme for store in registry.STORES] == ["az", "file", "gs", "s3"]
     for store in registry.STORES:
         kind = store.load()
@@ -63,7 +63,7 @@ for find in (PipelineStore.from_uri, open_store):
     assert run(site, code).splitlines() == ["their_stores SFTPPipelineStore /srv/data"] * 2
 
 
-def test_its_block_slug_is_known_and_prefect_finds_its_class(site: Path) -> None:
+def test_the_block_slug_of_another_distributions_store_is_known_and_prefect_finds_its_class(site: Path) -> None:
     code = """
 from clinops_prefect import registry
 print(registry.by_slug("their-sftp-store").name)
@@ -75,7 +75,7 @@ print(lookup_type(Block, "their-sftp-store").__name__)
     assert run(site, code).splitlines() == ["SFTPPipelineStore"] * 2
 
 
-def test_what_another_distribution_misses_is_said_with_how_to_install_it_and_costs_only_its_store(site: Path) -> None:
+def test_a_missing_package_of_another_distribution_is_named_and_only_its_store_fails(site: Path) -> None:
     (site / "their_stores.py").write_text(STORE.format(requirement="import paramiko_that_is_not_there"))
     code = """
 import clinops_prefect.collection
@@ -97,7 +97,7 @@ print(type(PipelineStore.from_uri("/tmp/x")).__name__)
 
 
 @pytest.mark.parametrize("fault", ["raise RuntimeError('theirs')", "from json import nothing_of_that_name"])
-def test_a_fault_of_another_distribution_is_said_as_its_own(site: Path, fault: str) -> None:
+def test_the_error_about_a_fault_of_another_distribution_names_that_distribution(site: Path, fault: str) -> None:
     (site / "their_stores.py").write_text(STORE.format(requirement=fault))
     code = """
 import clinops_prefect.collection
@@ -110,7 +110,7 @@ except ImportError as error:
     assert run(site, code) == "True"
 
 
-def test_no_other_distribution_takes_the_place_of_a_store_of_this_one(site: Path) -> None:
+def test_another_distribution_cannot_replace_a_store_of_this_one(site: Path) -> None:
     points = site / "their_stores-1.0.dist-info" / "entry_points.txt"
     points.write_text("[clinops_prefect.stores]\ns3 = their_stores:SFTPPipelineStore\n")
     code = """

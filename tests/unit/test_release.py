@@ -1,4 +1,4 @@
-"""What a release takes is there, says the same everywhere, and does nothing before the project has a home."""
+"""The files of a release exist and agree, and the workflows do nothing before the project has a repository."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ ADDRESS = re.compile(r"github(?:usercontent)?\.com/([\w-]+/clinops-prefect)|gith
 FOLDERS = (".github", "clinops_prefect", "docs", "flows", "deployments")
 
 
-def test_the_version_is_the_newest_of_the_changelog_and_of_the_citation() -> None:
+def test_the_version_is_the_newest_in_the_changelog_and_in_the_citation() -> None:
     newest = re.search(r"(?m)^## (\d\S+) \((\d{4}-\d\d-\d\d)\)$", (ROOT / "CHANGELOG.md").read_text())
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert newest
@@ -25,7 +25,7 @@ def test_the_version_is_the_newest_of_the_changelog_and_of_the_citation() -> Non
     assert newest[2] == str(citation["date-released"])
 
 
-def test_the_version_costs_no_slow_import() -> None:
+def test_the_version_can_be_read_without_a_slow_import() -> None:
     code = "import sys, clinops_prefect as c; print(c.__version__, {'prefect', 'pandas', 'pyarrow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == f"{clinops_prefect.__version__} set()\n"
@@ -41,7 +41,7 @@ def test_the_address_of_the_repository_is_the_same_everywhere() -> None:
     assert {"pyproject.toml", "CITATION.cff", "SECURITY.md", ".github/workflows/ci.yml"} <= set(found)
 
 
-def test_no_job_runs_where_the_project_has_no_home() -> None:
+def test_no_job_runs_while_the_project_has_no_repository() -> None:
     conditions = [job["if"] for workflow in WORKFLOWS.values() for job in workflow["jobs"].values()]
     assert conditions == [f"github.repository == '{OWNER_AND_NAME}'"] * 4
 
@@ -52,6 +52,6 @@ def test_the_workflow_runs_what_the_projects_own_ci_runs() -> None:
     assert sorted([*suites, "test"]) == sorted(own)
 
 
-def test_the_matrix_has_the_versions_of_python_that_the_package_names() -> None:
+def test_the_matrix_has_the_python_versions_that_the_package_declares() -> None:
     named = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
     assert WORKFLOWS["ci"]["jobs"]["test"]["strategy"]["matrix"]["python"] == named

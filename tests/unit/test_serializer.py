@@ -1,4 +1,4 @@
-"""DataFrameSerializer by itself: what comes back, what is stored, what is refused."""
+"""DataFrameSerializer alone: values that come back equal, the stored bytes, and refused values."""
 
 import base64
 import datetime as dt
@@ -26,7 +26,7 @@ SERIALIZER = DataFrameSerializer()
 
 
 def inside_an_envelope(blob: bytes) -> bytes:
-    """What becomes of the bytes in Prefect's envelope: a text in a JSON document."""
+    """The bytes as they are after Prefect has stored them as a text in a JSON document."""
 
     class Envelope(BaseModel):
         result: Any
@@ -63,7 +63,7 @@ def test_in_an_envelope_a_frame_is_text() -> None:
 
 
 def test_containers_of_frames_come_back_equal() -> None:
-    # A slice keeps the labels of rows that are not in it, by which pandas 2.3 says what an empty level is of.
+    # A slice keeps unused labels, from which pandas 2.3 infers the dtype of an empty level.
     empty = FRAME.iloc[:0].set_axis(FRAME.index[:0].remove_unused_levels())
     value = {"frames": [FRAME, empty], "counts": {"rows": 3}, "pair": (FRAME, None)}
     for back in both_ways(value):
@@ -95,7 +95,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}-{str(value)[:20]}")
-def test_values_come_back_as_what_they_were(value: Any) -> None:
+def test_values_come_back_equal_and_with_their_type(value: Any) -> None:
     for back in both_ways(value):
         assert type(back) is type(value)
         assert back == value
@@ -135,7 +135,7 @@ Point = namedtuple("Point", "x y")
     "value",
     [object(), Colour.RED, Level.LOW, Point(1, 2), lambda: 0, np.array([object()]), 1j, [Point(1, 2)]],
 )
-def test_what_would_not_come_back_as_it_was_is_refused_by_its_type(value: Any) -> None:
+def test_a_value_that_would_come_back_changed_is_refused_and_its_type_is_named(value: Any) -> None:
     with pytest.raises(TypeError, match=r"cannot (store|be stored)"):
         SERIALIZER.dumps(value)
 
@@ -179,7 +179,7 @@ def test_the_guard_says_why_it_refuses_other_serializers_and_what_to_set(seriali
     assert "result_serializer=DataFrameSerializer()" in str(caught.value)
 
 
-def test_a_raw_compressed_result_is_named_too() -> None:
+def test_the_guard_also_names_a_raw_compressed_result() -> None:
     with pytest.raises(UntrustedResultError, match="compressed"):
         check_result(CompressedSerializer(serializer=SERIALIZER).dumps(FRAME), "memory://k")
 

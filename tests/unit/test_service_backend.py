@@ -1,4 +1,4 @@
-"""The template of a service's backend, on a service in this process: it declares all that it can do, or less."""
+"""The template of a service's backend, on services in this process that declare different abilities."""
 
 import itertools
 import threading
@@ -19,7 +19,7 @@ from clinops_prefect.testing.contracts.objects import write
 
 
 class Service:
-    """Objects, unfinished uploads, and the number of requests of each kind."""
+    """The objects, the unfinished uploads, and the number of requests of each kind."""
 
     def __init__(self) -> None:
         self.objects: dict[str, tuple[bytes, ObjectInfo]] = {}
@@ -36,7 +36,7 @@ class Service:
 
 
 class WholeOnly(ServiceBackend[tuple[str, str]]):
-    """It implements what every service must."""
+    """A backend that implements only what every service must."""
 
     service = "Test"
     can: ClassVar[frozenset[Can]] = frozenset({Can.READ_SUFFIXES, Can.MAKE_BUCKETS})
@@ -84,7 +84,7 @@ class WholeOnly(ServiceBackend[tuple[str, str]]):
 
 
 class Parts:
-    """The requests of an upload in parts, of which `_complete` is conditional."""
+    """The requests of a multipart upload, of which `_complete` can be conditional."""
 
     there: Service
     numbers = itertools.count()
@@ -178,7 +178,7 @@ class TestInPartsConditionally(_Suite):
     kind = InPartsConditionally
 
 
-def test_what_a_service_does_not_declare_is_not_asked_of_it(service: Service) -> None:
+def test_the_template_uses_no_ability_that_a_service_does_not_declare(service: Service) -> None:
     write(WholeOnly(service), "x", bytes(3 << 20))
     WholeOnly(service).copy("x", "y")
     assert service.requests == ["put", "copy"]
@@ -192,7 +192,7 @@ def test_without_conditional_completion_a_large_conditional_write_sends_nothing(
     assert service.requests == ["put"]
 
 
-def test_a_service_in_parts_must_implement_them() -> None:
+def test_a_service_that_declares_multipart_uploads_must_implement_them() -> None:
     with pytest.raises(TypeError) as caught:
         type("Unfinished", (WholeOnly,), {"can": InParts.can, "_begin": Parts._begin, "_abort": Parts._abort})
     assert str(caught.value) == (
@@ -200,7 +200,7 @@ def test_a_service_in_parts_must_implement_them() -> None:
     )
 
 
-def test_a_name_that_the_backend_forgot_to_import_is_no_fault_of_the_service(service: Service) -> None:
+def test_a_missing_import_of_the_backend_is_not_reported_as_a_fault_of_the_service(service: Service) -> None:
     class Forgets(WholeOnly):
         def _stat(self, key: str, version: str) -> ObjectInfo:
             return not_imported(key, version)  # type: ignore[name-defined,no-any-return] # noqa: F821

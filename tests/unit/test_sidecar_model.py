@@ -1,4 +1,4 @@
-"""The protocol of CSV sidecars, step by step: two writers, a reader, and a crash at every step.
+"""A model test of the protocol of CSV sidecars: two writers, a reader, and a crash at every step.
 
 Each operation on the backend is one step. A scheduler lets one actor take one step at a time, in every order that
 switches between the two writers at most twice, and starts a reader between any two steps.
@@ -21,11 +21,11 @@ OLD, ONE, TWO = (pd.DataFrame({"code": [text, "007"]}) for text in ("00", "01", 
 
 
 class Killed(BaseException):
-    """The process is gone: nothing that it would still do is done."""
+    """Ends an actor as if its process had been killed: it takes no further step."""
 
 
 class Actor:
-    """Runs in a thread of its own, one step each time that it is told to."""
+    """Runs in a thread of its own, and takes one step whenever it is told to."""
 
     def __init__(self, work: Callable[["Actor"], Any]) -> None:
         self._go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
@@ -72,7 +72,7 @@ class Actor:
 
 
 class SteppedBackend:
-    """A backend whose operations wait for their actor's turn."""
+    """A backend whose operations wait for the turn of their actor."""
 
     def __init__(self, backend: Any, actor: Actor) -> None:
         self._inner, self._actor = backend, actor
@@ -113,7 +113,7 @@ def is_one_of(found: pd.DataFrame, *frames: pd.DataFrame) -> bool:
 
 
 def steps_of(folder: Path, overwrite: bool = True) -> int:
-    """How many steps an upload takes that nobody disturbs."""
+    """The number of steps of an upload without other actors."""
     writer, count = uploads(folder, ONE, overwrite), 0
     while not writer.is_done:
         writer.step()
@@ -131,12 +131,12 @@ def folders(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers wait only where a test says so, and nothing waits for the disk."""
+    """Let readers wait only where a test says so, and let nothing wait for the disk."""
     monkeypatch.setattr(sidecars, "_PAUSES_SECONDS", ())
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
-def test_two_writers_leave_one_text_and_its_sidecar_in_any_order_and_a_reader_beside_them_gets_a_frame(
+def test_two_writers_in_any_order_leave_one_text_and_its_sidecar_and_a_reader_meanwhile_gets_a_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = folders(tmp_path)
@@ -149,7 +149,7 @@ def test_two_writers_leave_one_text_and_its_sidecar_in_any_order_and_a_reader_be
         for _ in range(second):
             two.step()
         with monkeypatch.context() as patched:
-            # A reader that waits gives the writers all the time that they need.
+            # While a reader waits, the writers finish.
             patched.setattr(sidecars, "_PAUSES_SECONDS", (0.1,))
             patched.setattr(sidecars.time, "sleep", lambda _, both=(one, two): [writer.finish() for writer in both])
             reader = downloads(folder)
@@ -198,7 +198,7 @@ def test_a_writer_that_dies_at_any_step_harms_no_reader_and_the_next_writer_remo
         assert len(list(folder.iterdir())) == 2, died
 
 
-def test_a_writer_that_dies_beside_another_one_harms_neither_it_nor_a_reader(tmp_path: Path) -> None:
+def test_a_writer_that_dies_while_another_one_writes_harms_neither_it_nor_a_reader(tmp_path: Path) -> None:
     made = folders(tmp_path)
     steps = steps_of(next(made))
     for died, beside in itertools.product(range(steps + 1), range(0, steps + 1, 2)):
@@ -213,7 +213,7 @@ def test_a_writer_that_dies_beside_another_one_harms_neither_it_nor_a_reader(tmp
         assert writer.error is None
         store = LocalPipelineStore(str(folder), format=StorageFormat.CSV)
         found = (folder / "x.csv").read_bytes()
-        # The one gap that is left: a writer whose text is there died before it could put back what another removed.
+        # The one known gap: a writer that has stored its text dies before it restores a sidecar that another one removed.
         if (folder / sidecars.key_of("x.csv", store._backend().head("x.csv").metadata[sidecars.CHECKSUM])).exists():
             assert is_one_of(store.download("x"), ONE, TWO), (died, beside)
         else:
@@ -240,7 +240,7 @@ def test_of_two_conditional_writers_exactly_one_succeeds_in_any_order(tmp_path: 
         assert len(list(folder.iterdir())) == 2, (first, second)
 
 
-def test_a_removal_at_any_step_of_a_writer_leaves_the_artifact_whole_or_none(tmp_path: Path) -> None:
+def test_a_removal_at_any_step_of_a_writer_leaves_a_whole_artifact_or_none(tmp_path: Path) -> None:
     made = folders(tmp_path)
     steps = steps_of(next(made))
     for before, within in itertools.product(range(steps + 1), range(6)):

@@ -1,4 +1,4 @@
-"""The sidecars of texts that are gone are gone too, whoever was faster."""
+"""The sidecar of a removed text is removed too, in whatever order two writers act."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from clinops_prefect import LocalPipelineStore, StorageFormat
 from clinops_prefect.artifacts import sidecars
 
 
-def test_a_sidecar_that_is_put_back_after_its_text_was_replaced_does_not_stay(
+def test_a_sidecar_that_is_restored_after_its_text_was_replaced_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = LocalPipelineStore(str(tmp_path), format=StorageFormat.CSV)

@@ -1,4 +1,4 @@
-"""Exceptions as results: they say what they said, in their own type where reading it imports nothing."""
+"""Exceptions as results: they keep their message, and their type if restoring it imports nothing."""
 
 import builtins
 import json
@@ -81,7 +81,7 @@ REAL = {
 
 
 @pytest.mark.parametrize("what", REAL)
-def test_what_really_happens_comes_back_with_its_type_and_its_message(what: str) -> None:
+def test_exceptions_that_python_raises_come_back_with_type_and_message(what: str) -> None:
     error = caught(REAL[what])
     restored = back(error)
     assert type(restored) is type(error)
@@ -136,7 +136,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("what", OTHERS)
-def test_others_come_back_as_their_name_and_their_message(what: str) -> None:
+def test_exceptions_of_other_packages_come_back_as_name_and_message(what: str) -> None:
     error, name = OTHERS[what]
     for restored in (back(error), back(back(error)), pickle.loads(pickle.dumps(back(error)))):
         assert type(restored) is StoredFailureError
@@ -160,7 +160,7 @@ def test_every_error_of_this_package_comes_back_as_itself(name: str) -> None:
     assert type(pickle.loads(pickle.dumps(restored))) is type(error)
 
 
-def test_what_aws_and_the_checks_said_comes_back_but_no_cause() -> None:
+def test_details_from_aws_and_from_checks_come_back_but_causes_do_not() -> None:
     failed = ExecutionFailedError(
         "the execution failed", status="ABORTED", error="States.Timeout", cause=f'{{"patient": "{PATIENT}"}}',
         execution_arn="arn:x", failed_state="Ingest",
@@ -192,7 +192,7 @@ def test_exceptions_with_arguments_of_any_kind_are_stored_as_text() -> None:
     assert "Unprintable that cannot be shown" in str(back(unprintable()))
 
 
-def test_what_could_not_be_decoded_is_stored_without_the_text_around_it() -> None:
+def test_a_decoding_error_is_stored_without_the_surrounding_text() -> None:
     file = (CELL + "caf").encode() + b"\xe9" + CELL.encode() * 1_000
     error = caught(file.decode)
     assert CELL not in SERIALIZER.dumps(error).decode()
@@ -203,7 +203,7 @@ def test_what_could_not_be_decoded_is_stored_without_the_text_around_it() -> Non
     assert (type(restored), restored.start, restored.reason) == (UnicodeDecodeError, 2 << 20, "invalid start byte")
 
 
-def test_they_come_back_inside_values_too() -> None:
+def test_exceptions_inside_values_come_back_too() -> None:
     (value, _) = both_ways({"failed": [ValueError("a"), pa.ArrowInvalid("b")], "rows": 3})
     assert [type(error) for error in value["failed"]] == [ValueError, StoredFailureError]
 
@@ -218,7 +218,7 @@ def test_they_come_back_inside_values_too() -> None:
         {"builtin": "PythonError99", "args": [], "attributes": {}, "message": "x"},
     ],
 )
-def test_only_exceptions_are_made_of_what_is_stored_and_what_is_unknown_says_its_message(stored: Any) -> None:
+def test_only_exceptions_are_restored_and_an_unknown_one_keeps_its_message(stored: Any) -> None:
     restored = SERIALIZER.loads(json.dumps({"value": {"__clinops__": "exception", "value": stored}}).encode())
     assert type(restored) is StoredFailureError
     assert restored.message == "x"
@@ -233,12 +233,12 @@ def test_only_exceptions_are_made_of_what_is_stored_and_what_is_unknown_says_its
         {"unicode": "UnicodeEncodeError", "encoding": 1, "span": [], "start": 1, "end": 1, "reason": "x"},
     ],
 )  # fmt: skip
-def test_damaged_exceptions_are_errors_of_ours(stored: Any) -> None:
+def test_damaged_stored_exceptions_are_errors_of_ours(stored: Any) -> None:
     with pytest.raises(ArtifactDecodeError):
         SERIALIZER.loads(json.dumps({"value": {"__clinops__": "exception", "value": stored}}).encode())
 
 
-def test_attributes_that_somebody_added_to_what_is_stored_are_not_set() -> None:
+def test_attributes_that_somebody_added_to_a_stored_exception_are_not_set() -> None:
     attributes = {"uri": {"x": 1}, "cause": PATIENT, "__class__": "x", "status": "FAILED"}
     stored = {"ours": "ExecutionFailedError", "message": "m", "attributes": attributes}
     restored = SERIALIZER.loads(json.dumps({"value": {"__clinops__": "exception", "value": stored}}).encode())

@@ -1,4 +1,4 @@
-"""What version 0.1 stored stays readable: `stored_results.json` has what its serializer wrote, for each kind."""
+"""Results of version 0.1 stay readable: `stored_results.json` has one result of each kind that its serializer wrote."""
 
 import base64
 import datetime as dt
@@ -46,12 +46,12 @@ EXPECTED: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_there_is_one_of_each() -> None:
+def test_there_is_a_stored_result_of_each_kind() -> None:
     assert STORED.keys() == EXPECTED.keys()
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_what_version_0_1_stored_is_still_read(name: str) -> None:
+def test_results_of_version_0_1_are_still_read(name: str) -> None:
     blob = base64.b64decode(STORED[name])
     if name != "frame in an envelope":
         check_result(blob, "memory://")

@@ -1,4 +1,4 @@
-"""A download of texts takes little more memory than the frame: neither the file nor unused memory stays beside it."""
+"""A download of texts takes little more memory than the frame: the file and unused memory are released."""
 
 import datetime as dt
 import decimal
@@ -25,7 +25,7 @@ ROWS = 8_000
 TEXTS = [f"{i * 7919 % 100_003:06d} short of breath" for i in range(ROWS)]
 CODES = [f"code {i % 50}" for i in range(ROWS)]
 TIMES = [dt.datetime(2110, 1, 1) + dt.timedelta(seconds=i * 61) for i in range(ROWS)]
-# One column of every kind, as other programs write them. No value is zero, as memory is that was given back.
+# A column of every kind, as other programs write it. No value is zero, because memory that was given back is zero.
 KINDS: dict[str, pa.Array] = {
     "int64": pa.array(range(1, ROWS + 1)),
     "int32": pa.array(range(1, ROWS + 1), pa.int32()),
@@ -92,16 +92,16 @@ MEASURE = """if True:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    """As a share of the notes: 1.8 when this was written, 2.8 before."""
+    """Measured as a share of the size of the notes: 1.8 when this test was written, 2.8 before."""
     command = [sys.executable, "-c", MEASURE, str(tmp_path)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    # The least of three: on a busy machine, decoding falls behind the arriving parts.
+    # The smallest of three, because on a busy machine more parts arrive before they can be decoded.
     assert float(printed.split()[0]) < 2.4
 
 
 @pytest.fixture
 def given_back(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes that were given back. Here the bytes of a small file are given back too."""
+    """The sizes of memory that was given back. The limits are set so that this also happens for small files."""
     sizes: list[int] = []
     original = FileBytes.give_back
 
@@ -133,7 +133,7 @@ def _is_equal(one: Any, other: Any) -> bool:
 def test_no_frame_keeps_bytes_that_are_given_back(
     kind: str, options: dict[str, Any], tmp_path: Path, given_back: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Uncompressed values could be used where they lie in the file; they would be zeros afterwards."""
+    """A frame could use uncompressed values in the file's memory, which would be zeros afterwards."""
     table = pa.table({"id": range(ROWS), "value": KINDS[kind]})
     try:
         pq.write_table(table, tmp_path / "x.parquet", compression="none", **options)
@@ -157,7 +157,9 @@ def test_no_frame_keeps_bytes_that_are_given_back(
             assert found.column("value").to_pylist() == table.column("value").to_pylist()
 
 
-def test_a_frame_of_this_package_keeps_none_of_them_either(tmp_path: Path, given_back: list[int]) -> None:
+def test_a_frame_of_our_own_file_keeps_no_bytes_that_are_given_back_either(
+    tmp_path: Path, given_back: list[int]
+) -> None:
     frame = pd.DataFrame({
         "id": range(ROWS), "str": pd.Series(TEXTS, dtype="str"), "object": pd.Series(TEXTS, dtype="object"),
         "string": pd.Series(TEXTS, dtype="string"), "kind": pd.Categorical(CODES), "lists": [[text] for text in TEXTS],
@@ -175,10 +177,10 @@ def test_a_frame_of_this_package_keeps_none_of_them_either(tmp_path: Path, given
         assert _is_equal(found, value)
 
 
-def test_texts_that_turn_out_too_many_are_read_from_a_whole_file(
+def test_texts_that_turn_out_too_large_are_read_from_the_whole_file(
     tmp_path: Path, given_back: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which is known only after some row groups were decoded, and their bytes given back."""
+    """This is known only after some row groups were decoded and their bytes were given back."""
     texts = [text * 9 for text in TEXTS]
     pq.write_table(pa.table({"text": texts}), tmp_path / "x.parquet", row_group_size=1_000, compression="none")
     counted: list[int] = []
@@ -194,7 +196,7 @@ def test_texts_that_turn_out_too_many_are_read_from_a_whole_file(
     assert counted.count(counted[0]) == 1  # not read again by the store, as after damage
 
 
-def test_memory_that_the_system_keeps_does_no_harm() -> None:
+def test_a_system_that_does_not_take_memory_back_does_no_harm() -> None:
     class Locked:
         def madvise(self, *_: int) -> None:
             raise OSError(22, "Invalid argument")
@@ -204,13 +206,13 @@ def test_memory_that_the_system_keeps_does_no_harm() -> None:
     data.give_back(0, 3 * mmap.PAGESIZE)
 
 
-def test_memory_that_the_system_refuses_is_numpys_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_allocation_is_a_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_bytes, "_LEAST_BYTES", 1)
     with pytest.raises(MemoryError):
         FileBytes(1 << 62)
 
 
-def test_a_footer_cannot_cut_a_column_into_countless_batches() -> None:
+def test_a_footer_cannot_split_a_column_into_countless_batches() -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"text": TEXTS}), sink)
     file = pq.ParquetFile(sink.getvalue())

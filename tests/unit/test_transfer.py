@@ -1,4 +1,4 @@
-"""Parts and threads."""
+"""Parts of uploads, and the threads that transfer them."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ from clinops_prefect.storage.s3.backend import S3Backend
 from clinops_prefect.storage.transfer import each_in_flight, in_parts, together
 
 
-def test_together_keeps_the_order_and_works_at_once() -> None:
+def test_together_keeps_the_order_and_runs_concurrently() -> None:
     barrier = threading.Barrier(4)
 
     def work(number: int) -> bytes:
@@ -24,7 +24,7 @@ def test_together_keeps_the_order_and_works_at_once() -> None:
     assert together(lambda n: bytes(n), [2]) == [b"\x00\x00"]
 
 
-def test_together_raises_what_a_work_raised() -> None:
+def test_together_raises_the_error_of_a_call() -> None:
     def work(number: int) -> bytes:
         raise KeyError(number)
 
@@ -33,7 +33,7 @@ def test_together_raises_what_a_work_raised() -> None:
 
 
 @given(st.lists(st.binary(max_size=40), max_size=30), st.integers(1, 16), st.integers(0, 3))
-def test_parts_are_the_same_bytes_none_short_but_the_last_none_empty(
+def test_parts_have_the_same_bytes_and_only_the_last_is_short_and_none_is_empty(
     chunks: list[bytes], size: int, every: int
 ) -> None:
     parts = list(in_parts(chunks, size, double_every=every))
@@ -52,7 +52,7 @@ def test_parts_grow_so_that_ten_thousand_hold_eighty_gigabytes() -> None:
 
 
 def test_copies_in_parts_are_within_s3s_limits() -> None:
-    """Of AWS: one request copies at most 5 GiB; a part has at least 5 MiB, an object ten thousand of them and 5 TiB."""
+    """AWS's limits: a request copies up to 5 GiB, a part has at least 5 MiB, an object up to 10,000 parts and 5 TiB."""
     assert S3Backend.copy_bytes <= 5 << 30
     assert 5 << 20 <= S3Backend.copy_part_bytes <= 5 << 30
     assert S3Backend.copy_part_bytes * 10_000 >= 5 << 40
@@ -73,7 +73,7 @@ def test_only_a_few_parts_are_in_memory_at_once() -> None:
     def work(number: int, part: bytes) -> int:
         nonlocal alive
         with changed:
-            # Until the next part is made, so that this does not depend on which thread is faster.
+            # Wait until the next part is made, so that the result does not depend on the speed of the threads.
             changed.wait_for(lambda: most >= 2, timeout=60)
         time.sleep(0.005)
         with changed:
@@ -88,7 +88,7 @@ class _Lost(Exception):
     pass
 
 
-def test_a_failed_part_ends_the_upload_and_no_part_is_on_its_way_after() -> None:
+def test_after_a_failed_part_no_other_part_is_being_sent() -> None:
     running, lock = 0, threading.Lock()
 
     def work(number: int, part: bytes) -> int:

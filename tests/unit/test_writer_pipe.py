@@ -1,4 +1,4 @@
-"""A writer in a thread, whose chunks are taken one by one."""
+"""A writer in a thread, whose chunks the caller takes one by one."""
 
 import multiprocessing
 import os
@@ -25,7 +25,7 @@ def test_every_byte_comes_in_order() -> None:
     assert b"".join(stream_of(lambda _: None)) == b""
 
 
-def test_what_the_writer_raises_is_raised_after_what_it_wrote() -> None:
+def test_the_writers_error_is_raised_after_its_chunks() -> None:
     def write(file: IO[bytes]) -> None:
         file.write(b"half")
         raise ZeroDivisionError
@@ -35,8 +35,8 @@ def test_what_the_writer_raises_is_raised_after_what_it_wrote() -> None:
         taken += list(stream_of(write))
 
 
-def test_who_stops_taking_stops_the_writer_and_leaves_nothing() -> None:
-    # In a process of its own: what other tests left open may be closed at any time.
+def test_a_caller_that_stops_taking_chunks_stops_the_writer_and_leaves_no_descriptor() -> None:
+    # In a separate process, because descriptors that other tests left open may be closed at any time.
     code = """if True:
         import os, threading
         from clinops_prefect.frames.parquet.writer_pipe import stream_of
@@ -66,7 +66,7 @@ def test_who_stops_taking_stops_the_writer_and_leaves_nothing() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_child_that_was_forked_meanwhile_does_not_hold_up_the_end() -> None:
+def test_a_child_that_was_forked_meanwhile_does_not_delay_the_end() -> None:
     children = []
 
     def write(file: IO[bytes]) -> None:
