@@ -213,7 +213,7 @@ def test_a_writer_that_dies_while_another_one_writes_harms_neither_it_nor_a_read
         assert writer.error is None
         store = LocalPipelineStore(str(folder), format=StorageFormat.CSV)
         found = (folder / "x.csv").read_bytes()
-        # The one known gap: a writer that has stored its text dies before it restores a sidecar that another one removed.
+        # The one known gap: a writer dies after it stored its text, before it restores a sidecar that another removed.
         if (folder / sidecars.key_of("x.csv", store._backend().head("x.csv").metadata[sidecars.CHECKSUM])).exists():
             assert is_one_of(store.download("x"), ONE, TWO), (died, beside)
         else:
