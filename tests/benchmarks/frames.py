@@ -37,6 +37,11 @@ def frame(name: str, scratch: str | Path) -> pd.DataFrame:
     return loaded
 
 
+def frame_bytes(name: str, scratch: str | Path) -> int:
+    """About the bytes of a frame in memory, without loading it."""
+    return (Path(scratch) / f"{name}.pickle").stat().st_size
+
+
 def size_of(df: pd.DataFrame) -> int:
     """Its bytes in memory."""
     return int(df.memory_usage(deep=True).sum())
