@@ -3,19 +3,24 @@
 import itertools
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 import pytest
 
-from clinops_prefect import ArtifactNotFoundError, OperationNotSupportedError, ServiceUnavailableError
-from clinops_prefect.storage.backend import Backend, Can, ObjectInfo, Writing
-from clinops_prefect.storage.ranges import ByteRange
+from clinops_prefect import (
+    ArtifactNotFoundError,
+    ClinopsPrefectError,
+    OperationNotSupportedError,
+    ServiceUnavailableError,
+)
+from clinops_prefect.storage.backend import Backend, Can, ObjectChangedError, ObjectInfo, Writing
+from clinops_prefect.storage.ranges import ByteRange, whole
 from clinops_prefect.storage.service import ConditionFailedError, Fetched, ServiceBackend
 from clinops_prefect.testing import BackendContract
-from clinops_prefect.testing.contracts.objects import write
+from clinops_prefect.testing.contracts.objects import sample, write
 
 
 class Service:
@@ -176,6 +181,143 @@ class TestInParts(_Suite):
 
 class TestInPartsConditionally(_Suite):
     kind = InPartsConditionally
+
+
+class ThroughHere(InParts):
+    """It cannot copy an object itself."""
+
+    def _copy_whole(self, source: str, found: ObjectInfo, target: str) -> None:
+        self._copy_through_here(source, found, target)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "requests"),
+    [
+        (InParts, 1 << 20, ["copy"]),
+        (InParts, 1_200_000, ["begin", *["part"] * 3]),
+        (InPartsConditionally, 1_200_000, ["begin", *["part"] * 3]),
+        (ThroughHere, 900_000, ["begin", *["part"] * 4]),
+        (ThroughHere, 1_000, ["put"]),
+    ],
+)
+def test_a_copy_is_the_object_with_all_that_is_known_about_it(
+    service: Service, kind: type[WholeOnly], size: int, requests: list[str]
+) -> None:
+    backend, data = kind(service), sample(size)
+    write(backend, "x", data, metadata={"k": "v"})
+    write(backend, "y", b"old", metadata={"old": "1"})
+    service.requests.clear()
+    backend.copy("x", "y")
+    copied, info = service.objects["y"]
+    assert copied == data
+    assert (info.metadata["k"], info.metadata.get("old"), info.content_type) == ("v", None, "application/x-own")
+    assert (service.requests, service.uploads) == (requests, {})
+
+
+@pytest.mark.parametrize("kind", [InParts, ThroughHere])
+def test_a_copy_has_no_bytes_of_a_later_object(service: Service, kind: type[WholeOnly]) -> None:
+    class Rewritten(kind):  # type: ignore[misc, valid-type]
+        def _begin(self, key: str, writing: Writing) -> tuple[str, str]:
+            if key == "y":
+                service.store("x", sample(size, 2), Writing("", {}, overwrite=True))
+            return super()._begin(key, writing)  # type: ignore[no-any-return]
+
+    size = 1_200_000 if kind is InParts else 900_000
+    write(kind(service), "x", sample(size, 1))
+    with pytest.raises(ObjectChangedError):
+        Rewritten(service).copy("x", "y")
+    assert (service.uploads, [*service.objects]) == ({}, ["x"])
+
+
+def test_a_service_that_has_no_conditional_writes_is_named(service: Service) -> None:
+    class Overwrites(WholeOnly):
+        def _put(self, key: str, data: bytes, writing: Writing) -> None:
+            raise NotImplementedError if not writing.overwrite else KeyError
+
+        def _translate(self, error: Exception, uri: str) -> Exception | None:
+            kinds = {NotImplementedError: OperationNotSupportedError, KeyError: ArtifactNotFoundError}
+            return kinds[type(error)]("from the service", uri=uri)
+
+    with pytest.raises(OperationNotSupportedError) as caught:
+        write(Overwrites(service), "x", b"", overwrite=False)
+    assert "test://place/x: this Test service has no conditional writes" in str(caught.value)
+    assert (caught.value.uri, type(caught.value.__cause__)) == ("test://place/x", NotImplementedError)
+
+
+class Failing(WholeOnly):
+    """Every request fails, with words of the service or with an error that does not know its URI."""
+
+    words: ClassVar[Exception]
+
+    def _fails(self, *_: object) -> NoReturn:
+        raise self.words
+
+    _put = _get = _stat = _copy_whole = _list = _versions = _remove = _fails  # type: ignore[assignment]
+
+    def _translate(self, error: Exception, uri: str) -> Exception | None:
+        kind = {KeyError: ArtifactNotFoundError, OSError: ServiceUnavailableError}.get(type(error))
+        return kind and kind("in its words", uri=uri)
+
+
+OPERATIONS: dict[str, Callable[[Backend], object]] = {
+    "write": lambda backend: write(backend, "x", b""),
+    "open": lambda backend: backend.open("x", whole()),
+    "read": lambda backend: backend.read("x", whole(), version="", pin=""),
+    "head": lambda backend: backend.head("x"),
+    "copy": lambda backend: backend.copy("x", "y"),
+    "list": lambda backend: [*backend.list("x")],
+    "list_pinned": lambda backend: [*backend.list_pinned("x")],
+    "versions": lambda backend: [*backend.versions("x")],
+    "remove": lambda backend: backend.remove("x"),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_error_names_what_it_was_about(service: Service, operation: str) -> None:
+    for words in (ServiceUnavailableError("away"), OSError()):
+        Failing.words = words
+        with pytest.raises(ServiceUnavailableError) as caught:
+            OPERATIONS[operation](Failing(service))
+        assert caught.value.uri == "test://place/x"
+
+
+@pytest.mark.parametrize(
+    ("words", "version", "said"),
+    [
+        (KeyError(), "", "in its words"),
+        (KeyError(), "1", "test://place/x has no version '1'; list_versions shows the versions it has"),
+        (OSError(), "1", "in its words"),
+    ],
+)
+def test_only_a_version_that_is_missing_is_said_in_our_words(
+    service: Service, words: Exception, version: str, said: str
+) -> None:
+    Failing.words = words
+    for read in (
+        lambda: Failing(service).open("x", whole(), version=version),
+        lambda: Failing(service).read("x", whole(), version=version, pin=""),
+    ):
+        with pytest.raises(ClinopsPrefectError) as caught:
+            read()
+        assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_service_that_cannot_be_reached_is_asked_once_for_all_objects(service: Service, together: bool) -> None:
+    class Away(WholeOnly):
+        def _remove_together(self, keys: Sequence[str]) -> Sequence[str]:
+            return self._away() if together else keys
+
+        def _remove(self, key: str) -> None:
+            self._away()
+
+        def _away(self) -> Sequence[str]:
+            service.requests.append("remove")
+            raise ServiceUnavailableError("away")
+
+    failed = Away(service).remove_many(["x", "y", "z"])
+    assert ({key: str(error) for key, error in failed.items()}) == dict.fromkeys(["x", "y", "z"], "away")
+    assert service.requests == ["remove"]
 
 
 def test_the_template_uses_no_ability_that_a_service_does_not_declare(service: Service) -> None:

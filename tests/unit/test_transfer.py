@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clinops_prefect.storage.s3.backend import S3Backend
-from clinops_prefect.storage.transfer import each_in_flight, in_parts, together
+from clinops_prefect.storage.transfer import each_in_flight, in_order, in_parts, together
 
 
 def test_together_keeps_the_order_and_runs_concurrently() -> None:
@@ -22,6 +22,28 @@ def test_together_keeps_the_order_and_runs_concurrently() -> None:
     assert together(work, [3, 1, 2, 0]) == [b"\x03", b"\x01", b"\x02", b"\x00"]
     assert together(lambda n: bytes(n), []) == []
     assert together(lambda n: bytes(n), [2]) == [b"\x00\x00"]
+
+
+def test_results_come_in_order_while_only_a_few_run_ahead() -> None:
+    begun, may_end = set[int](), threading.Event()
+
+    def work(number: int) -> bytes:
+        begun.add(number)
+        if number < 3:  # the first ones end last
+            may_end.wait(60)
+        return bytes([number])
+
+    def items() -> Iterator[int]:
+        for number in range(40):
+            if number == 4:
+                may_end.set()
+            yield number
+
+    results = in_order(work, items())
+    first = next(results)
+    assert max(begun) < 8
+    assert [first, *results] == [bytes([number]) for number in range(40)]
+    assert [*in_order(work, [7])] == [b"\x07"]
 
 
 def test_together_raises_the_error_of_a_call() -> None:
