@@ -25,7 +25,7 @@ class Mutant:
         module: The file, from the root of the repository.
         function: The function or method that is changed, with its class.
         line: Where the change begins.
-        lines: Those of the changed statement, or of its head; of a function, if its head is changed.
+        lines: Those of the changed statement, or of its head. If a function's head is changed, those of its body.
         before: What is changed, in one line.
         after: What becomes of it.
         source: The text of the changed module.
@@ -81,7 +81,9 @@ def _lines(wrapper: MetadataWrapper, node: cst.CSTNode) -> range:
     while not isinstance(node, cst.SimpleStatementLine) and not isinstance(getattr(node, "body", None), cst.BaseSuite):
         node = parents[node]
     first, last = positions[node].start.line, positions[node].end.line
-    if not isinstance(node, cst.SimpleStatementLine | cst.FunctionDef):
+    if isinstance(node, cst.FunctionDef):
+        first = positions[node.body.body[0]].start.line
+    elif not isinstance(node, cst.SimpleStatementLine):
         last = max(first, positions[node.body.body[0]].start.line - 1)  # type: ignore[attr-defined]
     return range(first, last + 1)
 

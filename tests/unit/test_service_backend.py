@@ -16,7 +16,7 @@ from clinops_prefect import (
     OperationNotSupportedError,
     ServiceUnavailableError,
 )
-from clinops_prefect.storage.backend import Backend, Can, ObjectChangedError, ObjectInfo, Writing
+from clinops_prefect.storage.backend import Backend, Can, ObjectChangedError, ObjectInfo, UploadDroppedError, Writing
 from clinops_prefect.storage.ranges import ByteRange, whole
 from clinops_prefect.storage.service import ConditionFailedError, Fetched, ServiceBackend
 from clinops_prefect.testing import BackendContract
@@ -229,6 +229,16 @@ def test_a_copy_has_no_bytes_of_a_later_object(service: Service, kind: type[Whol
     assert (service.uploads, [*service.objects]) == ({}, ["x"])
 
 
+def test_an_upload_that_the_service_dropped_is_named(service: Service) -> None:
+    class Drops(InParts):
+        def _complete(self, upload: tuple[str, str], receipts: list[str], writing: Writing) -> None:
+            raise ConditionFailedError("NoSuchUpload")
+
+    with pytest.raises(UploadDroppedError, match=r"^test://place/x: Test has dropped the upload \(NoSuchUpload\)"):
+        write(Drops(service), "x", bytes(1 << 20))
+    assert (service.uploads, service.objects) == ({}, {})
+
+
 def test_a_service_that_has_no_conditional_writes_is_named(service: Service) -> None:
     class Overwrites(WholeOnly):
         def _put(self, key: str, data: bytes, writing: Writing) -> None:
@@ -279,6 +289,10 @@ def test_every_error_names_what_it_was_about(service: Service, operation: str) -
         with pytest.raises(ServiceUnavailableError) as caught:
             OPERATIONS[operation](Failing(service))
         assert caught.value.uri == "test://place/x"
+    Failing.words = KeyError()
+    with pytest.raises(ArtifactNotFoundError) as missing:
+        OPERATIONS[operation](Failing(service))
+    assert (missing.value.uri, "version" in str(missing.value)) == ("test://place/x", False)
 
 
 @pytest.mark.parametrize(

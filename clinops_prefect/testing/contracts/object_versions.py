@@ -4,7 +4,7 @@ import pytest
 
 from clinops_prefect.errors import ArtifactNotFoundError, OperationNotSupportedError
 from clinops_prefect.storage.backend import Backend, Can
-from clinops_prefect.storage.ranges import whole
+from clinops_prefect.storage.ranges import span, whole
 from clinops_prefect.testing.contracts.access import DirectAccess
 from clinops_prefect.testing.contracts.objects import needs, write
 
@@ -32,7 +32,10 @@ class ObjectVersionLaws:
         write(backend, "x2", b"another")
         versions = [info.version for info in backend.versions("x")]
         assert len(set(versions)) == 3
-        assert [backend.open("x", whole(), version=version)[0] for version in versions] == bodies[::-1]
+        opened = [backend.open("x", whole(), version=version) for version in versions]
+        assert [data for data, _ in opened] == bodies[::-1]
+        more = [backend.read("x", span(0, len(data)), version=info.version, pin=info.pin) for data, info in opened]
+        assert more == bodies[::-1]
         assert [backend.head("x", version=version).size for version in versions] == [3, 2, 1]
         assert backend.head("x").version == versions[0]
 
