@@ -61,7 +61,8 @@ class ObjectReader:
             OperationNotSupportedError: The service does not report the time.
         """
         if (created := self.info.created) is None:
-            raise failures.missing(self.uri, self.backend.service, "the time of the object (Last-Modified)")
+            what = "the time of the object (Last-Modified)"
+            raise failures.missing(self.uri, self.backend.service, what, self.backend.address)
         return created
 
     @property

@@ -13,6 +13,7 @@ AUTHORITY = (
     "for a private authority set AWS_CA_BUNDLE, or verify_cert_path and verify=True in the credentials block (without "
     "verify=True prefect-aws does not save the path)"
 )
+ADDRESS = "endpoint_url"
 # The codes of S3 (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html), of Step Functions
 # (https://docs.aws.amazon.com/step-functions/latest/apireference/CommonErrors.html), of STS and KMS, whose errors both
 # pass on, and the own codes of MinIO and Ceph. A number is the HTTP status of an answer without a body, as to HEAD.
@@ -151,7 +152,7 @@ def client_failure(
             uri=uri,
         )
     if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
-        ours = failures.unreached(about, "AWS", error, AUTHORITY, invalid)
+        ours = failures.unreached(about, "AWS", error, AUTHORITY, ADDRESS, invalid)
         ours.uri = uri
         return ours
     if isinstance(error, boto.ConfigParseError):

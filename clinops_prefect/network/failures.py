@@ -131,10 +131,10 @@ def other_version(uri: str, service: str, asked: str, answered: str) -> Operatio
     )
 
 
-def missing(uri: str, service: str, what: str) -> OperationNotSupportedError:
-    """The error for an answer that lacks a value that the store needs."""
+def missing(uri: str, service: str, what: str, address: str) -> OperationNotSupportedError:
+    """The error for an answer that lacks a value that the store needs. `address` is as for `unreached`."""
     return OperationNotSupportedError(
-        f"{uri}: the service answered without {what}, as no {service} service does: check endpoint_url, and whether a "
+        f"{uri}: the service answered without {what}, as no {service} service does: check {address}, and whether a "
         "proxy removes it",
         uri=uri,
     )
@@ -145,6 +145,7 @@ def unreached(
     service: str,
     error: Exception,
     authority: str,
+    address: str,
     invalid: type[ClinopsPrefectError] = InvalidStoreError,
 ) -> ClinopsPrefectError:
     """Return our error for a service that cannot be reached or trusted.
@@ -154,6 +155,7 @@ def unreached(
         service: Name of the service for the message.
         error: The client's error.
         authority: How a user makes a certificate authority known to the client.
+        address: The fields of the store or pipeline that say where the service is, for the message.
         invalid: The error class for a setting that cannot work.
     """
     if problem := certificate_problem(error):
@@ -167,31 +169,31 @@ def unreached(
         )
     if reason := _handshake_refused(error):
         return invalid(
-            f"{uri}: the endpoint and this client agree on no TLS connection ({reason}); check endpoint_url, its port "
+            f"{uri}: the endpoint and this client agree on no TLS connection ({reason}); check {address}, the port "
             "and whether it asks for a client certificate",
             uri=uri,
         )
     return ServiceUnavailableError(
-        f"{uri}: cannot reach {service} ({type(error).__name__}); check the network and endpoint_url", uri=uri
+        f"{uri}: cannot reach {service} ({type(error).__name__}); check the network and {address}", uri=uri
     )
 
 
-def unexpected(uri: str, service: str, error: Exception, authority: str) -> ClinopsPrefectError | None:
+def unexpected(uri: str, service: str, error: Exception, authority: str, address: str) -> ClinopsPrefectError | None:
     """Return our error for an unexpected error of a client: a broken connection, or an answer that it cannot read.
 
-    None if the error says nothing about the service.
+    None if the error says nothing about the service. The arguments are those of `unreached`.
     """
     if isinstance(error, MemoryError | AssertionError | NameError):
         return None
     if is_network(error):
-        return unreached(uri, service, error, authority)
+        return unreached(uri, service, error, authority, address)
     if isinstance(error, OSError):
         # The file is on this machine, such as a configuration file or a certificate bundle.
         what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
         return InvalidStoreError(f"{uri}: the client cannot read a file that it needs ({what})", uri=uri)
     return ServiceUnavailableError(
         f"{uri}: what answers is not {service}, or the answer was damaged on its way ({type(error).__name__}); check "
-        "endpoint_url",
+        f"{address}",
         uri=uri,
     )
 

@@ -111,9 +111,11 @@ class Backend(abc.ABC):
     """Byte operations on full keys, which include the store's prefix and the extension."""
 
     can: ClassVar[frozenset[Can]] = frozenset()
-    # The service's name in messages, and how a user makes a certificate authority known to its client.
+    # For messages: the service's name, how a user makes a certificate authority known to its client, and the fields of
+    # the store that say where the service is.
     service = "storage"
     authority = ""
+    address = "the address of the service"
     # The version id that the service gives to an object without a version.
     unversioned = ""
     # The maximum number of objects that one request can remove.
@@ -289,7 +291,7 @@ class Backend(abc.ABC):
             OperationNotSupportedError: The value is missing or empty.
         """
         if value is None or value == "":
-            raise failures.missing(self.uri(key), self.service, what)
+            raise failures.missing(self.uri(key), self.service, what, self.address)
         return value
 
     def _absent(self, key: str, version: str) -> ArtifactNotFoundError:
@@ -329,7 +331,9 @@ class Backend(abc.ABC):
         except Exception as error:
             # Errors of the chunk iterator are wrapped, so every other error comes from the service or from its client.
             uri = self.uri(key)
-            ours = self._translate(error, uri) or failures.unexpected(uri, self.service, error, self.authority)
+            ours = self._translate(error, uri) or failures.unexpected(
+                uri, self.service, error, self.authority, self.address
+            )
             if ours is None:
                 raise
             # The vendor's error may be the same for both, and the object may be there.

@@ -50,6 +50,8 @@ def test_each_entry_agrees_with_its_class() -> None:
         assert (kind.__name__, kind.get_block_type_slug()) == (store.name, store.slug)
         assert registry.by_scheme(store.scheme) is registry.by_slug(store.slug) is store
         assert registry.is_installed(store.extra)
+        address = kind._backend_type().address.split(" and ")
+        assert set(address) <= set(kind.model_fields), "messages tell users to check these fields"
 
 
 def test_a_store_of_another_distribution_is_found_by_its_scheme(site: Path) -> None:

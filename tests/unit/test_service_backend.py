@@ -370,3 +370,32 @@ def test_a_missing_import_of_the_backend_is_not_reported_as_a_fault_of_the_servi
 
     with pytest.raises(ServiceUnavailableError, match="AttributeError"):
         CannotRead(service).head("x")
+
+
+def test_messages_name_only_fields_that_the_store_has(service: Service) -> None:
+    class Unreached(WholeOnly):
+        error: ClassVar[Exception] = ConnectionResetError()
+
+        def _stat(self, key: str, version: str) -> ObjectInfo:
+            raise self.error
+
+    class Named(Unreached):
+        address = "host and port"
+
+    class Garbled(Named):
+        error = AttributeError()
+
+    class Incomplete(Named):
+        def _stat(self, key: str, version: str) -> ObjectInfo:
+            return replace(self.there.objects["x"][1], size=self._said(None, "a size", key))
+
+    service.store("x", b"1", Writing("", {}, overwrite=True))
+    for backend, error, advice in (
+        (Unreached, ServiceUnavailableError, "check the network and the address of the service"),
+        (Named, ServiceUnavailableError, "check the network and host and port"),
+        (Garbled, ServiceUnavailableError, "check host and port"),
+        (Incomplete, OperationNotSupportedError, "check host and port, and whether"),
+    ):
+        with pytest.raises(error, match=advice) as caught:
+            backend(service).head("x")
+        assert "endpoint_url" not in str(caught.value)

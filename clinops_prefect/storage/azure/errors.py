@@ -8,6 +8,7 @@ from clinops_prefect.network.failures import Problem
 
 SERVICE = "Blob Storage"
 AUTHORITY = "for a private authority set REQUESTS_CA_BUNDLE to its certificate"
+ADDRESS = "account_url and endpoint_url"
 # The codes of https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes
 EXISTS = {"BlobAlreadyExists", "ConditionNotMet", "TargetConditionNotMet", "UnauthorizedBlobOverwrite"}
 _NO_CONTAINER = {"ContainerNotFound", "ContainerBeingDeleted", "AccountIsDisabled"}
@@ -29,7 +30,7 @@ def translated(error: Exception, uri: str, container: str) -> Exception | None:
     if isinstance(error, azure.HttpResponseError) and error.response is not None:
         return _answered(code_of(error), error.status_code or 0, uri, container)
     if isinstance(error, azure.ServiceRequestError | azure.ServiceResponseError | azure.IncompleteReadError):
-        return failures.unreached(uri, SERVICE, error, AUTHORITY)
+        return failures.unreached(uri, SERVICE, error, AUTHORITY, ADDRESS)
     # A few of Azure's errors share no base class.
     if type(error).__module__.startswith("azure."):
         return ClinopsPrefectError(f"{uri}: the Azure client refused the request ({type(error).__name__})", uri=uri)

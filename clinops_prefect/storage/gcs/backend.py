@@ -13,7 +13,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from clinops_prefect.network import failures
 from clinops_prefect.storage.backend import Can, ObjectInfo, PinnedObject, Writing
-from clinops_prefect.storage.gcs.errors import AUTHORITY, SERVICE, code_of, may_pass, no_bucket, translated
+from clinops_prefect.storage.gcs.errors import ADDRESS, AUTHORITY, SERVICE, code_of, may_pass, no_bucket, translated
 from clinops_prefect.storage.gcs.upload import upload_parts
 from clinops_prefect.storage.ranges import ByteRange
 from clinops_prefect.storage.service import ConditionFailedError, Fetched, ServiceBackend
@@ -38,6 +38,7 @@ class GCSBackend(ServiceBackend[None]):
 
     service = SERVICE
     authority = AUTHORITY
+    address = ADDRESS
     can = frozenset(Can) - {Can.MAKE_BUCKETS}
     removed_at_once = 100
     # 410: the service has dropped the resumable upload, so all of it must be sent again.
@@ -211,7 +212,7 @@ class GCSBackend(ServiceBackend[None]):
             token, copied, size = copy.rewrite(self._blob(source), token=token, **options)
             if token is None:
                 if copied != size:
-                    raise failures.missing(self.uri(target), SERVICE, "the token to go on copying with")
+                    raise failures.missing(self.uri(target), SERVICE, "the token to go on copying with", ADDRESS)
                 return
 
     def _check_bucket(self) -> None:

@@ -20,6 +20,7 @@ from clinops_prefect.network.failures import Problem
 
 SERVICE = "Cloud Storage"
 AUTHORITY = "for a private authority set REQUESTS_CA_BUNDLE to its certificate"
+ADDRESS = "endpoint_url"
 # Reasons of https://cloud.google.com/storage/docs/json_api/v1/status-codes whose HTTP status alone would mislead.
 _BUSY_REASONS = {
     "rateLimitExceeded", "userRateLimitExceeded", "dailyLimitExceeded", "quotaExceeded", "backendError",
@@ -50,11 +51,13 @@ def translated(error: Exception, uri: str, bucket: str) -> Exception | None:
     """The package's error for an error of Google's clients; None for any other error."""
     if isinstance(error, api.RetryError) and isinstance(error.cause, Exception):
         # The error of the last try says more than the error that all tries failed.
-        return translated(error.cause, uri, bucket) or failures.unexpected(uri, SERVICE, error.cause, AUTHORITY)
+        return translated(error.cause, uri, bucket) or failures.unexpected(
+            uri, SERVICE, error.cause, AUTHORITY, ADDRESS
+        )
     if isinstance(error, storage_errors.InvalidResponse | api.GoogleAPICallError) and (status := _status(error)):
         return _answered(status, _reason(error), uri, bucket)
     if isinstance(error, auth.TransportError):
-        return failures.unreached(uri, SERVICE, error, AUTHORITY)
+        return failures.unreached(uri, SERVICE, error, AUTHORITY, ADDRESS)
     if isinstance(error, auth.GoogleAuthError):
         return AccessDeniedError(
             f"{uri}: no usable Google credentials ({type(error).__name__}); set credentials=, credentials_path= or "
@@ -67,7 +70,7 @@ def translated(error: Exception, uri: str, bucket: str) -> Exception | None:
             uri=uri,
         )
     if isinstance(error, api.RetryError | requests.RequestException | storage_errors.DataCorruption):
-        return failures.unreached(uri, SERVICE, error, AUTHORITY)
+        return failures.unreached(uri, SERVICE, error, AUTHORITY, ADDRESS)
     # Some errors of Google's clients share no base class.
     if type(error).__module__.startswith("google."):
         return ClinopsPrefectError(f"{uri}: Cloud Storage refused the request ({type(error).__name__})", uri=uri)

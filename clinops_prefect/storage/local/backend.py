@@ -44,6 +44,7 @@ class LocalBackend(Backend):
     """
 
     service = "file system"
+    address = "directory"
     # When two conditional writes race, exactly one succeeds, whatever their size.
     can = frozenset({Can.READ_SUFFIXES, Can.UPLOAD_IN_PARTS, Can.COMPLETE_CONDITIONALLY, Can.MAKE_BUCKETS})
 

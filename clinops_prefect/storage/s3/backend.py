@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from botocore import exceptions as boto
 
-from clinops_prefect.aws.errors import AUTHORITY, code_of, problem_of, status_of
+from clinops_prefect.aws.errors import ADDRESS, AUTHORITY, code_of, problem_of, status_of
 from clinops_prefect.network import failures
 from clinops_prefect.network.failures import Problem
 from clinops_prefect.storage.backend import Can, ObjectInfo, PinnedObject, Writing
@@ -42,6 +42,7 @@ class S3Backend(ServiceBackend[Upload]):
 
     service = SERVICE
     authority = AUTHORITY
+    address = ADDRESS
     unversioned = "null"
     can = frozenset(Can) - {Can.MAKE_BUCKETS}
     removed_at_once = 1000
@@ -134,7 +135,7 @@ class S3Backend(ServiceBackend[Upload]):
             return Fetched(data, 0, self._info(key, answer, len(data), version))
         where = _CONTENT_RANGE.fullmatch(self._said(answer.get("ContentRange"), "ContentRange", key))
         if where is None:
-            raise failures.missing(self.uri(key), SERVICE, "a Content-Range that can be read")
+            raise failures.missing(self.uri(key), SERVICE, "a Content-Range that can be read", ADDRESS)
         return Fetched(data, int(where[1]), self._info(key, answer, int(where[2]), version))
 
     def _stat(self, key: str, version: str) -> ObjectInfo:

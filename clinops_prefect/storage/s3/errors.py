@@ -3,7 +3,7 @@
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from clinops_prefect.aws.errors import AUTHORITY, client_failure, code_of, problem_of
+from clinops_prefect.aws.errors import ADDRESS, AUTHORITY, client_failure, code_of, problem_of
 from clinops_prefect.errors import ArtifactDecodeError, BucketNotFoundError, ClinopsPrefectError, InvalidStoreError
 from clinops_prefect.network.failures import Problem, answered, unreached
 
@@ -29,7 +29,7 @@ def translated(error: Exception, uri: str, bucket: str) -> Exception | None:
     if isinstance(error, boto.FlexibleChecksumError):
         return ArtifactDecodeError(f"{uri} is damaged: its checksum differs from the one that S3 keeps", uri=uri)
     if isinstance(error, boto.HTTPClientError | boto.IncompleteReadError | boto.ConnectionError | ResponseParserError):
-        return unreached(uri, SERVICE, error, AUTHORITY)
+        return unreached(uri, SERVICE, error, AUTHORITY, ADDRESS)
     if isinstance(error, boto.ParamValidationError) and "bucket name" in str(error).lower():
         return no_bucket(bucket)
     return client_failure(error, uri, uri=uri)
