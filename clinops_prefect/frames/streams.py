@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ SLICE_BYTES = 32 << 20
 _SLICE_ROWS = 98_304
 
 _read_already: "weakref.WeakSet[Any]" = weakref.WeakSet()
+# Objects of other packages whose streams had rows. Some can be read again, such as a query, and some only once.
+_had_rows: "weakref.WeakSet[Any]" = weakref.WeakSet()
 _lock = threading.Lock()
 
 
@@ -91,8 +94,7 @@ def stream_of(value: Any) -> TableStream:
         }
         return TableStream("arrow", _checked(value.schema), iter([value]), dictionaries=found, is_whole=True)
     reader = _reader(value)
-    batches = (pa.Table.from_batches([batch]) for batch in reader)
-    return TableStream("arrow", _checked(reader.schema), batches)
+    return TableStream("arrow", _checked(reader.schema), _tables(reader, value))
 
 
 def slices(table: pa.Table) -> Iterator[pa.Table]:
@@ -121,6 +123,23 @@ def _reader(value: Any) -> pa.RecordBatchReader:
         name = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
         remedy = "; pass its .to_frame()" if hasattr(value, "to_frame") else ""
         raise UnsupportedFrameError(f"a table is needed, not a {name}, which has no columns{remedy}") from None
+
+
+def _tables(reader: pa.RecordBatchReader, value: Any) -> Iterator[pa.Table]:
+    rows = 0
+    for batch in reader:
+        rows += batch.num_rows
+        yield pa.Table.from_batches([batch])
+    if reader is value:
+        return
+    with suppress(TypeError), _lock:  # raised for an object without a hash or weak references
+        if rows:
+            _had_rows.add(value)
+        elif value in _had_rows:
+            raise UnsupportedFrameError(
+                f"this {type(value).__name__} had rows when it was read before and has none now, as if its rows can be "
+                "read only once; pass a new one, or its rows as a pyarrow.Table"
+            )
 
 
 def _of_polars(schema: Any, frames: Iterable[Any], *, is_whole: bool = False) -> TableStream:

@@ -209,6 +209,34 @@ def test_a_reader_is_read_once_and_never_stored_as_empty(store: LocalPipelineSto
     assert store.download("one", as_="polars").rows() == [(1,)]
 
 
+def test_a_stream_that_can_be_read_once_is_not_stored_as_empty_the_second_time(store: LocalPipelineStore) -> None:
+    class Once:
+        def __init__(self, *values: list[int]) -> None:
+            schema = pa.schema([("id", pa.int64())])
+            self.reader = pa.RecordBatchReader.from_batches(schema, batches(*values))
+
+        def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+            return self.reader.__arrow_c_stream__(requested_schema)
+
+    class Unhashable(Once):
+        __hash__ = None  # type: ignore[assignment]
+
+    once = Once([1, 2], [3])
+    store.upload(once, "x")
+    for again in (lambda: store.upload(once, "x"), lambda: store.upload_batches([once], "x")):
+        with pytest.raises(UnsupportedFrameError, match=r"this Once had rows .*pyarrow.Table"):
+            again()
+        assert store.download("x", as_="arrow").column("id").to_pylist() == [1, 2, 3]
+    for empty in (Once(), Unhashable()):
+        for _ in range(2):
+            store.upload(empty, "y")
+            assert store.download("y", as_="arrow").num_rows == 0
+    relation = duckdb.sql("select i as id from range(3) t(i)")
+    for name in ("a", "b"):
+        store.upload(relation, name)
+        assert store.download(name, as_="arrow").num_rows == 3
+
+
 def test_any_object_that_exports_an_arrow_stream_is_stored(store: LocalPipelineStore) -> None:
     class Exporter:
         def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
