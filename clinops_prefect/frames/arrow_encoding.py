@@ -51,6 +51,15 @@ def stored_tables(stream: TableStream, *, as_text: bool = False) -> tuple[pa.Sch
     return schema, _converted(stream, schema, proven=not as_text)
 
 
+def is_kept_by_polars(stream: TableStream, schema: pa.Schema) -> bool:
+    """Whether Polars' writer keeps all values of the stream exactly, so that none must be read back to check."""
+    if stream.frame is None or stream.dtypes or not schema.names:
+        return False
+    # A zone of polars is a name, which the schema keeps. The values are stored in UTC.
+    is_kept = all(_is_exact(field.type) or pa.types.is_timestamp(field.type) for field in schema)
+    return is_kept and parquet_writer.takes_polars(stream.frame, schema)
+
+
 def described(stream: TableStream) -> pa.Schema:
     """The stream's schema, with a description of the polars dtypes that Arrow does not have."""
     given = arrow_frames.without_ours(stream.schema)

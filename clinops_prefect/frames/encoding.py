@@ -122,6 +122,9 @@ def as_tables(frame: Frame) -> tuple[pa.Schema, Iterator[pa.Table]]:
 def _encoded_stream(stream: streams.TableStream, format: StorageFormat, metadata: dict[str, str]) -> Encoded:
     is_csv = format is StorageFormat.CSV
     schema, tables = arrow_encoding.stored_tables(stream, as_text=is_csv)
+    if not is_csv and arrow_encoding.is_kept_by_polars(stream, schema):
+        full = _with_metadata(schema, metadata)
+        return Encoded(parquet_writer.encode_polars(stream.frame, full, lambda: _in_slices(tables, full)))
     # Convert the first table now, so that most frames that cannot be stored are refused before anything is written.
     sample = next(tables, None)
     if sample is None:
@@ -133,6 +136,11 @@ def _encoded_stream(stream: streams.TableStream, format: StorageFormat, metadata
     return Encoded(
         parquet_writer.encode_each(_row_groups(_again(held, tables)), _with_metadata(schema, metadata), sample)
     )
+
+
+def _in_slices(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[bytes]:
+    held = [next(tables)]
+    return parquet_writer.encode_each(_row_groups(_again(held, tables)), schema, held[0])
 
 
 def _again(held: list[T], rest: Iterator[T]) -> Iterator[T]:

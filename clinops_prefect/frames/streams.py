@@ -42,7 +42,7 @@ class TableStream:
         tables: The tables, which can be consumed once.
         dtypes: Column -> description of a polars dtype that Arrow does not have.
         dictionaries: Column -> whole dictionary, if it is known before the rows are read.
-        is_whole: Whether the tables are slices of one frame in memory.
+        frame: The polars frame that the tables are slices of; None if the rows are not one polars frame in memory.
     """
 
     kind: str
@@ -50,7 +50,7 @@ class TableStream:
     tables: Iterator[pa.Table]
     dtypes: dict[str, Any] = field(default_factory=dict)
     dictionaries: dict[str, pa.Array] = field(default_factory=dict)
-    is_whole: bool = False
+    frame: Any = None
 
 
 def is_pandas(value: object) -> bool:
@@ -81,7 +81,7 @@ def stream_of(value: Any) -> TableStream:
         UnsupportedFrameError: The value is not a frame, was read already, or has a column that Parquet cannot keep.
     """
     if _is_polars(value, "DataFrame"):
-        return _of_polars(value.schema, iter([value]), is_whole=True)
+        return _of_polars(value.schema, iter([value]), value)
     if _is_polars(value, "LazyFrame"):
         return _of_polars(value.collect_schema(), _collected(value))
     if isinstance(value, pa.RecordBatch):
@@ -92,7 +92,7 @@ def stream_of(value: Any) -> TableStream:
             for name, column in zip(value.column_names, value.columns, strict=True)
             if pa.types.is_dictionary(column.type)
         }
-        return TableStream("arrow", _checked(value.schema), iter([value]), dictionaries=found, is_whole=True)
+        return TableStream("arrow", _checked(value.schema), iter([value]), dictionaries=found)
     reader = _reader(value)
     return TableStream("arrow", _checked(reader.schema), _tables(reader, value))
 
@@ -142,7 +142,7 @@ def _tables(reader: pa.RecordBatchReader, value: Any) -> Iterator[pa.Table]:
             )
 
 
-def _of_polars(schema: Any, frames: Iterable[Any], *, is_whole: bool = False) -> TableStream:
+def _of_polars(schema: Any, frames: Iterable[Any], whole: Any = None) -> TableStream:
     from clinops_prefect.frames.conversion import polars_frames
 
     dtypes = polars_frames.noted(schema)
@@ -155,7 +155,7 @@ def _of_polars(schema: Any, frames: Iterable[Any], *, is_whole: bool = False) ->
     # polars holds a view of 16 bytes for each text. Converting slices makes small copies as Arrow texts, which are
     # freed.
     tables = (polars_frames.to_arrow(part) for frame in frames for part in _parts(frame))
-    return TableStream("polars", empty.schema, tables, dtypes, found, is_whole)
+    return TableStream("polars", empty.schema, tables, dtypes, found, whole)
 
 
 def _parts(frame: Any) -> Iterator[Any]:

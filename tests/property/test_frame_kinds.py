@@ -11,17 +11,22 @@ from hypothesis import strategies as st
 
 from clinops_prefect import LocalPipelineStore, UnsupportedFrameError
 from clinops_prefect.errors import ArtifactDecodeError
+from clinops_prefect.frames.parquet import writer as parquet_writer
 from tests.arrow_sameness import assert_same_frame, assert_same_table, values
 from tests.property.arrow_strategies import LEAVES, Unknown, polars_frames, tables
 from tests.unit.test_serializer import both_ways
 
 
 @pytest.fixture
-def store(tmp_path: Path, request: pytest.FixtureRequest) -> LocalPipelineStore:
-    return LocalPipelineStore(str(tmp_path), format=request.param)
+def store(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> LocalPipelineStore:
+    format, _, large = request.param.partition(" ")
+    if large:
+        monkeypatch.setattr(parquet_writer, "_POLARS_BYTES", 0)
+    return LocalPipelineStore(str(tmp_path), format=format)
 
 
 both = pytest.mark.parametrize("store", ["parquet", "csv"], indirect=True)
+each = pytest.mark.parametrize("store", ["parquet", "parquet as large", "csv"], indirect=True)
 parquet = pytest.mark.parametrize("store", ["parquet"], indirect=True)
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -69,7 +74,7 @@ def test_any_table_comes_back_equal_or_is_refused(store: LocalPipelineStore, tab
         assert_same_table(store.download("x", as_="arrow"), _without_ours(table))
 
 
-@both
+@each
 @settings(max_examples=60, derandomize=True)
 @given(frame=polars_frames())
 @example(frame=pl.DataFrame({"a": [1]}, schema={"a": pl.Int128}))

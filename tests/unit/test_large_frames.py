@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
@@ -210,3 +211,37 @@ def test_a_column_without_a_name_comes_back_without_a_name() -> None:
     data = b"".join(parquet_writer.encode(table, table.schema))
     pd.testing.assert_frame_equal(ParquetReader.of(data, "x").frame(), frame)
     assert pd.read_parquet(io.BytesIO(data)).columns.tolist() == [""]
+
+
+def test_a_large_polars_frame_is_written_by_polars_unless_another_upload_uses_it(tmp_path: Path) -> None:
+    random, rows = np.random.default_rng(0), 300_000
+    missing, nan = random.random(rows) < 0.3, random.random(rows) < 0.3
+    frame = pl.DataFrame(
+        {
+            "stay_id": np.arange(rows),
+            "value": np.where(nan, np.nan, random.normal(80, 15, rows)),
+            "note": [f"{word} ü" for word in random.integers(0, 50_000, rows)],
+            "at": pl.Series(np.arange(rows)).cast(pl.Datetime("us")).dt.replace_time_zone("America/New_York"),
+        }
+    ).with_columns(pl.when(~pl.Series(missing)).then(pl.col("value", "note")).otherwise(None))
+    assert frame.estimated_size() < 32 << 20
+    frame = pl.concat([frame, frame, frame[:7]], rechunk=False)
+    store = LocalPipelineStore(str(tmp_path))
+    store.upload(frame, "free", metadata={"study": "7"})
+    with parquet_writer._turn:
+        store.upload(frame, "busy", metadata={"study": "7"})
+    created_by = {path.stem: pq.ParquetFile(path).metadata.created_by for path in tmp_path.glob("*.parquet")}
+    assert created_by["free"].startswith("Polars")
+    assert not created_by["busy"].startswith("Polars")
+    for name in created_by:
+        found = store.download(name, as_="polars")
+        assert found.schema == frame.schema
+        assert found.equals(frame)
+        assert found["value"].is_nan().sum() == frame["value"].is_nan().sum()
+        assert store.stat(name).metadata["study"] == "7"
+        chosen = store.download(name, as_="polars", filters=[("value", ">", 100.0), ("note", "is not null")])
+        assert (
+            chosen.height
+            == frame.filter((pl.col("value") > 100) & ~pl.col("value").is_nan() & pl.col("note").is_not_null()).height
+        )
+    pd.testing.assert_frame_equal(store.download("free"), store.download("busy"))

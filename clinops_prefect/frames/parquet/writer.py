@@ -8,9 +8,9 @@ every type, and a sequence of tables. Polars' writer is used only for tables who
 import base64
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,12 @@ import pyarrow.parquet as pq
 from clinops_prefect.forks import in_child
 from clinops_prefect.frames.parquet.checksums import CHECKSUMS_KEY, ChecksummedSink
 from clinops_prefect.frames.parquet.writer_pipe import stream_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# The name of a compression, and its level.
+_Codec = tuple[Literal["lz4", "zstd"], int | None]
 
 # A filter can skip a row group, a writer holds a row group in memory, and reading a column takes one request per row
 # group. 96 Ki rows of a narrow table take about 2 MB of Parquet. The rows of one stay may be in two row groups, which
@@ -68,10 +74,28 @@ def encode(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
         schema: The table's schema, with all metadata for the file.
     """
     if table.nbytes >= _POLARS_BYTES and _polars_keeps(schema):
-        return _in_turn(table, schema)
+        return _in_turn(lambda: _table_with_polars(table, _marked(schema)), lambda: encode_each([table], schema, table))
     if table.nbytes < _SMALL_BYTES:
         return _small(table, _marked(schema))
     return encode_each([table], schema, table)
+
+
+def takes_polars(frame: "pl.DataFrame", schema: pa.Schema) -> bool:
+    """Whether `encode_polars` takes this polars frame, which is stored with this schema."""
+    return bool(frame.estimated_size() >= _POLARS_BYTES) and _polars_keeps(schema)
+
+
+def encode_polars(
+    frame: "pl.DataFrame", schema: pa.Schema, otherwise: Callable[[], Iterator[bytes]]
+) -> Iterator[bytes]:
+    """Yield a polars frame as Parquet bytes, without converting it to Arrow.
+
+    Args:
+        frame: A frame that `takes_polars`.
+        schema: Its stored schema, with all metadata for the file.
+        otherwise: Yields the same frame as Parquet bytes. It is called if another upload uses Polars' writer.
+    """
+    return _in_turn(lambda: _frame_with_polars(frame, _marked(schema)), otherwise)
 
 
 def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table) -> Iterator[bytes]:
@@ -99,7 +123,10 @@ def encode_each(tables: Iterable[pa.Table], schema: pa.Schema, sample: pa.Table)
         for table in tables:
             # Skip empty tables: pyarrow would write an empty row group for each, and a file needs none.
             if table.num_rows:
-                writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=_group_rows(table))
+                writer.write_table(
+                    table.replace_schema_metadata(schema.metadata),
+                    row_group_size=_group_rows(table.num_rows, table.nbytes),
+                )
             # Release the table before the next one is made.
             del table
             yield from sink.drain()
@@ -122,56 +149,85 @@ def _small(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
         store_schema=True,
     ) as writer:
         if table.num_rows:
-            writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=_group_rows(table))
+            writer.write_table(
+                table.replace_schema_metadata(schema.metadata), row_group_size=_group_rows(table.num_rows, table.nbytes)
+            )
     sink = ChecksummedSink()
     sink.write(written.getvalue().to_pybytes())
     yield from sink.finish()
 
 
-def _in_turn(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
+def _in_turn(with_polars: Callable[[], Iterator[bytes]], otherwise: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
     import polars as pl  # imported only here, since importing takes half as long as pandas and few calls need it
 
     if pl.thread_pool_size() < _FEWEST_THREADS or not _turn.acquire(blocking=False):
-        yield from encode_each([table], schema, table)
+        yield from otherwise()
         return
     try:
-        yield from _with_polars(table, _marked(schema))
+        yield from with_polars()
     finally:
         _turn.release()
 
 
-def _group_rows(table: pa.Table) -> int:
-    """The number of rows of a row group, so that all row groups have about the same size."""
-    rows = int(table.num_rows)
-    by_bytes = _GROUP_BYTES * rows // max(1, int(table.nbytes))
+def _group_rows(rows: int, held: int) -> int:
+    """The number of rows of a row group, so that all row groups have about the same size.
+
+    Args:
+        rows: The number of rows of the table.
+        held: The table's memory in bytes.
+    """
+    by_bytes = _GROUP_BYTES * rows // max(1, held)
     most = max(_GROUP_ROWS_LEAST, min(_GROUP_ROWS, by_bytes))
     groups = max(1, round(rows / most))
     return max(1, -(-rows // groups))
 
 
-def _with_polars(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
+def _table_with_polars(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
     import polars as pl
 
-    sink = ChecksummedSink()
-    rows = _group_rows(table)
     # Polars does not know time zones with a fixed offset. Parquet stores UTC in any case, and the schema has the zone.
     in_utc = _with_dictionaries(table.cast(pa.schema([_in_utc(field) for field in table.schema])))
-    # Polars drops the metadata of a table. We add what pyarrow's writer would have added, for pyarrow and pandas.
-    metadata = {key.decode(): value.decode() for key, value in schema.metadata.items()}
-    metadata["ARROW:schema"] = base64.b64encode(schema.serialize().to_pybytes()).decode()
-    footer = _most_footer_bytes(in_utc, -(-table.num_rows // rows), metadata)
-    codec, level = _codec(table)
+    longest = {field.name: _longest_text(in_utc.column(field.name)) for field in in_utc.schema}
+    floats = sum(column.nbytes for column in table.columns if pa.types.is_floating(column.type))
     held = [in_utc]
     del in_utc
 
-    def write(file: IO[bytes]) -> None:
+    def frame() -> "pl.DataFrame":
         # Release the Arrow table at once, because Polars makes its own copy of the dictionaries.
-        frame = pl.from_arrow(held.pop(), rechunk=False)
-        assert isinstance(frame, pl.DataFrame)
-        frame.write_parquet(
+        made = pl.from_arrow(held.pop(), rechunk=False)
+        assert isinstance(made, pl.DataFrame)
+        return made
+
+    rows = _group_rows(table.num_rows, table.nbytes)
+    yield from _written(frame, schema, rows, _codec(floats, table.nbytes), _footer(longest, table.num_rows, rows))
+
+
+def _frame_with_polars(frame: "pl.DataFrame", schema: pa.Schema) -> Iterator[bytes]:
+    import polars as pl
+
+    longest, floats, held = {}, 0, int(frame.estimated_size())
+    for column in frame.iter_columns():
+        text_bytes = column.str.len_bytes() if column.dtype == pl.String else None
+        longest[column.name] = 0 if text_bytes is None else cast("int", text_bytes.max() or 0)
+        floats += int(column.estimated_size()) if column.dtype.is_float() else 0
+    rows = _group_rows(frame.height, held)
+    yield from _written(lambda: frame, schema, rows, _codec(floats, held), _footer(longest, frame.height, rows))
+
+
+def _written(
+    frame: "Callable[[], pl.DataFrame]", schema: pa.Schema, rows: int, codec: _Codec, footer: int
+) -> Iterator[bytes]:
+    sink = ChecksummedSink()
+    # Polars drops the metadata of a table. We add what pyarrow's writer would have added, for pyarrow and pandas.
+    metadata = {key.decode(): value.decode() for key, value in schema.metadata.items()}
+    metadata["ARROW:schema"] = base64.b64encode(schema.serialize().to_pybytes()).decode()
+    footer += sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
+
+    def write(file: IO[bytes]) -> None:
+        frame().write_parquet(
             file,
-            compression=codec,
-            compression_level=level,
+            compression=codec[0],
+            compression_level=codec[1],
             row_group_size=rows,
             metadata=metadata,
         )
@@ -182,9 +238,8 @@ def _with_polars(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
     yield from sink.finish()
 
 
-def _codec(table: pa.Table) -> tuple[Literal["lz4", "zstd"], int | None]:
-    floats = sum(column.nbytes for column in table.columns if pa.types.is_floating(column.type))
-    return ("lz4", None) if floats > table.nbytes / 2 else ("zstd", _ZSTD_LEVEL)
+def _codec(floats: int, held: int) -> _Codec:
+    return ("lz4", None) if floats > held / 2 else ("zstd", _ZSTD_LEVEL)
 
 
 def _with_dictionaries(table: pa.Table) -> pa.Table:
@@ -212,19 +267,27 @@ def _dictionaries(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
     return pa.chunked_array(chunks, type=pa.dictionary(pa.int32(), texts.type))
 
 
-def _most_footer_bytes(table: pa.Table, groups: int, metadata: dict[str, str]) -> int:
-    """An upper bound of the footer's size in bytes. The sink holds back this many bytes until the file is complete."""
-    total = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
-    for field in table.schema:
-        texts: list[Any] = []
-        if _is_text(field.type):
-            texts = _slices(table.column(field.name))
-        elif pa.types.is_dictionary(field.type):
-            texts = [chunk.dictionary for chunk in table.column(field.name).chunks]
-        longest = max((pc.max(pc.binary_length(some)).as_py() or 0 for some in texts), default=0)
-        # The statistics have the smallest and the largest value, each twice. The rest takes about 100 bytes.
-        total += (groups + 1) * (2 * len(field.name.encode()) + 4 * longest + 512)
-    return total + 4096
+def _longest_text(column: pa.ChunkedArray) -> int:
+    """The number of bytes of the longest text in the column; 0 if it has no texts."""
+    texts: list[Any] = []
+    if _is_text(column.type):
+        texts = _slices(column)
+    elif pa.types.is_dictionary(column.type):
+        texts = [chunk.dictionary for chunk in column.chunks]
+    return max((pc.max(pc.binary_length(some)).as_py() or 0 for some in texts), default=0)
+
+
+def _footer(longest: dict[str, int], height: int, rows: int) -> int:
+    """An upper bound of the footer's size in bytes, without metadata. The sink holds these bytes back until the end.
+
+    Args:
+        longest: Column -> the number of bytes of its longest text.
+        height: The number of rows.
+        rows: The number of rows of a row group.
+    """
+    # The statistics have the smallest and the largest value, each twice. The rest takes about 100 bytes.
+    each = sum(2 * len(name.encode()) + 4 * text + 512 for name, text in longest.items())
+    return (-(-height // rows) + 1) * each + 4096
 
 
 def _slices(column: pa.ChunkedArray) -> list[pa.ChunkedArray]:
