@@ -117,8 +117,9 @@ def agree(parts: Sequence[DescribedPart], partitions: Partitions, kind: FrameKin
         is_foreign = layouts[number] is None or "foreign" in layouts[number]  # type: ignore[operator]
         if last is not None and schema.equals(last[0]) and notes == last[1] and not is_foreign:
             continue  # the same as the part before, which saves time with a thousand columns
-        # The index of a part without rows is ignored, because even its type may differ.
-        has_index = bool(part.rows) or len(parts) == 1
+        # The index of a part without rows is ignored, because even its type may differ. If no part has rows, the first
+        # part's index is used.
+        has_index = bool(part.rows) or (number == 0 and not starts[-1])
         if has_index or not index.stored:
             last = schema, notes
         for name in (*own[number], *(index.stored if has_index else ())):

@@ -47,7 +47,7 @@ class ReadPart:
     def meta(self) -> Any:
         """An empty frame with the columns and dtypes that every partition has."""
         chosen = self._chosen(self._columns)
-        return to_frame(self._empty(chosen.fields), whole=False)
+        return self._nothing(chosen)
 
     def __call__(self, place: int, columns: Sequence[Hashable] | None = None) -> Any:
         """Read the partition of a part.
@@ -58,7 +58,7 @@ class ReadPart:
         """
         chosen = self._chosen(self._columns if columns is None else columns)
         if place < 0:
-            return to_frame(self._empty(chosen.fields), whole=False)
+            return self._nothing(chosen)
         planner = self._planner
         plan = planner.planned(
             planner.opener(),
@@ -69,6 +69,8 @@ class ReadPart:
             "pandas",
             places=[place],
         )
+        if not plan.work:
+            return self._nothing(chosen)
         tables = [table for table, _ in plan.tables()]
         table = pa.concat_tables(tables) if len(tables) > 1 else tables[0]
         del tables
@@ -83,6 +85,9 @@ class ReadPart:
     def _chosen(self, columns: Sequence[Hashable] | None) -> Selection:
         return Selection(self._agreed.schema, columns, self._filters, self._planner.where)
 
-    def _empty(self, fields: Sequence[str]) -> pa.Table:
+    def _nothing(self, chosen: Selection) -> Any:
+        """The chosen columns without rows."""
         schema = self._agreed.schema
-        return null_table(pa.schema([schema.field(name) for name in fields], schema.metadata))
+        table = null_table(pa.schema([schema.field(name) for name in chosen.fields], schema.metadata))
+        # Without columns, the frame has as many rows as the layout says, which are those of all parts.
+        return to_frame(table, whole=False).iloc[:0]

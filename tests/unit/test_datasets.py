@@ -662,6 +662,40 @@ def test_a_dask_partition_is_one_part(store: LocalPipelineStore) -> None:
         assert_same(few.reset_index(drop=True), dataset.download(filters=[("x", ">", 3)]))
 
 
+@pytest.mark.parametrize("rows", [(6, 0, 3), (0, 3), (0, 0), (0,)], ids=str)
+@pytest.mark.parametrize("made", ["bare", "labels", "column"])
+def test_empty_parts_add_no_row_to_a_dask_frame(store: LocalPipelineStore, made: str, rows: tuple[int, ...]) -> None:
+    for part, count in enumerate(rows):
+        frame = pd.DataFrame(index=range(count)) if made == "bare" else FRAME.iloc[[0] * count].set_index("x")
+        store.upload(frame[[]] if made == "labels" else frame, f"d/{part}")
+    dataset = store.dataset("d")
+    with dask.config.set({"dataframe.convert-string": False}):
+        for columns in (None, []):
+            lazy = dataset.to_dask(columns=columns)
+            assert len(lazy) == sum(rows)
+            found = lazy.compute()
+            expected = dataset.download(columns=columns)
+            pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv"])
+@pytest.mark.parametrize("columns", [["x", "y"], []], ids=str)
+def test_parts_without_any_row_keep_the_index(tmp_path: Path, format: str, columns: list[str]) -> None:
+    store = LocalPipelineStore(str(tmp_path), format=format)
+    for number, index in enumerate(
+        (pd.Index([], name="r", dtype="int64"), pd.Index([], dtype="str"), pd.MultiIndex.from_arrays([[], []]))
+    ):
+        empty = pd.DataFrame({"x": [1], "y": [0.5]})[:0].set_index(index)[columns]
+        for part in range(2):
+            store.upload(empty, f"{number}/{part}")
+        dataset = store.dataset(str(number))
+        assert_same(dataset.download(), store.download(f"{number}/0"))
+        assert [batch.shape for batch in dataset.iter_batches()] == [(0, len(columns))]
+        assert dataset.download(as_="arrow").num_rows == 0
+        store.upload(empty.set_axis(empty.index.astype(object)), f"{number}/2")  # with another type
+        assert len(store.dataset(str(number)).download()) == 0
+
+
 def test_a_dataset_can_be_sent_to_another_process(store: LocalPipelineStore, tmp_path: Path) -> None:
     upload(store, FRAME, FRAME)
     dataset = store.dataset("d")
