@@ -7,7 +7,7 @@ import pytest
 
 from clinops_prefect import ArtifactNotFoundError, OperationNotSupportedError
 from clinops_prefect.storage import backend as storage
-from clinops_prefect.storage.ranges import suffix
+from clinops_prefect.storage.ranges import span, suffix
 from clinops_prefect.storage.s3.backend import S3Backend
 from clinops_prefect.testing.contracts.objects import write
 from tests.doors import Can, Door
@@ -104,3 +104,19 @@ def test_the_end_of_an_old_version_is_read_in_two_requests(door: Door) -> None:
             data, opened = backend.open("x", suffix(length), version=version)
             assert data == body[-length:]
             assert (opened.size, opened.version) == (len(body), version)
+
+
+@pytest.mark.parametrize("door", ["gcs"], indirect=True)
+def test_bytes_of_another_generation_are_not_taken_for_the_opened_object(door: Door, proxy: Proxy) -> None:
+    """Cloud Storage is asked for a generation; a server that ignores the generation must not go unnoticed."""
+    backend = door.store(endpoint_url=proxy.url)._backend()
+    write(backend, "x", b"0123456789")
+    opened = backend.open("x", span(0, 4))[1]
+    assert backend.read("x", span(4, 6), version="", pin=opened.pin) == b"456789"
+    proxy.edit = lambda _seen, status, headers, body: (
+        status,
+        [(name, "17" if name.casefold() == "x-goog-generation" else value) for name, value in headers],
+        body,
+    )
+    with pytest.raises(storage.ObjectChangedError):
+        backend.read("x", span(4, 6), version="", pin=opened.pin)

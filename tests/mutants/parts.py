@@ -109,7 +109,7 @@ PARTS = (
         _in(f"{_PACKAGE}/artifacts", "codec", "csv", "info", "parquet", "plain", "reader", "sidecars"),
         (
             *_unit("sidecars", "sidecar_model", "format"),
-            *_contract("writing", "races"),
+            *_contract("writing", "copies", "integrity", "batches", "selection", "foreign_csv", "races"),
             "-k",
             "sidecar or format or local",
         ),

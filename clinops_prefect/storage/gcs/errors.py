@@ -126,11 +126,8 @@ def _status(error: Any) -> int:
 
 def _reason(error: Any) -> str:
     """The reason in the service's answer, such as `rateLimitExceeded`; empty if it gives none."""
-    broken = (AttributeError, LookupError, TypeError, ValueError, RecursionError, requests.RequestException)
-    with suppress(*broken):
-        return _known(error.errors[0]["reason"])
     # For a download, the client drops the reason from its error, but the response still has it.
-    with suppress(*broken):
+    with suppress(AttributeError, LookupError, TypeError, ValueError, RecursionError, requests.RequestException):
         return _known(error.response.json()["error"]["errors"][0]["reason"])
     return ""
 
