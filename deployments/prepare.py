@@ -16,6 +16,8 @@ from prefect.client.schemas.actions import VariableCreate, WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
+from clinops_prefect.command_line import UNUSABLE, WRONG_ARGUMENT, stop
+
 # Name: (type, the most flow runs at once).
 POOLS = {
     "clinops-local": ("process", 2),
@@ -45,12 +47,12 @@ def chosen(text: str) -> list[str]:
     """The pools that `text` names, such as `local ecs`. All pools if it names none.
 
     Raises:
-        SystemExit: There is no such pool.
+        Stopped: There is no such pool.
     """
     known = {name.removeprefix("clinops-"): name for name in POOLS}
     given = [word.removeprefix("clinops-") for word in text.replace(",", " ").split()]
     if unknown := sorted(set(given) - set(known)):
-        raise SystemExit(f"there is no pool {', '.join(unknown)}; choose of {', '.join(known)}")
+        stop(f"there is no pool {', '.join(unknown)}; choose of {', '.join(known)}", WRONG_ARGUMENT)
     return [known[word] for word in given] or list(POOLS)
 
 
@@ -66,7 +68,7 @@ async def prepare(client: PrefectClient, pools: Collection[str] = tuple(POOLS)) 
             continue
         template = await get_default_base_job_template_for_infrastructure_type(kind)
         if template is None:
-            raise SystemExit(f"the worker package of {kind} is not installed: pip install --group deploy '.[aws,gcp]'")
+            stop(f"the worker package of {kind} is not installed: pip install --group deploy '.[aws,gcp]'", UNUSABLE)
         pool = WorkPoolCreate(name=name, type=kind, base_job_template=template, concurrency_limit=limit)
         try:
             await client.create_work_pool(pool)

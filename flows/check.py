@@ -3,28 +3,27 @@
     python -m flows.check --source DIR [--catalogue FILE] [--rows N]
 
 Nothing is written. Counts, column names and codes are printed, but no cells and no identifiers. Numbers under ten are
-hidden, and so are codes of fewer than ten patients. The exit code is 0 if the flow can use the source, 1 if it cannot,
-and 2 if the arguments are wrong.
+hidden, and so are codes of fewer than ten patients. The exit code is 0 if the flow can use the source, and 3 if it
+cannot.
 """
 
-import argparse
 import re
-import sys
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 import pandas as pd
 
-from clinops_prefect import ClinopsPrefectError
+from clinops_prefect.command_line import UNUSABLE, Parser, run, stop
 from flows.icu.catalogue import DEFAULT_CATALOGUE, Catalogue, CatalogueError, load_catalogue
 from flows.icu.counts import Counts, add_counts
 from flows.icu.disclosure import SMALL, told, told_account
 from flows.icu.events import clean
+from flows.running.command_line import CODES, SOURCE, refuse_absent_folder
 from flows.running.source_store import open_source
 from flows.sources.columns import ColumnError, Kind, convert
 from flows.sources.fhir_resources import read_resources
-from flows.sources.fhir_table import DEFAULT_FHIR_TABLE, FhirTable, FhirTableError, load_fhir_table
+from flows.sources.fhir_table import DEFAULT_FHIR_TABLE, FhirTable, load_fhir_table
 from flows.sources.files import TABLE_SUFFIXES, TableError, find_optional_table
 from flows.sources.folder import Codes, Events, Source, find_source, ingest_events, read_stays
 from flows.sources.meds import read_shard
@@ -261,14 +260,9 @@ def _fhir_codes(path: SourcePath, table: FhirTable) -> Iterator[pd.DataFrame]:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.check",
-        description="What the ICU flow would use of a source, what it would drop, and why.\nNothing is written.",
-        epilog="exit codes: 0, the flow can use it; 1, it cannot; 2, the call is wrong\n\n"
-        "example:\n  python -m flows.check --source s3://bucket/mimic-iv --rows 50000",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--source", required=True, help="a folder, s3://…, gs://…, or a saved block")
+    text = "What the ICU flow would use of a source, what it would drop, and why.\nNothing is written."
+    parser = Parser("flows.check", text, "--source s3://bucket/mimic-iv --rows 50000")
+    parser.add_argument("--source", required=True, help=SOURCE)
     parser.add_argument("--catalogue", default=str(DEFAULT_CATALOGUE), help="another catalogue of variables and items")
     parser.add_argument("--fhir-table", default=str(DEFAULT_FHIR_TABLE), help="another table of FHIR codes and items")
     parser.add_argument("--meds-table", default=str(DEFAULT_MEDS_TABLE), help="another table of MEDS codes and items")
@@ -276,16 +270,14 @@ def main() -> None:
     given = parser.parse_args()
     if given.rows < 1:
         parser.error("--rows must be 1 or more")
-    try:
-        tables = (load_catalogue(given.catalogue), load_fhir_table(given.fhir_table), load_meds_table(given.meds_table))
-    except (CatalogueError, FhirTableError, MedsTableError) as error:
-        parser.error(str(error))
-    try:
-        is_usable = check(given.source, *tables, given.rows)
-    except (ClinopsPrefectError, OSError) as error:
-        print(f"\n{type(error).__name__}: {error}")
-        is_usable = False
-    sys.exit(0 if is_usable else 1)
+    refuse_absent_folder(parser, given.source)
+
+    def work() -> bool:
+        fhir, meds = load_fhir_table(given.fhir_table), load_meds_table(given.meds_table)
+        return check(given.source, load_catalogue(given.catalogue), fhir, meds, given.rows)
+
+    if not run(work, debug=given.debug, codes=CODES):
+        stop(f"{parser.prog}: --source: the flow cannot use this source; the report above says why.", UNUSABLE)
 
 
 if __name__ == "__main__":

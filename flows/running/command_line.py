@@ -36,7 +36,7 @@ from flows.sources.folder import find_source
 from flows.sources.meds_table import MedsTableError
 
 Codes = Mapping[type[BaseException], int]
-_CODES: Codes = {
+CODES: Codes = {
     TableError: UNUSABLE,
     CatalogueError: UNUSABLE,
     FhirTableError: UNUSABLE,
@@ -46,7 +46,7 @@ _CODES: Codes = {
     ClaimLostError: LATER,
 }
 _STORE = "s3://…, gs://…, file:///…, a folder, or a block's reference"
-_SOURCE = "a folder, s3://…, gs://…, az://… or a block's reference, with icu/ and hosp/, FHIR NDJSON or MEDS"
+SOURCE = "a folder, s3://…, gs://…, az://… or a block's reference, with icu/ and hosp/, FHIR NDJSON or MEDS"
 _ENGINE = (
     "threads[=N] (the default: they start at once), processes[=N] (for many millions of rows: each takes seconds to "
     "start), dask[=ADDRESS] or ray[=ADDRESS]"
@@ -119,7 +119,7 @@ def quality_report_main(
 def _features_parser(module: str, description: str, example: str) -> Parser:
     parser = Parser(f"flows.{module}", description, example)
     more = "; {date} in it stands for the date" if module == "backfill" else ""
-    parser.add_argument("--source", required=True, help=f"{_SOURCE}{more}")
+    parser.add_argument("--source", required=True, help=f"{SOURCE}{more}")
     parser.add_argument("--store", required=True, help=_STORE)
     parser.add_argument("--shards", type=int, default=4, help="parts that the subjects are split into (default 4)")
     parser.add_argument("--window-hours", type=int, default=6, help="length of a window (default 6)")
@@ -195,7 +195,7 @@ def _run(
     # What the imports made stays until the end: each full garbage collection would walk its million objects again.
     gc.freeze()
     try:
-        return run(work, debug=debug, otherwise=otherwise, codes={**_CODES, **(codes or {})})
+        return run(work, debug=debug, otherwise=otherwise, codes={**CODES, **(codes or {})})
     finally:
         gc.freeze()  # the interpreter collects several times as it ends, which would take half a second
 

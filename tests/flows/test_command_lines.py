@@ -53,6 +53,17 @@ WAYS = {
         3,
         "--source: there is no folder {new}",
     ),
+    "a source that does not exist, for the check": (
+        ["flows.check", "--source", "{new}"],
+        3,
+        "--source: there is no folder {new}",
+    ),
+    "a source that the flow cannot use": (
+        ["flows.check", "--source", "{store}"],
+        3,
+        "the flow cannot use this source; the report above says why",
+    ),
+    "a misspelt source, for the check": (["flows.check", "--source", "s3:/bucket"], 2, "did you mean"),
     "a source of an unknown kind": ([*FEATURES, "--source", "ftp://host/path"], 2, "--source: "),
     "an incomplete date as MEDS": (
         ["flows.meds_export", "--store", "{store}", "--date", "2020-01-01", "--out", "{new}"],
@@ -74,6 +85,11 @@ WAYS = {
     "a catalogue that does not exist, of a report": ([*DRIFT, "--catalogue", "{new}"], 3, "leave it out for the one"),
     "a catalogue that does not exist, of an export": (
         ["flows.meds_export", "--store", "{store}", "--date", "2024-01-15", "--out", "{new}", "--catalogue", "{new}"],
+        3,
+        "leave it out for the one",
+    ),
+    "a catalogue that does not exist, for the check": (
+        ["flows.check", "--source", "{source}", "--catalogue", "{new}"],
         3,
         "leave it out for the one",
     ),
@@ -203,7 +219,8 @@ def test_a_command_that_fails_says_why_and_what_to_do(
 
 
 @pytest.mark.parametrize(
-    "way", [way for way, (_, _, said) in WAYS.items() if said in FOUND_AT_ONCE and "export" not in way]
+    "way",
+    [way for way, (_, _, said) in WAYS.items() if said in FOUND_AT_ONCE and not re.search("export|check", way)],
 )
 def test_faults_of_the_arguments_are_found_before_prefect_starts(
     way: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -228,6 +245,7 @@ FLOWS = (
     "meds_export",
     "icu_features",
     "backfill",
+    "check",
     "quality_report",
     "synthetic.__main__",
     "icu_features_on_step_functions",
