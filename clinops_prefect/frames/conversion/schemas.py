@@ -99,3 +99,8 @@ def nanoseconds_of(stored: pa.Schema) -> list[str]:
         return [c["field_name"] for c in described if str(c.get("numpy_type")).startswith("datetime64[ns")]
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         return []  # `described` raises an error about this metadata
+
+
+def with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with the metadata of this schema and of its fields."""
+    return pa.Table.from_arrays(table.columns, schema=schema) if schema.names else table

@@ -100,6 +100,11 @@ def leaf_paths(metadata: pq.FileMetaData) -> list[str]:
     return [schema.column(position).path for position in range(metadata.num_columns)]
 
 
+def total_bytes(metadata: pq.FileMetaData) -> int:
+    """The decompressed size of all row groups in bytes, as the footer says."""
+    return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+
+
 def group_sizes(metadata: pq.FileMetaData, schema: pa.Schema, fields: Sequence[str]) -> list[tuple[int, int]]:
     """For each row group, the number of rows and the approximate bytes that these fields take in memory."""
     # Several fields may have the same name.

@@ -138,6 +138,7 @@ def for_each(
     units: Sequence[DecodeUnit],
     opened: Callable[[], pq.ParquetFile],
     work: Callable[[DecodeUnit, pq.ParquetFile], None],
+    ready: Callable[[DecodeUnit], None] = lambda _: None,
 ) -> None:
     """Call `work` with each unit and a reader of the file, several at once. The first error cancels the rest.
 
@@ -145,12 +146,14 @@ def for_each(
         units: The units.
         opened: Opens the file. Each thread gets its own reader.
         work: The function to call.
+        ready: Waits until the bytes of a unit are there.
     """
     local = threading.local()
 
     def one(unit: DecodeUnit) -> None:
         if not hasattr(local, "file"):
             local.file = opened()
+        ready(unit)
         work(unit, local.file)
 
     if len(units) == 1:

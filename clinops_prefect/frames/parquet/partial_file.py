@@ -1,7 +1,9 @@
 """A file of which only some ranges are in memory, and the choice of the ranges to fetch."""
 
 import io
+from bisect import bisect_right
 from collections.abc import Sequence
+from concurrent.futures import Future
 from itertools import count
 
 Range = tuple[int, int]
@@ -61,6 +63,34 @@ class PartialFile(io.RawIOBase):
         if start >= end:
             return b""
         return bytes(self.window(start, end))
+
+
+class ArrivingRanges:
+    """Ranges of a file that are being fetched.
+
+    Args:
+        spans: The ranges, in order, without overlaps.
+        futures: A future for each range.
+    """
+
+    def __init__(self, spans: Sequence[Range], futures: "Sequence[Future[None]]") -> None:
+        self._starts = [start for start, _ in spans]
+        self._futures = futures
+
+    def wait(self, start: int) -> None:
+        """Wait for the range that this position lies in. The error that fetching it raised is raised here too."""
+        if (place := bisect_right(self._starts, start)) > 0:
+            self._futures[place - 1].result()
+
+    def wait_for_all(self) -> None:
+        """Wait for all ranges in order, and raise the first error."""
+        for future in self._futures:
+            future.result()
+
+    def cancel(self) -> None:
+        """Fetch no further ranges."""
+        for future in self._futures:
+            future.cancel()
 
 
 def joined_ranges(spans: list[Range]) -> list[Range]:

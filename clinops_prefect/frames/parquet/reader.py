@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clinops_prefect.frames.conversion.arrow_frames import NOTE_KEY, categories_of, dictionaries_of
-from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, layout_of, nanoseconds_of
+from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, layout_of, nanoseconds_of, with_schema
 from clinops_prefect.frames.parquet import column_chunks, int96, parallel_decode, text_sizes
+from clinops_prefect.frames.parquet.arriving_chunks import ArrivingChunks
 from clinops_prefect.frames.parquet.file_bytes import DecodedBytes, FileBytes
 from clinops_prefect.frames.parquet.known_schemas import KnownSchemas
 from clinops_prefect.frames.parquet.stored_file import PART_BYTES, Fetch, StoredFile, nothing_to_fetch, wait
@@ -114,7 +115,8 @@ class ParquetReader:
         found = self._file.chunks_of(range(self._file.metadata.num_row_groups), None)
         data = self._file.arriving()
         try:
-            if layout is not None and self._is_unique and (not self._is_foreign or self._is_large()):
+            is_large = column_chunks.total_bytes(self._file.metadata) >= _LARGE_BYTES
+            if layout is not None and self._is_unique and (not self._is_foreign or is_large):
                 with self._file.decoding(), suppress(text_sizes.TooManyTextsError):
                     return self._filled(layout, data, found)
                 if not data.is_whole:
@@ -140,7 +142,7 @@ class ParquetReader:
         """
         schema = self.stored_schema
         found = self._file.chunks_of(range(self._file.metadata.num_row_groups), None)
-        return _with_schema(self._table(self._file.arriving(), found), schema)
+        return with_schema(self._table(self._file.arriving(), found), schema)
 
     def groups(
         self,
@@ -230,7 +232,7 @@ class ParquetReader:
         schema = self.stored_schema
         wanted = pa.schema([schema.field(name) for name in fields], schema.metadata) if self._is_unique else schema
         table = self._read(groups, list(fields))
-        return _with_schema(table.select(list(fields)) if self._is_unique else table, wanted)
+        return with_schema(table.select(list(fields)) if self._is_unique else table, wanted)
 
     def _read(self, groups: Sequence[int], fields: list[str]) -> pa.Table:
         # Fields with the same name can only be read together.
@@ -262,13 +264,19 @@ class ParquetReader:
         if layout is None or not fields or self._is_foreign:
             return to_frame(self.read(groups, fields))
         found = self._file.chunks_of(groups, list(fields))
-        with self._file.fetched(found):
-            if doubtful := text_sizes.doubtful_texts(self.schema, found, self._file.window, self._where):
+        # Decode what has arrived while the rest is fetched: Python's lock, which each request needs, is then free.
+        with self._file.fetching(found) as arriving, self._file.decoding():
+            chunks = ArrivingChunks(found, arriving, self._file.window)
+            if doubtful := text_sizes.doubtful_texts(self.schema, found, chunks.window, self._where):
+                arriving.wait_for_all()
                 return to_frame(self._fetched(found, groups, list(fields), doubtful))
             schema = pa.schema([self.schema.field(name) for name in fields], self.schema.metadata)
             builder = FrameBuilder(schema, layout, self.rows)
             wanted = parallel_decode.units_of(self.schema, self._file.metadata, found, groups, list(fields))
-            parallel_decode.for_each(wanted, self._file.again, lambda unit, file: builder.put(unit.at, unit.read(file)))
+            put = builder.put
+            parallel_decode.for_each(
+                wanted, self._file.again, lambda unit, file: put(unit.at, unit.read(file)), chunks.wait_for
+            )
             return builder.frame()
 
     # --- another program's file ---
@@ -339,12 +347,3 @@ class ParquetReader:
         decoded = DecodedBytes(data, found, units)
         parallel_decode.for_each(units, lambda: self._file.opened(buffer), fill)
         return builder.frame()
-
-    def _is_large(self) -> bool:
-        groups = map(self._file.metadata.row_group, range(self._file.metadata.num_row_groups))
-        return bool(sum(group.total_byte_size for group in groups) >= _LARGE_BYTES)
-
-
-def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with the metadata of this schema and of its fields."""
-    return pa.Table.from_arrays(table.columns, schema=schema) if schema.names else table

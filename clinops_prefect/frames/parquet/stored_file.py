@@ -15,7 +15,7 @@ from clinops_prefect.frames.memory import arrow_owned
 from clinops_prefect.frames.parquet import checksums, column_chunks, int96, narrow_footers
 from clinops_prefect.frames.parquet.file_bytes import FileBytes
 from clinops_prefect.frames.parquet.known_schemas import KnownSchemas, SharedSchema
-from clinops_prefect.frames.parquet.partial_file import Added, PartialFile, Range, joined_ranges
+from clinops_prefect.frames.parquet.partial_file import Added, ArrivingRanges, PartialFile, Range, joined_ranges
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -167,6 +167,14 @@ class StoredFile:
     @contextmanager
     def fetched(self, found: Sequence[column_chunks.ColumnChunk]) -> Iterator[None]:
         """Fetch these column chunks, and keep them until the context ends."""
+        with self.fetching(found) as arriving:
+            arriving.wait_for_all()
+            with self.decoding():
+                yield
+
+    @contextmanager
+    def fetching(self, found: Sequence[column_chunks.ColumnChunk]) -> Iterator[ArrivingRanges]:
+        """Start to fetch these column chunks, and keep them until the context ends. It ends after all have arrived."""
         added: list[Added] = []
 
         def take(start: int, data: bytes) -> None:
@@ -174,11 +182,13 @@ class StoredFile:
                 self._checksums.check(start, data)
             added.append(self._file.add(start, data))
 
+        spans = self._wanted(found)
+        arriving = ArrivingRanges(spans, self._fetch(spans, take))
         try:
-            wait(self._fetch(self._wanted(found), take))
-            with self.decoding():
-                yield
+            yield arriving
+            arriving.wait_for_all()
         finally:
+            arriving.cancel()
             self._file.forget(added)
 
     def window(self, start: int, end: int) -> memoryview:
