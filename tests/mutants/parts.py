@@ -133,6 +133,16 @@ PARTS = (
     Part(
         "machines",
         _in(_SERVICE, "deployment", "versions", "requests", "inspection", "policies", "role_policy", "caller_policy"),
-        _in("tests/step_functions", "test_policies", "test_inspection", "test_aliases"),
+        (
+            *_in(
+                "tests/step_functions",
+                "test_policies",
+                "test_inspection",
+                "test_aliases",
+                "test_check",
+                "test_pipeline",
+            ),
+            *("-k", "not test_pipeline or deploy or publish or versions or role or refusal"),
+        ),
     ),
 )

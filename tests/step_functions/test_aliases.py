@@ -177,6 +177,24 @@ def test_delete_and_its_async_form_are_the_machines_and_of_the_class_prefects(
         pipeline.delete("a block's name")  # type: ignore[call-arg]
 
 
+def test_where_the_machine_logs_is_compared_and_updated(
+    pipeline: StepFunctionsPipeline, aws: Emulator, function: Callable[[str], str]
+) -> None:
+    def logs(name: str) -> dict[str, Any]:
+        group = {"logGroupArn": f"arn:aws:logs:us-east-1:123456789012:log-group:{name}:*"}
+        return {"level": "ALL", "destinations": [{"cloudWatchLogsLogGroup": group}]}
+
+    pipeline.add_step(PipelineStep("A", function("count")))
+    updates = []
+    for name in ("one", "one", "two"):
+        pipeline.logging_configuration = logs(name)
+        arn = pipeline.deploy()
+        updates.append(aws.calls().get("UpdateStateMachine", 0))
+        found = aws.client("stepfunctions").describe_state_machine(stateMachineArn=arn)
+        assert found["loggingConfiguration"]["destinations"] == logs(name)["destinations"]
+    assert updates == [0, 0, 1]
+
+
 def test_a_step_of_another_account_assumes_its_role(pipeline: StepFunctionsPipeline) -> None:
     role = "arn:aws:iam::210987654321:role/Ingest"
     pipeline.add_step(PipelineStep("A", "arn:aws:lambda:us-east-1:210987654321:function:ingest", assume_role_arn=role))

@@ -213,6 +213,31 @@ INTEGRATIONS: list[tuple[str, dict[str, Any], dict[str, list[str]]]] = [
         {"lambda:InvokeFunction": [f"arn:aws:lambda:{HERE}:function:f:live"]},
     ),
     ("aws-sdk:s3:getObject", {"Bucket": "b", "Key": "k"}, {"s3:GetObject": ["arn:aws:s3:::b/k"]}),
+    (
+        "aws-sdk:s3:getObjectAttributes",
+        {"Bucket": "b", "Key": "k", "ObjectAttributes": ["ETag"]},
+        {"s3:GetObjectAttributes": ["arn:aws:s3:::b/k"]},
+    ),
+    ("aws-sdk:s3:getBucketTagging", {"Bucket": "b"}, {"s3:GetBucketTagging": ["arn:aws:s3:::b"]}),
+    (
+        "http:invoke",
+        {"Authentication": {"ConnectionArn": f"arn:aws:events:{HERE}:connection/registry/1"}},
+        {
+            "states:InvokeHTTPEndpoint": [f"arn:aws:states:{HERE}:stateMachine:p"],
+            "events:RetrieveConnectionCredentials": [f"arn:aws:events:{HERE}:connection/registry/1"],
+            "secretsmanager:GetSecretValue": [f"arn:aws:secretsmanager:{HERE}:secret:events!connection/*"],
+        },
+    ),
+    (
+        "http:invoke",
+        {"InvocationConfig": {"ConnectionArn": f"arn:aws:events:{HERE}:connection/registry/2"}},
+        {"events:RetrieveConnectionCredentials": [f"arn:aws:events:{HERE}:connection/registry/2"]},
+    ),
+    (
+        "http:invoke",
+        {"ApiEndpoint": "https://registry"},
+        {"events:RetrieveConnectionCredentials": [f"arn:aws:events:{HERE}:connection/*"]},
+    ),
     ("aws-sdk:s3:listObjectsV2", {"Bucket": "b"}, {"s3:ListBucket": ["arn:aws:s3:::b"]}),
     (
         "aws-sdk:sfn:describeExecution",
@@ -244,6 +269,38 @@ def test_what_only_the_run_knows_is_said_and_not_hidden_in_a_wildcard() -> None:
     _, notes = policies(machine)
     for state in ("Computed", "Athena", "Map"):
         assert any(f"state {state!r}" in note for note in notes), notes
+
+
+def test_a_state_with_a_role_of_its_own_needs_that_role_and_nothing_else() -> None:
+    theirs = "arn:aws:iam::210987654321:role/Ingest"
+    machine = StepFunctionsPipeline("p", ROLE, region="us-east-1")
+    machine.add_step(PipelineStep("A", "arn:aws:lambda:us-east-1:210987654321:function:f", assume_role_arn=theirs))
+    machine.add_step(PipelineStep("B", "arn:aws:states:::apigateway:invoke", {"ApiEndpoint": "a", "Method": "GET"}))
+    made, notes = policies(machine)
+    role = made["role"]
+    assert granted(role) == {"sts:AssumeRole", "execute-api:Invoke"}
+    assert resources(role, "sts:AssumeRole") == [theirs]
+    assert resources(role, "execute-api:Invoke") == [f"arn:aws:execute-api:{HERE}:*"]
+    assert [f"state 'A' runs with {theirs}" in notes[0], "state 'B': name the API" in notes[1]] == [True, True]
+
+
+def test_each_statement_has_a_name_of_its_own_and_only_step_functions_gets_the_role() -> None:
+    machine = StepFunctionsPipeline("p", ROLE, region="us-east-1")
+    for name, action in [("A", "getItem"), ("B", "updateItem"), ("C", "deleteItem"), ("D", "getItem")]:
+        machine.add_step(PipelineStep(name, f"arn:aws:states:::dynamodb:{action}", {"TableName": name, "Key": {}}))
+    made, _ = policies(machine)
+    assert [statement["Sid"] for statement in made["role"]["Statement"]] == [
+        "CallDynamodb",
+        "CallDynamodb2",
+        "CallDynamodb3",
+    ]
+    assert {statement["Sid"]: statement.get("Condition") for statement in made["caller"]["Statement"]} == {
+        "KeepTheMachineUpToDate": None,
+        "StartItsExecutions": None,
+        "FollowStopAndRedriveThem": None,
+        "ValidateAndTest": None,
+        "HandOverTheMachinesRole": {"StringEquals": {"iam:PassedToService": "states.amazonaws.com"}},
+    }
 
 
 def test_an_aliased_key_is_granted_by_its_alias() -> None:

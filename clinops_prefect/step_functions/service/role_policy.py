@@ -182,7 +182,7 @@ def _of_http(service: str, arguments: dict[str, Any], place: Place, name: str, n
         )
         return
     yield Grant("CallHTTP", ("states:InvokeHTTPEndpoint",), (place.machine_arn,))
-    authentication = arguments.get("Authentication", arguments.get("InvocationConfig", {}))
+    authentication = arguments.get("Authentication", arguments.get("InvocationConfig"))
     connection = static(authentication, "ConnectionArn") or place.arn("events:connection/*")
     yield Grant("UseTheConnection", ("events:RetrieveConnectionCredentials",), (connection,))
     secrets = place.arn("secretsmanager:secret:events!connection/*")
