@@ -117,15 +117,10 @@ def backfill(
     with task_runner(f"threads={concurrency}") as runner, following(key, "backfill", steps) as progress:
         futures = [runner.submit(backfill_date, {"date": date, **common}) for date in dates]
         progress.follow({date.isoformat(): future for date, future in zip(dates, futures, strict=True)})
-        progress.end()
-    done: list[dict[str, Any]] = []
-    failed: dict[dt.date, Exception] = {}
-    for date, future in zip(dates, futures, strict=True):
-        result = future.result(raise_on_failure=False)
-        if isinstance(result, Exception):
-            failed[date] = result
-        else:
-            done.append(result)
+        results = {date: future.result(raise_on_failure=False) for date, future in zip(dates, futures, strict=True)}
+        failed = {date: result for date, result in results.items() if isinstance(result, Exception)}
+        progress.end(failed=len(failed))
+    done = [result for date, result in results.items() if date not in failed]
     artifacts.backfill_artifact(done, target)
     computed = sum(row["state"] == "computed" for row in done)
     logger.info("%d dates computed, %d complete before, %d failed", computed, len(done) - computed, len(failed))

@@ -10,6 +10,8 @@ from clinops_prefect import PipelineStore
 from flows.icu.disclosure import suppress
 from flows.reports.summary import drift_markdown, quality_markdown
 
+_END_CHARACTERS = 24
+
 
 def key(name: str, store: PipelineStore) -> str:
     """The key of a Prefect artifact. Each store has its own, so that the artifact is a timeline of the store's dates.
@@ -19,7 +21,12 @@ def key(name: str, store: PipelineStore) -> str:
         store: The store. The key contains the end of its URI, and a digest of the whole URI.
     """
     uri = store.uri("icu").removesuffix(store.format.extension).removesuffix("/icu")
-    end = re.sub(r"[^a-z0-9]+", "-", uri.casefold())[-24:].strip("-")
+    words = re.sub(r"[^a-z0-9]+", "-", uri.casefold())
+    end = words[-_END_CHARACTERS:]
+    if len(words) > len(end) and "-" not in (words[-_END_CHARACTERS - 1], end[0]):
+        # The end begins within a word, which is left out. A single long word stays.
+        end = end.partition("-")[2].strip("-") or end
+    end = end.strip("-")
     return f"{name}-{end}-{hashlib.sha256(uri.encode()).hexdigest()[:6]}"
 
 

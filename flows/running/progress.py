@@ -5,6 +5,7 @@ A task that reads a file writes to staging how many rows it has read, so its pro
 
 import queue
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.futures import PrefectFuture
 
-from flows.running.terminal import terminal_line
+from flows.running.terminal import rate, terminal_line
 
 # Each look costs one request for each file that is being read, and one request to Prefect.
 _LOOK_EVERY_SECONDS = 3.0
 # The time left is not shown before this share is done: it would be a guess.
 _KNOWN_FROM = 0.02
+_SPANS = ((60, " a minute"), (3600, " an hour"), (86_400, " a day"))
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,21 @@ class Progress:
                 # This costs no request. Without it, the line of a short run would stay at 0 % until the end.
                 self._show(*self._now())
 
-    def end(self) -> None:
-        """Show that all work is done."""
-        update_progress_artifact(self._artifact, progress=100.0, description="done")
-        self._show(1.0, "done")
+    def end(self, failed: int = 0) -> None:
+        """Show what was done, and in which time.
+
+        Args:
+            failed: Number of steps that failed, of those with a kind.
+        """
+        rows = sum(step.rows for step in self._steps.values())
+        kinds = Counter(step.kind for step in self._steps.values() if step.kind)
+        parts = [f"{'about ' * (rows >= 1000)}{_coarse(rows)} rows read"] if rows else []
+        parts += [f"{f'{all - failed} of ' * bool(failed)}{all} {kind}" for kind, all in kinds.items()]
+        parts += [f"{failed} failed"] if failed else []
+        text = f"{'ended' if failed else 'done'} in {_time(time.monotonic() - self._began)}"
+        text += f": {', '.join(parts)}" if parts else ""
+        update_progress_artifact(self._artifact, progress=100.0, description=text)
+        self._show(1.0, text)
 
     def _look(self, waiting: dict[str, Any]) -> None:
         for name in waiting:
@@ -118,7 +131,8 @@ class Progress:
             names = [name for name, step in self._steps.items() if step.kind == kind]
             done = sum(self._done.get(name) == 1 for name in names)
             began = self._kind_began.setdefault(kind, now if rows else self._began)
-            text = f"{done} of {len(names)} {kind or 'done'}, {60 * done / max(now - began, 1.0):.1f} a minute"
+            text = f"{done} of {len(names)} {kind or 'done'}"
+            text += f", {rate(done, max(now - began, 1.0), _SPANS)}" if done else ""
         return text if share < _KNOWN_FROM else f"{text}, about {_time(seconds * (1 - share) / share)} left"
 
     def _kind(self) -> str:

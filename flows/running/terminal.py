@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -63,10 +63,24 @@ def counting_line(title: str, total: int, unit: str, scale: int = 1) -> Iterator
         done += amount
         share, seconds = min(done / max(total, 1), 1.0), max(time.monotonic() - began, 0.001)
         left = f"{seconds * (1 - share) / share:.0f} s left" if share else "just begun"
-        show(share, f"{told(done)} of {told(total)} {unit}, {told(done / seconds)} {unit}/s, {left}")
+        speed = rate(done / scale, seconds, [(1, f" {unit}/s"), (60, f" {unit}/min"), (3600, f" {unit}/h")])
+        show(share, f"{told(done)} of {told(total)} {unit}, {speed}, {left}")
 
     with terminal_line(title) as show:
         yield add
+
+
+def rate(amount: float, seconds: float, spans: Sequence[tuple[float, str]]) -> str:
+    """An average rate as text, in the first of some spans of time in which the amount is not nearly 0.
+
+    Args:
+        amount: The amount that was done.
+        seconds: The time that it took.
+        spans: Each span in seconds, and the words after the number, such as ` a minute`.
+    """
+    rates = [(amount * span / seconds, words) for span, words in spans]
+    number, words = next((one for one in rates if one[0] >= 0.5), rates[-1])
+    return f"{number:,.0f}{words}" if number >= 100 else f"{number:,.1f}{words}"
 
 
 def _short(text: str, width: int) -> str:

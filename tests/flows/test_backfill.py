@@ -2,11 +2,13 @@
 
 import datetime as dt
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from prefect.client.orchestration import get_client
 
 from clinops_prefect import ArtifactNotFoundError, PipelineStore
 from flows.backfill import BackfillError, backfill
@@ -15,6 +17,7 @@ from flows.icu.catalogue import CatalogueError, load_catalogue
 from flows.icu_features import icu_features
 from flows.quality_report import DriftError, NotComparableError, quality_report
 from flows.quality_report import main as quality_report_command
+from flows.running.artifacts import key
 from flows.running.failed_dates import told_failures
 from flows.sources.files import TableNotFoundError
 from flows.synthetic.tables import generate
@@ -36,6 +39,10 @@ def store(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     days = [dt.date(2024, 5, day) for day in (1, 2, 3)]
     with pytest.raises(BackfillError, match=r"1 of 3 dates failed.*2024-05-02 \(TableNotFoundError\)"):
         backfill(f"{sources}/{{date}}", str(root), days, shards=2)
+    with get_client(sync_client=True) as client:
+        filter = {"artifacts": {"key": {"any_": [key("icu-backfill-progress", PipelineStore.from_uri(root))]}}}
+        (card,) = client.request("POST", "/artifacts/filter", json=filter).json()
+    assert re.fullmatch(r"ended in \d+ (s|min): 2 of 3 dates done, 1 failed", card["description"])
     return root
 
 

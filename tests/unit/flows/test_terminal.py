@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.running.progress import _SPANS
+from flows.running.terminal import rate
 from flows.synthetic.tables import generate
 
 PROGRAM = """
@@ -105,6 +107,21 @@ with terminal_line("a title") as show:
 """
     pictures = re.split(r"[\r\n]", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written(width + 5, program)))
     assert f" 40% {shown}" in {picture.rstrip() for picture in pictures}
+
+
+@pytest.mark.parametrize(
+    ("amount", "seconds", "shown"),
+    [
+        (480, 60, "480 a minute"),
+        (3, 60, "3.0 a minute"),
+        (2, 3600, "2.0 an hour"),
+        (1, 90, "0.7 a minute"),
+        (1, 7200, "0.5 an hour"),
+        (1, 43_200, "2.0 a day"),
+    ],
+)
+def test_a_slow_rate_is_shown_in_a_longer_span_of_time(amount: float, seconds: float, shown: str) -> None:
+    assert rate(amount, seconds, _SPANS) == shown
 
 
 def test_synthetic_rows_are_counted_when_they_are_written(tmp_path: Path) -> None:
