@@ -11,6 +11,7 @@ import pytest
 
 from flows.icu.catalogue import load_catalogue
 from flows.icu.raw import RAW_DTYPES, empty_raw
+from flows.sources import objects
 from flows.sources.files import TableError, TableNotFoundError, find_table
 from flows.sources.mimic import ingest
 from flows.sources.tables import read_batches, read_frame
@@ -200,6 +201,37 @@ def test_a_truncated_file_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(TableError, match="cannot be read"):
         rows(tmp_path)
+
+
+@pytest.fixture(params=["isal", "zlib"])
+def gzip_by(request, monkeypatch):
+    """With isal, and as on a platform that has no isal."""
+    if request.param == "isal":
+        pytest.importorskip("isal")
+    else:
+        monkeypatch.setattr(objects, "igzip", None)
+
+
+@pytest.mark.usefixtures("gzip_by")
+def test_gzip_of_several_members_is_read_to_its_end(tmp_path):
+    halves = [HEADER + "\n" + "".join(edit(valuenum=str(n)) + "\n" for n in range(1000))]
+    halves += ["".join(edit(valuenum=str(n)) + "\n" for n in range(1000, 2000))]
+    path = write(tmp_path, "", "icu/chartevents.csv.gz")
+    path.write_bytes(b"".join(gzip.compress(half.encode()) for half in halves))
+    assert rows(tmp_path)["valuenum"].to_list() == [float(n) for n in range(2000)]
+
+
+@pytest.mark.usefixtures("gzip_by")
+@pytest.mark.parametrize("at", [12, -100, -8, -4], ids=["header of a block", "data", "checksum", "length"])
+def test_damaged_gzip_is_refused_without_its_cells(tmp_path, at):
+    text = HEADER + "\n" + "".join(edit(valueuom=SECRET, caregiver_id=str(n * 7919 % 9973)) + "\n" for n in range(3000))
+    path = write(tmp_path, text, "icu/chartevents.csv.gz")
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(TableError, match=r"cannot be read; it is damaged.*\(OSError\)") as caught:
+        rows(tmp_path)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 def test_times_with_a_zone_are_refused(tmp_path):
