@@ -84,18 +84,26 @@ def count_bins(values: _Floats, subject: npt.NDArray[np.intp], variable: Variabl
     """
     grid, there = grid_of(variable), ~np.isnan(values)
     bins, subject = grid.find(values[there]), subject[there]
-    number = len(grid.edges) - 1
-    order = np.lexsort((bins, subject))
-    bins, subject = bins[order], subject[order]
-    new = np.r_[True, subject[1:] != subject[:-1]] if len(subject) else np.empty(0, bool)
-    bar = grid.bar[bins]
-    seen = new | np.r_[True, bar[1:] != bar[:-1]] if len(subject) else new
+    low, high = extremes(bins, subject)
+    # Whether a subject has a value in a bar. To sort the values by subject would take several times as long.
+    seen = np.zeros((len(low), len(grid.bar_edges) + 1), bool)
+    seen[subject, grid.bar[bins]] = True
+    number, someone = len(grid.edges) - 1, high >= 0
     return {
         "windows": np.bincount(bins, minlength=number).tolist(),
-        "lowest": np.bincount(bins[new], minlength=number).tolist(),
-        "highest": np.bincount(bins[np.roll(new, -1)], minlength=number).tolist(),
-        "subjects": np.bincount(bar[seen], minlength=len(grid.bar_edges) + 1).tolist(),
+        "lowest": np.bincount(low[someone], minlength=number).tolist(),
+        "highest": np.bincount(high[someone], minlength=number).tolist(),
+        "subjects": seen.sum(axis=0).tolist(),
     }
+
+
+def extremes(bins: _Ints, group: npt.NDArray[np.intp]) -> tuple[_Ints, _Ints]:
+    """The lowest and the highest bin of each group. The highest is -1 in a group without values."""
+    groups = int(group.max(initial=-1)) + 1
+    low, high = np.full(groups, np.iinfo(np.int64).max), np.full(groups, -1, np.int64)
+    np.minimum.at(low, group, bins)
+    np.maximum.at(high, group, bins)
+    return low, high
 
 
 def quantiles(bins: Counts, edges: _Floats) -> dict[str, float | None]:

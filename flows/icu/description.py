@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from flows.icu.bins import Grid, grid_of, quantiles
+from flows.icu.bins import Grid, extremes, grid_of, quantiles
 from flows.icu.catalogue import Catalogue, Variable
 from flows.icu.counts import Counts
 from flows.icu.disclosure import SMALL, hidden_cells, suppress
@@ -129,15 +129,14 @@ def _sparse(bins: _Ints, group: _Ints, subject: npt.NDArray[np.intp]) -> Counts:
     """For each group and bin, the number of values, and of subjects whose lowest, and whose highest, value is in it."""
     if not len(bins):
         return {}
-    order = np.lexsort((bins, subject, group))
-    bins, group, subject = bins[order], group[order], subject[order]
-    new = np.r_[True, (subject[1:] != subject[:-1]) | (group[1:] != group[:-1])]
-    width = int(bins.max()) + 1
+    width, people = int(bins.max()) + 1, int(subject.max()) + 1
     key = group * width + bins
-    keys, index = np.unique(key, return_inverse=True)
-    columns = (np.bincount(index, weights=w) for w in (np.ones(len(key)), new, np.roll(new, -1)))
+    low, high = extremes(key, group * people + subject)
+    someone = high >= 0
+    columns = [np.bincount(places, minlength=int(key.max()) + 1) for places in (key, low[someone], high[someone])]
+    keys = np.flatnonzero(columns[0])
     counts: Counts = {}
-    for at, *numbers in zip(keys.tolist(), *(column.astype(np.int64).tolist() for column in columns), strict=True):
+    for at, *numbers in zip(keys.tolist(), *(column[keys].tolist() for column in columns), strict=True):
         counts.setdefault(str(at // width), {})[str(at % width)] = numbers
     return counts
 

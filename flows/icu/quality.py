@@ -60,9 +60,9 @@ def count_features(
         counts of `bins.count_bins` for each distributed feature). If all features are distributed, there is also
         `course`: see `description.count_course`.
     """
-    splits = {}
+    splits, groups = {}, features[["split", "subject_id", "stay_id"]]
     for split in SPLITS:
-        part = features[features["split"] == split]
+        part = groups[groups["split"] == split]
         splits[split] = {
             "subjects": int(part["subject_id"].nunique()),
             "stays": int(part["stay_id"].nunique()),

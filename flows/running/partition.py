@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pandas as pd
 
 from clinops_prefect import ArtifactDecodeError, ArtifactNotFoundError, PipelineStore, StorageFormat
@@ -56,7 +57,8 @@ class Partition:
     def write_note(self, store: PipelineStore, step: str, note: dict[str, Any]) -> None:
         """Record that a step is complete, and its counts."""
         # The note is a frame, so that the store lists it, and the notes of a killed run can be found and removed.
-        store.upload(pd.DataFrame({"note": [json.dumps(note)]}), self.staged(f"notes/{step}"))
+        text = orjson.dumps(note, option=orjson.OPT_NON_STR_KEYS).decode()
+        store.upload(pd.DataFrame({"note": [text]}), self.staged(f"notes/{step}"))
 
     def read_note(self, store: PipelineStore, step: str) -> dict[str, Any] | None:
         """The counts of a complete step. None if the step is not complete."""
@@ -64,7 +66,7 @@ class Partition:
             frame = store.download(self.staged(f"notes/{step}"))
         except ArtifactNotFoundError:
             return None
-        note: dict[str, Any] = json.loads(frame["note"].iloc[0])
+        note: dict[str, Any] = orjson.loads(frame["note"].iloc[0])
         return note
 
     def manifest(self, store: PipelineStore) -> dict[str, Any]:
