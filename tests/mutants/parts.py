@@ -109,10 +109,11 @@ PARTS = (
         _in(f"{_PACKAGE}/artifacts", "codec", "csv", "info", "parquet", "plain", "reader", "sidecars"),
         (
             *_unit("sidecars", "sidecar_model", "format"),
-            *_contract("writing", "copies", "integrity", "batches", "selection", "foreign_csv", "races"),
-            "-k",
-            "sidecar or format or local",
+            *_contract("writing", "copies", "integrity", "batches", "selection", "foreign_csv", "versions", "races"),
+            # A folder keeps no versions.
+            *("-k", "sidecar or format or local or (test_versions and s3)"),
         ),
+        "local s3",
     ),
     Part(
         "results",

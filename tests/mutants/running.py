@@ -54,6 +54,7 @@ class _Task:
     mutant: Mutant | None = None
     tests: Sequence[str] | None = None
     seconds: float = math.inf
+    seconds_each: float = 300
     record: bool = False
 
 
@@ -134,14 +135,15 @@ class Runner:
         """
         tasks = []
         for part, mutant in chosen:
-            tests, seconds = None, self._usual_seconds
+            tests, seconds = None, [self._usual_seconds]
             if part in self._tests:
                 tests = self._tests[part].that_execute(mutant.module, mutant.lines)
-                seconds = sum(self._tests[part].seconds[test] for test in tests)
+                seconds = [self._tests[part].seconds[test] for test in tests]
             if tests == []:
                 yield part, mutant, Outcome.SURVIVED, "no test executes it in the process of the tests"
             else:
-                tasks.append(_Task(part, mutant, tests, _MORE_SECONDS + _PATIENCE * seconds))
+                limits = (_MORE_SECONDS + _PATIENCE * usual for usual in (sum(seconds), max(seconds)))
+                tasks.append(_Task(part, mutant, tests, *limits))
         for done, status, _ in self._all(tasks, deadline):
             part, mutant = done.task.part, done.task.mutant
             assert mutant is not None
@@ -228,6 +230,7 @@ class Runner:
         import pytest
 
         options = ["-x", "-q", "--no-header", "--tb=line"]
+        options += [f"--timeout={task.seconds_each}"]
         options += [word for name in ("cacheprovider", "randomly", "xdist") for word in ("-p", f"no:{name}")]
         options += ["--collect-only"] if task.tests == [] else []
         tests = chooser.arguments(task.part.tests) if chooser else task.part.tests

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from clinops_prefect.errors import ExecutionFailedError
 from clinops_prefect.step_functions import StepFunctionsPipeline
 from clinops_prefect.step_functions.service import polling
+from clinops_prefect.step_functions.service.history import failed_state
 from clinops_prefect.testing.step_functions_emulator import Emulator
 
 # Seconds that a busy machine may take on top; what is wrong here takes minutes, or a call for each that waits.
@@ -93,3 +95,29 @@ def test_the_last_events_are_seen_whichever_request_finds_the_end(
     )
     assert ended["status"] == "SUCCEEDED"
     assert seen == ["started", "entered", "exited", "ended"]
+
+
+def test_the_failed_state_is_found_behind_a_hundred_events_and_empty_after_a_success(
+    aws: Emulator, run: Callable[..., list[dict[str, Any]]], name: str
+) -> None:
+    """One branch waits, the other one runs through sixty states; then the execution is stopped."""
+    names = [f"P{number}" for number in range(60)]
+    states = {one: {"Type": "Pass", "Next": after} for one, after in pairwise(names)}
+    passes = {"StartAt": names[0], "States": states | {names[-1]: {"Type": "Pass", "End": True}}}
+    waits = {"StartAt": "Waits", "States": {"Waits": {"Type": "Wait", "Seconds": 100, "End": True}}}
+    both = {"Type": "Parallel", "Branches": [waits, passes], "End": True}
+    client = aws.client("stepfunctions")
+    definition = json.dumps({"StartAt": "Both", "States": {"Both": both}})
+    machine = client.create_state_machine(name=name, definition=definition, roleArn=aws.role_arn)["stateMachineArn"]
+    arn = client.start_execution(stateMachineArn=machine)["executionArn"]
+
+    def last_events() -> list[dict[str, Any]]:
+        return client.get_execution_history(executionArn=arn, reverseOrder=True)["events"]
+
+    while not any(event.get("stateExitedEventDetails", {}).get("name") == names[-1] for event in last_events()):
+        time.sleep(0.05)
+    client.stop_execution(executionArn=arn)
+    assert not any(event.get("stateEnteredEventDetails", {}).get("name") == "Waits" for event in last_events())
+    assert failed_state(client, arn) == "Waits"
+    (ended,) = run(passes, {})
+    assert failed_state(client, ended["executionArn"]) == ""

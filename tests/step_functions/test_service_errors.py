@@ -9,6 +9,7 @@ import pytest
 from clinops_prefect.errors import (
     AccessDeniedError,
     ClinopsPrefectError,
+    InvalidExecutionError,
     InvalidPipelineError,
     OperationNotSupportedError,
     ServiceUnavailableError,
@@ -80,6 +81,13 @@ def test_every_error_of_the_connection_is_ours() -> None:
         error = kind.__new__(kind)
         with pytest.raises(ServiceUnavailableError), translated("arn:x"):
             raise error
+
+
+def test_an_argument_of_another_type_is_named_without_its_value() -> None:
+    client = botocore.session.get_session().create_client("stepfunctions", region_name="us-east-1")
+    with pytest.raises(InvalidExecutionError, match=r"arn:x .*\(input\): pass text") as caught, translated("arn:x"):
+        client.start_execution(stateMachineArn="arn:x", input={"patient": "Jane"})
+    assert (caught.value.uri, "Jane" in str(caught.value)) == ("arn:x", False)
 
 
 @pytest.mark.parametrize("name", ["NoCredentialsError", "UnauthorizedSSOTokenError", "CredentialRetrievalError"])
