@@ -1,5 +1,6 @@
 """Parallel transfers: ranges and parts of an object, in threads that the whole process shares."""
 
+import io
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,9 @@ _THREADS = 16
 _THREADS_OF_SMALL = 48
 # The number of parts of an upload that are in memory at once, in addition to the part being filled.
 _IN_FLIGHT = 4
+
+# Up to this size, the chunks of a part are kept, so that a small object does not take the memory of a whole part.
+_FEW_BYTES = 2 << 20
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 _lock = threading.Lock()
@@ -71,21 +75,61 @@ def in_parts(chunks: Iterable[bytes], size: int, *, double_every: int = 0) -> It
         size: Size of a part in bytes.
         double_every: The size doubles after every `double_every` parts; with 0 it stays the same.
     """
-    held: list[memoryview] = []
-    have, number = 0, 0
+    part, number = _Part(size), 0
     for chunk in chunks:
-        held.append(memoryview(chunk))
-        have += len(chunk)
-        while have > size:
-            have -= size
-            *whole, cut = held
-            yield b"".join([*whole, cut[: len(cut) - have]])
-            held = [cut[len(cut) - have :]]
+        rest = memoryview(chunk)
+        # Not when the part is just full: the last part must not be empty.
+        while len(rest) > part.room:
+            room = part.room
+            part.add(rest[:room])
+            rest = rest[room:]
             number += 1
             if double_every and number % double_every == 0:
                 size *= 2
-    if have:
-        yield b"".join(held)
+            yield part.taken()
+            part = _Part(size)
+        part.add(rest)
+        # Release the chunk before the next one is made.
+        del chunk, rest
+    if part.room < size:
+        yield part.taken()
+
+
+class _Part:
+    """A part that is filled chunk by chunk, so that memory does not hold its chunks as well when it is full."""
+
+    def __init__(self, size: int) -> None:
+        self.room = size
+        self._size = size
+        self._few: list[bytes] = []
+        self._filled = io.BytesIO()
+
+    def add(self, some: memoryview) -> None:
+        have = self._size - self.room
+        if have + len(some) > _FEW_BYTES:
+            if have <= _FEW_BYTES:
+                self._begin()
+            self._filled.write(some)
+        else:
+            self._few.append(bytes(some))
+        self.room -= len(some)
+
+    def taken(self) -> bytes:
+        """The bytes. The part must not be used again, because it keeps no reference to them."""
+        if self._few:
+            return b"".join(self._few)
+        filled, self._filled = self._filled, io.BytesIO()
+        filled.truncate(self._size - self.room)
+        # Not a copy, because nothing else refers to the file's memory.
+        return filled.getvalue()
+
+    def _begin(self) -> None:
+        # Allocate the whole part at once. A file that grows is copied again and again.
+        self._filled.seek(self._size - 1)
+        self._filled.write(b"\0")
+        self._filled.seek(0)
+        self._filled.writelines(self._few)
+        self._few = []
 
 
 def whole_or_parts(chunks: Iterable[bytes], size: int, *, double_every: int = 0) -> bytes | Iterator[bytes]:

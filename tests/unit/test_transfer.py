@@ -2,14 +2,18 @@
 
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clinops_prefect.storage.gcs.client import Adapter
 from clinops_prefect.storage.s3.backend import S3Backend
-from clinops_prefect.storage.transfer import each_in_flight, in_order, in_parts, together
+from clinops_prefect.storage.transfer import PART_BYTES, each_in_flight, in_order, in_parts, together
 
 
 def test_together_keeps_the_order_and_runs_concurrently() -> None:
@@ -64,6 +68,39 @@ def test_parts_have_the_same_bytes_and_only_the_last_is_short_and_none_is_empty(
     doubled = [size * 2 ** (number // every if every else 0) for number in range(len(parts))]
     assert [len(part) for part in parts[:-1]] == doubled[:-1]
     assert all(len(part) <= most for part, most in zip(parts[-1:], doubled[-1:], strict=True))
+
+
+def test_a_part_is_filled_without_the_memory_of_its_chunks() -> None:
+    tracemalloc.start()
+    try:
+        for part in in_parts((bytes(1 << 20) for _ in range(40)), PART_BYTES):
+            assert len(part) == PART_BYTES
+            del part
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.6 * PART_BYTES
+
+
+def test_the_response_to_a_large_part_does_not_keep_the_part() -> None:
+    class Server(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            received.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    received: list[bytes] = []
+    part = bytes(range(256)) * 10_000
+    with HTTPServer(("127.0.0.1", 0), Server) as server, requests.Session() as session:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        session.mount("http://", Adapter())
+        answer = session.put(f"http://127.0.0.1:{server.server_port}/", data=part)
+        server.shutdown()
+    assert received == [part]
+    assert answer.request.body is None
 
 
 def test_parts_grow_so_that_ten_thousand_hold_eighty_gigabytes() -> None:

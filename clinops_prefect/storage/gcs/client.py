@@ -108,4 +108,8 @@ class Adapter(requests.adapters.HTTPAdapter):
             body = io.BytesIO(request.body)
             request = request.copy()
             request.body = body
+            response = super().send(request, *args, **options)
+            # The SDK keeps the response, and so the request, until the next part is sent.
+            request.body = None
+            return response
         return super().send(request, *args, **options)
