@@ -43,8 +43,8 @@ class PipelineStore(ArtifactCatalog, abc.ABC):  # type: ignore[explicit-any]  # 
         """The store at a URI.
 
         Args:
-            uri: `s3://bucket/prefix`, `gs://bucket/prefix`, `file:///directory`, or the path of a directory. A `Path`,
-                and text that begins with `/`, `./`, `../` or `~`, is always a directory.
+            uri: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///directory`, or the path
+                of a directory. A `Path`, and text that begins with `/`, `./`, `../` or `~`, is always a directory.
             **fields: Any other field of that store.
 
         Raises:

@@ -60,9 +60,9 @@ def icu_features(
 
     Args:
         source: A folder with `icu/` and `hosp/` in MIMIC-IV layout, FHIR R4 NDJSON, or a MEDS dataset. It is on this
-            machine or in a bucket (`s3://…`, `gs://…`, or a block such as `s3-pipeline-store/raw`); see
+            machine or in a bucket (`s3://…`, `gs://…`, `az://…`, or a block such as `s3-pipeline-store/raw`); see
             `flows.sources.folder`.
-        store: The store for the artifacts: `s3://…`, `gs://…`, `file:///…`, a folder, or a block such as
+        store: The store for the artifacts: `s3://…`, `gs://…`, `az://…`, `file:///…`, a folder, or a block such as
             `s3-pipeline-store/prod`.
         date: The partition's date. If None, the day for which the run is scheduled. The date does not filter the data.
         shards: The number of parts into which the subjects are split.

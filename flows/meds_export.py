@@ -230,7 +230,8 @@ def main() -> None:
     text = f"Cohort, events and features of a date as a MEDS dataset.\n\n{_NOTES}"
     example = "--store s3://bucket/clinops --date 2024-01-15 --out meds-2024-01-15"
     parser = Parser("flows.meds_export", text, example)
-    parser.add_argument("--store", required=True, help="s3://…, gs://…, file:///…, a folder, or a block's reference")
+    store = "s3://…, gs://…, az://…, file:///…, a folder, or a block's reference"
+    parser.add_argument("--store", required=True, help=store)
     parser.add_argument("--date", required=True, help="the partition, YYYY-MM-DD")
     parser.add_argument("--out", required=True, help="an empty or absent folder of this machine")
     parser.add_argument("--catalogue", default=str(DEFAULT_CATALOGUE), help="the catalogue that the date was made with")

@@ -45,7 +45,7 @@ CODES: Codes = {
     DateClaimedError: LATER,
     ClaimLostError: LATER,
 }
-_STORE = "s3://…, gs://…, file:///…, a folder, or a block's reference"
+_STORE = "s3://…, gs://…, az://…, file:///…, a folder, or a block's reference"
 SOURCE = "a folder, s3://…, gs://…, az://… or a block's reference, with icu/ and hosp/, FHIR NDJSON or MEDS"
 _ENGINE = (
     "threads[=N] (the default: they start at once), processes[=N] (for many millions of rows: each takes seconds to "

@@ -21,8 +21,8 @@ def open_source(source: str | Path) -> SourcePath:
     """The root of a source. Nothing is read yet.
 
     Args:
-        source: A folder, `file:///…`, `s3://…`, `gs://…` or the URI of another registered store, or a saved block such
-            as `s3-pipeline-store/prod`. If a folder of this name exists, it is the source.
+        source: A folder, `file:///…`, `s3://…`, `gs://…`, `az://…` or the URI of another registered store, or a saved
+            block such as `s3-pipeline-store/prod`. If a folder of this name exists, it is the source.
 
     Raises:
         InvalidStoreError: The meaning of `source` is not clear. The message says what may be meant.
