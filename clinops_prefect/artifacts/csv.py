@@ -202,9 +202,7 @@ def _sidecar_to_copy(backend: Backend, key: str, checksum: str) -> bytes:
 
 def _checked_text(reader: ObjectReader, text: Iterator[bytes]) -> Iterator[bytes]:
     checksum = hashlib.sha256()
-    for chunk in text:
-        checksum.update(chunk)
-        yield chunk
+    yield from sidecars.hashed(text, checksum)
     plain.check(reader, checksum.hexdigest())
 
 
@@ -213,15 +211,10 @@ def _spooled(reader: ObjectReader) -> tuple[pa.NativeFile, str]:
     checksum = hashlib.sha256()
     chunks = reader.chunks()
     first = next(chunks)
-
-    def text() -> Iterator[bytes]:
-        for chunk in chain([first], chunks):
-            checksum.update(chunk)
-            yield chunk
-
+    text = sidecars.hashed(chain([first], chunks), checksum)
     if reader.size <= _SPOOL_BYTES:
         memory = pa.BufferOutputStream()
-        for chunk in text():
+        for chunk in text:
             memory.write(chunk)
         return pa.BufferReader(memory.getvalue()), checksum.hexdigest()
     descriptor, path = tempfile.mkstemp(prefix="clinops-")
@@ -231,7 +224,7 @@ def _spooled(reader: ObjectReader) -> tuple[pa.NativeFile, str]:
         finally:
             # Remove the name before the text is written, so that a killed process leaves no patient data behind.
             Path(path).unlink()
-        disk.writelines(text())
+        disk.writelines(text)
     return file, checksum.hexdigest()
 
 

@@ -34,8 +34,10 @@ tests/unit/test_sidecar_model.py runs two writers, a reader and a crash at every
 import hashlib
 import re
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -47,6 +49,9 @@ from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY
 from clinops_prefect.frames.csv import text as csv_text
 from clinops_prefect.frames.kinds import FrameKind
 from clinops_prefect.storage.backend import Backend, ObjectChangedError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 _SIDECAR = re.compile(r"\.[0-9a-f]{16}\.schema\.json")
 # A reader that finds a text without its sidecar waits this long before each new look, 3.1 seconds in all. Putting a
@@ -104,9 +109,16 @@ def checksum_of(reader: ObjectReader) -> str:
         return known
     # A file system without extended attributes. The text of another program has a checksum too, but no sidecar.
     checksum = hashlib.sha256()
-    for chunk in ObjectReader(reader.backend, reader.key, pinned=reader.info).chunks():
-        checksum.update(chunk)
+    for _ in hashed(ObjectReader(reader.backend, reader.key, pinned=reader.info).chunks(), checksum):
+        pass
     return checksum.hexdigest()
+
+
+def hashed(chunks: Iterable[bytes], checksum: "_Hash") -> Iterator[bytes]:
+    """Yield the chunks, and add each to the checksum before it is yielded."""
+    for chunk in chunks:
+        checksum.update(chunk)
+        yield chunk
 
 
 def checksum_now(backend: Backend, key: str) -> str | None:
