@@ -22,6 +22,22 @@ def test_a_handler_sees_its_environment_and_may_print(aws: Emulator) -> None:
     assert json.load(aws.client("lambda").invoke(FunctionName="marked")["Payload"]) == "x"
 
 
+def test_a_function_can_be_replaced_as_a_notebooks_cell_does(aws: Emulator) -> None:
+    source = "import os\n\ndef handler(event, context):\n    return [{}, os.environ.get('A'), os.environ.get('B')]\n"
+
+    def called() -> object:
+        return json.load(aws.client("lambda").invoke(FunctionName="again")["Payload"])
+
+    arn = aws.function("again", source.format(1), A="x")
+    assert called() == [1, "x", None]
+    assert aws.function("again", source.format(2), B="y") == arn
+    assert called() == [2, None, "y"]
+    assert aws.function("again", "", handler="copy.deepcopy") == arn
+    assert called() == {}
+    aws.function("again", "import time\n\ndef handler(event, context):\n    time.sleep(5)\n", timeout=1)
+    assert aws.client("lambda").invoke(FunctionName="again")["FunctionError"] == "Unhandled"
+
+
 def test_a_handler_that_takes_too_long_fails(aws: Emulator) -> None:
     aws.function("late", "import time\n\ndef handler(event, context):\n    time.sleep(5)\n", timeout=1)
     response = aws.client("lambda").invoke(FunctionName="late")

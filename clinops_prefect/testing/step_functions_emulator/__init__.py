@@ -80,19 +80,36 @@ class Emulator:
     def function(
         self, name: str, source: str, *, handler: str = "function.handler", timeout: int = 60, **variables: str
     ) -> str:
-        """Create a Lambda function from one file. Without `source`, `handler` names one of an installed module."""
+        """Create a Lambda function from one file, or replace the function of this name.
+
+        Args:
+            name: The function's name.
+            source: The Python code. If empty, `handler` names a function of an installed module.
+            handler: The module and the function, as in AWS.
+            timeout: The timeout of a call in seconds.
+            **variables: The environment variables.
+
+        Returns:
+            The function's ARN.
+        """
         code = io.BytesIO()
         with zipfile.ZipFile(code, "w") as archive:
             archive.writestr("function.py" if source else "empty", source)
-        response = self.client("lambda").create_function(
-            FunctionName=name,
-            Runtime="python3.11",
-            Role=self.role_arn,
-            Handler=handler,
-            Code={"ZipFile": code.getvalue()},
-            Timeout=timeout,
-            Environment={"Variables": variables},
-        )
+        client = self.client("lambda")
+        settings = {
+            "FunctionName": name,
+            "Runtime": "python3.11",
+            "Role": self.role_arn,
+            "Handler": handler,
+            "Timeout": timeout,
+            "Environment": {"Variables": variables},
+        }
+        try:
+            response = client.create_function(Code={"ZipFile": code.getvalue()}, **settings)
+        except client.exceptions.ResourceConflictException:
+            # As when a cell of a notebook runs again.
+            client.update_function_code(FunctionName=name, ZipFile=code.getvalue())
+            response = client.update_function_configuration(**settings)
         return str(response["FunctionArn"])
 
     def calls(self) -> dict[str, int]:
