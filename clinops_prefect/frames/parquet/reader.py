@@ -15,7 +15,7 @@ from clinops_prefect.frames.parquet import column_chunks, int96, parallel_decode
 from clinops_prefect.frames.parquet.arriving_chunks import ArrivingChunks
 from clinops_prefect.frames.parquet.file_bytes import DecodedBytes, FileBytes
 from clinops_prefect.frames.parquet.known_schemas import KnownSchemas
-from clinops_prefect.frames.parquet.stored_file import PART_BYTES, Fetch, StoredFile, nothing_to_fetch, wait
+from clinops_prefect.frames.parquet.stored_file import Fetch, StoredFile, nothing_to_fetch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -309,7 +309,7 @@ class ParquetReader:
     # --- the whole file ---
 
     def _table(self, data: FileBytes, found: list[column_chunks.ColumnChunk]) -> pa.Table:
-        wait(data.arriving)
+        data.wait()
         with self._file.decoding():
             doubtful = text_sizes.doubtful_texts(
                 self._file.schema, found, lambda start, end: data.array.data[start:end], self._where
@@ -329,16 +329,9 @@ class ParquetReader:
         builder = FrameBuilder(self.schema, layout, self.rows)
         buffer = pa.py_buffer(data.array)
         budget = text_sizes.TextBudget(self.schema, data.array.data)
-        by_group: dict[int, list[column_chunks.ColumnChunk]] = {}
-        for chunk in found:
-            by_group.setdefault(chunk.group, []).append(chunk)
 
         def fill(unit: parallel_decode.DecodeUnit, file: pq.ParquetFile) -> None:
-            for group in unit.groups:
-                begin = min(chunk.range[0] for chunk in by_group[group])
-                end = max(chunk.range[1] for chunk in by_group[group])
-                wait(data.arriving[begin // PART_BYTES : -(-end // PART_BYTES)])
-                budget.add(group, by_group[group])
+            budget.add(decoded.arrived(unit))
             builder.put(unit.at, self._as_described(unit.read(file)))
             decoded.done(unit)
 
@@ -346,4 +339,5 @@ class ParquetReader:
         units = parallel_decode.units_of(self._file.schema, self._file.metadata, found, groups, None)
         decoded = DecodedBytes(data, found, units)
         parallel_decode.for_each(units, lambda: self._file.opened(buffer), fill)
+        data.wait()  # also for what is between the column chunks, which has checksums, too
         return builder.frame()

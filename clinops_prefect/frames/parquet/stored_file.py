@@ -222,7 +222,7 @@ class StoredFile:
             data.array[at : at + len(part)] = np.frombuffer(part, dtype=np.uint8)
 
         spans = [(at, min(at + PART_BYTES, end)) for at in range(0, end, PART_BYTES)]
-        data.arriving = self._fetch(spans, put)
+        data.arrive(lambda some: self._fetch(some, put), spans)
         return data
 
     def chunks_of(self, groups: Sequence[int], fields: list[str] | None) -> list[column_chunks.ColumnChunk]:

@@ -34,7 +34,7 @@ class TooManyTextsError(Exception):
 
 
 class TextBudget:
-    """Counts the memory of the texts, row group by row group, before they are decoded.
+    """Counts the memory of the texts, unit by unit, before they are decoded.
 
     Args:
         schema: The file's schema.
@@ -45,23 +45,23 @@ class TextBudget:
         self._schema = schema
         self._data = data
         self._needed = 0
-        self._seen: set[int] = set()
+        self._seen: set[ColumnChunk] = set()
         self._lock = threading.Lock()
 
-    def add(self, group: int, chunks: list[ColumnChunk]) -> None:
-        """Count the texts of a row group. Each row group is counted once.
+    def add(self, chunks: Sequence[ColumnChunk]) -> None:
+        """Count the texts of these column chunks. Each column chunk is counted once.
 
         Raises:
-            TooManyTextsError: With this row group, the texts might not fit into memory.
+            TooManyTextsError: With these column chunks, the texts might not fit into memory.
         """
+        found = _decoded(self._schema, chunks)
         with self._lock:
-            if group in self._seen:
-                return
-            for chunk in _decoded(self._schema, chunks):
-                self._needed += _page_bytes(self._data[slice(*chunk.range)], chunk.values)[1]
+            for chunk in found:
+                if chunk not in self._seen:
+                    self._needed += _page_bytes(self._data[slice(*chunk.range)], chunk.values)[1]
+                    self._seen.add(chunk)
             if not memory.fits(self._needed):
                 raise TooManyTextsError
-            self._seen.add(group)
 
 
 def doubtful_texts(
