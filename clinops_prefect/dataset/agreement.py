@@ -24,6 +24,7 @@ from clinops_prefect.frames.conversion import columns
 from clinops_prefect.frames.conversion.arrow_frames import NOTE_KEY
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, index_fields, layout_of
 from clinops_prefect.frames.kinds import FrameKind
+from clinops_prefect.frames.text_types import is_text
 
 T = TypeVar("T")
 Note = dict[str, Any] | None
@@ -243,18 +244,14 @@ def _type(one: _Column, other: _Column, kind: FrameKind) -> pa.DataType:
         # A column without values takes the other part's type, if it is Arrow's, another program's, or one of objects.
         if pa.types.is_null(empty.type) and (empty.is_foreign or kind != "pandas" or "object" in (full.note or {})):
             return full.type
-    if _is_text(left) and _is_text(right):
+    if is_text(left) and is_text(right):
         return pa.large_string()
     if pa.types.is_dictionary(left) and pa.types.is_dictionary(right) and left.ordered == right.ordered:
         if left.value_type == right.value_type:
             return pa.dictionary(pa.int32(), left.value_type, left.ordered)
-        if _is_text(left.value_type) and _is_text(right.value_type):
+        if is_text(left.value_type) and is_text(right.value_type):
             return pa.dictionary(pa.int32(), pa.large_string(), left.ordered)
     raise _DifferentError
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _note(one: _Column, other: _Column) -> Note:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from clinops_prefect.frames.conversion.arrow_frames import categories_of, note_of, packed, unpacked
+from clinops_prefect.frames.text_types import is_text_or_view
 
 
 def join(schemas: Sequence[pa.Schema], added: Sequence[pa.Field], differs: Callable[[int, str], None]) -> bytes | None:
@@ -63,12 +64,12 @@ def _given(note: dict[str, Any]) -> pa.Schema:
 def _same(one: pa.DataType, other: pa.DataType) -> bool:
     if pa.types.is_dictionary(one) and pa.types.is_dictionary(other):
         return one.ordered == other.ordered and _same(one.value_type, other.value_type)
-    return bool(one == other or (_is_text(one) and _is_text(other)) or pa.types.is_null(one) or pa.types.is_null(other))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(test(kind) for test in tests)
+    return bool(
+        one == other
+        or (is_text_or_view(one) and is_text_or_view(other))
+        or pa.types.is_null(one)
+        or pa.types.is_null(other)
+    )
 
 
 def _union(both: list[pa.Array]) -> pa.Array:

@@ -18,6 +18,7 @@ from clinops_prefect.frames.conversion.extension_types import storage_of
 from clinops_prefect.frames.conversion.schemas import bare_table, note_under
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.kinds import FrameKind
+from clinops_prefect.frames.text_types import is_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -232,9 +233,8 @@ def _storable(kind: pa.DataType, *, top: bool = False) -> pa.DataType:
         found = _storable(kind.value_type)
     elif types.is_dictionary(kind):
         value = _storable(kind.value_type)
-        is_text = types.is_string(value) or types.is_large_string(value)
         # pandas and polars read a dictionary as a category. Parquet has dictionaries only for texts at the top level.
-        found = pa.dictionary(pa.int32(), value, kind.ordered) if top and is_text else value
+        found = pa.dictionary(pa.int32(), value, kind.ordered) if top and is_text(value) else value
     elif types.is_list(kind):
         found = pa.list_(_of(kind.value_field))
     elif types.is_large_list(kind):

@@ -21,6 +21,7 @@ from clinops_prefect.frames.conversion.layout import index_note, labels_note
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, bare_table, index_fields, layout_of
 from clinops_prefect.frames.conversion.valid_texts import broken_text, holds_broken_text
 from clinops_prefect.frames.decoding import decoding
+from clinops_prefect.frames.text_types import is_text
 
 # pandas reads lists of these types exactly. Other nested values are read as Python lists and dictionaries.
 _EXACT_IN_LISTS = (pa.types.is_float32, pa.types.is_float64, pa.types.is_string, pa.types.is_large_string)
@@ -230,7 +231,7 @@ def _note(kind: pa.DataType, dtype: Any, is_complete: bool, about: dict[str, str
         nullable = "boolean" if pa.types.is_boolean(kind) else str(kind).replace("i", "I").replace("uI", "UI")
         return {"dtype": nullable}
     if isinstance(dtype, np.dtype) and dtype.kind == "O":
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        if is_text(kind):
             return {"object": {"as": "text", "missing": "None"}}
         return {"foreign": {"as": _way(kind, is_complete), **about}}
     return _dtype_note(dtype)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from clinops_prefect.errors import ArtifactDecodeError
+from clinops_prefect.frames.text_types import is_text_or_view
 
 
 def holds_broken_text(column: pa.ChunkedArray) -> bool:
@@ -63,4 +64,4 @@ def _may_hold_text(kind: pa.DataType) -> bool:
         return _may_hold_text(kind.value_type)
     if types.is_nested(kind):
         return any(_may_hold_text(kind.field(position).type) for position in range(kind.num_fields))
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+    return is_text_or_view(kind)

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clinops_prefect.frames.text_types import is_text_or_bytes
+
 Hash = partial(hashlib.blake2b, digest_size=16)
 # The number of rows per step. Copies of so many rows stay in the processor's cache.
 STEP = 1 << 16
@@ -64,7 +66,7 @@ def _buffers(array: pa.Array, other: Callable[[Any], bytes]) -> Iterator[Any]:
         return
     elif pa.types.is_boolean(kind):
         yield np.packbits(_zeroed(array.cast(pa.uint8())).astype(bool))
-    elif _is_text(kind):
+    elif is_text_or_bytes(kind):
         yield from _texts(array)
     elif pa.types.is_map(kind):
         yield from _buffers(array.cast(pa.list_(pa.struct([kind.key_field, kind.item_field]))), other)
@@ -99,11 +101,6 @@ def _zeroed(array: pa.Array) -> "np.ndarray[Any, Any]":
     if not array.null_count:
         return values
     return np.where(_numbers(array.is_valid().cast(pa.uint8())).astype(bool), values, values.dtype.type(0))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    tests = ("is_string", "is_large_string", "is_binary", "is_large_binary", "is_string_view", "is_binary_view")
-    return any(getattr(pa.types, test)(kind) for test in tests)
 
 
 def _texts(array: pa.Array) -> Iterator[Any]:

@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from clinops_prefect.frames.text_types import is_text
+
 _NANOSECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _DAY = 24 * _NANOSECONDS["h"]
 _NANOSECONDS |= {"D": _DAY, "W": 7 * _DAY}
@@ -89,7 +91,7 @@ def plain(value: Any, kind: pa.DataType) -> pa.Scalar:
         number = _number(value)
         # Use the column's precision, as pandas does: 0.1 becomes the nearest float32.
         return pa.scalar(_float(number), kind)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if is_text(kind):
         return pa.scalar(_text(_of(value, str, "text")), kind)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return pa.scalar(bytes(_of(value, (bytes, bytearray), "bytes")), pa.large_binary()).cast(pa.binary())
