@@ -25,7 +25,9 @@ _UPLOAD_NOTE = (
 _DOWNLOAD_NOTE = (
     "*the frame's memory alone* is written once to as much memory as the frame has. polars decodes everything at once "
     "and then copies it into a frame of pandas; this package decodes a few columns at a time into the frame itself "
-    "and compares the checksums: more time, and two thirds of the memory. Before each measurement, four times the "
+    "and compares the checksums, in about two thirds of the memory. Its CPU seconds of a wide frame (perf): 39 % for "
+    "decoding and copying in pyarrow and the C library, 28 % in the system (network, first touch of memory), 15 % in "
+    "Python, 12 % for NaN in NumPy, 4 % for checksums; 0.04 s are on one core. Before each measurement, four times the "
     "frame's memory is written once and freed: the host of this virtual machine takes free memory back within seconds, "
     "and until it has given it again, a download took up to twice as long (0.3 to 3 s of system time), most of all one "
     "whose process takes longer to start."
