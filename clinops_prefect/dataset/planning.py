@@ -173,6 +173,7 @@ class Planner:
             only: Numbers of the parts that may be read. None means every part.
         """
         filters, csv_options = self._source._codec.asked(filters, csv_options)
+        self._schemas.has_filters = self._schemas.has_filters or filters is not None
         opener = self.opener(csv_options)
         numbers, sample, partitions = self._left(filters, opener, kind)
         if only is not None:

@@ -28,7 +28,8 @@ _STAY, _ROWS_PER_STAY = 30_000_007, 50
 _NARROW_BYTES, _WIDE_BYTES = 44, 8_008  # of a row
 _NOTE = (
     "20 files under so many names. Each measurement is a process of its own, in turn: read the ratios, and the seconds "
-    "of CPU beside the time."
+    "of CPU beside the time. Of ten columns of 200 parts, the SDK's own time for its 2,200 requests is more than half: "
+    "1.7 milliseconds of CPU each, under Python's lock. A part's footer of 1,001 columns takes 2.5 milliseconds."
 )
 
 

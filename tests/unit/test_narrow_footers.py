@@ -251,3 +251,19 @@ def test_a_window_does_not_move_the_file_of_another_thread() -> None:
     file.seek(20)
     assert file.window(30, 33) == bytes([30, 31, 32])
     assert file.read(2) == bytes([20, 21])
+
+
+def test_the_statistics_of_parts_are_prepared_only_for_filters(
+    store: LocalPipelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To prepare them takes longer than the rest of a footer."""
+    for number in range(4):
+        store.upload(pd.DataFrame({"a": range(number, number + 9), "b": [0.5] * 9}), f"many/{number}")
+    made: list[object] = []
+    prepare = stored_file.StoredFile._as_fragment
+    monkeypatch.setattr(stored_file.StoredFile, "_as_fragment", lambda *asked: made.append(0) or prepare(*asked))
+    dataset = store.dataset("many")
+    assert dataset.download(columns=["a"])["a"].tolist() == [n + row for n in range(4) for row in range(9)]
+    assert made == []
+    assert dataset.download(filters=[("a", ">", 10)])["a"].tolist() == [11]
+    assert len(made) == 4

@@ -82,12 +82,22 @@ class KnownSchemas:
 
     Attributes:
         footer_bytes: The length of the longest footer so far.
+        has_filters: Whether statistics of the files will be asked for.
     """
 
     def __init__(self) -> None:
         self.footer_bytes = 0
+        self.has_filters = False
         # Several threads read this tuple, so it is replaced and never changed.
         self._known: tuple[SharedSchema, ...] = ()
+
+    def reader(self, footer: memoryview) -> Callable[..., pq.ParquetFile]:
+        """Makes a reader of a file with this footer, with the positions of the columns if they are known."""
+        for known in self._known:
+            if known.start == footer[: len(known.start)]:
+                return known.reader
+        unknown: Callable[..., pq.ParquetFile] = pq.ParquetFile
+        return unknown
 
     def of(self, footer: memoryview, metadata: pq.FileMetaData, make: Callable[[], pa.Schema]) -> SharedSchema:
         """The schema of a file.

@@ -73,9 +73,12 @@ class StoredFile:
                 self.metadata: pq.FileMetaData = parsed.metadata
                 self.schema: pa.Schema = parsed.schema_arrow
             else:
-                # A fragment parses the footer without the GIL, and it can also judge the statistics.
-                self._fragment = self._as_fragment(None)
-                self.metadata = self._fragment.metadata
+                if known.has_filters:
+                    self._fragment = self._as_fragment(None)
+                    self.metadata = self._fragment.metadata
+                else:
+                    # To make a fragment of a thousand columns takes 4 ms, this 2.5 ms.
+                    self.metadata = known.reader(self.footer)(pa.BufferReader(self.footer)).metadata
                 self._shared = known.of(self.footer, self.metadata, self._own_schema)
                 self.schema = self._shared.schema
             checksums.check_unencrypted(self.footer, self.metadata.serialized_size, where)
