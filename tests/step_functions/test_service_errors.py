@@ -46,7 +46,10 @@ def test_every_documented_error_is_ours(call: str, code: str) -> None:
     assert isinstance(caught.value, OperationNotSupportedError) == (code in USED_UP)
     assert isinstance(caught.value, ServiceUnavailableError) or code not in PASSES
     assert caught.value.uri == "arn:x"
+    assert "arn:x" in str(caught.value)
     assert caught.value.__cause__ is error
+    if isinstance(caught.value, InvalidPipelineError):
+        assert (str(caught.value), caught.value.problems) == (f"AWS refuses arn:x ({code}): Jane", ["Jane"])
 
 
 @pytest.mark.parametrize(
