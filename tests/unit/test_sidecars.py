@@ -26,3 +26,10 @@ def test_a_sidecar_that_is_restored_after_its_text_was_replaced_is_removed(
     assert rivals
     assert store.download("x")["v"].tolist() == [2, 3]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_text_of_a_sidecar_is_known_by_the_sidecars_key() -> None:
+    key = sidecars.key_of("a/x.csv", "0123456789abcdef" * 4)
+    assert sidecars.text_of(key) == "a/x.csv"
+    for other in ("a/x.csv", f"{key}.bak", "a/x.csv.short.schema.json", ""):
+        assert sidecars.text_of(other) == ""
