@@ -22,6 +22,7 @@ def store(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     format, _, large = request.param.partition(" ")
     if large:
         monkeypatch.setattr(parquet_writer, "_POLARS_BYTES", 0)
+        monkeypatch.setattr(parquet_writer, "_GROUPS_OF_POLARS_LEAST", 0)
     return LocalPipelineStore(str(tmp_path), format=format)
 
 

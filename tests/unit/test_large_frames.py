@@ -245,3 +245,15 @@ def test_a_large_polars_frame_is_written_by_polars_unless_another_upload_uses_it
             == frame.filter((pl.col("value") > 100) & ~pl.col("value").is_nan() & pl.col("note").is_not_null()).height
         )
     pd.testing.assert_frame_equal(store.download("free"), store.download("busy"))
+
+
+def test_a_large_frame_has_row_groups_that_fit_into_memory_beside_it(tmp_path: Path) -> None:
+    store, values = LocalPipelineStore(str(tmp_path)), np.random.default_rng(0).normal(80, 15, (70_000, 160)).round(1)
+    frame = pd.DataFrame(values, columns=[f"f{number}" for number in range(160)])
+    store.upload(frame, "pandas")
+    store.upload(pl.from_pandas(frame), "polars")
+    written = {path.stem: pq.ParquetFile(path).metadata for path in tmp_path.glob("*.parquet")}
+    assert written["pandas"].created_by.startswith("Polars")
+    assert written["pandas"].num_row_groups == 4
+    # Of a polars frame with few row groups, polars' writer would hold as much again.
+    assert not written["polars"].created_by.startswith("Polars")

@@ -34,6 +34,10 @@ _Codec = tuple[Literal["lz4", "zstd"], int | None]
 _GROUP_ROWS = 98_304
 _GROUP_ROWS_LEAST = 8_192
 _GROUP_BYTES = 192 << 20
+# Polars' writer holds a row group or two, so a table has at least four, unless they would be smaller than this.
+_GROUPS_LEAST, _GROUP_BYTES_LEAST = 4, 16 << 20
+# A polars frame of fewer row groups takes less memory when it is converted slice by slice and written by pyarrow.
+_GROUPS_OF_POLARS_LEAST = 6
 # The limit for a sequence of tables, where the next table needs memory as well.
 _STREAMED_BYTES = 64 << 20
 # Every reader of Parquet supports Zstandard; its higher levels gain nothing on measured values. With LZ4, a table of
@@ -82,7 +86,9 @@ def encode(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
 
 def takes_polars(frame: "pl.DataFrame", schema: pa.Schema) -> bool:
     """Whether `encode_polars` takes this polars frame, which is stored with this schema."""
-    return bool(frame.estimated_size() >= _POLARS_BYTES) and _polars_keeps(schema)
+    held = int(frame.estimated_size())
+    groups = -(-frame.height // _group_rows(frame.height, held))
+    return held >= _POLARS_BYTES and groups >= _GROUPS_OF_POLARS_LEAST and _polars_keeps(schema)
 
 
 def encode_polars(
@@ -169,14 +175,15 @@ def _in_turn(with_polars: Callable[[], Iterator[bytes]], otherwise: Callable[[],
         _turn.release()
 
 
-def _group_rows(rows: int, held: int) -> int:
+def _group_rows(rows: int, held: int, most_bytes: int = _GROUP_BYTES) -> int:
     """The number of rows of a row group, so that all row groups have about the same size.
 
     Args:
         rows: The number of rows of the table.
         held: The table's memory in bytes.
+        most_bytes: About the most bytes of a row group in memory.
     """
-    by_bytes = _GROUP_BYTES * rows // max(1, held)
+    by_bytes = most_bytes * rows // max(1, held)
     most = max(_GROUP_ROWS_LEAST, min(_GROUP_ROWS, by_bytes))
     groups = max(1, round(rows / most))
     return max(1, -(-rows // groups))
@@ -198,7 +205,8 @@ def _table_with_polars(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
         assert isinstance(made, pl.DataFrame)
         return made
 
-    rows = _group_rows(table.num_rows, table.nbytes)
+    most_bytes = max(_GROUP_BYTES_LEAST, min(_GROUP_BYTES, table.nbytes // _GROUPS_LEAST))
+    rows = _group_rows(table.num_rows, table.nbytes, most_bytes)
     yield from _written(frame, schema, rows, _codec(floats, table.nbytes), _footer(longest, table.num_rows, rows))
 
 
