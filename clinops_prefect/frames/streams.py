@@ -27,8 +27,9 @@ SLICE_BYTES = 32 << 20
 _SLICE_ROWS = 98_304
 
 _read_already: "weakref.WeakSet[Any]" = weakref.WeakSet()
-# Objects of other packages whose streams had rows. Some can be read again, such as a query, and some only once.
-_had_rows: "weakref.WeakSet[Any]" = weakref.WeakSet()
+# Objects of other packages whose streams had rows. Some can be read again, such as a query, and some only once. The key
+# is the object's `id`, because other objects that are equal have rows of their own.
+_had_rows: "weakref.WeakValueDictionary[int, Any]" = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
@@ -126,20 +127,18 @@ def _reader(value: Any) -> pa.RecordBatchReader:
 
 
 def _tables(reader: pa.RecordBatchReader, value: Any) -> Iterator[pa.Table]:
-    rows = 0
+    is_empty = True
     for batch in reader:
-        rows += batch.num_rows
+        if batch.num_rows and is_empty:
+            is_empty = False
+            with suppress(TypeError), _lock:  # raised for an object that no weak reference can refer to
+                _had_rows[id(value)] = value
         yield pa.Table.from_batches([batch])
-    if reader is value:
-        return
-    with suppress(TypeError), _lock:  # raised for an object without a hash or weak references
-        if rows:
-            _had_rows.add(value)
-        elif value in _had_rows:
-            raise UnsupportedFrameError(
-                f"this {type(value).__name__} had rows when it was read before and has none now, as if its rows can be "
-                "read only once; pass a new one, or its rows as a pyarrow.Table"
-            )
+    if is_empty and _had_rows.get(id(value)) is value:
+        raise UnsupportedFrameError(
+            f"this {type(value).__name__} had rows when it was read before and has none now, as if its rows can be "
+            "read only once; pass a new one, or its rows as a pyarrow.Table"
+        )
 
 
 def _of_polars(schema: Any, frames: Iterable[Any], whole: Any = None) -> TableStream:

@@ -5,6 +5,8 @@ import decimal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from clinops_prefect import LocalPipelineStore, StorageFormat, UnsupportedFrameError
+from clinops_prefect.frames.streams import stream_of
 
 D = decimal.Decimal
 SECRET = "patient-4711"
@@ -221,12 +224,17 @@ def test_a_stream_that_can_be_read_once_is_not_stored_as_empty_the_second_time(s
     class Unhashable(Once):
         __hash__ = None  # type: ignore[assignment]
 
-    once = Once([1, 2], [3])
-    store.upload(once, "x")
-    for again in (lambda: store.upload(once, "x"), lambda: store.upload_batches([once], "x")):
-        with pytest.raises(UnsupportedFrameError, match=r"this Once had rows .*pyarrow.Table"):
-            again()
-        assert store.download("x", as_="arrow").column("id").to_pylist() == [1, 2, 3]
+    for kind in (Once, Unhashable):
+        once = kind([1, 2], [3])
+        store.upload(once, "x")
+        for again in (partial(store.upload, once, "x"), partial(store.upload_batches, [once], "x")):
+            with pytest.raises(UnsupportedFrameError, match=r"this \w+ had rows .*pyarrow.Table"):
+                again()
+            assert store.download("x", as_="arrow").column("id").to_pylist() == [1, 2, 3]
+    begun = Once([1, 2])
+    next(stream_of(begun).tables)  # as by an upload that failed after the first rows
+    with pytest.raises(UnsupportedFrameError, match="had rows"):
+        store.upload(begun, "x")
     for empty in (Once(), Unhashable()):
         for _ in range(2):
             store.upload(empty, "y")
@@ -235,6 +243,30 @@ def test_a_stream_that_can_be_read_once_is_not_stored_as_empty_the_second_time(s
     for name in ("a", "b"):
         store.upload(relation, name)
         assert store.download(name, as_="arrow").num_rows == 3
+
+
+def test_a_stream_without_rows_is_stored_although_an_equal_object_had_rows(store: LocalPipelineStore) -> None:
+    rows = {"before": [1, 2], "now": []}
+
+    @dataclass(frozen=True)
+    class Query:
+        text: str
+        at: str = field(compare=False)
+
+        def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+            return pa.table({"id": pa.array(rows[self.at], pa.int64())}).__arrow_c_stream__(requested_schema)
+
+    class Expression(Query):
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("the truth value of an expression is ambiguous")
+
+        __hash__ = Query.__hash__
+
+    for kind in (Query, Expression):
+        before = kind("select id from t", "before")
+        store.upload(before, "x")
+        store.upload(kind("select id from t", "now"), "x")
+        assert store.download("x", as_="arrow").num_rows == 0
 
 
 def test_any_object_that_exports_an_arrow_stream_is_stored(store: LocalPipelineStore) -> None:
