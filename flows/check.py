@@ -150,7 +150,8 @@ def _try(
     ingested: Counts = {}
     frames = []
     for events in found.events:
-        for frame, counts in ingest_events(events, found.root, catalogue, codes, {}):
+        # One batch at a time, so that not many more rows are read than the user wants.
+        for frame, counts in ingest_events(events, found.root, catalogue, codes, {}, together=1):
             frames.append(frame)
             ingested = add_counts(ingested, counts)
             if ingested[events.table]["rows_in"] >= rows:

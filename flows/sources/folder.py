@@ -36,7 +36,7 @@ from flows.sources.files import (
 )
 from flows.sources.meds import find_shards, ingest_meds, read_meds_cohort
 from flows.sources.meds_table import MedsTable, load_meds_table
-from flows.sources.mimic import EVENT_TABLES, ingest, read_cohort
+from flows.sources.mimic import BATCHES_TOGETHER, EVENT_TABLES, ingest, read_cohort
 from flows.sources.objects import SourcePath, as_source_path, path_below
 
 _EVERY_ENCOUNTER = "*Encounter*"
@@ -195,6 +195,8 @@ def ingest_events(
     catalogue: Catalogue,
     codes: Codes,
     superseded: Mapping[str, Collection[int]] | None = None,
+    *,
+    together: int = BATCHES_TOGETHER,
 ) -> Iterator[tuple[pd.DataFrame, Counts]]:
     """The rows and counts of a file of events; see `mimic.ingest` and `fhir.ingest_observations`.
 
@@ -204,6 +206,7 @@ def ingest_events(
         catalogue: The items to keep.
         codes: The items of the codes.
         superseded: The result of `superseded_observations`. If None, it is computed.
+        together: For a table, the maximum number of batches whose rows are in one frame.
     """
     path = root / events.path
     if isinstance(codes, MedsTable):
@@ -215,7 +218,7 @@ def ingest_events(
         yield from ingest_observations(path, catalogue, fhir, set(lines.get(events.path, ())))
         return
     with_fhir = bool(find_resources(root, "*Observation*"))
-    for frame, counts in ingest(root, events.table, catalogue, file=path):
+    for frame, counts in ingest(root, events.table, catalogue, file=path, together=together):
         if with_fhir:
             frame = frame.assign(charttime=fhir.times(frame["charttime"]), storetime=fhir.times(frame["storetime"]))
         yield frame, counts

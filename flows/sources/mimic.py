@@ -23,7 +23,9 @@ from flows.sources.tables import convert_batch, read_file, read_frame, to_frame
 # The event tables by their names in the counts.
 EVENT_TABLES = {"chartevents": "icu/chartevents", "labevents": "hosp/labevents"}
 # A batch of 22,000 chart rows has about 3,000 of the catalogue. To make a frame of each would take twice as long.
-_BATCHES_TOGETHER = 16
+BATCHES_TOGETHER = 16
+# Of a file that has only rows of the catalogue, 16 batches could have a million rows, which would take their memory.
+_ROWS_TOGETHER = 1 << 16
 
 
 Times = Callable[["pd.Series[pd.Timestamp]"], "pd.Series[pd.Timestamp]"]
@@ -48,7 +50,12 @@ def read_cohort(source: str | SourcePath, *, times: Times | None = None) -> Coho
 
 
 def ingest(
-    source: str | SourcePath, table: str, catalogue: Catalogue, *, file: SourcePath | None = None
+    source: str | SourcePath,
+    table: str,
+    catalogue: Catalogue,
+    *,
+    file: SourcePath | None = None,
+    together: int = BATCHES_TOGETHER,
 ) -> Iterator[tuple[pd.DataFrame, Counts]]:
     """The rows of the catalogue's items in an event table, and counts.
 
@@ -57,6 +64,7 @@ def ingest(
         table: `chartevents` or `labevents`.
         catalogue: The items to keep.
         file: One of the table's files. If None, all files.
+        together: The maximum number of batches whose rows are in one frame.
 
     Yields:
         For each few batches read, their rows with the columns and dtypes of `RAW_DTYPES`, in the order of the file, and
@@ -74,7 +82,7 @@ def ingest(
         for batch in read_file(path, name):
             held.append(_wanted_rows(batch, name, wanted, path))
             read += batch.num_rows
-            if len(held) == _BATCHES_TOGETHER:
+            if len(held) == together or sum(rows.num_rows for rows in held) >= _ROWS_TOGETHER:
                 yield _ingested(held, read, table)
                 held, read = [], 0
         if held:

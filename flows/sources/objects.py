@@ -123,7 +123,8 @@ def open_stream(path: SourcePath) -> Iterator[pa.NativeFile]:
             yield stream
         return
     if isinstance(path, Path):
-        with pa.input_stream(str(path)) as stream:
+        # Arrow would only know endings in lower case.
+        with pa.input_stream(str(path), compression=packed) as stream:
             yield stream
         return
     with _raw(path) as raw, pa.PythonFile(raw, "r") as file:

@@ -1,6 +1,7 @@
 """Reading tables: every layout that occurs, and clear errors that quote no cell."""
 
 import gzip
+import re
 import traceback
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flows.check import check
 from flows.icu.catalogue import load_catalogue
 from flows.icu.raw import RAW_DTYPES, empty_raw
-from flows.sources import objects
+from flows.sources import objects, tables
+from flows.sources.fhir_table import load_fhir_table
 from flows.sources.files import TableError, TableNotFoundError, find_table
+from flows.sources.meds_table import load_meds_table
 from flows.sources.mimic import ingest
 from flows.sources.tables import read_batches, read_frame
 
@@ -222,6 +226,15 @@ def test_gzip_of_several_members_is_read_to_its_end(tmp_path):
 
 
 @pytest.mark.usefixtures("gzip_by")
+@pytest.mark.parametrize(("ending", "packed"), [(".CSV.GZ", "gzip"), (".csv.Bz2", "bz2"), (".csv.ZST", "zstd")])
+def test_a_compressed_file_may_have_its_ending_in_upper_case(tmp_path, ending, packed):
+    path = write(tmp_path, "", f"icu/chartevents{ending}")
+    with pa.CompressedOutputStream(str(path), packed) as file:
+        file.write(f"{HEADER}\n{ROW}\n".encode())
+    assert len(rows(tmp_path)) == 1
+
+
+@pytest.mark.usefixtures("gzip_by")
 @pytest.mark.parametrize("at", [12, -100, -8, -4], ids=["header of a block", "data", "checksum", "length"])
 def test_damaged_gzip_is_refused_without_its_cells(tmp_path, at):
     text = HEADER + "\n" + "".join(edit(valueuom=SECRET, caregiver_id=str(n * 7919 % 9973)) + "\n" for n in range(3000))
@@ -277,6 +290,34 @@ def test_batches_are_bounded(tmp_path):
     assert len(batches) > 2
 
 
+def chart_rows(number: int) -> pa.Table:
+    columns = {"subject_id": 10, "stay_id": 30, "itemid": 220045, "valuenum": 80.0}
+    times = pa.array(range(number), pa.timestamp("s"))
+    table = pa.table({name: pa.repeat(pa.scalar(value), number) for name, value in columns.items()})
+    return (
+        table.append_column("charttime", times)
+        .append_column("storetime", times)
+        .append_column("valueuom", pa.repeat(pa.scalar("bpm"), number))
+    )
+
+
+def test_frames_of_a_file_with_only_wanted_rows_are_bounded(tmp_path):
+    (tmp_path / "icu").mkdir()
+    pq.write_table(chart_rows(200_000), tmp_path / "icu/chartevents.parquet")
+    sizes = [len(frame) for frame, _ in ingest(tmp_path, "chartevents", load_catalogue())]
+    assert sum(sizes) == 200_000
+    assert max(sizes) <= 65_536
+
+
+def test_the_check_of_the_first_rows_reads_not_many_more(tmp_path, monkeypatch, capsys):
+    write(tmp_path, "subject_id,stay_id,intime,outtime\n10,30,1970-01-01,1970-01-02\n", "icu/icustays.csv")
+    pa.csv.write_csv(chart_rows(2000), tmp_path / "icu/chartevents.csv")
+    monkeypatch.setattr(tables, "_CSV_BLOCK_BYTES", 8000)  # about 100 rows
+    assert check(str(tmp_path), load_catalogue(), load_fhir_table(), load_meds_table(), 250)
+    [kept] = re.findall("kept ([\\d,]+)", capsys.readouterr().out)
+    assert 250 <= int(kept) < 500
+
+
 # --- where the files are ---
 
 
@@ -302,10 +343,10 @@ def test_a_table_may_be_compressed_or_in_parts(tmp_path, names):
             continue
         with pa.output_stream(str(path)) as file:  # compressed by its name
             file.write(text[number].encode())
-    tables = [name for name in names if not name.endswith(("_SUCCESS", ".crc"))]
-    assert rows(tmp_path)["stay_id"].to_list() == [30, 31][: len(tables)]
+    parts = [name for name in names if not name.endswith(("_SUCCESS", ".crc"))]
+    assert rows(tmp_path)["stay_id"].to_list() == [30, 31][: len(parts)]
     found = find_table(tmp_path, "icu/chartevents")
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == tables
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == parts
 
 
 def test_a_table_as_a_file_and_as_a_folder_is_refused(tmp_path):
