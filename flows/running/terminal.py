@@ -30,9 +30,9 @@ def terminal_line(title: str) -> Iterator[Callable[[float, str], None]]:
     # On a narrow terminal, rich would shorten every column until bar, percentage and time are gone. The text's end is
     # the time left. There it comes first, so that it is not cut off.
     is_wide = console.width >= _WIDE
-    columns = (
-        (description, BarColumn(bar_width=24), percentage, text, TimeElapsedColumn()) if is_wide else (percentage, text)
-    )
+    # Prefect's console has no styles for a bar, and without a style the run would end with an error.
+    bar = BarColumn(24, style="grey23", pulse_style="grey23", complete_style="green", finished_style="green")
+    columns = (description, bar, percentage, text, TimeElapsedColumn()) if is_wide else (percentage, text)
     with Progress(*columns, console=console, transient=True) as bars:
         line = bars.add_task(title, total=1.0, text="")
         yield lambda share, text: bars.update(

@@ -79,6 +79,12 @@ def test_the_line_is_one_line_and_is_removed_at_the_end(columns: int) -> None:
     assert end == "\x1b[?25h\r\x1b[1A\x1b[2K"
 
 
+def test_the_line_has_its_bar_and_times_on_the_console_of_prefects_log() -> None:
+    program = f"from prefect.logging.configuration import setup_logging\nsetup_logging()\n{PROGRAM}"
+    said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written(160, program))
+    assert re.search("ICU features of 2024-01-15 [━╸╺]+ +40% .* about 12 min left 0:00:", said)
+
+
 def test_an_upload_shows_total_rate_and_remaining_time() -> None:
     said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written(80, UPLOAD))
     for done, share in (("1.0", "25%"), ("3.0", "75%"), ("4.0", "100%")):
