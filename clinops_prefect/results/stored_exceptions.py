@@ -119,19 +119,17 @@ def _arguments(error: BaseException) -> list[Any]:
         arguments = (*arguments, error.filename)
         if error.filename2 is not None:
             arguments = (*arguments, None, error.filename2)
-    # `str(error)` shows a single argument as text, but several arguments, or the one of a KeyError, as repr.
-    quoted = len(arguments) > 1 or isinstance(error, KeyError)
-    return [_argument_to(argument, quoted) for argument in arguments]
+    return [_argument_to(argument) for argument in arguments]
 
 
-def _argument_to(argument: Any, quoted: bool) -> Any:
+def _argument_to(argument: Any) -> Any:
     if argument is None or type(argument) in (bool, str) or (type(argument) is int and argument.bit_length() < 64):
         return argument
     if type(argument) is float and math.isfinite(argument):
         return argument
     if type(argument) is tuple:
-        return {"tuple": [_argument_to(each, True) for each in argument]}
-    return _text(argument, quoted)
+        return {"tuple": [_argument_to(each) for each in argument]}
+    return _text(argument)
 
 
 def _argument_from(stored: Any) -> Any:
@@ -166,10 +164,10 @@ def _unicode_from(stored: dict[str, Any]) -> BaseException:
 # --- text ---
 
 
-def _text(value: Any, quoted: bool = False) -> str:
-    """The value's `str` or `repr`, or a placeholder if that raises."""
+def _text(value: Any) -> str:
+    """The value's `str`, or a placeholder if that raises."""
     try:
-        return str.__str__(repr(value) if quoted else str(value))
+        return str.__str__(str(value))
     except Exception:
         return f"<{name_of(value)} that cannot be shown>"
 

@@ -78,6 +78,14 @@ def test_the_file_of_another_program_is_copied_as_it_is(
     assert_same(other.download("x"), store.download("x"))
 
 
+def test_a_text_that_has_lost_its_sidecar_is_copied_with_its_metadata(tmp_path: Path) -> None:
+    one, two = (LocalPipelineStore(tmp_path / name, format="csv") for name in ("one", "two"))
+    one.upload(FRAME, "x", metadata={"site": "icu"})
+    next((tmp_path / "one").glob("*.json")).unlink()
+    one.copy_artifact("x", "x", store=two)
+    assert two.stat("x").metadata == {"site": "icu"}
+
+
 def test_stores_of_two_formats_are_refused_before_anything_is_written(
     door: Door, other: PipelineStore, format: str
 ) -> None:

@@ -18,6 +18,7 @@ and what is not known after --within seconds counts neither way.
 
 import argparse
 import math
+import signal
 import sys
 import time
 from collections import Counter
@@ -37,6 +38,8 @@ _MOST_SURVIVORS_OF_FEW = 0.25
 def main() -> int:
     """0 if enough mutants were killed, and every other one is listed; of a few in all, if few are neither."""
     arguments, begun = _arguments(), time.monotonic()
+    # Ended by default, the process would leave its emulators and its copies behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     parts = [part for part in PARTS if not arguments.parts or part.name in arguments.parts.split(",")]
     chosen = _chosen(parts, arguments.count, arguments.total, arguments.seed)
     listed = SURVIVORS.read_text()

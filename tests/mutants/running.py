@@ -202,6 +202,7 @@ class Runner:
 
     def _test(self, task: _Task, copy: Path) -> NoReturn:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as a process that a test forks and ends expects
         output = os.open(copy / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for descriptor in (1, 2):
             os.dup2(output, descriptor)

@@ -347,3 +347,4 @@ def test_a_question_about_failed_items_that_is_refused_hides_no_failure(
     aws.forget_calls()
     assert caught.value.failed_items == []
     assert caught.value.failed_state == "All"
+    assert "failed_items" not in str(caught.value)

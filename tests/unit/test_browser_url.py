@@ -6,7 +6,13 @@ from urllib.parse import parse_qs, unquote_plus, urlsplit
 
 import pytest
 
-from clinops_prefect import GCSPipelineStore, InvalidArtifactNameError, LocalPipelineStore, S3PipelineStore
+from clinops_prefect import (
+    AzurePipelineStore,
+    GCSPipelineStore,
+    InvalidArtifactNameError,
+    LocalPipelineStore,
+    S3PipelineStore,
+)
 
 PAGE = "icu/2024-01-01/quality report.html"
 
@@ -53,6 +59,12 @@ def test_the_url_of_a_gcs_object_is_googles_console() -> None:
     url = GCSPipelineStore("my-bucket", prefix="a").browser_url(PAGE)
     console = "https://console.cloud.google.com/storage/browser/_details"
     assert url == f"{console}/my-bucket/a/icu/2024-01-01/quality%20report.html"
+
+
+def test_the_url_of_an_azure_object_is_its_own_address_without_a_signature() -> None:
+    store = AzurePipelineStore("b-c", account_url="https://icu.blob.core.windows.net?sv=2024-01-01&sig=secret")
+    address = "https://icu.blob.core.windows.net/b-c/icu/2024-01-01/quality%20report.html"
+    assert store.browser_url(PAGE) == address
 
 
 def test_the_url_in_a_local_folder_is_the_file(tmp_path: Path) -> None:

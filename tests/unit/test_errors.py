@@ -173,8 +173,9 @@ def test_every_error_of_googles_clients_is_translated(kind: type[Exception]) -> 
     ],
 )  # fmt: skip
 def test_s3s_codes_become_the_right_errors(code: str, status: int, ours: type[ClinopsPrefectError]) -> None:
-    error = answer_of_aws(code, status, "PutObject")
-    assert type(S3PipelineStore("b")._backend()._translate(error, "s3://b/x")) is ours
+    translated = S3PipelineStore("b")._backend()._translate(answer_of_aws(code, status, "PutObject"), "s3://b/x")
+    assert type(translated) is ours
+    assert translated.uri == ("s3://b" if ours is BucketNotFoundError else "s3://b/x")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +226,9 @@ def test_cloud_storages_statuses_become_the_right_errors(status: int, ours: type
         google.api_core.exceptions.from_http_status(status, "m"),  # type: ignore[no-untyped-call]
         google.cloud.storage.exceptions.InvalidResponse(response, "m"),
     ):
-        assert type(backend._translate(error, "gs://b/x")) is ours
+        translated = backend._translate(error, "gs://b/x")
+        assert type(translated) is ours
+        assert translated.uri == ("gs://b" if ours is BucketNotFoundError else "gs://b/x")
 
 
 @pytest.mark.parametrize(
@@ -370,6 +373,15 @@ def test_azures_codes_become_the_right_errors(code: str, status: int, ours: type
     assert "<b>" not in str(translated)
     assert translated.uri == ("az://b-c" if ours is BucketNotFoundError else "az://b/x")
     assert translated.uri in str(translated)
+
+
+def test_a_malformed_connection_string_of_azure_is_an_error_that_does_not_quote_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountKey=c2VjcmV0")
+    with pytest.raises(InvalidStoreError, match=r"settings of the Azure client are wrong \(ValueError\)") as caught:
+        AzurePipelineStore("b-c")._backend()._client()
+    assert "c2VjcmV0" not in str(caught.value)
 
 
 def test_an_answer_of_azure_without_a_code_is_classified_by_its_status() -> None:

@@ -145,6 +145,10 @@ def test_a_frame_that_would_not_come_back_equal_is_refused() -> None:
         SERIALIZER.dumps(pd.DataFrame([[1, 2]], columns=["a", "a"]))
 
 
+def test_anything_else_is_a_document_that_names_the_serializer_and_the_form() -> None:
+    assert json.loads(SERIALIZER.dumps({"rows": 3})) == {"clinops/dataframe": 1, "value": {"rows": 3}}
+
+
 def test_prefect_finds_it_by_its_type() -> None:
     assert isinstance(Serializer(type="clinops/dataframe"), DataFrameSerializer)
 
@@ -188,8 +192,19 @@ def test_the_guard_also_names_a_raw_compressed_result() -> None:
     ("document", "why"),
     [
         ({"a": [{"__class__": "os.system"}]}, "its JSON names a class to import"),
+        *[
+            ({part: '{"__class__": "os.system"}', "serializer": {"type": "json"}}, "its JSON names a class to import")
+            for part in ("result", "data")
+        ],
         ({"result": "1", "serializer": "pickle"}, "its serializer cannot be read"),
         ({"result": "1"}, "it names no serializer, which Prefect takes for pickle"),
+        *[
+            (
+                {"result": "1", "serializer": {"type": "json", **named}},
+                "its JSON serializer names a decoder or a library",
+            )
+            for named in ({"jsonlib": "os"}, {"object_decoder": "os.system"}, {"loads_kwargs": {"cls": "os.system"}})
+        ],
     ],
 )
 def test_the_guard_says_what_is_wrong_with_a_result(document: dict[str, Any], why: str) -> None:

@@ -91,6 +91,16 @@ def test_exceptions_that_python_raises_come_back_with_type_and_message(what: str
         assert getattr(restored, name, None) == getattr(error, name, None)
 
 
+def test_a_group_in_groups_comes_back_ten_deep() -> None:
+    error: Exception = ValueError("x")
+    for _ in range(12):
+        error = ExceptionGroup("g", [error])
+    restored, depth = back(error), 0
+    while isinstance(restored, ExceptionGroup):
+        restored, depth = restored.exceptions[0], depth + 1
+    assert (depth, type(restored)) == (10, StoredFailureError)
+
+
 def test_groups_and_notes_come_back() -> None:
     inner = ExceptionGroup("inner", [ValueError("a"), pa.ArrowInvalid("b")])
     inner.add_note("in the second shard")

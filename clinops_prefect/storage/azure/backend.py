@@ -99,12 +99,11 @@ class AzureBackend(ServiceBackend[tuple[str, str]]):
         options: dict[str, Any] = {"etag": pin, "match_condition": MatchConditions.IfNotModified} if pin else {}
         body = self._blob(key).download_blob(wanted.start, wanted.length, version_id=version or None, **options)
         data = body.readall()
-        where, info = body.properties.content_range, self._info(key, body.properties)
-        if where is None:
-            return Fetched(data, 0, replace(info, size=len(data)))
-        # The client reports the number of requested bytes as the blob's size, so the size is read from the header.
+        # The client reports the number of requested bytes as the blob's size, so the size is read from the header. The
+        # client itself refuses an answer without this header.
+        where = str(body.properties.content_range)
         start, size = map(int, re.findall(r"bytes (\d+)-\d+/(\d+)", where)[0])
-        return Fetched(data, start, replace(info, size=size))
+        return Fetched(data, start, replace(self._info(key, body.properties), size=size))
 
     def _stat(self, key: str, version: str) -> ObjectInfo:
         return self._info(key, self._blob(key).get_blob_properties(version_id=version or None))
