@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -267,6 +268,14 @@ def test_a_stream_without_rows_is_stored_although_an_equal_object_had_rows(store
         store.upload(before, "x")
         store.upload(kind("select id from t", "now"), "x")
         assert store.download("x", as_="arrow").num_rows == 0
+
+
+def test_a_nested_column_without_a_name_is_read_alone(store: LocalPipelineStore) -> None:
+    numbers = np.random.default_rng(0).integers(0, 1 << 62, (80_000, 2))  # more than the first request fetches
+    df = pl.DataFrame({"": pl.Series(numbers).arr.to_list(), "id": numbers[:, 0]})
+    store.upload(df, "x")
+    assert_frame_equal(store.download("x", columns=[""], as_="polars"), df.select(""))
+    assert store.download("x", columns=[""])[""].iloc[-1].tolist() == numbers[-1].tolist()
 
 
 def test_any_object_that_exports_an_arrow_stream_is_stored(store: LocalPipelineStore) -> None:

@@ -72,7 +72,7 @@ def find(
         if (
             wanted is None
             or path in wanted
-            or ("." in path and any(path.startswith(f"{name}.") for name in wanted if name))
+            or ("." in path and any(path.startswith(f"{name}.") for name in wanted))
         ):
             positions.append(position)
     rows, found = 0, []
