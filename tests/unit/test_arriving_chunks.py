@@ -1,5 +1,6 @@
 """Chosen columns are decoded while others are still fetched, and no frame is returned before all have arrived."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.errors import ArtifactDecodeError, ServiceUnavailableError
 from clinops_prefect.frames.conversion.frame_builder import FrameBuilder
 from clinops_prefect.frames.parquet import parallel_decode
+from clinops_prefect.frames.parquet.partial_file import PartialFile
 from clinops_prefect.frames.parquet.reader import ParquetReader
 
 ROWS = 400_000
@@ -147,3 +149,25 @@ def test_the_first_request_for_columns_of_a_small_artifact_is_the_only_one(
     monkeypatch.setattr(ObjectReader, "fetch", counted)
     pd.testing.assert_frame_equal(store.download("x", columns=COLUMNS), small[COLUMNS])
     assert fetched == []
+
+
+def test_a_range_that_is_added_during_a_garbage_collection_does_not_disturb_a_read() -> None:
+    """A collection can let another thread run. Python 3.11 collects garbage while it lists a dictionary."""
+    file = PartialFile(1 << 20)
+    for start in range(0, 50_000, 10):
+        file.add(start, b"0123456789")
+    later = iter(range(60_000, 1 << 20, 10))
+
+    def add(phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            file.add(next(later), b"0123456789")
+
+    before = gc.get_threshold()
+    gc.callbacks.append(add)
+    try:
+        gc.set_threshold(50)
+        for _ in range(20):
+            assert file.window(5_003, 5_006) == b"345"
+    finally:
+        gc.callbacks.remove(add)
+        gc.set_threshold(*before)

@@ -34,8 +34,9 @@ class PartialFile(io.RawIOBase):
 
     def window(self, start: int, end: int) -> memoryview:
         """The bytes of a range, for any thread: the position stays as it is."""
-        # Copy the items, because other threads add and remove ranges meanwhile.
-        for (first, last, _), data in list(self._parts.items()):
+        # Copy the ranges, because other threads add and remove some meanwhile. A list of the items is no safe copy:
+        # while Python makes it, a garbage collection can let another thread run.
+        for (first, last, _), data in self._parts.copy().items():
             if first <= start and end <= last:
                 return memoryview(data)[start - first : end - first]
         raise OSError("the footer points to where no column is")
