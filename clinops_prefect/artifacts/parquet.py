@@ -23,8 +23,8 @@ from clinops_prefect.storage_format import StorageFormat
 if TYPE_CHECKING:
     from clinops_prefect.frames.selection.filters import Filters
 
-# The first request for chosen columns fetches so much, since wide frames have long footers: 700 kB for four row groups
-# of 1,000 columns. On a network with latency, a second request for the rest of the footer would take longer.
+# The number of last bytes that the first request for chosen columns fetches. Wide frames have long footers: 700 kB for
+# four row groups of 1,000 columns. On a network with latency, a second request for the rest would take longer.
 _COLUMNS_BYTES = 880 << 10
 
 

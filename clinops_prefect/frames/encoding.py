@@ -52,8 +52,7 @@ def encode_frame(frame: Frame, format: StorageFormat, metadata: dict[str, str]) 
 
     Raises:
         UnsupportedFrameError: The frame would not come back equal. For a stream, or for a nested column, the error
-        may
-            be raised while the chunks are consumed.
+            may be raised while the chunks are consumed.
     """
     is_csv = format is StorageFormat.CSV
     if not streams.is_pandas(frame):

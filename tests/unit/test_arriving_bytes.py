@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clinops_prefect import StorageFormat
+from clinops_prefect import ServiceUnavailableError, StorageFormat
 from clinops_prefect.frames.conversion.frame_builder import FrameBuilder
 from clinops_prefect.frames.encoding import encode_frame
 from clinops_prefect.frames.parquet import stored_file
@@ -94,3 +94,20 @@ def test_a_frame_is_filled_while_its_row_group_arrives(stored: bytes, monkeypatc
             stored[-TAIL:], len(stored), "x",
         )  # fmt: skip
         pd.testing.assert_frame_equal(reader.frame(), FRAME)
+
+
+def test_after_an_error_no_more_parts_of_a_table_are_fetched(stored: bytes) -> None:
+    futures: list[Future[None]] = []
+
+    def fetch(spans: Sequence[Range], _: Callable[[int, bytes], None]) -> "list[Future[None]]":
+        new: list[Future[None]] = [Future() for _ in spans]
+        if not futures:
+            new[0] = _done(ServiceUnavailableError("gone"))
+        futures.extend(new)
+        return new
+
+    reader = ParquetReader(fetch, stored[-TAIL:], len(stored), "x")
+    with pytest.raises(ServiceUnavailableError, match="gone"):
+        reader.stored_table()
+    assert len(futures) > 1
+    assert all(future.cancelled() for future in futures[1:])

@@ -24,7 +24,7 @@ _READ_PAST = 100
 # The number of parts that are asked for ahead of those that are needed: enough for all connections, and a few more for
 # the ones that are late. A network may be faster than decoding, and then the rest of the file would wait in memory.
 _PARTS_AHEAD = 16
-# So many more are asked for at once.
+# The number of parts that are asked for at once, in addition to these.
 _PARTS_AT_ONCE = 8
 
 

@@ -142,7 +142,11 @@ class ParquetReader:
         """
         schema = self.stored_schema
         found = self._file.chunks_of(range(self._file.metadata.num_row_groups), None)
-        return with_schema(self._table(self._file.arriving(), found), schema)
+        data = self._file.arriving()
+        try:
+            return with_schema(self._table(data, found), schema)
+        finally:
+            data.cancel()
 
     def groups(
         self,
