@@ -69,11 +69,7 @@ def find(
     positions = []
     for position, path in enumerate(paths):
         # The leaves of a nested field have paths such as `field.item.element`, but a plain name may also contain dots.
-        if (
-            wanted is None
-            or path in wanted
-            or ("." in path and any(path.startswith(f"{name}.") for name in wanted))
-        ):
+        if wanted is None or path in wanted or ("." in path and any(path.startswith(f"{name}.") for name in wanted)):
             positions.append(position)
     rows, found = 0, []
     for group in groups:
