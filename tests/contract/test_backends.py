@@ -4,6 +4,7 @@ import pytest
 
 from clinops_prefect.storage.backend import Backend, Can
 from clinops_prefect.testing import BackendContract
+from clinops_prefect.testing.contracts.objects import write
 from tests import doors
 from tests.doors import Door
 
@@ -30,3 +31,8 @@ class TestBackends(BackendContract):
     @pytest.fixture
     def can(self, door: Door, backend: Backend) -> frozenset[Can]:
         return backend.can - door.server_lacks
+
+    def test_our_stores_report_the_time_of_a_write(self, backend: Backend) -> None:
+        """The contract lets a service leave it out."""
+        write(backend, "x", b"1")
+        assert backend.head("x").created is not None
