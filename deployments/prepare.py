@@ -16,7 +16,7 @@ from prefect.client.schemas.actions import VariableCreate, WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
-from clinops_prefect.command_line import UNUSABLE, WRONG_ARGUMENT, stop
+from clinops_prefect.command_line import LATER, UNUSABLE, WRONG_ARGUMENT, Parser, run, stop
 
 # Name: (type, the most flow runs at once).
 POOLS = {
@@ -62,7 +62,13 @@ async def prepare(client: PrefectClient, pools: Collection[str] = tuple(POOLS)) 
     Args:
         client: A client of the Prefect server.
         pools: The names of the pools to make, of `POOLS`.
+
+    Raises:
+        Stopped: The server does not answer, or the package of a pool's worker is not installed.
     """
+    if problem := await client.api_healthcheck():
+        remedy = "start it (prefect server start), or correct PREFECT_API_URL"
+        stop(f"no Prefect server answers at {client.api_url} ({type(problem).__name__}): {remedy}", LATER)
     for name, (kind, limit) in POOLS.items():
         if name not in pools:
             continue
@@ -81,16 +87,32 @@ async def prepare(client: PrefectClient, pools: Collection[str] = tuple(POOLS)) 
             print(f"variable {name} = {value}")
 
 
-async def main() -> None:
-    """Prepare the Prefect server of the current profile."""
-    text = " ".join(sys.argv[1:])
+def parser() -> Parser:
+    """The parser of the command's arguments."""
+    text = "Make the work pools and variables that prefect.yaml names. Safe to repeat."
+    parser = Parser("deployments.prepare", text, "local")
+    known = ", ".join(name.removeprefix("clinops-") for name in POOLS)
+    parser.add_argument("pools", nargs="*", help=f"of {known}; all if there is no terminal to ask at")
+    return parser
+
+
+def asked() -> list[str]:
+    """The pools that the arguments name, or the answer to a question."""
+    text = " ".join(parser().parse_args().pools)
     if not text and sys.stdin.isatty():
         names = ", ".join(name.removeprefix("clinops-") for name in POOLS)
         text = input(f"Which pools ({names}; Enter for local)? ") or "local"
-    pools = chosen(text)
+    return chosen(text)
+
+
+async def main(pools: Collection[str] = ()) -> None:
+    """Prepare the Prefect server of the current profile. Without pools, see `asked`."""
+    pools = pools or asked()
     async with get_client() as client:
         await prepare(client, pools)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    debug = parser().parse_args().debug
+    # Ask outside of the event loop, which would keep the question waiting after Ctrl-C.
+    run(lambda: asyncio.run(main(asked())), debug=debug, otherwise="Start it again to go on.")

@@ -87,7 +87,9 @@ def _short(text: str, width: int) -> str:
     """The text for a narrow terminal, with the time left first. What has no room is left out whole, the rate first."""
     parts = text.split(", ")
     left = [part for part in parts if part.endswith(" left")]
-    shorter = (parts[::-1], [*left, parts[0]], left or parts[:1])
+    # Without a time left, as at the end, the order of the words stays.
+    whole = [parts[:number] for number in range(len(parts), 0, -1)]
+    shorter = [parts[::-1], [*left, parts[0]], left] if left else whole
     return next((said for said in map(", ".join, shorter) if len(said) <= width), ", ".join(shorter[-1]))
 
 

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
@@ -85,6 +88,29 @@ def test_pressing_enter_makes_only_the_local_pool(monkeypatch: pytest.MonkeyPatc
     asyncio.run(prepare.main())
     assert made == [["clinops-local"]]
     assert "Enter for local" in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--help"], 0, "exit codes"),
+        (["local"], 6, "no Prefect server answers at http://127.0.0.1:9/api"),
+        (["fargate"], 2, "there is no pool fargate"),
+        (["--pool", "local"], 2, "unrecognized arguments: --pool"),
+    ],
+)
+def test_the_preparation_ends_with_one_message_and_an_exit_code(arguments: list[str], code: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "deployments/prepare.py", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_CLIENT_MAX_RETRIES": "0"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+    assert said in (done.stdout if code == 0 else done.stderr)
 
 
 @asynccontextmanager

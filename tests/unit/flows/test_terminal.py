@@ -98,6 +98,8 @@ def test_an_upload_shows_total_rate_and_remaining_time() -> None:
         ("1 of 3 dates done, 0.7 a minute, about 3 min left", 45, "about 3 min left, 1 of 3 dates done"),
         ("1 of 3 dates done, 0.7 a minute, about 3 min left", 20, "about 3 min left"),
         ("0 of 3 dates done, 0.0 a minute", 20, "0 of 3 dates done"),
+        ("ended in 3 s: 2 of 3 dates done, 1 failed", 60, "ended in 3 s: 2 of 3 dates done, 1 failed"),
+        ("done in 3 s: 9 rows read, 8 computed, 7 stored", 40, "done in 3 s: 9 rows read, 8 computed"),
         ("30,000 of 330,000 rows, 15,262 rows/s, 20 s left", 45, "20 s left, 30,000 of 330,000 rows"),
         ("done", 20, "done"),
     ],
