@@ -14,10 +14,11 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from clinops_prefect import AccessDeniedError, ArtifactDecodeError, LocalPipelineStore
+from clinops_prefect import AccessDeniedError, ArtifactDecodeError, LocalPipelineStore, StorageFormat
 from clinops_prefect.frames.conversion.layout import to_arrow
+from clinops_prefect.frames.encoding import encode_frame
 from clinops_prefect.frames.parquet import writer as parquet_writer
-from clinops_prefect.frames.parquet.checksums import BLOCK_BYTES
+from clinops_prefect.frames.parquet.checksums import BLOCK_BYTES, ChecksummedSink
 from clinops_prefect.frames.parquet.reader import ParquetReader
 from clinops_prefect.storage.local.backend import LocalBackend
 
@@ -257,3 +258,29 @@ def test_a_large_frame_has_row_groups_that_fit_into_memory_beside_it(tmp_path: P
     assert written["pandas"].num_row_groups == 4
     # Of a polars frame with few row groups, polars' writer would hold as much again.
     assert not written["polars"].created_by.startswith("Polars")
+
+
+def test_a_footer_with_a_row_group_for_each_chunk_of_a_polars_frame_is_held_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Polars 1.30 ends a row group with each chunk."""
+    for name, value in {
+        "_POLARS_BYTES": 0,
+        "_GROUPS_OF_POLARS_LEAST": 1,
+        "_GROUP_ROWS": 9,
+        "_GROUP_ROWS_LEAST": 2,
+    }.items():
+        monkeypatch.setattr(parquet_writer, name, value)
+    kept: list[int] = []
+    drain = ChecksummedSink.drain
+
+    def noted(self: ChecksummedSink, keep: int = 0) -> list[bytes]:
+        kept.append(keep)
+        return drain(self, keep)
+
+    monkeypatch.setattr(ChecksummedSink, "drain", noted)
+    part = pl.DataFrame({"note": ["n" * 20_000] * 12})
+    df = pl.concat([frame for _ in range(40) for frame in (part[:1], part)], rechunk=False)
+    data = b"".join(encode_frame(df, StorageFormat.PARQUET, {}).chunks)
+    assert min(kept) > 120 * 2 * 20_000  # 1, 9 and 3 rows, 40 times; each with its smallest and largest text
+    assert pl.read_parquet(data).equals(df)

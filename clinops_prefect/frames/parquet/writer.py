@@ -196,7 +196,7 @@ def _table_with_polars(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
     in_utc = _with_dictionaries(table.cast(pa.schema([_in_utc(field) for field in table.schema])))
     longest = {field.name: _longest_text(in_utc.column(field.name)) for field in in_utc.schema}
     floats = sum(column.nbytes for column in table.columns if pa.types.is_floating(column.type))
-    held = [in_utc]
+    held, chunks = [in_utc], max(column.num_chunks for column in in_utc.columns)
     del in_utc
 
     def frame() -> "pl.DataFrame":
@@ -207,7 +207,8 @@ def _table_with_polars(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
 
     most_bytes = max(_GROUP_BYTES_LEAST, min(_GROUP_BYTES, table.nbytes // _GROUPS_LEAST))
     rows = _group_rows(table.num_rows, table.nbytes, most_bytes)
-    yield from _written(frame, schema, rows, _codec(floats, table.nbytes), _footer(longest, table.num_rows, rows))
+    most_groups = -(-table.num_rows // rows) + chunks
+    yield from _written(frame, schema, rows, _codec(floats, table.nbytes), _footer(longest, most_groups))
 
 
 def _frame_with_polars(frame: "pl.DataFrame", schema: pa.Schema) -> Iterator[bytes]:
@@ -219,7 +220,9 @@ def _frame_with_polars(frame: "pl.DataFrame", schema: pa.Schema) -> Iterator[byt
         longest[column.name] = 0 if text_bytes is None else cast("int", text_bytes.max() or 0)
         floats += int(column.estimated_size()) if column.dtype.is_float() else 0
     rows = _group_rows(frame.height, held)
-    yield from _written(lambda: frame, schema, rows, _codec(floats, held), _footer(longest, frame.height, rows))
+    # Old versions of Polars end a row group with each chunk of the columns.
+    most_groups = -(-frame.height // rows) + max(frame.n_chunks("all"))
+    yield from _written(lambda: frame, schema, rows, _codec(floats, held), _footer(longest, most_groups))
 
 
 def _written(
@@ -285,17 +288,16 @@ def _longest_text(column: pa.ChunkedArray) -> int:
     return max((pc.max(pc.binary_length(some)).as_py() or 0 for some in texts), default=0)
 
 
-def _footer(longest: dict[str, int], height: int, rows: int) -> int:
+def _footer(longest: dict[str, int], most_groups: int) -> int:
     """An upper bound of the footer's size in bytes, without metadata. The sink holds these bytes back until the end.
 
     Args:
         longest: Column -> the number of bytes of its longest text.
-        height: The number of rows.
-        rows: The number of rows of a row group.
+        most_groups: The most row groups that the file may have.
     """
     # The statistics have the smallest and the largest value, each twice. The rest takes about 100 bytes.
     each = sum(2 * len(name.encode()) + 4 * text + 512 for name, text in longest.items())
-    return (-(-height // rows) + 1) * each + 4096
+    return (most_groups + 1) * each + 4096
 
 
 def _slices(column: pa.ChunkedArray) -> list[pa.ChunkedArray]:
