@@ -99,6 +99,16 @@ class HasAFormatOfItsOwn(Whole):
         return data[::-1], info
 
 
+class TakesNoBytesForAMissingObject(Whole):
+    laws = "test_an_object_without_bytes_is_read"
+
+    def _open(self, key: str, wanted: Any, version: str) -> tuple[bytes, ObjectInfo]:
+        found = super()._open(key, wanted, version)
+        if not found[1].size:
+            raise KeyError(key)
+        return found
+
+
 class AddsToMetadata(Whole):
     laws = "test_a_write_replaces_all_of_the_object"
 

@@ -68,6 +68,13 @@ class BackendContract(ObjectCopyLaws, ObjectVersionLaws, BackendBucketLaws):
         assert backend.open("a/x", whole())[0] == b"theirs"
         assert backend.head("a/x").size == 6
 
+    def test_an_object_without_bytes_is_read(self, backend: Backend, direct: DirectAccess) -> None:
+        direct.put("theirs", b"")
+        write(backend, "ours", b"")
+        for key in ("theirs", "ours"):
+            found, info = backend.open(key, whole())
+            assert (found, info.size, backend.head(key).size) == (b"", 0, 0)
+
     def test_a_write_replaces_all_of_the_object(self, backend: Backend, direct: DirectAccess) -> None:
         write(backend, "x", b"a longer text", metadata={"old": "1"})
         write(backend, "x", b"short", metadata={"new": "2"})
