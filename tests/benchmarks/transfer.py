@@ -20,7 +20,9 @@ LATENCY_MS, MB_PER_S = 25, 80
 _MOST_MEMORY = 4
 _UPLOAD_NOTE = (
     "*its encoding alone* makes the same bytes and throws them away: no way to send them makes an upload shorter. "
-    "polars' own writer is asked for LZ4, and keeps neither pandas' metadata nor a checksum."
+    "polars' own writer is asked for LZ4, and keeps neither pandas' metadata nor a checksum. Of a wide frame of full "
+    "precision (320 MB of Parquet), encoding takes 2.2 of 3.1 CPU seconds: polars' writer 1.7, the conversion from "
+    "pandas 0.2. Sending takes 0.7: boto3's SHA-256, which it computes only over plain HTTP, 0.27, and its CRC-32 0.15."
 )
 _DOWNLOAD_NOTE = (
     "*the frame's memory alone* is written once to as much memory as the frame has. polars decodes everything at once "
@@ -183,7 +185,10 @@ def _upload_polars(bench: Bench) -> Outcome:
         at_least("polars", 0.95, ours.times_faster(results["polars"])),
         at_most("the frame", 0.5, ours.memory / size),
     ]
-    note = "The reference converts the frame to one of pandas first."
+    note = (
+        "The reference converts the frame to one of pandas first. Of 1.5 CPU seconds, encoding takes 1.1; Zstandard "
+        "takes 0.13 more than LZ4 would, for a file of 124 instead of 197 MB."
+    )
     return Outcome(f"Upload, polars: {DESCRIPTIONS[name]}", bench.s3.name, results, goals, [note], frame_bytes=size)
 
 
