@@ -15,7 +15,7 @@ import numpy as np
 
 from clinops_prefect.frames.parquet.column_chunks import ColumnChunk
 from clinops_prefect.frames.parquet.parallel_decode import DecodeUnit
-from clinops_prefect.frames.parquet.partial_file import Range
+from clinops_prefect.frames.parquet.partial_file import Range, wait
 
 # Of a smaller file, nothing is given back: memory that the process already has costs no page faults.
 _LEAST_BYTES = 4 << 20
@@ -70,8 +70,7 @@ class FileBytes:
         first = bisect_right(self._spans, start, key=lambda span: span[1])
         last = bisect_left(self._spans, end, key=lambda span: span[0])
         self._ask(last)
-        for future in self._arriving[first:last]:
-            future.result()
+        wait(self._arriving[first:last])
 
     def cancel(self) -> None:
         """Fetch no further parts."""

@@ -66,6 +66,12 @@ class PartialFile(io.RawIOBase):
         return bytes(self.window(start, end))
 
 
+def wait(futures: "Sequence[Future[None]]") -> None:
+    """Wait for all futures in order, and raise the first error."""
+    for future in futures:
+        future.result()
+
+
 class ArrivingRanges:
     """Ranges of a file that are being fetched.
 
@@ -85,8 +91,7 @@ class ArrivingRanges:
 
     def wait_for_all(self) -> None:
         """Wait for all ranges in order, and raise the first error."""
-        for future in self._futures:
-            future.result()
+        wait(self._futures)
 
     def cancel(self) -> None:
         """Fetch no further ranges."""

@@ -15,7 +15,7 @@ from clinops_prefect.frames.memory import arrow_owned
 from clinops_prefect.frames.parquet import checksums, column_chunks, int96, narrow_footers
 from clinops_prefect.frames.parquet.file_bytes import FileBytes
 from clinops_prefect.frames.parquet.known_schemas import KnownSchemas, SharedSchema
-from clinops_prefect.frames.parquet.partial_file import Added, ArrivingRanges, PartialFile, Range, joined_ranges
+from clinops_prefect.frames.parquet.partial_file import Added, ArrivingRanges, PartialFile, Range, joined_ranges, wait
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -282,9 +282,3 @@ def nothing_to_fetch(spans: Sequence[Range], _: Callable[[int, bytes], None]) ->
     if spans:
         raise ValueError("the footer points to before the file")
     return []
-
-
-def wait(futures: "Sequence[Future[None]]") -> None:
-    """Wait for all futures in order, and raise the first error."""
-    for future in futures:
-        future.result()
