@@ -7,7 +7,6 @@ import asyncio
 import functools
 import json
 import threading
-import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -194,11 +193,20 @@ class WritesAsItGoes(Whole):
 class RemovesBeforeItWrites(Whole):
     laws = "test_a_reader_beside_a_writer_sees_one_whole_object"
 
+    def __init__(self, space: str) -> None:
+        super().__init__(space)
+        self.looked = threading.Event()
+
     def _write(self, key: str, chunks: Iterator[bytes], writing: Writing) -> None:
-        if writing.overwrite:
-            self.objects.pop(key, None)
-            time.sleep(0.02)
+        if writing.overwrite and self.objects.pop(key, None):
+            # The law's reader looks again and again: this one look is sure to find nothing, also on a busy machine.
+            self.looked.wait(30)
         super()._write(key, chunks, writing)
+
+    def _open(self, key: str, wanted: Any, version: str) -> tuple[bytes, ObjectInfo]:
+        if key not in self.objects:
+            self.looked.set()
+        return super()._open(key, wanted, version)
 
 
 class AlwaysOverwrites(Whole):
@@ -219,10 +227,20 @@ class LooksAndThenWrites(Whole):
     )
     laws_of_stores = "test_of_16_simultaneous_conditional_uploads_exactly_one_wins"
 
+    # (Space, key) -> whether the look before found the object. Each writer knows what the look before its own found:
+    # then the second writer always finds nothing, also where a busy machine runs the threads one after the other.
+    looks: ClassVar[dict[tuple[str, str], bool]] = {}
+    lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def _refuse_existing(self, key: str) -> None:
+        pass
+
     def _write(self, key: str, chunks: Iterator[bytes], writing: Writing) -> None:
-        if not writing.overwrite and key in self.objects:
+        with self.lock:
+            exists = self.looks.get((self.space, key), False)
+            self.looks[self.space, key] = key in self.objects
+        if not writing.overwrite and exists:
             raise ObjectExistsError
-        time.sleep(0.5)
         super()._write(key, chunks, replace(writing, overwrite=True))
 
 
@@ -230,11 +248,16 @@ class MixesTwoWriters(Whole):
     laws = "test_of_simultaneous_writes_of_many_parts_one_remains_whole"
     laws_of_stores = "test_of_simultaneous_uploads_all_succeed_and_one_remains"
 
+    # (Space, key) -> the first bytes of the writer before. It does not depend on when the threads run.
+    starts: ClassVar[dict[tuple[str, str], bytes]] = {}
+    lock: ClassVar[threading.Lock] = threading.Lock()
+
     def _write(self, key: str, chunks: Iterator[bytes], writing: Writing) -> None:
         data = b"".join(chunks)
-        super()._write(key, iter([data[:10]]), writing)
-        time.sleep(0.5)
-        super()._write(key, iter([self.objects[key][0], data[10:]]), writing)
+        with self.lock:
+            start = self.starts.get((self.space, key), data[:1000])
+            self.starts[self.space, key] = data[:1000]
+            super()._write(key, iter([start, data[1000:]]), writing)
 
 
 class CountsFromOne(Whole):
