@@ -346,3 +346,18 @@ def test_an_answer_that_cannot_be_read_is_named(door: Door, proxy: Proxy, header
     with pytest.raises(OperationNotSupportedError, match=named) as caught:
         store.download("x")
     assert caught.value.uri == store.uri("x")
+
+
+@pytest.mark.parametrize("door", ["gcs"], indirect=True)
+def test_a_copy_that_ends_before_all_is_copied_is_named(door: Door, proxy: Proxy) -> None:
+    def edit(seen: Seen, status: int, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
+        return status, headers, re.sub(rb'("totalBytesRewritten": *"?)\d+', rb"\g<1>1", body)
+
+    store = door.store(endpoint_url=proxy.url)
+    store.upload(FRAME, "x")
+    proxy.edit = edit
+    with pytest.raises(
+        OperationNotSupportedError, match="the token to go on copying with, as no Cloud Storage"
+    ) as caught:
+        store.copy_artifact("x", "y")
+    assert caught.value.uri == store.uri("y")

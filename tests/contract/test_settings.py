@@ -6,8 +6,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import requests
 from prefect_aws import AwsCredentials, MinIOCredentials
 from prefect_gcp import GcpCredentials
+from requests.adapters import HTTPAdapter
 
 from clinops_prefect import (
     AccessDeniedError,
@@ -18,6 +20,7 @@ from clinops_prefect import (
     StorageFormat,
 )
 from tests.contract.conftest import clouds
+from tests.contract.test_failures import OTHERS, READS
 from tests.doors import Can, Door
 from tests.gallery import FRAMES, assert_same
 from tests.proxy import Proxy
@@ -239,6 +242,33 @@ def test_every_gcs_write_names_the_customers_key(door: Door, format: str, proxy:
     for seen in writes:
         named = seen.query.get("kmsKeyName", seen.query.get("destinationKmsKeyName"))
         assert named == [GCS_KEY], seen.path
+
+
+@pytest.mark.parametrize("door", ["gcs"], indirect=True)
+def test_every_request_to_cloud_storage_has_our_time_outs(
+    door: Door, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its time-out, a request to a server that never answers waits for a minute, or for ever."""
+    store, sent, send = door.store(format=format), dict[str, Any](), HTTPAdapter.send
+
+    def record(adapter: HTTPAdapter, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        sent[f"{request.method} {request.url}"] = options["timeout"]
+        return send(adapter, request, **options)
+
+    monkeypatch.setattr(HTTPAdapter, "send", record)
+    for name, call in (OTHERS | READS).items():
+        store.upload(FRAME, "x")
+        store.write_bytes("x", b"1")
+        if "absent" in name:
+            store.delete_artifact("x")
+        call(store)
+    store.write_bytes("big.bin", bytes(17 << 20))
+    store.upload(FRAME, "below/1")
+    store.upload(FRAME, "below/2")
+    store.delete_artifacts("below")
+    store.delete_artifact("missing", missing_ok=True)
+    assert {method.partition(" ")[0] for method in sent} >= {"GET", "POST", "PUT", "DELETE"}
+    assert {request: seconds for request, seconds in sent.items() if seconds != (5.0, 20.0)} == {}
 
 
 @clouds

@@ -80,7 +80,8 @@ PARTS = (
         "gcs",
         _in(f"{_STORAGE}/gcs", "backend", "client", "errors", "upload"),
         (
-            *_unit("errors", "browser_url"),
+            *_unit("errors", "browser_url", "transfer"),
+            "tests/contract/test_odd_answers.py::test_a_copy_that_ends_before_all_is_copied_is_named",
             *_SERVICE_TESTS,
             *_contract("backends", "versions", "endpoints", "settings", "failures", "races"),
             *("-k", "gcs or google or cloud_storage"),

@@ -5,6 +5,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 import pytest
 import requests
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clinops_prefect.storage.gcs.client import Adapter
+from clinops_prefect.storage.gcs.upload import upload_parts
 from clinops_prefect.storage.s3.backend import S3Backend
 from clinops_prefect.storage.transfer import PART_BYTES, each_in_flight, in_order, in_parts, together
 
@@ -101,6 +103,20 @@ def test_the_response_to_a_large_part_does_not_keep_the_part() -> None:
         server.shutdown()
     assert received == [part]
     assert answer.request.body is None
+
+
+def test_parts_for_cloud_storage_are_read_as_a_file_that_knows_its_position() -> None:
+    read: list[tuple[bytes, int]] = []
+
+    class Blob:
+        def upload_from_file(self, file: Any, **options: Any) -> None:
+            assert options == {"timeout": 7}
+            assert threading.current_thread().name.startswith("clinops-send")
+            while data := file.read(3):
+                read.append((data, file.tell()))
+
+    upload_parts(Blob(), iter([b"abc", b"def", b"g"]), timeout=7)  # type: ignore[arg-type]
+    assert read == [(b"abc", 3), (b"def", 6), (b"g", 7)]
 
 
 def test_parts_grow_so_that_ten_thousand_hold_eighty_gigabytes() -> None:
