@@ -61,8 +61,8 @@ def check(source: str, catalogue: Catalogue, fhir: FhirTable, meds: MedsTable, r
         return _unusable(str(error))
     kind = "a MEDS dataset" if found.is_meds else "FHIR R4" if found.is_fhir else "tables in MIMIC-IV layout"
     print(f"{root}: {kind}, files of events: {len(found.events)}")
-    if not found.is_meds and not _say_tables(root, only_there=found.is_fhir):
-        return _unusable("a column is missing: rename one in your file, or add it")
+    if not found.is_meds and (why := _say_tables(root, only_there=found.is_fhir)):
+        return _unusable(why)
     codes: Codes = meds if found.is_meds else fhir
     try:
         cohort = read_stays(root, codes)
@@ -88,16 +88,16 @@ def _unusable(why: str) -> bool:
     return False
 
 
-def _say_tables(root: SourcePath, *, only_there: bool = False) -> bool:
-    """Print the tables and their missing columns, or, if there are no tables, the files."""
-    complete, is_any = True, False
+def _say_tables(root: SourcePath, *, only_there: bool = False) -> str:
+    """Print the tables and their missing columns, or, if there are no tables, the files. Returns what is wrong."""
+    wrong, is_any = "", False
     for name, layout in LAYOUTS.items():
         try:
             paths = find_optional_table(root, name)
             columns = {column.strip().lower() for column in file_columns(paths[0])} if paths else set()
         except TableError as error:
             print(f"  {error}")
-            complete, is_any = False, True
+            wrong, is_any = "a table cannot be read", True
             continue
         if not paths and only_there:
             continue
@@ -109,15 +109,19 @@ def _say_tables(root: SourcePath, *, only_there: bool = False) -> bool:
         missing = [column for column in layout.required if column not in columns]
         absent = [column for column in layout.optional if column not in columns]
         unused = sorted(columns - set(layout.columns))
-        complete = complete and not missing
+        if missing and not wrong:
+            wrong = "a column is missing: rename one in your file, or add it"
         print(f"  {name}: {len(paths)} file{'s' * (len(paths) > 1)}")
         for what, names in {"missing": missing, "not there, optional": absent, "not used": unused}.items():
             if names:
                 print(f"    {what}: {_names(names)}")
     if not is_any and not only_there:
         for file in islice((file for file in in_order(root.rglob("*")) if _is_table(file)), _SHOWN):
-            print(f"  {file.name} has the columns {_names(file_columns(file))}")
-    return complete
+            try:
+                print(f"  {file.name} has the columns {_names(file_columns(file))}")
+            except TableError as error:
+                print(f"  {error}")
+    return wrong
 
 
 def _names(columns: list[str]) -> str:

@@ -21,6 +21,9 @@ TIME = pa.timestamp("us")
 # A date, and optionally a time. A zone is not allowed: dropping it would shift the event against the stay.
 _TIME_TEXT = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
 
+# A number of another locale: 37,5 or 1.234,5 or 1,234.
+_COMMA_NUMBER = r"^[+-]?\d[\d.]*,\d[\d.,]*$"
+
 
 class ColumnError(ValueError):
     """A column has cells that its kind does not allow. The message says what is wrong, and in how many cells."""
@@ -42,11 +45,13 @@ def convert(column: pa.Array, kind: Kind) -> pa.Array:
         column: Text (as from CSV), or any type that a Parquet file may have.
         kind: `ID` takes whole numbers, also as floats (`30001.0`, which pandas writes for a column with nulls). `TIME`
             takes dates and naive timestamps of any unit, and ISO texts, cut to microseconds. `NUMBER` takes anything,
-            and makes null of what is not a number, such as text measurements. `TEXT` takes anything.
+            and makes null of what is not a number, such as text measurements; a number with a comma is refused. `TEXT`
+            takes anything.
 
     Raises:
-        ColumnError: An id is not a whole number, or a time is not a time or has a zone. Such a cell does not become
-            null: without its storing time, an event would count as known too early.
+        ColumnError: An id is not a whole number, a time is not a time or has a zone, or a number has a comma. Such a
+            cell does not become null: without its storing time, an event would count as known too early, and of the
+            numbers with a decimal comma only the whole ones would be left.
     """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -86,8 +91,12 @@ def _number(column: pa.Array) -> pa.Array:
     try:
         return column.cast(pa.float64())
     except pa.ArrowException:
-        numbers = pd.to_numeric(pd.Series(pc.utf8_trim_whitespace(column).to_pandas()), errors="coerce")
-        return pa.array(numbers.to_numpy("float64"), pa.float64(), from_pandas=True)
+        pass
+    text = pc.utf8_trim_whitespace(column)
+    if commas := _count(pc.match_substring_regex(text, _COMMA_NUMBER)):
+        raise ColumnError(f"{told(commas)} of {told(len(column))} cells are numbers with a comma; write 37.5, not 37,5")
+    numbers = pd.to_numeric(pd.Series(text.to_pandas()), errors="coerce")
+    return pa.array(numbers.to_numpy("float64"), pa.float64(), from_pandas=True)
 
 
 def _time(column: pa.Array) -> pa.Array:

@@ -22,6 +22,10 @@ from flows.sources.objects import SourcePath, is_of_the_store, open_parquet, ope
 
 # The start of pyarrow's message for a row with more or fewer columns than the header.
 _RAGGED = re.compile(r"^CSV parse error: (?:Row #\d+: )?Expected (\d+) columns, got (\d+)")
+# A part of pyarrow's message for a cell that is not UTF-8.
+_NOT_UTF8 = "invalid UTF8"
+# The separators of other CSV files, by the words with which errors name them.
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 # About 22,000 chart rows: large enough that Python's work per batch is small, and small enough for the CPU cache.
 _CSV_BLOCK_BYTES = 2 << 20
 _PARQUET_BATCH_ROWS = 1 << 16
@@ -172,6 +176,9 @@ def _csv_header(path: SourcePath) -> list[str]:
         header = next(csv.reader(text), None)
     if not header:
         raise TableError(f"{path}: the file is empty; there is not even a header")
+    for separator, name in _SEPARATORS.items():
+        if len(header) == 1 and separator in header[0]:
+            raise TableError(f"{path}: its columns are separated by {name}; write the file with commas")
     return header
 
 
@@ -231,6 +238,10 @@ def _guard(path: SourcePath, read: Callable[[], Any]) -> Any:
             raise
         if isinstance(error, PermissionError):
             raise TableError(f"{path}: no permission to read it") from None
+        if isinstance(error, UnicodeDecodeError) or _NOT_UTF8 in str(error):
+            raise TableError(
+                f"{path}: is not text in UTF-8; convert it to UTF-8, or correct the end of its name"
+            ) from None
         problem = type(error).__name__
     # Raised outside of the handler, so that the original error, which quotes cells, does not become the context.
     raise TableError(f"{path}: cannot be read; it is damaged, cut short, or not what its name says ({problem})")

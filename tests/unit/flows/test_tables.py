@@ -24,10 +24,11 @@ HEADER = "subject_id,hadm_id,stay_id,caregiver_id,charttime,storetime,itemid,val
 ROW = "10,20,30,40,2150-01-02 03:04:05,2150-01-02 03:06:00,220045,80,80,bpm,0"
 
 
-def write(folder: Path, text: str, name: str = "icu/chartevents.csv") -> Path:
+def write(folder: Path, text: str | bytes, name: str = "icu/chartevents.csv") -> Path:
     path = folder / name
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    data = text.encode() if isinstance(text, str) else text
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     return path
 
 
@@ -175,6 +176,20 @@ SECRET = "JohnDoe"
             f"{HEADER}\n{edit(storetime='2150-01-02 03:04:05Z')}\n",
             "column storetime: under 10 of under 10 cells are not times",
         ),
+        *(
+            (
+                "\n".join([HEADER, ROW, edit(valuenum=f'"{number}"'), ""]),
+                "column valuenum: under 10 of under 10 cells are numbers with a comma; write 37.5, not 37,5",
+            )
+            for number in ("37,5", "-1.234,5", "1,234.5 ", "1,234")
+        ),
+        (f"{HEADER}\n{ROW}\n".replace(",", ";"), "separated by semicolons; write the file with commas"),
+        (f"{SECRET}\t{SECRET}\n", "separated by tabs"),
+        ('"' + f"{HEADER}\n{ROW}\n".replace(",", '"|"'), "separated by vertical bars"),
+        (f"{HEADER},\xe9\n{ROW},{SECRET}\n".encode("latin-1"), "is not text in UTF-8; convert it"),
+        (f"{HEADER}\n{edit(valuenum='80', valueuom=chr(0xB0) + SECRET)}\n".encode("latin-1"), "is not text in UTF-8"),
+        (f"{HEADER}\n{ROW}\n".encode("utf-16"), "is not text in UTF-8"),
+        (gzip.compress(f"{HEADER}\n{ROW}\n".encode()), "is not text in UTF-8; .* or correct the end of its name"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_and_no_cell_is_quoted(tmp_path, text, message):
@@ -316,6 +331,25 @@ def test_the_check_of_the_first_rows_reads_not_many_more(tmp_path, monkeypatch, 
     assert check(str(tmp_path), load_catalogue(), load_fhir_table(), load_meds_table(), 250)
     [kept] = re.findall("kept ([\\d,]+)", capsys.readouterr().out)
     assert 250 <= int(kept) < 500
+
+
+def test_the_check_says_that_a_table_cannot_be_read(tmp_path, capsys):
+    arguments = (load_catalogue(), load_fhir_table(), load_meds_table(), 250)
+    write(tmp_path, f"{SECRET};b\n1;2\n", "icu/notes.csv")
+    assert not check(str(tmp_path), *arguments)
+    out = capsys.readouterr().out
+    assert f"{tmp_path}/icu/notes.csv: its columns are separated by semicolons" in out
+    assert SECRET not in out
+    write(
+        tmp_path,
+        "subject_id,stay_id,intime,outtime\n10,30,1970-01-01,1970-01-02\n".encode("utf-16"),
+        "icu/icustays.csv",
+    )
+    write(tmp_path, f"{HEADER}\n{ROW}\n")
+    assert not check(str(tmp_path), *arguments)
+    out = capsys.readouterr().out
+    assert f"{tmp_path}/icu/icustays.csv: is not text in UTF-8" in out
+    assert "cannot use this source: a table cannot be read" in out
 
 
 # --- where the files are ---
