@@ -12,6 +12,7 @@
 
 import argparse
 import errno
+import io
 import logging
 import os
 import sys
@@ -80,6 +81,10 @@ class Parser(argparse.ArgumentParser):
             epilog=f"example:\n  python -m {module} {example}\n\nexit codes:\n{_exit_codes()}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        # A terminal of another encoding, such as Latin-1, gets escapes for what it cannot show. Python's default is to
+        # raise, so that a command whose work is done would fail on its last line.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         self.add_argument("--debug", action="store_true", help="show the traceback of what fails")
 
     def error(self, message: str) -> NoReturn:

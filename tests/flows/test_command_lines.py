@@ -1,6 +1,7 @@
 """What a user sees of a command that fails: one message with what to do, no traceback, and an exit code."""
 
 import importlib
+import io
 import logging
 import os
 import re
@@ -268,6 +269,17 @@ def test_help_has_an_example_and_the_exit_codes(
     # Only an example may be wider than a terminal, because users paste it.
     text, codes = said.partition("example:")[0], said.partition("exit codes:")[2]
     assert max(map(len, f"{text}{codes}".splitlines())) <= 80
+
+
+def test_help_is_shown_on_a_terminal_that_lacks_some_of_its_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), "latin-1")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "argv", ["icu_features", "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        features_main(lambda: {})
+    assert stopped.value.code == 0
+    terminal.seek(0)
+    assert r"s3://\u2026" in terminal.read()
 
 
 def _raise(error: BaseException) -> None:
