@@ -20,11 +20,19 @@ from clinops_prefect import (
     ServiceUnavailableError,
     StepFunctionsPipeline,
 )
-from clinops_prefect.tasks import list_artifacts, open_store
+from clinops_prefect.tasks import (
+    list_artifacts,
+    open_store,
+    run_step_functions_pipeline,
+    start_step_functions_pipeline,
+    wait_for_step_functions_execution,
+)
 from tests.emulators import free_port
 from tests.prefect.conftest import Saved
 from tests.prefect.sample_flows import frame
 from tests.prefect.server import PrefectServer
+
+PIPELINE_TASKS = (run_step_functions_pipeline, start_step_functions_pipeline, wait_for_step_functions_execution)
 
 
 def change(server: PrefectServer, block: Any, **data: Any) -> None:
@@ -116,6 +124,8 @@ def test_a_missing_block_is_said_with_where_to_look(kind: Any, error: type[Excep
     ways = [lambda: kind.load("nobody-saved-this"), lambda: asyncio.run(loads()), lambda: asyncio.run(loads_too())]
     if kind is S3PipelineStore:
         ways += [lambda: open_store(reference), lambda: list_artifacts.fn(reference)]
+    else:
+        ways += [lambda task=task: task.fn(reference, "") for task in PIPELINE_TASKS]
     for way in ways:
         with pytest.raises(error, match=reference) as refused:
             way()
@@ -141,6 +151,7 @@ def test_a_server_that_is_away_is_worth_another_try() -> None:
         for way in (
             lambda: open_store("local-pipeline-store/x"),
             lambda: StepFunctionsPipeline.load("x"),
+            *(lambda task=task: task.fn("step-functions-pipeline/x", "") for task in PIPELINE_TASKS),
             lambda: LocalPipelineStore("x").save("x"),
         ):
             with pytest.raises(ServiceUnavailableError, match="PREFECT_API_URL"):

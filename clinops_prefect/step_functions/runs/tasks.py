@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from prefect import Task
-from prefect.blocks.core import Block
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.futures import PrefectFutureList
 from prefect.utilities.callables import expand_mapping_parameters, get_call_parameters
 
+from clinops_prefect import registry
 from clinops_prefect.asynchronous import asynchronous_function
 from clinops_prefect.errors import InvalidExecutionError
 from clinops_prefect.retrying import worth_retrying
@@ -107,8 +107,10 @@ def _loaded(pipeline: RunnablePipeline | str) -> RunnablePipeline:
     slug, _, name = pipeline.rpartition("/")
     if slug not in ("", SLUG):
         raise InvalidExecutionError(f"{pipeline!r} is no pipeline: write '{SLUG}/<name>'")
-    loaded: Any = Block.load(f"{SLUG}/{name}", _sync=True)  # type: ignore[call-arg]
-    return loaded  # type: ignore[no-any-return]
+    # This module cannot import the class, which is a layer above. `Block.load` would raise Prefect's own errors.
+    kind: Any = registry.load("clinops_prefect.step_functions.pipeline:StepFunctionsPipeline", "aws")
+    loaded: RunnablePipeline = kind.load(name, _sync=True)
+    return loaded
 
 
 _OPTIONS: dict[str, Any] = {
