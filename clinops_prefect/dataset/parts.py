@@ -62,11 +62,13 @@ class Asked:
         expression: The condition by which statistics skip row groups. None selects every row.
         schema: The schema of the expression.
         guarantee: An expression that holds for every row of the part, because of its partition folders.
+        fields: The fields of the expression. None if they are not known.
     """
 
     expression: pc.Expression | None
     schema: pa.Schema
     guarantee: pc.Expression | None = None
+    fields: Sequence[str] | None = None
 
 
 class DescribedPart(Protocol):
@@ -148,7 +150,7 @@ class ParquetPart:
     def batches(self, fields: Sequence[str], asked: Asked) -> list[Batch]:
         if self._is_bare:
             return [Batch((), 0, self.rows, 0)]
-        groups = self._file.groups(asked.expression, asked.schema, asked.guarantee)
+        groups = self._file.groups(asked.expression, asked.schema, asked.guarantee, asked.fields)
         if not groups:
             return []  # saves time, since for a thousand columns the sizes take as long to compute as the footer
         sizes = self._file.group_sizes(fields)

@@ -100,7 +100,12 @@ class _Guess:
     def look(self, number: int, part: OpenPart) -> bool:
         """Plan the read of a part. Returns False if nothing of the part has to be read."""
         agreed = self._agreed
-        asked = Asked(self._chosen.of_groups, agreed.schema, self._partitions.guarantee(number, agreed.added))
+        asked = Asked(
+            self._chosen.of_groups,
+            agreed.schema,
+            self._partitions.guarantee(number, agreed.added),
+            self._chosen.asked,
+        )
         try:
             batches = part.batches(self.fields, asked)
         except ClinopsPrefectError:
@@ -173,7 +178,6 @@ class Planner:
             only: Numbers of the parts that may be read. None means every part.
         """
         filters, csv_options = self._source._codec.asked(filters, csv_options)
-        self._schemas.has_filters = self._schemas.has_filters or filters is not None
         opener = self.opener(csv_options)
         numbers, sample, partitions = self._left(filters, opener, kind)
         if only is not None:
@@ -230,7 +234,8 @@ class Planner:
         stored = stored_fields(agreed, chosen.read)
 
         def look(number: int, part: OpenPart) -> bool:
-            asked = Asked(chosen.of_groups, agreed.schema, partitions.guarantee(number, agreed.added))
+            guarantee = partitions.guarantee(number, agreed.added)
+            asked = Asked(chosen.of_groups, agreed.schema, guarantee, chosen.asked)
             found[number] = once_more(lambda: part.batches(stored, asked), part.where)
             part.hold_only(stored)
             return bool(found[number])

@@ -1,5 +1,6 @@
 """Parts of a dataset that keep only those bytes of their footers that a read needs."""
 
+import io
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -267,3 +269,74 @@ def test_the_statistics_of_parts_are_prepared_only_for_filters(
     assert made == []
     assert dataset.download(filters=[("a", ">", 10)])["a"].tolist() == [11]
     assert len(made) == 4
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("writer", ["pyarrow", "polars"])
+def test_short_statistics_select_the_same_row_groups_as_the_whole_footer(writer: str) -> None:
+    number = np.arange(3_000)
+    columns: dict[str, Any] = {
+        "sorted": number - 1_000,
+        "small": (number // 500 - 3).astype("int8"),
+        "unsigned": (number // 500).astype("uint32") + np.uint32(2**32 - 6),
+        "none": pa.nulls(3_000, pa.int64()),
+        "some": pa.array([None if n < 1_000 else n for n in number.tolist()]),
+        "float": np.where(number < 1_000, -0.0, number - 7.5),
+        "short": number.astype("float32"),
+        "nan": np.where(number < 500, np.nan, number),
+        "time": pa.array(number * 10**12 + 1, pa.timestamp("ns", "UTC")),
+        "day": pa.array(number.astype("int32"), pa.date32()),
+        "text": pa.array([f"t{n:04d}" for n in number.tolist()]),
+        "bytes": pa.array([b"\xff" if n > 1_000 else b"\0" for n in number.tolist()]),
+        "empty": pa.array([""] * 3_000),
+        "decimal": pa.array(number.tolist()).cast(pa.decimal128(30, 2)),
+        "category": pa.array([f"c{n // 700}" for n in number.tolist()]).dictionary_encode(),
+        "flag": pa.array((number < 1_500).tolist()),
+        **MORE,
+    }
+    table, file = pa.table(columns), io.BytesIO()
+    if writer == "polars":
+        pl.from_arrow(table).write_parquet(file, row_group_size=500)
+    else:
+        pq.write_table(table, file, row_group_size=500)
+    reader = opened(file.getvalue())
+    shortened = 0
+    for name in table.column_names:
+        field = pc.field(name)
+        for row in (0, 499, 500, 1_234, 2_999):
+            value = table.column(name)[row]
+            for one in (
+                field == value,
+                field < value,
+                field >= value,
+                field.is_null(),
+                field.is_valid() & (field > value),
+            ):
+                both = one & (pc.field("sorted") > 400)
+                for asked, fields in ((one, [name]), (both, list({name, "sorted", "in no file"}))):
+                    found = reader.groups(asked, fields=fields)
+                    assert found == reader.groups(asked), asked
+                    shortened += 0 < len(found) < 6
+        assert reader._file._statistics_of([name]) is not None, name
+    assert shortened > 100
+
+
+@pytest.mark.usefixtures("always")
+def test_a_filter_on_some_columns_of_a_dataset_parses_each_whole_footer_once(
+    store: LocalPipelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in range(3):
+        store.upload(pd.DataFrame({"stay": np.arange(3_000) + 3_000 * part, **MORE}), f"d/{part}")
+    lengths: list[int] = []
+    owned = stored_file.arrow_owned
+
+    def noting(data: Any) -> Any:
+        lengths.append(len(data))
+        return owned(data)
+
+    monkeypatch.setattr(stored_file, "arrow_owned", noting)
+    found = store.dataset("d").download(columns=["more 1"], filters=[("stay", "==", 3_007)])
+    assert found["more 1"].tolist() == [1.0]
+    whole = len(opened(stored(store, "d/0"))._file.footer)
+    assert len(lengths) == 3
+    assert max(lengths) < whole / 2

@@ -33,6 +33,7 @@ class SharedSchema:
     Attributes:
         schema: The schema.
         paths: The path of each leaf column.
+        places: Path of a leaf column -> its position.
     """
 
     def __init__(
@@ -45,7 +46,8 @@ class SharedSchema:
         self.start, self.notes = start, notes
         self.schema = make()
         self.paths = leaf_paths(metadata)
-        self._places: Any = None
+        self.places = {path: position for position, path in enumerate(self.paths)}
+        self._nested_paths: Any = None
 
     @cached_property
     def elements(self) -> list[bytes]:
@@ -55,8 +57,8 @@ class SharedSchema:
 
     def reader(self, source: Any, **options: Any) -> pq.ParquetFile:
         """A reader of a file with this schema. The arguments are those of `pyarrow.parquet.ParquetFile`."""
-        file = _Reader(source, self._places, **options)
-        self._places = file.places
+        file = _Reader(source, self._nested_paths, **options)
+        self._nested_paths = file.places
         return file
 
 
@@ -82,12 +84,10 @@ class KnownSchemas:
 
     Attributes:
         footer_bytes: The length of the longest footer so far.
-        has_filters: Whether statistics of the files will be asked for.
     """
 
     def __init__(self) -> None:
         self.footer_bytes = 0
-        self.has_filters = False
         # Several threads read this tuple, so it is replaced and never changed.
         self._known: tuple[SharedSchema, ...] = ()
 

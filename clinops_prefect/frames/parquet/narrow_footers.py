@@ -6,6 +6,7 @@ columns from a footer, so it is written anew: https://github.com/apache/parquet-
 """
 
 import base64
+import struct
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -26,6 +27,16 @@ _ENCODINGS = {
     "RLE_DICTIONARY": 8,
     "BYTE_STREAM_SPLIT": 9,
 }
+# How the smallest and the largest value of a row group are stored. Bytes are stored as they are.
+_PLAIN = {
+    "BOOLEAN": "<?",
+    "INT32": "<i",
+    "INT64": "<q",
+    "FLOAT": "<f",
+    "DOUBLE": "<d",
+    "BYTE_ARRAY": "",
+    "FIXED_LEN_BYTE_ARRAY": "",
+}
 # The kinds of values in Thrift's compact protocol.
 _I32, _I64, _BINARY, _LIST, _STRUCT = 5, 6, 8, 9, 12
 
@@ -44,16 +55,41 @@ def narrowed(
     Returns:
         None if the file uses something that is not known here. It must then be read by its own footer.
     """
+    made = _made(metadata, elements, schema, positions, statistics=False)
+    return None if made is None else (made[1].metadata, len(made[0]))
+
+
+def with_statistics(
+    metadata: pq.FileMetaData, elements: Sequence[bytes], schema: pa.Schema, positions: Sequence[int]
+) -> bytes | None:
+    """A Parquet file without data, whose footer has these columns and their statistics.
+
+    The arguments are those of `narrowed`. None means that the file's own footer must be used.
+    """
+    made = _made(metadata, elements, schema, positions, statistics=True)
+    return None if made is None else made[0]
+
+
+def _made(
+    metadata: pq.FileMetaData,
+    elements: Sequence[bytes],
+    schema: pa.Schema,
+    positions: Sequence[int],
+    *,
+    statistics: bool,
+) -> tuple[bytes, pq.ParquetFile] | None:
     try:
-        footer = _footer(metadata, elements, schema, positions)
+        footer = _footer(metadata, elements, schema, positions, statistics)
     except (KeyError, ValueError):
         return None
     file = b"".join((PARQUET_MAGIC, footer, len(footer).to_bytes(4, "little"), PARQUET_MAGIC))
     parsed = pq.ParquetFile(pa.BufferReader(file))
-    return (parsed.metadata, len(footer)) if parsed.schema_arrow.equals(schema.remove_metadata()) else None
+    return (file, parsed) if parsed.schema_arrow.equals(schema.remove_metadata()) else None
 
 
-def _footer(metadata: pq.FileMetaData, elements: Sequence[bytes], schema: pa.Schema, positions: Sequence[int]) -> bytes:
+def _footer(
+    metadata: pq.FileMetaData, elements: Sequence[bytes], schema: pa.Schema, positions: Sequence[int], statistics: bool
+) -> bytes:
     if len(elements) != 1 + metadata.num_columns:
         raise ValueError("nested columns")
     root = _struct((4, _BINARY, _binary(b"root")), (5, _I32, _integer(len(positions))))
@@ -64,22 +100,24 @@ def _footer(metadata: pq.FileMetaData, elements: Sequence[bytes], schema: pa.Sch
         (1, _I32, _integer(1 if metadata.format_version == "1.0" else 2)),
         (2, _LIST, _list(_STRUCT, [root, *(elements[1 + position] for position in positions)])),
         (3, _I64, _integer(metadata.num_rows)),
-        (4, _LIST, _list(_STRUCT, [_group(group, positions) for group in groups])),
+        (4, _LIST, _list(_STRUCT, [_group(group, positions, statistics) for group in groups])),
         (5, _LIST, _list(_STRUCT, [note])),
         # PyArrow works around faults of some writers, by their name.
         (6, _BINARY, _binary((metadata.created_by or "").encode())),
+        # Without the order of each column, PyArrow ignores its smallest and largest value.
+        (7, _LIST, _list(_STRUCT, [_struct((1, _STRUCT, _struct()))] * len(positions))),
     )
 
 
-def _group(group: pq.RowGroupMetaData, positions: Sequence[int]) -> bytes:
+def _group(group: pq.RowGroupMetaData, positions: Sequence[int], statistics: bool) -> bytes:
     return _struct(
-        (1, _LIST, _list(_STRUCT, [_column(group.column(position)) for position in positions])),
+        (1, _LIST, _list(_STRUCT, [_column(group.column(position), statistics) for position in positions])),
         (2, _I64, _integer(group.total_byte_size)),
         (3, _I64, _integer(group.num_rows)),
     )
 
 
-def _column(column: pq.ColumnChunkMetaData) -> bytes:
+def _column(column: pq.ColumnChunkMetaData, statistics: bool) -> bytes:
     fields = [
         (1, _I32, _integer(_TYPES.index(column.physical_type))),
         (2, _LIST, _list(_I32, [_integer(_ENCODINGS[encoding]) for encoding in column.encodings])),
@@ -92,7 +130,21 @@ def _column(column: pq.ColumnChunkMetaData) -> bytes:
     ]
     if column.dictionary_page_offset is not None:
         fields.append((11, _I64, _integer(column.dictionary_page_offset)))
+    # None if the file has no statistics, and also if PyArrow does not trust those of the writer.
+    if statistics and column.statistics is not None:
+        fields.append((12, _STRUCT, _statistics(column.statistics)))
     return _struct((2, _I64, _integer(column.file_offset)), (3, _STRUCT, _struct(*fields)))
+
+
+def _statistics(found: pq.Statistics) -> bytes:
+    fields = []
+    if found.has_null_count:
+        fields.append((3, _I64, _integer(found.null_count)))
+    if found.has_min_max:
+        plain = _PLAIN[found.physical_type]
+        most, least = (struct.pack(plain, value) if plain else value for value in (found.max_raw, found.min_raw))
+        fields += [(5, _BINARY, _binary(most)), (6, _BINARY, _binary(least))]
+    return _struct(*fields)
 
 
 def _struct(*fields: tuple[int, int, bytes]) -> bytes:

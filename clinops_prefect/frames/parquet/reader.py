@@ -153,12 +153,14 @@ class ParquetReader:
         expression: pc.Expression | None,
         schema: pa.Schema | None = None,
         guarantee: pc.Expression | None = None,
+        fields: Sequence[str] | None = None,
     ) -> list[int]:
         """The row groups that may have rows for which `expression` holds, by the statistics in the footer.
 
         `schema` is the schema of the expression, if it has more fields than the file. `guarantee` holds for every row.
+        `fields` are the fields of the expression, if they are known.
         """
-        return self._file.groups(expression, schema, guarantee)
+        return self._file.groups(expression, schema, guarantee, fields)
 
     @property
     def held_bytes(self) -> int:

@@ -92,12 +92,13 @@ class LabelledReader:
         expression: pc.Expression | None,
         schema: pa.Schema | None = None,
         guarantee: pc.Expression | None = None,
+        fields: Sequence[str] | None = None,
     ) -> list[int]:
         """The row groups that may have matching rows."""
         # The file has no statistics of the labels, and Arrow would take the field for one without values.
         if expression is not None and re.search(rf"(?<!\w){re.escape(self._name)}(?!\w)", str(expression)):
             expression = None
-        return self._reader.groups(expression, schema, guarantee)
+        return self._reader.groups(expression, schema, guarantee, fields)
 
     def group_sizes(self, fields: Sequence[str]) -> list[tuple[int, int]]:
         """For each row group, the number of rows and the approximate bytes that these fields take in memory."""

@@ -30,6 +30,7 @@ class Selection:
         fields: The fields of the result: the columns in the requested order, then the index.
         read: The fields of the result, and the fields that only the filters need.
         expression: The filters as one expression; None without filters.
+        asked: The fields that the filters refer to. None if they are not known, and without filters.
         of_groups: The filters as an expression for the statistics of row groups; None if statistics cannot be used.
 
     Raises:
@@ -65,7 +66,7 @@ class Selection:
         self.fields = chosen + index
         names: dict[Hashable, str] = {name: name for name in index}
         names |= by_label
-        self._asked: list[str] | None = None
+        self.asked: list[str] | None = None
         self.expression = self._expression(filters, schema, names)
         self.of_groups = self._of_groups(filters, schema, names)
         self.whole = self.expression is None
@@ -104,7 +105,7 @@ class Selection:
         try:
             # Check names and types before anything is fetched. One row is needed: without rows, Arrow compares nothing
             # and does not notice a comparison of times with and without a zone.
-            self._asked = _bound(expression, schema)
+            self.asked = _bound(expression, schema)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, KeyError) as error:
             # Arrow's message is dropped, because it quotes the compared values, which may identify a patient.
             if name := _unmatched(error):
@@ -131,8 +132,8 @@ class Selection:
         """The fields that the filters need in addition to these."""
         if self.expression is None:
             return []
-        if self._asked is not None:
-            return [name for name in self._asked if name not in fields]
+        if self.asked is not None:
+            return [name for name in self.asked if name not in fields]
         extra: list[str] = []
         while True:
             known = pa.schema([schema.field(name) for name in fields + extra])
