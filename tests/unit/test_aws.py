@@ -1,9 +1,14 @@
-"""Times in S3's answers are parsed as boto3 parses them, without the time that boto3 takes to guess their format."""
+"""Clients save time: they do not guess the format of times in answers, and do not compose a User-Agent each time."""
 
 import datetime as dt
+import io
+from typing import Any
 
+import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.utils import parse_timestamp
+from urllib3 import HTTPResponse
 
 from clinops_prefect.aws.clients import _timestamp, aws_client
 from tests.emulators import moto_server
@@ -45,3 +50,33 @@ def test_the_client_uses_this_parser() -> None:
     assert listed["LastModified"].tzinfo is dt.UTC
     assert head["LastModified"].tzinfo is dt.UTC
     assert abs(dt.datetime.now(dt.UTC) - head["LastModified"]) < dt.timedelta(minutes=5)
+
+
+def _user_agent() -> str:
+    """The User-Agent of a request."""
+    sent: list[str] = []
+
+    def answer(request: Any, **_: Any) -> AWSResponse:
+        sent.append(request.headers["User-Agent"].decode())
+        return AWSResponse(request.url, 200, {"Content-Length": "0"}, HTTPResponse(io.BytesIO(), preload_content=False))
+
+    endpoint = "http://127.0.0.1:9"  # no request is sent
+    client = aws_client("s3", region="us-east-1", profile="", credentials=None, endpoint_url=endpoint, allow_http=False)
+    client.meta.events.register_first("before-send.s3.HeadObject", answer)
+    client.head_object(Bucket="b", Key="k")
+    return sent[0]
+
+
+def test_the_user_agent_is_composed_before_the_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore's own text, which begins with Boto3/… md/Botocore#…, is composed twice for each request."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.delenv("AWS_SDK_UA_APP_ID", raising=False)
+    assert _user_agent().startswith(f"Boto3/{boto3.__version__} Python/")
+
+
+def test_a_request_has_the_application_id_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_SDK_UA_APP_ID", "icu-features")
+    assert "app/icu-features" in _user_agent()
