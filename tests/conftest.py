@@ -21,6 +21,12 @@ os.environ |= {
     "AZURE_STORAGE_ACCOUNT": AZURE_ACCOUNT,
     "AZURE_STORAGE_KEY": AZURE_KEY,
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # By default a temporary server has twenty seconds to start, and an answer of a server one minute.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "600",
+    "PREFECT_API_REQUEST_TIMEOUT": "300",
+    # By default Dask's connections have thirty seconds.
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "600s",
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "600s",
     "DO_NOT_TRACK": "1",
 }
 

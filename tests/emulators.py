@@ -8,6 +8,7 @@ If an emulator is missing, its tests fail. They are never skipped.
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -25,14 +26,29 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-_START_SECONDS = 180.0
+_START_SECONDS = 600.0
+# Below those that Linux gives to whoever asks for any: one of those may be given away before it is used.
+_PORTS = range(20_000, 30_000)
+_leases: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A TCP port on which nobody listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A TCP port on which nobody listens, and which is given to no other process of the tests while this one lives.
+
+    This process keeps the UDP port of the same number, which is how the others know.
+    """
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        lease = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            lease.bind(("127.0.0.1", port))
+            with socket.socket() as listener:
+                listener.bind(("127.0.0.1", port))
+        except OSError:
+            lease.close()
+            continue
+        _leases.append(lease)
+        return port
+    raise RuntimeError(f"no port from {_PORTS.start} to {_PORTS.stop} is free")
 
 
 @contextmanager
@@ -172,7 +188,7 @@ def wait_for(
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
         try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
+            with urllib.request.urlopen(url, timeout=30) as answer:
                 body = answer.read()
         except urllib.error.HTTPError as error:
             body = error.read()

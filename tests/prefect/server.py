@@ -8,16 +8,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from prefect.context import refresh_global_settings_context
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from tests.emulators import free_port, wait_for
@@ -25,8 +27,8 @@ from tests.emulators import free_port, wait_for
 
 def ask(api_url: str, method: str, path: str, body: object = None) -> httpx.Response:
     """Call the API and, as Prefect's own client does, again where SQLite was locked: the server says 503 then."""
-    for pause in (0.5, 1, 2, 4, 8, None):
-        answer = httpx.request(method, f"{api_url}/{path}", json=body, timeout=180)
+    for pause in (0.5, 1, 2, 4, 8, 16, 32, None):
+        answer = httpx.request(method, f"{api_url}/{path}", json=body, timeout=600)
         if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or pause is None:
             break
         time.sleep(pause)
@@ -71,7 +73,7 @@ class PrefectServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_for(self._process, f"{self.api_url}/health", seconds=300)
+        wait_for(self._process, f"{self.api_url}/health", seconds=600)
 
     def stop(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
@@ -84,7 +86,7 @@ class PrefectServer:
     def post(self, path: str, **body: object) -> Any:
         return self.ask("POST", path, body).raise_for_status().json()
 
-    def eventually(self, path: str, count: int, *, key: str = "", seconds: float = 60, **body: object) -> list[dict]:
+    def eventually(self, path: str, count: int, *, key: str = "", seconds: float = 600, **body: object) -> list[dict]:
         """What the API answers as soon as there are so many: events and task runs arrive by and by."""
         deadline = time.monotonic() + seconds
         while True:
@@ -95,7 +97,7 @@ class PrefectServer:
                 return found
             time.sleep(0.2)
 
-    def logged(self, *texts: str, level: int = logging.ERROR, seconds: float = 60) -> bool:
+    def logged(self, *texts: str, level: int = logging.ERROR, seconds: float = 600) -> bool:
         """Whether a run's log comes to have a line with all the texts: Prefect sends lines by and by."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -138,3 +140,18 @@ def prefect_server(home: Path, *, with_ui: bool = False) -> Iterator[PrefectServ
                 os.environ[name] = value
         refresh_global_settings_context()
         server.stop()
+
+
+@contextmanager
+def harness() -> Iterator[None]:
+    """Prefect's own test harness, on a port of ours, and begun again where its server says nothing for five seconds."""
+    with pytest.MonkeyPatch.context() as patched, ExitStack() as stack:
+        patched.setattr("prefect.testing.utilities._find_available_port", free_port)
+        for tries_left in reversed(range(5)):
+            try:
+                stack.enter_context(prefect_test_harness(server_startup_timeout=600))
+                break
+            except httpx.TransportError:
+                if not tries_left:
+                    raise
+        yield

@@ -203,7 +203,7 @@ def run(code: str, server: PrefectServer, *arguments: str, path: str = "") -> st
     environment = server.environment | {"PYTHONPATH": f"{path}:{ROOT}" if path else str(ROOT), "COLUMNS": "200"}
     options = ["-S"] if path else []
     done = subprocess.run(
-        [sys.executable, *options, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, *options, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -151,7 +151,7 @@ READ = """if True:
 def test_another_process_is_told_too(server: PrefectServer, local: Saved) -> None:
     run = failed_flow(local, KeyError("stay_id")).state_details.flow_run_id
     command = [sys.executable, "-c", READ, str(run)]
-    done = subprocess.run(command, env=server.environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=server.environment, capture_output=True, text=True, timeout=900)
     assert done.stdout == "KeyError 'stay_id'\n", done.stderr
 
 

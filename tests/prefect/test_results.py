@@ -164,7 +164,7 @@ def test_another_process_finds_the_results_also_after_the_server_was_restarted(
         server.stop()
         server.start()
     runs = [str(of_flow.state_details.flow_run_id), str(of_task.state_details.task_run_id)]
-    done = subprocess.run([sys.executable, "-c", READ, *runs], env=server.environment, capture_output=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", READ, *runs], env=server.environment, capture_output=True, timeout=900)
     assert done.returncode == 0, done.stderr.decode()
     for result in pickle.loads(done.stdout):
         assert_frame_equal(result, frame())
@@ -184,7 +184,7 @@ def test_a_deployment_run_by_a_worker_stores_by_the_block_that_its_environment_n
     run = run_deployment(deployment, parameters={"rows": 3}, timeout=0)
     worker = ["worker", "start", "--pool", pool, "--type", "process", "--run-once"]
     subprocess.run(
-        [sys.executable, "-m", "prefect", *worker], env=server.environment, check=True, capture_output=True, timeout=200
+        [sys.executable, "-m", "prefect", *worker], env=server.environment, check=True, capture_output=True, timeout=900
     )
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(run.id).state

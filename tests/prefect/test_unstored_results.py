@@ -80,7 +80,7 @@ def said(server: PrefectServer, state: State[Any]) -> list[str]:
     details = state.state_details
     of = {"task_run_id": details.task_run_id} if details.task_run_id else {"flow_run_id": details.flow_run_id}
     chosen = {name: {"any_": [str(run)]} for name, run in of.items()} | {"level": {"ge_": 40}}
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while True:
         lines = [line["message"] for line in server.post("logs/filter", logs=chosen)]
         if lines or time.monotonic() > deadline:

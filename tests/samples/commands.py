@@ -80,7 +80,7 @@ def _unknown_options(name: str, text: str, words: list[str]) -> list[str]:
 @cache
 def _help(*command: str) -> str:
     environment = os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200"}
-    done = subprocess.run([*command, "--help"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, "--help"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
     return done.stdout if done.returncode == 0 else ""
 
 

@@ -96,6 +96,6 @@ class RunPage:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=400,
+            timeout=900,
         )
         assert done.returncode == 0, done.stdout[-12_000:]
