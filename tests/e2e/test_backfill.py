@@ -19,6 +19,19 @@ from tests.flows.expected import expected_features, stored_features
 pytestmark = pytest.mark.usefixtures("server")
 
 DAYS = [dt.date(2024, 1, day) for day in range(1, 11)]
+# The command, which publishes no date from the ninth on: so it is killed halfway however late the kill comes.
+HALTING = """if True:
+    import time
+    from flows.running.partition import Partition
+    withdraw = Partition.withdraw  # before anything of a date is published
+    def halting(self, *given):
+        while self.date >= "2024-01-09":
+            time.sleep(1)
+        withdraw(self, *given)
+    Partition.withdraw = halting
+    from flows.backfill import main
+    main()
+"""
 
 
 def files(store: Path, dates: set[str]) -> dict[Path, int]:
@@ -30,10 +43,10 @@ def test_a_killed_backfill_finishes_and_repeats_no_complete_date(tmp_path: Path)
     source, store = tmp_path / "source", tmp_path / "store"
     generate(source, 40, seed=7)
     arguments = ["--source", str(source), "--store", str(store), "--shards", "2", "--dates", f"{DAYS[0]}..{DAYS[-1]}"]
-    command = [sys.executable, "-m", "flows.backfill", *arguments]
+    command = [sys.executable, "-c", HALTING, *arguments]
     # A session of its own, so that its child processes are killed with it.
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + 1200
     while len(list(store.glob("icu/*/manifest.json"))) < 5:
         assert run.poll() is None, "the backfill ended before it could be killed"
         assert time.monotonic() < deadline

@@ -98,6 +98,16 @@ def test_a_failed_rerun_leaves_the_date_as_it_was(source: Path, tmp_path: Path) 
     assert not (store / "icu/_staging").exists()
 
 
+# The command, which stops before it publishes anything: the kill does not come too late.
+HALTING = """if True:
+    import time
+    from flows.running.partition import Partition
+    Partition.withdraw = lambda *_: time.sleep(3600)
+    from flows.icu_features import main
+    main()
+"""
+
+
 def test_a_killed_run_continues_with_the_steps_that_were_not_finished(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -105,13 +115,12 @@ def test_a_killed_run_continues_with_the_steps_that_were_not_finished(
     generate(source, 300, rows=300_000, seed=9)
     arguments = ["--source", str(source), "--store", str(store), "--date", DATE, "--shards", "12"]
     run = subprocess.Popen(
-        [sys.executable, "-m", "flows.icu_features", *arguments],
+        [sys.executable, "-c", HALTING, *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=os.environ | {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"},
         start_new_session=True,
     )
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 1200
     # Wait until some steps are finished, well before all are.
     while not list((store / "icu").glob(f"_staging/{DATE}/*/notes/events-*")):
         assert run.poll() is None, "the run ended before it could be killed"
@@ -169,7 +178,7 @@ def test_the_run_shows_progress_quality_and_artifacts_and_no_identifier(
 def graph(run: str) -> dict[str, tuple[set[str], set[str]]]:
     """Each task of a run by name: the tasks that it came after, and the group in which the UI draws it."""
     with get_client(sync_client=True) as client:
-        for _ in range(100):
+        for _ in range(3000):
             nodes = dict(client.request("GET", f"/flow_runs/{run}/graph-v2").json()["nodes"])
             names = {id: node["label"] for id, node in nodes.items()}
             # Task runs reach the server with some delay.
@@ -208,7 +217,7 @@ def test_progress_moves_by_the_rows_that_are_read(tmp_path: Path) -> None:
 
     @task
     def reading(name: str) -> None:
-        assert name == "small" or going.wait(60)
+        assert name == "small" or going.wait(1200)
 
     @flow
     def reads() -> None:
@@ -228,7 +237,7 @@ def test_progress_moves_by_the_rows_that_are_read(tmp_path: Path) -> None:
         try:
             for rows, share in ((0, 25), (1500, 62.5), (4000, 99.2)):  # the last one is more rows than expected
                 read["large"] = rows
-                deadline = time.monotonic() + 30
+                deadline = time.monotonic() + 600
                 while shown()["data"] != share and time.monotonic() < deadline:
                     time.sleep(0.2)
                 seen.append(shown())
@@ -237,9 +246,9 @@ def test_progress_moves_by_the_rows_that_are_read(tmp_path: Path) -> None:
 
     reads()
     assert [artifact["data"] for artifact in seen] == [25, 62.5, 99.2]
-    assert re.search(r"2,500 of about 4,000 rows read, .* rows/s, about \d+ s left", seen[1]["description"])
+    assert re.search(r"2,500 of about 4,000 rows read, .* rows/s, about \d+ (s|min) left", seen[1]["description"])
     assert shown()["data"] == 100
-    assert re.fullmatch(r"done in \d+ s: about 4,000 rows read", shown()["description"])
+    assert re.fullmatch(r"done in \d+ (s|min): about 4,000 rows read", shown()["description"])
 
 
 def test_progress_names_the_current_step_after_the_rows_are_read(tmp_path: Path) -> None:
@@ -248,10 +257,10 @@ def test_progress_names_the_current_step_after_the_rows_are_read(tmp_path: Path)
 
     @task
     def work(name: str) -> None:
-        assert name != "last" or going.wait(60)
+        assert name != "last" or going.wait(1200)
 
     def watch() -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 600
         try:
             while not any("1 of 2" in text for text in said) and time.monotonic() < deadline:
                 with get_client(sync_client=True) as client:
@@ -274,19 +283,19 @@ def test_progress_names_the_current_step_after_the_rows_are_read(tmp_path: Path)
             progress.end()
 
     stores()
-    assert re.search(r"1 of 2 artifacts stored, [\d.]+ a minute, about \d+ s left", "\n".join(said))
+    assert re.search(r"1 of 2 artifacts stored, [\d.]+ (a minute|an hour), about \d+ (s|min) left", "\n".join(said))
 
 
 def test_the_line_on_a_terminal_changes_with_each_task_that_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The store is looked at so rarely that it does not happen in this run, as in a run of a few seconds.
-    monkeypatch.setattr("flows.running.progress._LOOK_EVERY_SECONDS", 60.0)
+    monkeypatch.setattr("flows.running.progress._LOOK_EVERY_SECONDS", 3600.0)
     shares: list[float] = []
 
     @task
     def work(name: str) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 600
         while name == "last" and 0.5 not in shares and time.monotonic() < deadline:
             time.sleep(0.05)
 

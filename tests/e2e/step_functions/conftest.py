@@ -24,10 +24,13 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def aws() -> Iterator[Emulator]:
     with emulator() as running:
+        # For so many seconds, or until a file is there.
         running.function(
             "sleep",
-            "import time\n\ndef handler(event, context):\n    time.sleep(event['seconds'])\n    return event\n",
-            timeout=120,
+            "import os, time\n\ndef handler(event, context):\n    ends = time.monotonic() + event['seconds']\n"
+            "    while time.monotonic() < ends and not os.path.exists(event.get('until', '')):\n"
+            "        time.sleep(0.05)\n    return event\n",
+            timeout=900,
         )
         running.function("count", "def handler(event, context):\n    return event | {'n': event.get('n', 0) + 1}\n")
         running.function(
@@ -39,9 +42,16 @@ def aws() -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="session")
-def environment(server: PrefectServer, aws: Emulator) -> dict[str, str]:
+def let_go(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder: a file of a machine's name in it ends the sleep of the machine's executions."""
+    return tmp_path_factory.mktemp("let-go")
+
+
+@pytest.fixture(scope="session")
+def environment(server: PrefectServer, aws: Emulator, let_go: Path) -> dict[str, str]:
     """The environment of every process of the session."""
     return {
+        "CLINOPS_E2E_LET_GO": str(let_go),
         **server.environment,
         **aws.environment,
         "PYTHONPATH": str(ROOT),
@@ -70,7 +80,7 @@ def process(
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(started.pid, signal.SIGKILL)
-            started.wait(10)
+            started.wait()
 
 
 @pytest.fixture
@@ -84,9 +94,12 @@ def prefect(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.fixture
-def machine() -> str:
-    """A unique name for a state machine."""
-    return f"e2e-{os.getpid()}-{next(_numbers)}"
+def machine(let_go: Path) -> Iterator[str]:
+    """A unique name for a state machine, whose executions sleep no longer than the test lasts."""
+    name = f"e2e-{os.getpid()}-{next(_numbers)}"
+    yield name
+    # A stopped execution's function would sleep on, and the emulator runs only few at once.
+    (let_go / name).touch()
 
 
 @pytest.fixture
@@ -105,7 +118,7 @@ def executions(aws: Emulator) -> Callable[[str], dict[str, str]]:
     return statuses
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 180) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 600) -> Any:
     """Wait until `condition` returns a true value, and return that value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
