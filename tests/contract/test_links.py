@@ -121,6 +121,32 @@ def test_a_folder_that_cannot_be_read_is_an_error_and_not_a_shorter_list(
         store.list_artifacts()
 
 
+@pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL], ids=["NFS", "old kernel", "others"])
+def test_a_file_system_without_nameless_files_takes_named_ones(
+    root: Path, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first error is that of NFS and FAT. The test cannot mount such a file system."""
+    opened, refused = os.open, []
+
+    def refuse(path: Any, flags: int, *args: Any, **options: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            refused.append(path)
+            raise OSError(error, os.strerror(error))
+        return opened(path, flags, *args, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    store = LocalPipelineStore(root)
+    store.upload(FRAME[:0], "x")
+    store.upload(FRAME, "x")
+    with pytest.raises(ArtifactExistsError):
+        store.upload(FRAME[:0], "x", overwrite=False)
+    store.upload(FRAME, "below/y", overwrite=False)
+    assert refused
+    for name in ("x", "below/y"):
+        assert_same(store.download(name), FRAME)
+    assert sorted(path.name for path in root.rglob("*") if path.is_file()) == ["x.parquet", "y.parquet"]
+
+
 def test_a_file_system_without_hard_links_says_so_and_nothing_is_written(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

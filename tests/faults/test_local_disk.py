@@ -1,5 +1,6 @@
 """The local store on a full or read-only disk, after a crash at the worst moment, and with two writers."""
 
+import errno
 import multiprocessing
 import os
 import resource
@@ -75,6 +76,20 @@ def test_a_full_disk_is_a_service_unavailable_error_and_keeps_the_old_artifact(
     store.delete_artifact("half")
     store.upload(SMALL[:7], "x")
     assert_same(store.download("x"), SMALL[:7])
+
+
+def test_a_read_that_the_disk_fails_names_the_artifact_and_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    store = LocalPipelineStore(tmp_path)
+    store.write_bytes("x.bin", b"1")
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(ServiceUnavailableError, match=r"x\.bin: Input/output error$") as caught:
+        store.read_bytes("x.bin")
+    assert caught.value.uri == (tmp_path / "x.bin").as_uri()
 
 
 def test_a_folder_that_is_read_only_can_be_read_and_refuses_writes() -> None:

@@ -104,6 +104,7 @@ PARTS = (
         _in(f"{_STORAGE}/local", "backend", "atomic_file"),
         (
             *_contract("backends", "links", "writing", "failures"),
+            "tests/contract/test_versions.py::test_a_version_that_never_was_is_not_found",
             "tests/faults/test_local_disk.py",
             *_contract("races"),
             # Another user runs the test of a read-only folder, and may not enter the folders of the mutants.

@@ -399,3 +399,18 @@ def test_messages_name_only_fields_that_the_store_has(service: Service) -> None:
         with pytest.raises(error, match=advice) as caught:
             backend(service).head("x")
         assert "endpoint_url" not in str(caught.value)
+
+
+def test_an_error_that_no_client_should_raise_names_the_object(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise ValueError("generation")
+
+    backend = WholeOnly(service)
+    monkeypatch.setattr(backend, "_put", fail)
+    with pytest.raises(
+        ServiceUnavailableError, match=r"^test://place/x: what answers is not Test, .*ValueError"
+    ) as caught:
+        write(backend, "x", b"1")
+    assert caught.value.uri == "test://place/x"

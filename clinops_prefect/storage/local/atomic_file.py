@@ -89,8 +89,9 @@ class AtomicFile:
     def _create(self) -> None:
         directory = self._path.parent
         if _CAN_BE_NAMELESS:
-            # A file system without nameless files raises one of these errors.
-            with suppress(IsADirectoryError, NotImplementedError):
+            # The error of a file system without nameless files, such as NFS, differs between systems. Any other error
+            # comes again when the named file is made.
+            with suppress(OSError):
                 self._file = os.fdopen(os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o666), "wb")
                 _lock(self._file.fileno())
                 return
