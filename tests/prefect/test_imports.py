@@ -27,7 +27,7 @@ def measure(first: str, second: str = "") -> tuple[float, float, set[str]]:
     # An installed package has its bytecode; compiling this one takes longer than all else that its import does.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=900)
     before, after, modules = json.loads(done.stdout)
     return before, after, set(modules)
 
@@ -37,13 +37,15 @@ def roots(modules: set[str]) -> set[str]:
 
 
 def test_the_package_imports_in_no_time_and_brings_neither_prefect_nor_pandas() -> None:
-    times, brought = [], set()
+    shares, brought = [], set()
     for _ in range(5):
-        seconds, _, modules = measure("import clinops_prefect")
-        times.append(seconds)
+        # Compared with some of Python's own modules, which take 0.05 s on a quick machine.
+        _, _, modules = measure("import clinops_prefect")
+        seconds, own, _ = measure("import clinops_prefect", "import asyncio, logging, http.client")
+        shares.append(seconds / own)
         brought |= roots(modules)
     assert not brought & {"prefect", "pandas", "numpy", "pyarrow", "pydantic", "boto3", "google"}
-    assert statistics.median(times) < 0.1
+    assert statistics.median(shares) < 2
 
 
 def test_listing_the_package_imports_nothing() -> None:
@@ -107,7 +109,7 @@ def test_a_store_outside_a_flow_opens_no_connection_and_starts_no_process() -> N
         PipelineStore.from_uri(tempfile.mkdtemp())
         repr(store), store.model_dump_json()
     """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
@@ -134,5 +136,5 @@ def test_a_cloud_store_outside_a_flow_speaks_to_its_endpoint_alone(cloud: str, r
         host, _, port = endpoint.removeprefix("http://").partition(":")
         assert {address for address in reached} == {(host, int(port))}, reached
     """
-    done = subprocess.run([sys.executable, "-c", code, cloud, endpoint], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code, cloud, endpoint], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr

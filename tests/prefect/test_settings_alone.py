@@ -86,7 +86,7 @@ def program(tmp_path: Path) -> Iterator[Path]:
 
 
 def run(*command: str, environment: dict[str, str]) -> str:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -137,14 +137,19 @@ def test_a_flow_run_of_a_worker_has_the_settings_of_the_worker(
     assert len(frames(local)) == 1
 
 
+# It looks at the states: Prefect's own wait is for an event, which may have passed before it listens.
 DELAY = """
+import time
 import pandas as pd
 from plain import fails, windows
 
-good = windows.delay(pd.DataFrame({"stay_id": pd.array([1, None], "Int64")}), hours=6)
-good.wait(timeout=120)
-bad = fails.delay()
-bad.wait(timeout=120)
+def ended(future):
+    while not future.state.is_final():
+        time.sleep(0.2)
+    return future
+
+good = ended(windows.delay(pd.DataFrame({"stay_id": pd.array([1, None], "Int64")}), hours=6))
+bad = ended(fails.delay())
 print(good.result().to_json())
 try:
     bad.result()
@@ -167,8 +172,8 @@ def test_a_task_worker_takes_its_parameters_and_leaves_its_results(
     try:
         lines = run(sys.executable, "-c", DELAY, environment=environment).splitlines()
     finally:
-        worker.terminate()
-        worker.wait(timeout=60)
+        worker.kill()
+        worker.wait()
     assert lines == [EXPECTED.to_json(), "LookupError no stays"]
 
 

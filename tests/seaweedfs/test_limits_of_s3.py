@@ -61,7 +61,10 @@ def tells_unknown_versions(door: SeaweedFSDoor) -> bool:
 
 
 def completes_conditionally(door: SeaweedFSDoor) -> bool:
-    """Whether of uploads in parts that end at once only one wins, in as many rounds as it takes to see two."""
+    """Whether of uploads in parts that end at once only one wins, in as many rounds as it takes to see two.
+
+    Of a server that lets two win, a machine that runs one thread after the other shows only one.
+    """
     client = boto3.client(
         "s3", endpoint_url=door.endpoint, region_name="us-east-1", config=Config(max_pool_connections=RACERS)
     )
@@ -91,7 +94,9 @@ PROBES: dict[Can, Callable[[SeaweedFSDoor], bool]] = {
 
 @pytest.mark.parametrize("thing", Can)
 def test_the_server_can_what_its_door_says_and_no_more(door: SeaweedFSDoor, thing: Can) -> None:
-    assert PROBES[thing](door) == (thing in door.can)
+    found = PROBES[thing](door)
+    # Two winners prove that it cannot; that none were seen proves nothing.
+    assert found == (thing in door.can) or (found and thing is Can.COMPLETE_CONDITIONALLY)
 
 
 def test_the_condition_of_an_upload_in_parts_is_heeded_when_nobody_else_ends_one(door: SeaweedFSDoor) -> None:
