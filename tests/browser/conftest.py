@@ -3,18 +3,22 @@
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import Page, Route, expect, sync_playwright
 
 from tests.doors import S3Door
 from tests.prefect.server import PrefectServer, prefect_server
 
 ROOT = Path(__file__).parents[2]
+# Milliseconds for which something may not be there yet. By default `expect` waits five seconds.
+PATIENCE = 300_000
+expect.set_options(timeout=PATIENCE)
 SHOTS = Path(__file__).parent / "screenshots"
 # What a container needs, and nothing that would ask the network for anything.
 FLAGS = [
@@ -42,7 +46,7 @@ def run(server: PrefectServer, module: str, *arguments: str) -> str:
         env=server.environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -50,10 +54,11 @@ def run(server: PrefectServer, module: str, *arguments: str) -> str:
 
 def save_again(route: Route) -> None:
     """Where SQLite was locked the server says 503, and a user would click again."""
-    for _ in range(5):
-        answer = route.fetch()
+    for pause in (0.5, 1, 2, 4, 8, 16, 0):
+        answer = route.fetch(timeout=PATIENCE)
         if answer.status != 503:
             break
+        time.sleep(pause)
     route.fulfill(response=answer)
 
 
@@ -63,9 +68,9 @@ def opened_page() -> Iterator[Page]:
     chromium = shutil.which("chromium")
     assert chromium, "there is no chromium: apt-get install chromium"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS, timeout=PATIENCE)
         page = browser.new_page(viewport={"width": 1280, "height": 1500})
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(PATIENCE)
         page.route("**/api/block_documents/", save_again)
         yield page
         browser.close()

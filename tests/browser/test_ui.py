@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 from prefect_aws import AwsCredentials
 
 from clinops_prefect import S3PipelineStore, StorageFormat
-from tests.browser.conftest import opened_page, run, shoot
+from tests.browser.conftest import PATIENCE, opened_page, run, shoot
 from tests.doors import S3Door
 from tests.prefect.server import PrefectServer
 from tests.prefect.test_tasks import assets
@@ -137,13 +137,15 @@ def test_the_verdict_is_on_the_artifact_s_page_with_a_link_that_a_browser_can_fo
         # As someone who has signed in: the emulator has no page to sign in on.
         key = "clinops/prod/icu/2024-01-01/quality.html"
         bucket.client.put_object_acl(Bucket=bucket.bucket, Key=key, ACL="public-read")
-        opened = page.request.get(address)
+        opened = page.request.get(address, timeout=PATIENCE)
         assert opened.ok
         assert 'aria-label="Verdict"' in opened.text()
 
 
 @pytest.mark.parametrize("interface", ["", "/v2"])
 def test_the_graph_on_a_run_s_page_is_whole(icu_run: str, server: PrefectServer, interface: str) -> None:
+    # They arrive by and by: three that read, two of each shard, six that publish, the report and the end.
+    server.eventually("task_runs/filter", 3 + 2 * 2 + 6 + 2, flow_runs={"id": {"any_": [icu_run]}})
     with opened_page() as page:
         with page.expect_response(re.compile(f"/flow_runs/{icu_run}/graph-v2")) as asked:
             page.goto(f"{server.ui_url}{interface}/runs/flow-run/{icu_run}")
