@@ -201,6 +201,11 @@ class Proxy:
         self.seen.clear()
 
     @property
+    def connections(self) -> int:
+        """The connections of clients so far, also those whose TLS handshake failed."""
+        return self._server.connections
+
+    @property
     def answered(self) -> int:
         """The bytes of all answers' bodies."""
         return sum(seen.answered for seen in self.seen)
@@ -211,6 +216,12 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
     # The end of a test must not wait for connections that clients keep open.
     block_on_close = False
+    connections = 0
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        # Counted before the TLS handshake, which may fail.
+        self.connections += 1
+        return super().get_request()
 
     def server_bind(self) -> None:
         # A small buffer, so that the sender notices slow reads. The loopback's buffers would hide them.

@@ -227,7 +227,6 @@ ODD_BODIES = {
 
 
 @clouds
-@pytest.mark.timeout(300)
 def test_what_is_no_such_service_is_an_error_of_the_tree_and_never_a_success(door: Door) -> None:
     """Such as a login page. `delete` with `missing_ok` is left out, since a 200 looks like its success."""
 

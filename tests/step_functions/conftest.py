@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,19 @@ FUNCTIONS = {
     "count": "def handler(event, context):\n    return event | {'n': event.get('n', 0) + 1}\n",
     "fail": "def handler(event, context):\n    raise ValueError('the patient is called Jane')\n",
     "sleep": "import time\n\ndef handler(event, context):\n    time.sleep(event['seconds'])\n    return event\n",
+    # Returns when the file exists, so that a test decides for how long the execution runs.
+    "held": (
+        "import os, time\n\ndef handler(event, context):\n"
+        "    while not os.path.exists(event['gate']):\n        time.sleep(0.05)\n"
+        "    return event\n"
+    ),
+    # Fails at its first call, and makes the file with which later calls succeed.
+    "once": (
+        "import os\n\ndef handler(event, context):\n"
+        "    if not os.path.exists(event['gate']):\n"
+        "        open(event['gate'], 'w').close()\n        raise RuntimeError('the gate is closed')\n"
+        "    return event | {'passed': True}\n"
+    ),
     "gate": (
         "import os\n\ndef handler(event, context):\n"
         "    if not os.path.exists(event['gate']):\n        raise RuntimeError('the gate is closed')\n"
@@ -29,7 +43,7 @@ FUNCTIONS = {
 def aws() -> Iterator[Emulator]:
     with emulator() as running:
         for name, source in FUNCTIONS.items():
-            running.function(name, source)
+            running.function(name, source, timeout=600)
         yield running
 
 
@@ -37,6 +51,13 @@ def aws() -> Iterator[Emulator]:
 def function(aws: Emulator) -> Callable[[str], str]:
     """The ARN of one of `FUNCTIONS`."""
     return lambda name: f"arn:aws:lambda:{aws.region}:{aws.account}:function:{name}"
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """The file that a call of the function `held` waits for. At the end of the test there is one in any case."""
+    yield tmp_path / "gate"
+    (tmp_path / "gate").touch()
 
 
 _numbers = itertools.count()

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from clinops_prefect.testing.step_functions_emulator import Emulator
@@ -34,12 +35,12 @@ def test_a_function_can_be_replaced_as_a_notebooks_cell_does(aws: Emulator) -> N
     assert called() == [2, None, "y"]
     assert aws.function("again", "", handler="copy.deepcopy") == arn
     assert called() == {}
-    aws.function("again", "import time\n\ndef handler(event, context):\n    time.sleep(5)\n", timeout=1)
+    aws.function("again", "import time\n\ndef handler(event, context):\n    time.sleep(600)\n", timeout=1)
     assert aws.client("lambda").invoke(FunctionName="again")["FunctionError"] == "Unhandled"
 
 
 def test_a_handler_that_takes_too_long_fails(aws: Emulator) -> None:
-    aws.function("late", "import time\n\ndef handler(event, context):\n    time.sleep(5)\n", timeout=1)
+    aws.function("late", "import time\n\ndef handler(event, context):\n    time.sleep(600)\n", timeout=1)
     response = aws.client("lambda").invoke(FunctionName="late")
     assert response["FunctionError"] == "Unhandled"
     assert json.load(response["Payload"])["errorType"] == "Sandbox.Timedout"
@@ -75,3 +76,19 @@ def test_the_readmes_example_runs_as_it_stands(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     output = json.loads(done.stdout.partition("OUTPUT ")[2])
     assert output == {"source": "mimic-iv", "date": "2024-01-15", "n": 1}
+
+
+def test_the_end_of_a_stopped_execution_is_in_its_history_while_its_function_still_runs(
+    aws: Emulator, name: str, function: Callable[[str], str], gate: Path
+) -> None:
+    client = aws.client("stepfunctions")
+    state = {"Type": "Task", "Resource": function("held"), "End": True}
+    machine = client.create_state_machine(
+        name=name, definition=json.dumps({"StartAt": "A", "States": {"A": state}}), roleArn=aws.role_arn
+    )["stateMachineArn"]
+    arn = client.start_execution(stateMachineArn=machine, input=json.dumps({"gate": str(gate)}))["executionArn"]
+    client.stop_execution(executionArn=arn, error="Enough", cause="because")
+    *_, end = client.get_execution_history(executionArn=arn)["events"]
+    assert end["type"] == "ExecutionAborted"
+    assert end["executionAbortedEventDetails"] == {"error": "Enough", "cause": "because"}
+    assert client.describe_execution(executionArn=arn)["status"] == "ABORTED"

@@ -316,16 +316,14 @@ def test_an_aliased_key_is_granted_by_its_alias() -> None:
 def test_the_example_of_the_deployments_is_what_the_command_prints(kind: str) -> None:
     module = [sys.executable, "-m", "clinops_prefect.step_functions", "policy"]
     given = [*module, "deployments.permissions.example:pipeline", "--only", kind]
-    done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == json.loads((ROOT / f"deployments/permissions/aws-map-{kind}.json").read_text())
     assert ("state 'Registry' runs with" in done.stderr) == (kind == "role" or "note" in done.stderr)
 
 
 def test_the_command_names_what_is_no_pipeline() -> None:
     module = [sys.executable, "-m", "clinops_prefect.step_functions", "policy", "deployments.plan:main"]
-    done = subprocess.run(
-        [*module[:-1], "deployments.plan:nothing"], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([*module[:-1], "deployments.plan:nothing"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (3, "")
     assert "module:name" in done.stderr
     assert "Traceback" not in done.stderr

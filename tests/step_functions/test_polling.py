@@ -3,9 +3,12 @@
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +18,6 @@ from clinops_prefect.step_functions import StepFunctionsPipeline
 from clinops_prefect.step_functions.service import polling
 from clinops_prefect.step_functions.service.history import failed_state
 from clinops_prefect.testing.step_functions_emulator import Emulator
-
-# Seconds that a busy machine may take on top; what is wrong here takes minutes, or a call for each that waits.
-BUSY = 30
 
 
 def looks(until: float, first: float) -> list[float]:
@@ -42,25 +42,80 @@ def test_the_end_is_noticed_within_a_tenth_of_the_time_or_half_a_minute(first: f
         assert after - before <= max(2.5, min(0.1 * after, 30.0)) + 1e-9
 
 
-def waiting_machine(aws: Emulator, name: str, seconds: int) -> str:
-    definition = {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": seconds, "End": True}}}
+def test_requests_are_spread_over_time_and_fewer_than_ten_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = [100.0], []
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=slept.append)
+    monkeypatch.setattr(polling, "time", clock)
+    rate = 0.0
+    for seconds in (polling._SECONDS_A_QUESTION, polling._SECONDS_A_LIST):
+        pacer = polling._Pacer(seconds)
+        slept.clear()
+        for number in range(30):
+            assert pacer.queue == pytest.approx(number * seconds)
+            pacer.wait()
+        assert slept == pytest.approx([number * seconds for number in range(30)])
+        now[0] += 30 * seconds + 1
+        pacer.wait()
+        assert slept[-1] == 0.0
+        rate += 1 / seconds
+    assert rate < 10
+
+
+def test_a_list_serves_all_who_look_until_it_is_too_old_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, listed = [100.0], []
+
+    def list_executions(**_: Any) -> dict[str, Any]:
+        listed.append(now[0])
+        return {"executions": [{"executionArn": "running"}]}
+
+    monkeypatch.setattr(polling, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: None))
+    machine = polling._Machine(SimpleNamespace(list_executions=list_executions), "arn:aws:states:eu-west-1:1:m")
+    for moment, max_age in ((100.0, 0.8), (100.5, 0.8), (101.0, 2.0), (102.0, 0.8), (102.7, 0.8)):
+        now[0] = moment
+        for _ in range(30):
+            assert machine.is_running("running", max_age)
+            assert machine.is_running("ended", max_age) is False
+    assert listed == [100.0, 102.0]
+
+
+def waiting_machine(aws: Emulator, name: str, **how_long: Any) -> str:
+    definition = {"StartAt": "W", "States": {"W": {"Type": "Wait", **how_long, "End": True}}}
     created = aws.client("stepfunctions").create_state_machine(
         name=name, definition=json.dumps(definition), roleArn=aws.role_arn
     )
     return str(created["stateMachineArn"])
 
 
-def test_a_crowd_shares_one_list(
-    aws: Emulator, name: str, monkeypatch: pytest.MonkeyPatch, function: Callable[[str], str]
-) -> None:
+def test_a_crowd_shares_one_list(aws: Emulator, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in aws.environment.items():
         monkeypatch.setenv(key, value)
-    machine = waiting_machine(aws, name, 12)
+    machine = waiting_machine(aws, name, SecondsPath="$.seconds")
     pipeline = StepFunctionsPipeline(name, aws.role_arn)
-    arns = [pipeline.execute({"i": number}, f"e{number}") for number in range(30)]
+    given = [{"i": number, "seconds": 3600 if number == 7 else 8} for number in range(30)]
+    arns = [pipeline.execute(each, f"e{number}") for number, each in enumerate(given)]
     pipeline.stop(arns[7])
-    aws.forget_calls()
-    barrier = threading.Barrier(len(arns))
+    client, barrier, turn = pipeline.client(), threading.Barrier(len(arns)), threading.Lock()
+    asked, paced, listing = Counter[str](), Counter[polling._Pacer](), set[polling._Machine]()
+
+    def ask(model: Any, **_: Any) -> None:
+        with turn:
+            asked[model.name] += 1
+
+    # Before a request and its retries, so the count does not depend on how slowly the emulator answers.
+    client.meta.events.register("before-call.stepfunctions.*", ask)
+    pass_pacer, list_all = polling._Pacer.wait, polling._Machine._list
+
+    def wait_turn(pacer: polling._Pacer) -> None:
+        with turn:
+            paced[pacer] += 1
+        pass_pacer(pacer)
+
+    def list_noted(machine: polling._Machine) -> None:
+        listing.add(machine)
+        list_all(machine)
+
+    monkeypatch.setattr(polling._Pacer, "wait", wait_turn)
+    monkeypatch.setattr(polling._Machine, "_list", list_noted)
 
     def wait(arn: str) -> object:
         barrier.wait()
@@ -69,16 +124,16 @@ def test_a_crowd_shares_one_list(
         except ExecutionFailedError as error:
             return error.status
 
-    began = time.monotonic()
-    with ThreadPoolExecutor(len(arns)) as pool:
+    with ThreadPoolExecutor(len(arns)) as pool, ExitStack() as others:
+        for arn in arns[: polling._CROWD]:
+            # A crowd from the first to the last look, whichever threads run first.
+            others.enter_context(polling._waiting(client, arn))
         outputs = list(pool.map(wait, arns))
-    assert outputs == ["ABORTED" if number == 7 else {"i": number} for number in range(30)]
-    assert time.monotonic() - began < 12 + 3 + 30 / 7.5 + BUSY
-    calls = aws.calls()
-    assert calls["DescribeExecution"] == 30
-    # One list a second serves them all, and not one each.
-    assert calls["ListExecutions"] < 20 + BUSY
-    assert aws.busiest_second() <= 10
+    assert outputs == ["ABORTED" if number == 7 else each for number, each in enumerate(given)]
+    # One list serves them all, and only an execution that is no longer in the list is asked about.
+    assert len(listing) == 1
+    assert asked == {"DescribeExecution": 30, "ListExecutions": paced[polling._lists]}
+    assert paced[polling._questions] == 30
     # Nothing is kept of a machine that nobody waits on any more.
     assert machine not in {arn for _, arn in polling._machines}
 
@@ -87,7 +142,7 @@ def test_the_last_events_are_seen_whichever_request_finds_the_end(
     aws: Emulator, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = aws.client("stepfunctions")
-    started = client.start_execution(stateMachineArn=waiting_machine(aws, name, 1), name="e")
+    started = client.start_execution(stateMachineArn=waiting_machine(aws, name, Seconds=1), name="e")
     monkeypatch.setattr(polling, "_DESCRIBED_EVERY", 1)
     seen: list[str] = []
     ended = polling.wait_for_end(

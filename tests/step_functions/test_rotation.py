@@ -50,22 +50,29 @@ def key_of(pipeline: StepFunctionsPipeline) -> str:
 
 
 def test_a_wait_outlives_its_keys_and_a_refusal_that_stays_is_raised(
-    rotate: Callable[[str], None], aws: Emulator, function: Callable[[str], str], name: str
+    rotate: Callable[[str], None], aws: Emulator, function: Callable[[str], str], name: str, gate: Path
 ) -> None:
     rotate("AKIDOLD")
     pipeline = StepFunctionsPipeline(name, aws.role_arn)
-    pipeline.add_step(PipelineStep("Sleep", function("sleep"), {"seconds": 6}))
+    pipeline.add_step(PipelineStep("Held", function("held"), {"gate": str(gate)}))
     pipeline.deploy()
     execution = pipeline.execute({})
     assert key_of(pipeline) == "AKIDOLD"
     outputs: list[Any] = []
     waiting = threading.Thread(target=lambda: outputs.append(pipeline.wait(execution)), daemon=True)
     waiting.start()
-    time.sleep(1.5)
+    aws.forget_calls()
+    while not aws.calls().get("GetExecutionHistory"):
+        time.sleep(0.05)
+    before = pipeline.client()
     rotate("AKIDNEW")
     aws.fail("GetExecutionHistory", ENDED)
-    waiting.join(120)
-    assert outputs == [{"seconds": 6}]
+    # The execution ends only after the wait was refused, which makes the pipeline forget the old client.
+    while pipeline.client() is before:
+        time.sleep(0.05)
+    gate.touch()
+    waiting.join()
+    assert outputs == [{"gate": str(gate)}]
     assert key_of(pipeline) == "AKIDNEW"
     aws.fail("GetExecutionHistory", ENDED, times=5)
     aws.fail("DescribeExecution", ENDED, times=5)

@@ -84,7 +84,7 @@ def test_a_frame_is_filled_while_its_row_group_arrives(stored: bytes, monkeypatc
     last = (len(stored) - TAIL) // PART * PART
 
     def one(span: Range, use: Callable[[int, bytes], None]) -> None:
-        if span[0] == last - PART and not filled.wait(20):
+        if span[0] == last - PART and not filled.wait(200):
             raise TimeoutError("nothing was decoded before the last parts arrived")
         use(span[0], stored[slice(*span)])
 

@@ -69,7 +69,7 @@ def test_a_row_group_is_decoded_before_the_last_one_has_arrived(
 
     def got(number: int, of: int, data: bytes) -> bytes:
         if number == of - 1:
-            in_time.append(decoded.wait(20))
+            in_time.append(decoded.wait(200))
         return data
 
     monkeypatch.setattr(FrameBuilder, "put", noted)

@@ -22,7 +22,6 @@ from clinops_prefect import (
 from clinops_prefect.aws.errors import client_failure
 from clinops_prefect.step_functions.service.errors import translated
 from clinops_prefect.tasks import download_artifact, list_artifacts, upload_artifact
-from tests.emulators import free_port
 from tests.provider_errors import errors_of, of_botocore
 
 ROLE = "arn:aws:iam::123456789012:role/R"
@@ -119,7 +118,7 @@ def test_a_key_without_its_secret_in_the_environment_is_reported(aws: Path, monk
 
 def test_a_role_that_cannot_be_assumed_is_reported(aws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The token service cannot be reached, which is an error that may pass and that shows no secret."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     login = AwsCredentials(
         aws_access_key_id="A", aws_secret_access_key="hunter2", region_name="us-east-1", assume_role_arn=ROLE

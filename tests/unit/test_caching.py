@@ -231,7 +231,6 @@ def test_the_key_is_the_same_in_every_process_and_version() -> None:
             env={**os.environ, "PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
-            timeout=200,
         )
         keys.add(done.stdout.strip())
     # Under pandas 2, the labels have another dtype.

@@ -62,7 +62,7 @@ def test_a_caller_that_stops_taking_chunks_stops_the_writer_and_leaves_no_descri
         assert during != before, "nothing was open while it was written"
         assert open_now() == before, (before, open_now())
     """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -71,7 +71,7 @@ def test_a_child_that_was_forked_meanwhile_does_not_delay_the_end() -> None:
 
     def write(file: IO[bytes]) -> None:
         file.write(b"a")
-        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3_600,), daemon=True)
         child.start()
         children.append(child)
         file.write(b"b")

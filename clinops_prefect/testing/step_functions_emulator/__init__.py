@@ -135,7 +135,7 @@ class Emulator:
     def _door(self, name: str, method: str = "GET", body: Any = None) -> Any:
         data = json.dumps(body).encode() if body else None
         request = urllib.request.Request(f"{self.url}/_emulator/{name}", data=data, method=method)
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=120) as response:
             return json.load(response)
 
 
@@ -160,4 +160,4 @@ def emulator() -> Iterator[Emulator]:
         # The process has its own session, so that functions that still run are stopped with it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        process.wait()

@@ -7,6 +7,8 @@ backwards and in pages. The definition of an execution's start can be read, and 
 import datetime
 import json
 import re
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +16,8 @@ import jsonata
 from moto.core.exceptions import AWSError
 from moto.core.responses import ActionResult
 from moto.stepfunctions.parser.api import ExecutionStatus, HistoryEventType
+from moto.stepfunctions.parser.asl.eval.environment import Environment
+from moto.stepfunctions.parser.asl.eval.event.event_manager import EventHistoryContext
 from moto.stepfunctions.parser.asl.jsonata import jsonata as engine
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 from moto.stepfunctions.parser.asl.utils import json_path
@@ -31,6 +35,9 @@ _ENDS = (
     HistoryEventType.ExecutionAborted,
 )
 ENDED = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.ABORTED)
+# moto sets the status of an execution before its output or its error, in the execution's own thread. Without the lock,
+# a request could see one without the other, or an end could replace another one.
+_end = threading.Lock()
 
 
 class ExecutionNotRedrivable(AWSError):
@@ -48,6 +55,7 @@ def install() -> None:
     StepFunctionResponse.describe_state_machine_for_execution = _describe_machine
     _extend_describe()
     _keep_aborted()
+    _show_timeouts()
 
 
 _parse_any_path: Any = json_path.parse
@@ -101,21 +109,46 @@ def _without_data(details: Any) -> Any:
 
 def _stop(response: StepFunctionResponse) -> ActionResult:
     execution: Any = response.stepfunction_backend.describe_execution(response._get_param("executionArn"))
-    if execution.exec_status == ExecutionStatus.RUNNING:
-        error, cause = response._get_param("error"), response._get_param("cause")
-        execution.stop_date = _now()
-        execution.exec_status, execution.error, execution.cause = ExecutionStatus.ABORTED, error, cause
+    error, cause = response._get_param("error"), response._get_param("cause")
+    with _end:
+        is_running = execution.exec_status == ExecutionStatus.RUNNING
+        if is_running:
+            execution.stop_date = _now()
+            execution.exec_status, execution.error, execution.cause = ExecutionStatus.ABORTED, error, cause
+    if is_running:
+        # The execution's thread may not have begun yet.
+        while execution.exec_worker.env is None:
+            time.sleep(0.01)
         execution.exec_worker.stop(stop_date=execution.stop_date, error=error, cause=cause)
+        details = {"executionAbortedEventDetails": {"error": error, "cause": cause}}
+        _add_end(execution.exec_worker.env, HistoryEventType.ExecutionAborted, details)
     return ActionResult({"stopDate": execution.stop_date})
+
+
+def _add_end(env: Any, kind: HistoryEventType, details: dict[str, Any]) -> None:
+    """Add the event of a stop or a timeout at once. moto adds it when the state ends that runs then."""
+    # AWS gives such an event no `previousEventId`.
+    env.event_manager.add_event(EventHistoryContext.of_program_start(), kind, details)
+
+
+def _show_timeouts() -> None:
+    time_out = Environment.set_timed_out
+
+    def time_out_and_show(env: Environment) -> None:
+        time_out(env)
+        _add_end(env, HistoryEventType.ExecutionTimedOut, {"executionTimedOutEventDetails": {}})
+
+    Environment.set_timed_out = time_out_and_show
 
 
 def _keep_aborted() -> None:
     reflect = BaseExecutionWorkerCommunication._reflect_execution_status
 
     def reflect_unless_aborted(communication: Any) -> None:
-        # moto's worker goes on until its state ends, and would then overwrite the status that the stop has set.
-        if communication.execution.exec_status != ExecutionStatus.ABORTED:
-            reflect(communication)
+        with _end:
+            # moto's worker goes on until its state ends, and would then overwrite the status that the stop has set.
+            if communication.execution.exec_status != ExecutionStatus.ABORTED:
+                reflect(communication)
 
     BaseExecutionWorkerCommunication._reflect_execution_status = reflect_unless_aborted
 
@@ -125,9 +158,10 @@ def _extend_describe() -> None:
 
     def describe_with_redrive(response: StepFunctionResponse) -> ActionResult:
         execution: Any = response.stepfunction_backend.describe_execution(response._get_param("executionArn"))
-        result = describe(response)
-        result._result["redriveCount"] = getattr(execution, "redrive_count", 0)
-        result._result["redriveStatus"] = "REDRIVABLE" if execution.exec_status in ENDED else "NOT_REDRIVABLE"
+        with _end:
+            result = describe(response)
+            result._result["redriveCount"] = getattr(execution, "redrive_count", 0)
+            result._result["redriveStatus"] = "REDRIVABLE" if execution.exec_status in ENDED else "NOT_REDRIVABLE"
         return result
 
     StepFunctionResponse.describe_execution = describe_with_redrive
@@ -145,11 +179,12 @@ def _redrive(response: StepFunctionResponse) -> ActionResult:
         for event in old.get_event_history()
         if event["type"].endswith("StateEntered") and event["stateEnteredEventDetails"]["name"] in outer
     ][-1]
-    execution.error = execution.cause = execution.stop_date = None
-    execution.redrive_count = getattr(execution, "redrive_count", 0) + 1
-    execution.exec_worker = _Redriven(execution, old, entered["stateEnteredEventDetails"])
-    execution.exec_status = ExecutionStatus.RUNNING
-    execution.exec_worker.start()
+    redriven = _Redriven(execution, old, entered["stateEnteredEventDetails"])
+    with _end:
+        execution.error = execution.cause = execution.stop_date = None
+        execution.redrive_count = getattr(execution, "redrive_count", 0) + 1
+        execution.exec_worker, execution.exec_status = redriven, ExecutionStatus.RUNNING
+    redriven.start()
     return ActionResult({"redriveDate": _now()})
 
 
