@@ -43,6 +43,7 @@ class _Column:
     is_complete: bool
     is_foreign: bool
     is_empty: bool = False
+    part: int = 0  # the first part of which the type is known, for errors
 
 
 @dataclass
@@ -125,7 +126,7 @@ def agree(parts: Sequence[DescribedPart], partitions: Partitions, kind: FrameKin
             last = schema, notes
         for name in (*own[number], *(index.stored if has_index else ())):
             found = _Column(
-                schema.field(name).type, notes.get(name), name in part.complete, is_foreign, name in part.empty
+                schema.field(name).type, notes.get(name), name in part.complete, is_foreign, name in part.empty, number
             )
             if name not in agreed and (number == 0 or name in index.stored):
                 agreed[name] = found
@@ -135,7 +136,8 @@ def agree(parts: Sequence[DescribedPart], partitions: Partitions, kind: FrameKin
                 try:
                     agreed[name] = _joined(agreed[name], found, kind)
                 except _DifferentError:
-                    differences[name] = disagreement.differs(part.where, name, schema, first, parts[0].where)
+                    at = agreed[name].part
+                    differences[name] = disagreement.differs(part.where, name, schema, schemas[at], parts[at].where)
         if own[number] != own[0]:
             for name in own[0]:
                 if name not in own[number]:
@@ -233,7 +235,8 @@ def _joined(one: _Column, other: _Column, kind: FrameKind) -> _Column:
     is_complete, is_foreign = one.is_complete and other.is_complete, one.is_foreign and other.is_foreign
     found = _type(one, other, kind)
     note = one.note if kind != "pandas" else _note(one, other)
-    return _Column(found, note, is_complete, is_foreign, one.is_empty and other.is_empty)
+    known = other if pa.types.is_null(one.type) and not pa.types.is_null(other.type) else one
+    return _Column(found, note, is_complete, is_foreign, one.is_empty and other.is_empty, known.part)
 
 
 def _type(one: _Column, other: _Column, kind: FrameKind) -> pa.DataType:

@@ -13,7 +13,7 @@ from clinops_prefect.frames.conversion.valid_texts import holds_broken_text
 from clinops_prefect.frames.hashing import arrow as arrow_hash
 from clinops_prefect.frames.parquet import writer as parquet_writer
 from clinops_prefect.frames.parquet.reader import ParquetReader
-from clinops_prefect.frames.streams import TableStream, slices, stream_of
+from clinops_prefect.frames.streams import TableStream, is_pandas, slices, stream_of
 
 # The types that Parquet and our reader keep exactly, so that no values must be read back to check.
 _EXACT = {
@@ -84,6 +84,11 @@ def batched(frames: Iterable[Any]) -> TableStream:
         numbers = count(2)
         for frame in each:
             stream, number = stream_of(frame), next(numbers)
+            if stream.kind != first.kind:
+                kind = "pandas" if is_pandas(frame) else stream.kind
+                raise UnsupportedFrameError(
+                    f"batch {number} is a frame of {kind}, and the first is one of {first.kind}"
+                )
             _check_fits(stream, first, known, number)
             yield from stream.tables
 
@@ -91,8 +96,6 @@ def batched(frames: Iterable[Any]) -> TableStream:
 
 
 def _check_fits(stream: TableStream, first: TableStream, known: dict[str, pa.Array], number: int) -> None:
-    if stream.kind != first.kind:
-        raise UnsupportedFrameError(f"batch {number} is a frame of {stream.kind}, and the first is one of {first.kind}")
     if stream.schema.names != first.schema.names:
         raise UnsupportedFrameError(f"batch {number} has other columns, or another order of them, than the first")
     for name in first.schema.names:

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import count
+from itertools import chain, count, repeat
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
+from clinops_prefect.frames import streams
 from clinops_prefect.frames.conversion import columns, objects, plain_frames
 from clinops_prefect.frames.conversion.foreign_schema import refused_columns
 from clinops_prefect.frames.conversion.frame_builder import to_frame
@@ -48,13 +49,22 @@ def stored_batches(given: Iterator[Frame], *, as_text: bool) -> tuple[pa.Schema,
         UnsupportedFrameError: The first frame would not come back equal. For a later frame that does not fit the
             first, the error is raised while the tables are consumed.
     """
-    frames = map(pandas_frame, given)
+    frames = _checked_kinds(given)
+    # Without rows, a column of objects has no type that later batches could be compared with. So batches without rows
+    # are checked after the first one that has some.
+    empty: list[pd.DataFrame] = []
     first = next(frames)
+    while not len(first) and (following := next(frames, None)) is not None:
+        empty.append(first)
+        first = following
+        del following
+    number = len(empty) + 1
     table = to_arrow(first, numbered=True)
     if not table.num_columns:
         raise UnsupportedFrameError("batches need at least one column")
     schema = _streamed(table.schema)
-    checked = _same_layout(_converted([(first, table)], frames), schema)
+    numbers = chain(repeat(number, number), count(number + 1))
+    checked = _same_layout(_converted([(first, table)], chain(_released(empty), frames)), schema, numbers)
     return schema, _proven(checked, _through_csv if as_text else _through_parquet), table
 
 
@@ -86,6 +96,19 @@ def _streamed(schema: pa.Schema) -> pa.Schema:
     )
 
 
+def _checked_kinds(given: Iterator[Frame]) -> Iterator[pd.DataFrame]:
+    yield pandas_frame(next(given))
+    numbers = count(2)
+    for frame in given:
+        number = next(numbers)
+        if not streams.is_pandas(frame):
+            raise UnsupportedFrameError(
+                f"batch {number} is a frame of another kind, and the first is one of pandas; pass its .to_pandas()"
+            )
+        yield pandas_frame(frame)
+        del frame
+
+
 # The functions below release each batch before the next one is made, so that memory holds at most two batches.
 
 
@@ -99,12 +122,11 @@ def _converted(
 
 
 def _same_layout(
-    batches: Iterable[tuple[pd.DataFrame, pa.Table]], schema: pa.Schema
+    batches: Iterable[tuple[pd.DataFrame, pa.Table]], schema: pa.Schema, numbers: Iterator[int]
 ) -> Iterator[tuple[pd.DataFrame, pa.Table]]:
     expected = layout_of(schema)
     assert expected is not None
-    numbers = count(1)
-    # `enumerate` would keep its last result, and so a batch, until the next one is made.
+    # `zip` would keep its last result, and so a batch, until the next one is made.
     for df, table in batches:
         number = next(numbers)
         found = layout_of(_streamed(table.schema))
@@ -113,18 +135,62 @@ def _same_layout(
             raise UnsupportedFrameError(f"batch {number} has other columns, or another order of them, than the first")
         for name in schema.names:
             same_type = table.schema.field(name).type == schema.field(name).type
-            if not same_type or expected["columns"].get(name) != found["columns"].get(name):
+            if same_type and expected["columns"].get(name) == found["columns"].get(name):
+                continue
+            first = (expected["columns"].get(name) or {}).get("object")
+            given = (found["columns"].get(name) or {}).get("object")
+            if first is None or given is None:
                 dtype = df.dtypes[name] if name in df.columns else "another dtype"
                 raise UnsupportedFrameError(
                     f"batch {number}: column {name!r} ({dtype}) has another dtype, or other categories, than in "
                     "the first batch; give every batch the same, with .astype(…)"
                 )
+            table = _with_objects(table, schema.field(name), first, given, number)
         if any(expected[part] != found[part] for part in ("labels", "index", "attrs")):
             raise UnsupportedFrameError(
-                f"batch {number} has another index, other column labels or attrs than the first"
+                f"batch {number} has another index, other column labels or attrs than the first; give every batch the "
+                "same, with .reset_index(drop=True) for rows that were filtered"
             )
         yield df, table
         del df, table
+
+
+def _with_objects(
+    table: pa.Table, field: pa.Field, expected: objects.Kind, found: objects.Kind, number: int
+) -> pa.Table:
+    """The batch with its column of objects as the first batch has it.
+
+    A batch that has no value in the column does not say what its objects are, and a batch that misses none does not say
+    which marker missing values have.
+
+    Raises:
+        UnsupportedFrameError: The objects are others than in the first batch.
+    """
+    column = table.column(field.name)
+    has_values, has_missing = column.null_count < len(column), column.null_count > 0
+    if has_missing and found["missing"] != expected["missing"]:
+        raise UnsupportedFrameError(
+            f"batch {number}: column {field.name!r} marks missing values with {found['missing']}, and the first batch "
+            f"with {expected['missing']}, or it has none; use one, as in df[c] = df[c].where(df[c].notna(), None)"
+        )
+    if has_values and (column.type != field.type or {**found, "missing": ""} != {**expected, "missing": ""}):
+        raise UnsupportedFrameError(
+            f"batch {number}: column {field.name!r} holds objects of another kind than in the first batch, or the "
+            "first batch has no value there; give every batch one type, with .astype('string') or "
+            ".astype(pd.ArrowDtype(…))"
+        )
+    if not has_values:
+        column = pa.nulls(len(column), field.type)
+    layout = layout_of(table.schema)
+    assert layout is not None  # to_arrow made the schema
+    layout["columns"][field.name] = {"object": expected}
+    placed = table.set_column(table.schema.get_field_index(field.name), field, column)
+    return placed.replace_schema_metadata({**table.schema.metadata, LAYOUT_KEY: json.dumps(layout).encode()})
+
+
+def _released(frames: list[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    while frames:
+        yield frames.pop(0)
 
 
 def _proven(

@@ -64,10 +64,14 @@ def _remedy(value: Any) -> str:
         return "return value.value"
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return "return value._asdict() or tuple(value)"
+    if isinstance(value, pd.MultiIndex):
+        return "return pd.Series(0, index=value)"
     if isinstance(value, pd.Index | pd.api.extensions.ExtensionArray):
         return "return pd.Series(value)"
     if isinstance(value, pa.RecordBatch):
         return "return pa.Table.from_batches([value])"
+    if isinstance(value, pa.Array | pa.ChunkedArray):
+        return "return pa.table({'values': value})"
     if isinstance(value, pa.RecordBatchReader):
         return "return value.read_all(), or store it with upload_artifact"
     if name_of(value).startswith("polars.") and hasattr(value, "collect"):

@@ -1,14 +1,18 @@
 """Frames larger than memory: in batches, in bounded memory, all or nothing."""
 
+import datetime as dt
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from clinops_prefect import ServiceUnavailableError, UnsupportedFrameError
@@ -117,6 +121,72 @@ def test_a_batch_that_does_not_fit_the_first_is_refused_and_nothing_written(
     store = door.store(format=format)
     with pytest.raises(UnsupportedFrameError, match=named):
         store.upload_batches([FIRST, FIRST, other], "x")
+    assert door.keys() == []
+
+
+@pytest.mark.parametrize("door", ["local"], indirect=True)
+def test_batches_of_two_kinds_are_refused_by_their_number(door: Door, format: str) -> None:
+    with pytest.raises(UnsupportedFrameError, match=r"batch 3 is a frame of another kind.*to_pandas"):
+        door.store(format=format).upload_batches([FIRST, FIRST, pl.from_pandas(FIRST)], "x")
+    assert door.keys() == []
+
+
+OBJECTS = {
+    "text": ["007", "008"],
+    "dates": [dt.date(2024, 1, 15), dt.date(2024, 1, 16)],
+    "decimals": [Decimal("1.50"), Decimal("2.25")],
+    "times": [pd.Timestamp("2024-01-15", tz="Europe/Berlin"), pd.Timestamp("2024-01-16", tz="Europe/Berlin")],
+    "floats": [np.float32(1.5), np.float32(2.5)],
+    "lists": [[1, 2], [3]],
+}
+
+
+@pytest.mark.parametrize("door", ["local"], indirect=True)
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_a_batch_whose_objects_are_all_missing_or_filtered_away_fits(door: Door, format: str, kind: str) -> None:
+    if (kind, format) == ("lists", "csv"):
+        pytest.skip("lists have no form in CSV")
+    one, two = (pd.DataFrame({"hr": [70.0], "o": pd.Series([value], dtype=object)}) for value in OBJECTS[kind])
+    none = one.assign(o=pd.Series([None], dtype=object))
+    store = door.store(format=format)
+    for number, batches in enumerate(
+        (
+            [one, none, two],
+            [one, one.head(0), two, none],
+            [one.head(0), two.head(0), one, none.head(0), two],
+            [one.set_index("o"), two.set_index("o").head(0), two.set_index("o")],
+            [pd.concat([none, one], ignore_index=True), two],
+        )
+    ):
+        store.upload_batches(iter(batches), f"x{number}")
+        whole = pd.concat([batch for batch in batches if len(batch)], ignore_index=batches[0].index.name is None)
+        if whole.index.name:
+            whole.index = whole.index.astype(object)  # concat makes texts of objects
+        same = store.download(f"x{number}")
+        pd.testing.assert_frame_equal(same, whole)
+        if "o" in whole:
+            assert list(map(type, same["o"])) == list(map(type, whole["o"]))
+    rewritten = store.iter_batches("x1", rows=1)
+    store.upload_batches((batch[batch["hr"] > 0] for batch in rewritten), "again")
+    pd.testing.assert_frame_equal(store.download("again"), store.download("x1"))
+
+
+@pytest.mark.parametrize("door", ["local"], indirect=True)
+@pytest.mark.parametrize(
+    ("first", "other", "why"),
+    [
+        (["x"], [float("nan")], r"marks missing values with nan, and the first batch with None.*df\[c\]"),
+        ([None], ["x"], r"holds objects.*first batch has no value there.*astype"),
+        ([Decimal("1.5")], [Decimal("100.55")], r"holds objects of another kind than in the first batch.*ArrowDtype"),
+        (["x"], [b"x"], r"holds objects of another kind than in the first batch"),
+    ],
+)
+def test_objects_of_another_kind_are_refused_with_what_helps(
+    door: Door, format: str, first: list[Any], other: list[Any], why: str
+) -> None:
+    one, two = (pd.DataFrame({"o": pd.Series(values, dtype=object)}) for values in (first, other))
+    with pytest.raises(UnsupportedFrameError, match=f"batch 2: column 'o' {why}|has no form in CSV"):
+        door.store(format=format).upload_batches([one, two], "x")
     assert door.keys() == []
 
 

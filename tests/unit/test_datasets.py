@@ -238,6 +238,22 @@ def test_integers_of_other_programs_are_int64_only_if_no_part_has_a_missing_valu
         store.dataset("d").download()
 
 
+@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow"])
+def test_a_part_that_differs_is_compared_with_one_that_has_values(store: LocalPipelineStore, kind: Any) -> None:
+    for name, values in {
+        "a": pa.nulls(2),
+        "b": pa.nulls(2),
+        "c": ["x", None],
+        "d": pa.nulls(2),
+        "e": [1.5, 2.5],
+    }.items():
+        put(store, f"d/{name}", pa.table({"n": values}))
+    with pytest.raises(
+        ArtifactDecodeError, match=r"d/e\.parquet has column 'n' as double, not as (string|text .str.), which .*/d/c\."
+    ):
+        store.dataset("d").download(as_=kind)
+
+
 def test_selected_folders_have_the_dtypes_of_the_whole_dataset(store: LocalPipelineStore) -> None:
     put(store, "d/day=0/x", pa.table({"n": [1, 2], "v": pa.nulls(2)}))
     put(store, "d/day=1/x", pa.table({"n": [3, None], "v": [1.5, None]}))

@@ -7,6 +7,7 @@ import decimal
 import enum
 import fractions
 import pathlib
+import re
 import types
 import uuid
 from collections.abc import Callable
@@ -438,6 +439,28 @@ def test_a_value_that_would_come_back_changed_is_refused_with_a_remedy(what: str
         assert len(message) < 300
         assert CELL not in message
         assert PATIENT.replace("-", "_") not in message
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pd.Index([1]),
+        pd.MultiIndex.from_tuples([(1, "a")], names=["stay_id", None]),
+        pd.Categorical(["a"]),
+        pd.array([1, None], dtype="Int64"),
+        pa.array([1, None]),
+        pa.chunked_array([["a"], ["b"]]).dictionary_encode(),
+        pa.record_batch({"a": [1]}),
+        pl.Series([1, None]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_returned_as_the_remedy_says_is_stored(value: Any) -> None:
+    with pytest.raises(UnsupportedResultError) as caught:
+        SERIALIZER.dumps(value)
+    (remedy,) = re.findall(r"; return ([^;]+)$", str(caught.value))
+    back = SERIALIZER.loads(SERIALIZER.dumps(eval(remedy, {"pd": pd, "pa": pa, "value": value})))
+    assert len(back) == len(value)
 
 
 def test_a_nested_frame_is_refused_with_its_path_and_its_column() -> None:

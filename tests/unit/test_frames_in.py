@@ -299,6 +299,7 @@ def test_batches_that_do_not_fit_are_refused_and_nothing_is_stored(store: LocalP
         (first.select("unit", "id"), "batch 2 has other columns"),
         (first.with_columns(pl.col("id").cast(pl.Int32)), "batch 2: column 'id'"),
         (first.to_arrow(), "batch 2 is a frame of arrow"),
+        (first.to_pandas(), "batch 2 is a frame of pandas"),
     ):
         with pytest.raises(UnsupportedFrameError, match=why):
             store.upload_batches(iter([first, other]), "x")
