@@ -13,7 +13,7 @@ import pytest
 from clinops_prefect import ArtifactNotFoundError, PipelineStore
 from tests.doors import Door
 from tests.faults.conftest import FULL
-from tests.faults.victim import WORK, start, version, write
+from tests.faults.victim import WORK, start, version, wait_until_served, write
 from tests.gallery import assert_same
 
 # One frame is uploaded in two parts and has several row groups. The other one is sent in one request.
@@ -25,8 +25,9 @@ ROUNDS = {"file": (24, 120), "s3": (8, 40), "gs": (8, 40)}
 def test_a_write_that_is_killed_at_any_moment_leaves_old_or_new(door: Door, chance: random.Random) -> None:
     lasts: dict[tuple[str, str, int], float] = {}
     old_seen = new_seen = killed = 0
-    rounds = ROUNDS[door.scheme][FULL]
-    for number in range(rounds):
+    rounds, number = ROUNDS[door.scheme][FULL], -1
+    # On a busy machine some kills come too late: then there are more rounds.
+    while (number := number + 1) < rounds or killed <= rounds / 3 or not old_seen:
         format, work, rows = chance.choice(["parquet", "csv"]), chance.choice([*WORK]), chance.choice([SMALL, LARGE])
         if format == "csv":
             rows = SMALL * 5  # text is slow to make, and more rows would test no more
@@ -46,6 +47,9 @@ def test_a_write_that_is_killed_at_any_moment_leaves_old_or_new(door: Door, chan
         victim.kill()
         victim.join()
         killed += victim.exitcode == -signal.SIGKILL
+        if here.poll():
+            lasts[kind] = min(lasts[kind], here.recv() - began)
+        wait_until_served(door)
         what = f"round {number}: {kind}, killed after {moment:.3f} of {lasts[kind]:.3f} s"
         look = partial(_look, store, old if replaces else None, new, what)
         is_new = _settled(look, door, f"round-{number}/")
@@ -55,9 +59,7 @@ def test_a_write_that_is_killed_at_any_moment_leaves_old_or_new(door: Door, chan
         assert store.list_artifacts() == ["x"], what
         mine = [key for key in door.keys() if key.startswith(f"round-{number}/") and "/.clinops-" not in key]
         assert len(mine) == {"parquet": 1, "csv": 2}[format], what
-    print(f"{door.scheme}: {rounds} rounds, {killed} killed in time; old {old_seen}, new {new_seen} times")
-    assert killed > rounds / 3
-    assert old_seen
+    print(f"{door.scheme}: {number} rounds, {killed} killed in time; old {old_seen}, new {new_seen} times")
 
 
 def _look(store: PipelineStore, old: pd.DataFrame | None, new: pd.DataFrame, what: str) -> bool | None:

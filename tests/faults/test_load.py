@@ -24,8 +24,8 @@ from tests.gallery import assert_same
 WORKERS = 200
 NAMES = 40 if FULL else 3
 OVERWRITES = 30 if FULL else 2
-# Operations of a round in 32 threads, and rounds after the first. The first round opens what stays open.
-BATCH = 96
+# Operations of a round in so many threads, and rounds after the first. The first round opens what stays open.
+AT_ONCE, BATCH = 32, 96
 BATCHES = 100 if FULL else 2
 # The bytes that an operation may leave in memory, and that the allocators may keep in addition.
 BYTES_AN_OPERATION, BYTES_KEPT = 1_000, 24 << 20
@@ -155,12 +155,13 @@ def test_nothing_grows_with_use(door: Door) -> None:
     child.start()
     child.join(1700)
     assert child.exitcode == 0
-    before, after, seconds = answers.get(timeout=60)
+    before, after, seconds = answers.get(timeout=600)
     operations = BATCHES * BATCH
     print(f"{door.scheme}: {operations} operations in {seconds:.0f} s: {before} -> {after}")
     for what in ("descriptors", "sockets", "threads"):
-        # The growth may be as large as the number of concurrent operations, but not as the number of all operations.
-        assert after[what] <= before[what] + 8, what
+        # The growth may be as large as the number of concurrent operations, but not as the number of all operations:
+        # how many are at once in the first rounds is the machine's affair.
+        assert after[what] <= before[what] + AT_ONCE, what
     assert after["memory"] - before["memory"] < BYTES_KEPT + BYTES_AN_OPERATION * operations
 
 
@@ -179,7 +180,7 @@ def _use_and_measure(parquet: PipelineStore, csv: PipelineStore, answers: Any) -
             store.download("n/none")
 
     def batch() -> dict[str, int]:
-        with ThreadPoolExecutor(32) as pool:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(operation, range(BATCH)))
         gc.collect()
         pa.default_memory_pool().release_unused()

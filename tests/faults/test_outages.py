@@ -3,7 +3,9 @@
 import itertools
 import logging
 import random
+import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -28,9 +30,9 @@ WRITES: dict[str, Callable[[Any], Any]] = {
 }
 # A request with a longer body carries data.
 DATA_BYTES = 2_000
-# An endpoint that refuses connections takes only the pauses of the retries. A silent one takes a timeout for each.
-DEAD_SECONDS = {"s3": 30.0, "gs": 35.0}
-SILENT_SECONDS = {"s3": 125.0, "gs": 60.0}
+# How often a request is sent at most, and seconds in which an operation has given up on the busiest machine: on a quiet
+# one it takes 30 where connections are refused, and 125 where nothing is answered.
+MOST_TRIES, GIVES_UP = 5, 600.0
 
 
 @pytest.fixture
@@ -57,18 +59,20 @@ def test_a_service_that_cannot_be_reached_is_an_error_within_a_bounded_time(
     with Proxy(s3_endpoint) as silent, ThreadPoolExecutor(4 * len(calls)) as pool:
         silent.answers = lambda _: Outcome.HANG
         running = [
-            (bounds[door.scheme], pool.submit(timed, call, door.store(endpoint_url=url)))
+            pool.submit(timed, call, door.store(endpoint_url=url, prefix=f"{door.scheme}-{number}-"))
             for door in doors
-            for url, bounds in ((f"http://127.0.0.1:{free_port()}", DEAD_SECONDS), (silent.url, SILENT_SECONDS))
-            for call in calls
+            for url in (f"http://127.0.0.1:{free_port()}", silent.url)
+            for number, call in enumerate(calls)
         ]
-        for bound, future in running:
+        for future in running:
             error, seconds = future.result()
             assert isinstance(error, ServiceUnavailableError), repr(error)
             assert isinstance(error, ConnectionError)
             assert error.__cause__ is not None
-            assert seconds < bound
+            assert seconds < GIVES_UP
         assert len(silent.seen) > 2 * len(calls)
+        tries = Counter(name[0] for seen in silent.seen if (name := re.search(r"(s3|gs)-\d+-", seen.path)))
+        assert set(tries.values()) <= set(range(1, MOST_TRIES + 1)), tries
 
 
 @clouds
@@ -77,7 +81,9 @@ def test_one_missing_answer_costs_one_timeout(door: Door, proxy: Proxy) -> None:
     proxy.answers = Strike(0, Outcome.HANG)
     error, seconds = timed(lambda s: s.upload(SMALL, "x"), store)
     assert error is None
-    assert 15 < seconds < 35
+    assert seconds > 15
+    # Sent again, and again where the machine stood still for as long.
+    assert 2 <= sum(seen.length > 0 for seen in proxy.seen) <= MOST_TRIES
     assert_same(door.store().download("x"), SMALL)
 
 
@@ -103,7 +109,7 @@ def test_a_service_that_stays_broken_is_unavailable_and_leaves_no_parts(door: Do
             with ThreadPoolExecutor(len(calls)) as pool:
                 for error, seconds in pool.map(lambda call: timed(call, store), calls):
                     assert isinstance(error, ServiceUnavailableError), f"{outcome}: {error!r}"
-                    assert seconds < 40
+                    assert seconds < GIVES_UP
 
     outcomes = (Outcome.SLOW_DOWN, Outcome.ERROR, Outcome.REFUSE, Outcome.BREAK)
     with ThreadPoolExecutor(len(outcomes)) as pool:
@@ -251,7 +257,7 @@ def test_a_gcs_token_that_expires_during_an_upload_is_renewed_or_is_an_access_er
     refused = range(2, 100)
     error, seconds = timed(lambda s: s.upload(BIG, "x"), store)
     assert isinstance(error, AccessDeniedError), repr(error)
-    assert seconds < 30
+    assert seconds < GIVES_UP
     assert len(chunks) > 1
     assert_same(door.store().download("x"), SMALL)
     chunks.clear()

@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import pandas as pd
 # Import the stores by name. Otherwise each forked process would import them, and their clouds' clients, anew.
 from clinops_prefect import GCSPipelineStore, LocalPipelineStore, PipelineStore, S3PipelineStore
 from clinops_prefect.storage.local import atomic_file
+from tests.doors import Door
 
 STORES = (GCSPipelineStore, LocalPipelineStore, S3PipelineStore)
 
@@ -66,10 +68,26 @@ def _ended_by_death(frame: pd.DataFrame) -> Any:
     _die()
 
 
-def write_again_and_again(store: PipelineStore, numbers: list[int], begun: Connection) -> None:
-    begun.recv()
-    for number in numbers:
-        store.upload(version(number, 2_000), "x")
+def write_again_and_again(store: PipelineStore, numbers: list[int], told: Connection) -> None:
+    """Write these versions in turn, from the first message until after the second."""
+    told.recv()
+    while not told.poll():
+        for number in numbers:
+            store.upload(version(number, 2_000), "x")
+
+
+def wait_until_served(door: Door) -> None:
+    """Wait until the door's server has carried out what killed processes have asked of it.
+
+    It keeps its end of a connection open until then, in the state CLOSE_WAIT.
+    """
+    port = urlsplit(getattr(door, "endpoint", "")).port
+    ends = time.monotonic() + 60
+    while port and time.monotonic() < ends:
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        if not any(row[1].endswith(f":{port:04X}") and row[3] == "08" for row in rows):
+            return
+        time.sleep(0.02)
 
 
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
