@@ -104,7 +104,7 @@ def test_of_two_uploads_in_parts_that_end_together_one_wins(
 ) -> None:
     """Both wait for each other before their last request. Then one request is carried out after the other."""
     both = threading.Barrier(2)
-    store = _held(door, proxy, *LAST, partial(both.wait, 120), monkeypatch)
+    store = _held(door, proxy, *LAST, partial(both.wait, 600), monkeypatch)
 
     won = winners(lambda frame: store.upload(frame, "x", overwrite=False), frames, ArtifactExistsError)
     assert len(won) == 1
@@ -122,7 +122,7 @@ def test_of_two_uploads_in_parts_that_replace_each_other_both_succeed(
 
     def wait() -> None:
         if next(waited) < 2:
-            both.wait(120)
+            both.wait(600)
 
     store = _held(door, proxy, *LAST, wait, monkeypatch)
 
@@ -147,7 +147,7 @@ def test_of_two_plain_objects_in_parts_that_replace_each_other_both_succeed(
     door: Door, proxy: Proxy | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both, waited = threading.Barrier(2), itertools.count()
-    store = _held(door, proxy, *LAST, lambda: both.wait(120) if next(waited) < 2 else None, monkeypatch)
+    store = _held(door, proxy, *LAST, lambda: both.wait(600) if next(waited) < 2 else None, monkeypatch)
     pages = [bytes([number]) * (_PART_BYTES + 10) for number in range(2)]
     assert winners(lambda page: store.write_bytes("report.html", page), pages, ServiceUnavailableError) == [0, 1]
     assert store.read_bytes("report.html") in pages

@@ -146,7 +146,7 @@ def test_rivals_for_one_name_make_a_bounded_number_of_requests_each(door: Door, 
     def hold(seen: Seen) -> Outcome:
         is_look = seen.path.partition("?")[0].endswith(f"x.{format}") and seen.method in ("HEAD", "GET")
         if is_look and next(looks) < rivals:
-            together.wait(60)
+            together.wait(600)
         return Outcome.FORWARD
 
     proxy.answers = hold

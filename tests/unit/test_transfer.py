@@ -22,7 +22,7 @@ def test_together_keeps_the_order_and_runs_concurrently() -> None:
     barrier = threading.Barrier(4)
 
     def work(number: int) -> bytes:
-        barrier.wait(60)
+        barrier.wait(600)
         return bytes([number])
 
     assert together(work, [3, 1, 2, 0]) == [b"\x03", b"\x01", b"\x02", b"\x00"]
@@ -36,7 +36,7 @@ def test_results_come_in_order_while_only_a_few_run_ahead() -> None:
     def work(number: int) -> bytes:
         begun.add(number)
         if number < 3:  # the first ones end last
-            may_end.wait(60)
+            may_end.wait(600)
         return bytes([number])
 
     def items() -> Iterator[int]:
@@ -150,7 +150,7 @@ def test_only_a_few_parts_are_in_memory_at_once() -> None:
         nonlocal alive
         with changed:
             # Wait until the next part is made, so that the result does not depend on the speed of the threads.
-            changed.wait_for(lambda: most >= 2, timeout=60)
+            changed.wait_for(lambda: most >= 2, timeout=600)
         time.sleep(0.005)
         with changed:
             alive -= 1

@@ -19,7 +19,7 @@ def winners(write: Callable[[T], object], rivals: Sequence[T], lost: type[Except
     together = threading.Barrier(len(rivals))
 
     def has_won(mine: T) -> bool:
-        together.wait(60)
+        together.wait(600)
         try:
             write(mine)
         except lost:
