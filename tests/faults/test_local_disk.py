@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,18 @@ def test_a_full_disk_is_a_service_unavailable_error_and_keeps_the_old_artifact(
     store.delete_artifact("half")
     store.upload(SMALL[:7], "x")
     assert_same(store.download("x"), SMALL[:7])
+
+
+def test_a_local_folder_is_searched_for_leftovers_at_most_once_an_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched, now = list[Path](), 0.0
+    monkeypatch.setattr(atomic_file, "sweep", searched.append)
+    monkeypatch.setattr(atomic_file, "time", SimpleNamespace(time=lambda: now))
+    store = LocalPipelineStore(tmp_path)
+    for now, times in ((1e9, 1), (1e9 + 3599, 1), (1e9 + 3600, 2)):  # noqa: B007
+        store.write_bytes("x.bin", b"1")
+        assert searched == [tmp_path] * times
 
 
 def test_a_read_that_the_disk_fails_names_the_artifact_and_the_reason(

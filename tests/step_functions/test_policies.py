@@ -303,6 +303,28 @@ def test_each_statement_has_a_name_of_its_own_and_only_step_functions_gets_the_r
     }
 
 
+def test_a_role_reads_the_items_of_maps_and_writes_their_results() -> None:
+    machine = StepFunctionsPipeline("p", ROLE, region="us-east-1")
+    each = [PipelineStep(n, "arn:aws:states:::dynamodb:getItem", {"TableName": "t", "Key": {}}) for n in ("I", "J")]
+    machine.add_step(MapStep("Folder", each[:1], S3Items("b", prefix="parts/")))
+    machine.add_step(
+        MapStep("List", each[1:], S3Items("l", "in/m.json", input_type="MANIFEST"), results=S3Results("r", "o"))
+    )
+    statements = policies(machine)[0]["role"]["Statement"]
+    assert {one["Sid"]: (one["Action"], one["Resource"]) for one in statements if "Items" in one["Sid"]} == {
+        "ListItems": (["s3:ListBucket"], ["arn:aws:s3:::b"]),
+        "ReadItems": (["s3:GetObject"], ["arn:aws:s3:::l/*", "arn:aws:s3:::l/in/m.json"]),
+    }
+    (written,) = [one for one in statements if one["Sid"] == "WriteResults"]
+    assert written["Action"] == [
+        "s3:PutObject",
+        "s3:GetObject",
+        "s3:ListMultipartUploadParts",
+        "s3:AbortMultipartUpload",
+    ]
+    assert written["Resource"] == ["arn:aws:s3:::r/o/*"]
+
+
 def test_an_aliased_key_is_granted_by_its_alias() -> None:
     machine = StepFunctionsPipeline("p", ROLE, region="us-east-1", kms_key_id="alias/clinops")
     machine.add_step(PipelineStep("A", f"arn:aws:lambda:{HERE}:function:f"))
