@@ -238,10 +238,9 @@ def _guard(path: SourcePath, read: Callable[[], Any]) -> Any:
             raise
         if isinstance(error, PermissionError):
             raise TableError(f"{path}: no permission to read it") from None
-        if isinstance(error, UnicodeDecodeError) or _NOT_UTF8 in str(error):
-            raise TableError(
-                f"{path}: is not text in UTF-8; convert it to UTF-8, or correct the end of its name"
-            ) from None
+        is_utf8 = not isinstance(error, UnicodeDecodeError) and _NOT_UTF8 not in str(error)
         problem = type(error).__name__
     # Raised outside of the handler, so that the original error, which quotes cells, does not become the context.
+    if not is_utf8:
+        raise TableError(f"{path}: is not text in UTF-8; convert it to UTF-8, or correct the end of its name")
     raise TableError(f"{path}: cannot be read; it is damaged, cut short, or not what its name says ({problem})")

@@ -340,3 +340,23 @@ def test_a_filter_on_some_columns_of_a_dataset_parses_each_whole_footer_once(
     whole = len(opened(stored(store, "d/0"))._file.footer)
     assert len(lengths) == 3
     assert max(lengths) < whole / 2
+
+
+@pytest.mark.usefixtures("always")
+def test_a_partition_folder_may_have_the_name_of_a_nested_columns_path(store: LocalPipelineStore) -> None:
+    for part in range(2):
+        path = Path(store.directory) / f"d/a.b={part}/x.parquet"
+        path.parent.mkdir(parents=True)
+        pq.write_table(pa.table({"a": [{"b": 7}] * 3_000, "stay": np.arange(3_000), **MORE}), path)
+    found = store.dataset("d").download(columns=["stay"], filters=[("a.b", "==", 1), ("stay", ">", 2_998)])
+    assert found["stay"].tolist() == [2_999]
+
+
+@pytest.mark.usefixtures("always")
+def test_statistics_of_many_of_the_columns_come_from_the_whole_footer() -> None:
+    """To write their footer in Python would take longer than to parse the whole one."""
+    file = io.BytesIO()
+    pq.write_table(pa.table(MORE), file)
+    stored = opened(file.getvalue())._file
+    assert stored._statistics_of(["more 1"]) is not None
+    assert stored._statistics_of(["more 1", "more 2"]) is None

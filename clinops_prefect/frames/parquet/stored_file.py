@@ -160,8 +160,10 @@ class StoredFile:
         if fields is None or self._shared is None or self._narrow or len(self.footer) < _NARROWED_BYTES:
             return None
         places = self._shared.places
-        names = [name for name in fields if name in places]  # the others are of partition folders
-        if not names:
+        # The others are of partition folders. Such a name may also be the path of a nested column, such as a.b.
+        names = [name for name in fields if name in places and self.schema.get_field_index(name) >= 0]
+        # For more than about an eighth of the columns, to write a footer in Python takes longer than to parse one.
+        if not names or 8 * len(names) > len(places):
             return None
         schema = pa.schema([self.schema.field(name) for name in names])
         return narrow_footers.with_statistics(
