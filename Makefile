@@ -103,7 +103,7 @@ faults: $(VENV)/.dev  ## Run faults on the wire, killed processes, full disks an
 	@$(BIN)/python -m pytest tests/faults -n 4
 
 faults-full: $(VENV)/.dev  ## The same with every fault at every request, 200 killed writes, 10,000 operations (about an hour).
-	@CLINOPS_FAULTS=full $(BIN)/python -m pytest tests/faults -n 2 --timeout 3600
+	@CLINOPS_FAULTS=full $(BIN)/python -m pytest tests/faults -n 2 --timeout 3600 -o faulthandler_timeout=4500
 
 e2e: $(VENV)/.dev  ## Run what takes real workers: cancelled and killed runs, Dask, deployments, a hundred executions.
 	@$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile
@@ -111,7 +111,7 @@ e2e: $(VENV)/.dev  ## Run what takes real workers: cancelled and killed runs, Da
 e2e-full: export CLINOPS_E2E_EXECUTIONS = 1000
 e2e-full: export CLINOPS_RIVAL_ROUNDS = 100
 e2e-full: e2e  ## The same, with a thousand executions at once, and a hundred rounds of rival deployments: some minutes more.
-	@$(BIN)/python -m pytest tests/step_functions/test_rivals.py --timeout 3600
+	@$(BIN)/python -m pytest tests/step_functions/test_rivals.py --timeout 3600 -o faulthandler_timeout=4500
 
 # What the benchmarks compare with and what will not go into our environment: awswrangler wants an older pyarrow, and
 # clinops (CLINOPS_PYTHON=…, an interpreter that has it) Python 3.12.

@@ -271,6 +271,12 @@ def test_every_request_to_cloud_storage_has_our_time_outs(
     assert {request: seconds for request, seconds in sent.items() if seconds != (5.0, 20.0)} == {}
 
 
+def test_s3_gives_up_on_a_service_that_never_answers_after_five_tries_of_20_seconds() -> None:
+    config = S3PipelineStore("bucket", region="us-east-1")._backend().client.meta.config
+    assert (config.connect_timeout, config.read_timeout) == (5, 20)
+    assert config.retries == {"mode": "legacy", "total_max_attempts": 5}
+
+
 @clouds
 def test_without_a_key_none_is_named(door: Door, proxy: Proxy) -> None:
     door.store(endpoint_url=proxy.url).upload(FRAME, "x")

@@ -28,6 +28,7 @@ def test_a_write_that_is_killed_at_any_moment_leaves_old_or_new(door: Door, chan
     rounds, number = ROUNDS[door.scheme][FULL], -1
     # On a busy machine some kills come too late: then there are more rounds.
     while (number := number + 1) < rounds or killed <= rounds / 3 or not old_seen:
+        assert number < 20 * rounds, f"{killed} were killed in time, and left the old artifact {old_seen} times"
         format, work, rows = chance.choice(["parquet", "csv"]), chance.choice([*WORK]), chance.choice([SMALL, LARGE])
         if format == "csv":
             rows = SMALL * 5  # text is slow to make, and more rows would test no more

@@ -92,3 +92,10 @@ def test_the_end_of_a_stopped_execution_is_in_its_history_while_its_function_sti
     assert end["type"] == "ExecutionAborted"
     assert end["executionAbortedEventDetails"] == {"error": "Enough", "cause": "because"}
     assert client.describe_execution(executionArn=arn)["status"] == "ABORTED"
+
+
+def test_executions_without_a_name_are_different_ones(aws: Emulator, name: str) -> None:
+    client = aws.client("stepfunctions")
+    definition = json.dumps({"StartAt": "A", "States": {"A": {"Type": "Succeed"}}})
+    machine = client.create_state_machine(name=name, definition=definition, roleArn=aws.role_arn)["stateMachineArn"]
+    assert len({client.start_execution(stateMachineArn=machine)["executionArn"] for _ in range(3)}) == 3

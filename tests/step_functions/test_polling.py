@@ -42,7 +42,7 @@ def test_the_end_is_noticed_within_a_tenth_of_the_time_or_half_a_minute(first: f
         assert after - before <= max(2.5, min(0.1 * after, 30.0)) + 1e-9
 
 
-def test_requests_are_spread_over_time_and_fewer_than_ten_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_are_spread_over_time_and_eight_to_ten_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now, slept = [100.0], []
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=slept.append)
     monkeypatch.setattr(polling, "time", clock)
@@ -58,7 +58,7 @@ def test_requests_are_spread_over_time_and_fewer_than_ten_a_second(monkeypatch: 
         pacer.wait()
         assert slept[-1] == 0.0
         rate += 1 / seconds
-    assert rate < 10
+    assert 8 < rate < 10
 
 
 def test_a_list_serves_all_who_look_until_it_is_too_old_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_a_crowd_shares_one_list(aws: Emulator, name: str, monkeypatch: pytest.M
         monkeypatch.setenv(key, value)
     machine = waiting_machine(aws, name, SecondsPath="$.seconds")
     pipeline = StepFunctionsPipeline(name, aws.role_arn)
-    given = [{"i": number, "seconds": 3600 if number == 7 else 8} for number in range(30)]
+    given = [{"i": number, "seconds": 600 if number == 7 else 8} for number in range(30)]
     arns = [pipeline.execute(each, f"e{number}") for number, each in enumerate(given)]
     pipeline.stop(arns[7])
     client, barrier, turn = pipeline.client(), threading.Barrier(len(arns)), threading.Lock()

@@ -1,7 +1,8 @@
 """Corrections of moto's state machines and versions, where they differ from AWS.
 
 A name has one definition, and each update gives a new revision id. A version belongs to one revision. A machine has at
-most 1,000 versions, which can be listed, and deleted if no alias routes to them. Executions can start through aliases.
+most 1,000 versions, which can be listed, and deleted if no alias routes to them. Executions can start through aliases,
+and without names.
 """
 
 import threading
@@ -186,12 +187,13 @@ def _refuse_second_definition() -> None:
 def _start_through_aliases() -> None:
     start = StepFunctionsParserBackend.start_execution
 
-    def start_routed(backend: Any, state_machine_arn: str, *args: Any, **options: Any) -> Any:
+    def start_routed(backend: Any, state_machine_arn: str, name: str | None = None, *args: Any, **options: Any) -> Any:
         qualifier = state_machine_arn.split(":")[7:]
         if qualifier and not qualifier[0].isdecimal():
             alias = backend.describe_state_machine_alias(state_machine_arn)
             state_machine_arn = alias.routing_configuration[0]["stateMachineVersionArn"]
-        return start(backend, state_machine_arn, *args, **options)
+        # As AWS does. moto would take all executions without a name for one.
+        return start(backend, state_machine_arn, name or str(uuid4()), *args, **options)
 
     StepFunctionsParserBackend.start_execution = start_routed
 

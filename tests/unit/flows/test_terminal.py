@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,6 +72,9 @@ def written(columns: int, source: str, shown: Sequence[str] = ()) -> str:
     )
     os.close(theirs)
     said, next_ones = b"", list(shown)
+    # A text that is never shown: without the limit, the program would wait for ever.
+    limit = threading.Timer(300, program.kill)
+    limit.start()
     with program:
         assert program.stdin
         try:
@@ -84,6 +88,7 @@ def written(columns: int, source: str, shown: Sequence[str] = ()) -> str:
             pass  # on Linux, reading fails once the program has closed the terminal
         finally:
             os.close(ours)
+    limit.cancel()
     assert program.returncode == 0, said
     return said.decode()
 
