@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-# So often is a download tried again: by pip, and by npm below.
+# How often pip tries a download again. npm has an option of its own below.
 export PIP_RETRIES ?= 10
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 

@@ -27,7 +27,7 @@ from types import MappingProxyType
 from typing import Any
 
 _START_SECONDS = 600.0
-# Below those that Linux gives to whoever asks for any: one of those may be given away before it is used.
+# Below Linux's ephemeral ports, which another process may get before the server listens.
 _PORTS = range(20_000, 30_000)
 _leases: list[socket.socket] = []
 

@@ -114,7 +114,7 @@ def test_the_search_works_from_the_folder(site: Path, page: Page, width: int) ->
     page.goto((site / "index.html").as_uri())
     page.click("input.md-search__input" if width > 1000 else "label.md-header__button[for=__search]")
     page.type("input.md-search__input", "from_definition")
-    # The first ones that it finds are of the first letters.
+    # While the word is typed, the results are those of its first letters.
     expect(page.locator(".md-search-result__link").first).to_have_attribute("href", re.compile("step-functions"))
     shoot(page, f"documentation-search-{width}")
 

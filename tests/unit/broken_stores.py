@@ -200,7 +200,7 @@ class RemovesBeforeItWrites(Whole):
     def _write(self, key: str, chunks: Iterator[bytes], writing: Writing) -> None:
         if writing.overwrite and self.objects.pop(key, None):
             # The law's reader looks again and again: this one look is sure to find nothing, also on a busy machine.
-            self.looked.wait(30)
+            self.looked.wait(300)
         super()._write(key, chunks, writing)
 
     def _open(self, key: str, wanted: Any, version: str) -> tuple[bytes, ObjectInfo]:

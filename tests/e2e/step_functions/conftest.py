@@ -24,7 +24,7 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def aws() -> Iterator[Emulator]:
     with emulator() as running:
-        # For so many seconds, or until a file is there.
+        # It sleeps for `seconds`, or until the file `until` exists.
         running.function(
             "sleep",
             "import os, time\n\ndef handler(event, context):\n    ends = time.monotonic() + event['seconds']\n"

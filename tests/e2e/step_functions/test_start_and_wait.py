@@ -131,7 +131,7 @@ def test_async_flows_can_wait_for_more_executions_than_asyncio_has_threads(
         arns = [await astart_step_functions_pipeline(pipeline, {"k": k, "seconds": 0}, deploy=False) for k in range(8)]
         never = pipeline.execute({"k": "never", "seconds": 850, "until": str(let_go / machine)}, "never")
         blocked = [asyncio.create_task(pipeline.await_(never)) for _ in range(3)]
-        # They would queue behind those that wait for what does not end before.
+        # In asyncio's two threads, these waits would queue behind the three that wait for `never`.
         outputs = await asyncio.gather(*[await_for_step_functions_execution(pipeline, arn) for arn in arns])
         waiting = [not one.done() for one in blocked]
         with pytest.raises(ExecutionTimeoutError):
