@@ -68,7 +68,7 @@ def test_a_wait_outlives_its_keys_and_a_refusal_that_stays_is_raised(
     rotate("AKIDNEW")
     aws.fail("GetExecutionHistory", ENDED)
     # The execution ends only after the wait was refused, which makes the pipeline forget the old client.
-    while pipeline.client() is before:
+    while pipeline.client() is before and waiting.is_alive():
         time.sleep(0.05)
     gate.touch()
     waiting.join()
