@@ -27,7 +27,7 @@ Who may do what, in this order:
     reader                    writes and removes nothing
 
 Tidying removes the sidecars of texts that are gone. If a removed sidecar belongs to the text that is there in the end,
-it is put back.
+it is put back. So a sidecar is removed only by who has read it.
 tests/unit/test_sidecar_model.py runs two writers, a reader and a crash at every step through this table.
 """
 
@@ -35,7 +35,6 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -157,9 +156,12 @@ def tidy(backend: Backend, key: str, mine: dict[str, bytes]) -> None:
         first, is_back = put_back(backend, key, removed)
         for found in list(backend.list(f"{key}.")):
             if found != first and _SIDECAR.fullmatch(found[len(key) :]):
-                with suppress(ArtifactNotFoundError, ObjectChangedError):
-                    removed[found] = bytes(ObjectReader(backend, found).whole())
-                backend.remove(found)
+                # Whoever removes a sidecar must be able to put it back. If it is not there, another writer has removed
+                # it, and may be about to put it back for good.
+                content = _content(backend, found)
+                if content is not None:
+                    removed[found] = content
+                    backend.remove(found)
         keep, is_back_now = put_back(backend, key, removed)
         if not (is_back or is_back_now) or first == keep == _key_now(backend, key):
             return
@@ -191,6 +193,18 @@ def awaited(reader: ObjectReader, checksum: str) -> Sidecar | None:
         if reader.backend.head(reader.key).pin != reader.info.pin:
             raise ObjectChangedError
         time.sleep(pause)
+    return None
+
+
+def _content(backend: Backend, key: str) -> bytes | None:
+    """The content of a sidecar; None if it is not there."""
+    for _ in range(_TIDYINGS):
+        try:
+            return bytes(ObjectReader(backend, key).whole())
+        except ArtifactNotFoundError:
+            return None
+        except ObjectChangedError:
+            continue  # another writer put it back meanwhile
     return None
 
 

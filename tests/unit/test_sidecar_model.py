@@ -1,10 +1,11 @@
-"""A model test of the protocol of CSV sidecars: two writers, a reader, and a crash at every step.
+"""A model test of the protocol of CSV sidecars: two writers, a reader, and a crash at every step; many writers.
 
 Each operation on the backend is one step. A scheduler lets one actor take one step at a time, in every order that
 switches between the two writers at most twice, and starts a reader between any two steps.
 """
 
 import itertools
+import random
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from clinops_prefect import ArtifactExistsError, ArtifactNotFoundError, LocalPip
 from clinops_prefect.artifacts import sidecars
 
 STEPS = {"write", "open", "read", "head", "list", "remove"}
+SCHEDULES = 60
 OLD, ONE, TWO = (pd.DataFrame({"code": [text, "007"]}) for text in ("00", "01", "02"))
 
 
@@ -30,9 +32,11 @@ class Actor:
     def __init__(self, work: Callable[["Actor"], Any]) -> None:
         self._go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
         self.is_done = self._is_killed = False
+        # The operation and the key of the next step.
+        self.next: tuple[str, str] = ("", "")
         self.error: BaseException | None = None
         self.result: Any = None
-        self._thread = threading.Thread(target=self._run, args=(work,))
+        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
         self._stands.acquire()
 
@@ -48,6 +52,12 @@ class Actor:
         if not self.is_done:
             self._go.release()
             self._stands.acquire()
+
+    def run_to(self, operation: str, key: str = "") -> None:
+        """Take the steps before the next one with this operation, on this key if one is given."""
+        while not self.is_done and (self.next[0] != operation or (key and self.next[1] != key)):
+            self.step()
+        assert not self.is_done, (operation, key)
 
     def finish(self) -> None:
         while not self.is_done:
@@ -83,6 +93,7 @@ class SteppedBackend:
             return found
 
         def step(*args: Any, **kwargs: Any) -> Any:
+            self._actor.next = (name, args[0])
             self._actor.before_step()
             answer = found(*args, **kwargs)
             return iter(list(answer)) if name == "list" else answer
@@ -161,6 +172,46 @@ def test_two_writers_in_any_order_leave_one_text_and_its_sidecar_and_a_reader_me
         assert (one.error, two.error) == (None, None)
         assert is_one_of(LocalPipelineStore(str(folder), format=StorageFormat.CSV).download("x"), ONE, TWO)
         assert len(list(folder.iterdir())) == 2, (first, second)
+
+
+def test_a_sidecar_that_one_put_back_is_not_removed_by_another_who_has_not_read_it(tmp_path: Path) -> None:
+    """It took three: two removers list the sidecar of a writer whose text is stored after that."""
+    folder = next(folders(tmp_path))
+    writer = uploads(folder, ONE)
+    removers = [actor(folder, lambda store: store.delete_artifact("x")) for _ in range(2)]
+    writer.run_to("write")
+    sidecar = writer.next[1]
+    writer.step()
+    writer.run_to("write", "x.csv")
+    for remover in removers:
+        remover.run_to("remove", "x.csv")
+    for remover in removers:
+        remover.run_to("open", sidecar)
+    writer.join()
+    removers[0].run_to("remove", sidecar)
+    removers[0].step()
+    removers[1].step()  # The sidecar is not there now. The first remover puts it back.
+    for remover in removers:
+        remover.join()
+    assert [one.error for one in (writer, *removers)] == [None] * 3
+    assert sorted(path.name for path in folder.iterdir()) == ["x.csv", sidecar]
+
+
+def test_many_writers_in_random_orders_leave_one_text_and_its_sidecar(tmp_path: Path) -> None:
+    frames = [pd.DataFrame({"code": [f"0{number}", "007"]}) for number in range(6)]
+    made = folders(tmp_path)
+    for seed in range(SCHEDULES):
+        folder, order = next(made), random.Random(seed)
+        writers = [uploads(folder, frame) for frame in frames]
+        while running := [writer for writer in writers if not writer.is_done]:
+            chosen = order.choice(running)
+            for _ in range(order.randint(1, 4)):
+                chosen.step()
+        for writer in writers:
+            writer.join()
+        assert [writer.error for writer in writers] == [None] * len(writers), seed
+        assert is_one_of(LocalPipelineStore(str(folder), format=StorageFormat.CSV).download("x"), *frames), seed
+        assert len(list(folder.iterdir())) == 2, seed
 
 
 def test_a_reader_at_any_step_of_a_writer_gets_one_of_the_frames(tmp_path: Path) -> None:
