@@ -12,11 +12,13 @@ STORE ?= demo/store
 DATE ?= 2024-01-01
 SHARDS ?= 4
 
-# Of `make bench`: which cases (all), how many rounds (0: as each case says), and the source of a fast S3 stub (without, moto's server).
+# Of `make bench`: which cases (all), how many rounds (0: as each case says), the source of a fast S3 stub (without, moto's
+# server), and whether the documentation's pages are to show it.
 CASES ?=
 ROUNDS ?= 0
 NULL_S3 ?=
 CLINOPS_PYTHON ?=
+PUBLISH ?=
 
 # Prefect gives its temporary server 30 s to start, which a busy machine exceeds.
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 180
@@ -120,9 +122,9 @@ e2e-full: e2e  ## The same, with a thousand executions at once, and a hundred ro
 	@.bench/peers/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-bench: $(VENV)/.dev .bench/peers/.ready  ## Compare with what one would use instead: docs/explanation/benchmarks.md (CASES=… ROUNDS=… NULL_S3=…).
+bench: $(VENV)/.dev .bench/peers/.ready  ## Compare with what one would use instead, in .bench/benchmarks.md (CASES=… ROUNDS=… NULL_S3=…; PUBLISH=1: in the documentation).
 	@$(BIN)/python -m tests.benchmarks --cases "$(CASES)" --rounds $(ROUNDS) --null-s3 "$(NULL_S3)" \
-		--peers-python "$(abspath .bench/peers/bin/python)" --clinops-python "$(CLINOPS_PYTHON)"
+		--peers-python "$(abspath .bench/peers/bin/python)" --clinops-python "$(CLINOPS_PYTHON)" $(if $(PUBLISH),--publish)
 
 real-data: $(VENV)/.dev  ## Check every published figure on MIMIC=…, the MIMIC demo in MIMIC-IV layout.
 	@CLINOPS_MIMIC_DEMO="$(abspath $(MIMIC))" $(BIN)/python -m pytest tests/real_data/mimic_demo.py

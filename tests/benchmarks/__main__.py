@@ -1,8 +1,6 @@
-"""Runs the cases, writes docs/explanation/benchmarks.md and the tables that quote it: `make bench`."""
+"""Runs the cases and writes a page of what they took: `make bench`; with `PUBLISH=1` those of the documentation."""
 
 import argparse
-import json
-import os
 import sys
 import time
 import traceback
@@ -16,6 +14,7 @@ from tests.benchmarks import (
     imports,
     partial_reads,
     prefect_results,
+    record,
     references,
     report,
     small,
@@ -28,8 +27,8 @@ _FAMILIES = (transfer, partial_reads, small, prefect_results, references, datase
 CASES = {case.name: case for family in _FAMILIES for case in family.CASES}
 
 
-def main() -> None:
-    """Run what is asked for; cases that are not keep what an earlier run measured."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run what is asked for; a published case that is not keeps what an earlier run measured."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--cases", default="", help=f"some of them, with commas: {', '.join(CASES)}")
     parser.add_argument("--rounds", type=int, default=0, help="of each case; 0: as many as the case says")
@@ -41,17 +40,17 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=0, help="of a dataset; 0: as many as the case says")
     parser.add_argument("--dataset-gb", type=int, default=30, help="of the dataset that is read in batches")
     parser.add_argument("--scratch", default=".bench", help="frames, data and measurements are kept here")
-    parser.add_argument("--out", default="docs/explanation/benchmarks.md")
-    quoting = ["README.md", "docs/explanation/comparison.md"]
-    parser.add_argument("--quoted-in", nargs="*", default=quoting, help="pages with the short table")
-    options = parser.parse_args()
+    parser.add_argument("--out", default="", help="the page; without: benchmarks.md in the scratch folder")
+    published = "write the documentation's pages too; its other cases stay as they were measured"
+    parser.add_argument("--publish", action="store_true", help=published)
+    options = parser.parse_args(arguments)
     names = [name for name in options.cases.split(",") if name] or list(CASES)
     if unknown := [name for name in names if name not in CASES]:
         parser.error(f"no case {', '.join(unknown)}; there are {', '.join(CASES)}")
     scratch = Path(options.scratch).absolute()
     scratch.mkdir(parents=True, exist_ok=True)
-    kept = scratch / "measured.json"
-    measured = json.loads(kept.read_text()) if kept.exists() else {}
+    page = Path(options.out) if options.out else scratch / "benchmarks.md"
+    measured: record.Outcomes = {}
     failed = []
     with ExitStack() as servers:
         bench = Bench(options.rounds, scratch, options.null_s3, options.peers_python, options.clinops_python, servers)
@@ -65,25 +64,22 @@ def main() -> None:
             print(f"{name} …", file=sys.stderr, flush=True)
             bench.rounds = options.rounds or CASES[name].rounds
             try:
-                measured[name] = CASES[name].run(bench).document()
-                # What else the machine was doing, and this suite itself.
-                measured[name]["load"] = os.getloadavg()[1]
+                measured[name] = CASES[name].run(bench).document() | report.circumstances()
             except Exception:
                 # One that fails must not cost the hour of the others.
                 failed.append(name)
                 print(f"  failed: {traceback.format_exc()}", file=sys.stderr, flush=True)
                 continue
-            kept.write_text(json.dumps(measured))
             # After each: a run that is cut short leaves what it has.
-            ordered = {name: measured[name] for name in CASES if name in measured}
-            Path(options.out).write_text(report.render(ordered))
-            for page in options.quoted_in:
-                rows = report.BRIEF if Path(page).name == "README.md" else report.QUOTED
-                report.quote(report.short(ordered, rows), Path(page))
+            page.write_text(report.render(measured))
+            if options.publish:
+                record.publish(measured, list(CASES))
             for goal in measured[name]["goals"]:
                 verdict = "yes" if goal["reached"] else "NO"
                 print(f"  {goal['reach']}: {goal['measured']}: {verdict}", file=sys.stderr, flush=True)
             print(f"  ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+    if measured:
+        print(page, file=sys.stderr)
     if failed:
         sys.exit(f"not measured: {', '.join(failed)}")
 

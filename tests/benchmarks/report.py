@@ -14,7 +14,7 @@ from tests.benchmarks.processes import Measured
 _PACKAGES = ("pandas", "pyarrow", "boto3", "polars", "google-cloud-storage", "prefect", "prefect-gcp")
 _INTRODUCTION = """# Benchmarks
 
-Made by `make bench`; not edited by hand. {when}, {machine}, load average {load}; Python {python}, {packages}.
+Made by `make bench`; not edited by hand. {when}, {machine}, load average {load}; {packages}.
 
 In each round every contestant runs in a process of its own, in turn with the others. The figures are medians of the
 rounds. On a shared machine trust the ratios. *Memory* is the peak of the process's resident memory during the
@@ -27,6 +27,8 @@ connection.
 make bench NULL_S3=path/to/null_s3.cpp                      # all cases; without NULL_S3 on moto's server
 make bench CASES=upload-wide,download-wide ROUNDS=5         # some
 ```
+
+It writes a page like this one, `.bench/benchmarks.md`.
 
 ## In short
 
@@ -77,17 +79,28 @@ _BLOCK = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
 
 def render(outcomes: dict[str, dict[str, Any]]) -> str:
     """The page."""
+    when = sorted({outcome["when"] for outcome in outcomes.values()})
     facts = {
-        "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
-        "when": dt.datetime.now(dt.UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
+        "packages": _packages(outcomes),
+        "when": " to ".join(dict.fromkeys([when[0], when[-1]])),
+        "machine": " and ".join(sorted({outcome["machine"] for outcome in outcomes.values()})),
         "load": _load(outcomes),
     }
     rows = [_case(name, outcome) for name, outcome in outcomes.items()]
     header = ["case", "way", "seconds (fastest – slowest)", "CPU s", "× time", "× CPU", "memory", "goal: measured"]
     parts = [_INTRODUCTION.format(**facts), short(outcomes), _ALL, _table(header, rows), _notes(outcomes)]
-    return "\n".join([*parts, paper(outcomes, os.cpu_count() or 2)])
+    return "\n".join([*parts, paper(outcomes, max(outcome["cores"] for outcome in outcomes.values()))])
+
+
+def circumstances() -> dict[str, Any]:
+    """When and with what a case was measured, and what else the machine was doing, this suite included."""
+    return {
+        "when": dt.datetime.now(dt.UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "cores": os.cpu_count() or 2,
+        "load": round(os.getloadavg()[1], 1),
+        "versions": {"Python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+    }
 
 
 def short(outcomes: dict[str, dict[str, Any]], names: Iterable[str] = QUOTED) -> str:
@@ -187,8 +200,16 @@ def _notes(outcomes: dict[str, dict[str, Any]]) -> str:
 
 
 def _load(outcomes: dict[str, dict[str, Any]]) -> str:
-    loads = [outcome["load"] for outcome in outcomes.values() if "load" in outcome]
-    return f"{min(loads):.1f} to {max(loads):.1f}" if loads else "unknown"
+    loads = [outcome["load"] for outcome in outcomes.values()]
+    return f"{min(loads):.1f} to {max(loads):.1f}"
+
+
+def _packages(outcomes: dict[str, dict[str, Any]]) -> str:
+    used: dict[str, set[str]] = {}
+    for outcome in outcomes.values():
+        for name, number in outcome["versions"].items():
+            used.setdefault(name, set()).add(number)
+    return ", ".join(f"{name} {' and '.join(sorted(numbers))}" for name, numbers in used.items())
 
 
 def _measured(outcome: dict[str, Any]) -> dict[str, Measured]:

@@ -11,9 +11,9 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from clinops_prefect import GCSPipelineStore
-from tests.benchmarks import report
-from tests.benchmarks.__main__ import CASES
-from tests.benchmarks.case import at_least
+from tests.benchmarks import record, report
+from tests.benchmarks.__main__ import CASES, main
+from tests.benchmarks.case import Case, Outcome, at_least
 from tests.benchmarks.processes import Contestant, Measured, compare
 from tests.benchmarks.servers import BUCKET, Server, gcs_server
 
@@ -78,7 +78,7 @@ def _outcome(**more: Any) -> dict[str, Any]:
     goal = {"reach": "≥ 2.5× pandas + boto3", "measured": "2.00×", "reached": False, "least": "≥ 2×", "is_least": True}
     results = {"clinops_prefect": rounds(1, 3, 2, memory=35), "pandas + boto3": rounds(2, 12, 4, memory=70)}
     outcome = {"title": "Upload, wide frame", "server": "a stub", "frame_bytes": 100, "notes": ["A note."]}
-    return {**outcome, "results": results, "goals": [goal], "load": 0.5, **more}
+    return {**outcome, "results": results, "goals": [goal], **report.circumstances(), **more}
 
 
 def test_pages_quote_the_figures_of_the_benchmarks() -> None:
@@ -112,6 +112,43 @@ def test_a_case_is_shown_with_medians_ratios_and_goals() -> None:
         "≥ 2.5× pandas + boto3: 2.00×, **no**, but ≥ 2×",
     ]
     assert "- `upload-wide`: A note." in page
+
+
+def test_what_is_published_keeps_the_cases_that_were_not_measured_again(tmp_path: Path) -> None:
+    pages = ["README.md", "docs/explanation/benchmarks.md", "docs/explanation/comparison.md"]
+    for page in pages:
+        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / page).write_text(f"before\n{report.short({})}\nafter\n")
+    (tmp_path / "tests/benchmarks").mkdir(parents=True)
+    older = {"when": "2026-01-02", "versions": {"Python": "3.11.7", "pandas": "3.0.0"}}
+    record.publish({"download-wide": _outcome(**older), "gone": _outcome()}, [*CASES, "gone"], tmp_path)
+    newer = {"when": "2026-03-04", "versions": {"Python": "3.11.7", "pandas": "3.1.0"}}
+    record.publish({"upload-wide": _outcome(**newer)}, list(CASES), tmp_path)
+    assert list(record.published(tmp_path)) == ["upload-wide", "download-wide"]
+    page = (tmp_path / pages[1]).read_text()
+    assert "2026-01-02 to 2026-03-04" in page
+    assert "Python 3.11.7, pandas 3.0.0 and 3.1.0." in page
+    assert "`upload-wide`, 3 rounds" in page
+    assert "`download-wide`, 3 rounds" in page
+    for quoting in (pages[0], pages[2]):
+        assert "| upload, wide frame | pandas + boto3 | 2.00 s against 4.00 s |" in (tmp_path / quoting).read_text()
+    record.publish({}, list(CASES), tmp_path)
+    assert (tmp_path / pages[1]).read_text() == page
+
+
+def test_a_benchmark_leaves_the_documentation_alone_unless_it_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[dict[str, Any]] = []
+    monkeypatch.setattr(record, "publish", lambda measured, order: published.append(dict(measured)))
+    results = {"clinops_prefect": Measured([{"seconds": 1.0, "cpu": 1.0, "round": 0}])}
+    monkeypatch.setitem(CASES, "quick", Case("quick", lambda bench: Outcome("Quick", "none", results)))
+    command = ["--cases", "quick", "--scratch", str(tmp_path)]
+    main(command)
+    assert "`quick`" in (tmp_path / "benchmarks.md").read_text()
+    assert published == []
+    main([*command, "--publish"])
+    assert [list(measured) for measured in published] == [["quick"]]
 
 
 def test_the_short_table_replaces_the_old_one_on_a_page(tmp_path: Path) -> None:
