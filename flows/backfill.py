@@ -23,7 +23,7 @@ class BackfillError(RuntimeError):
     """Some dates failed. The message names them, and what was wrong with each. All other dates are complete."""
 
 
-@task(name="backfill-date", task_run_name="backfill-{date}", tags=["icu-features"])
+@task(name="backfill-date", task_run_name="backfill-{date}")
 def backfill_date(date: dt.date, source: str, store: str, options: dict[str, Any]) -> dict[str, Any]:
     """Compute one date, unless it is complete."""
     run = icu_features(source.replace("{date}", date.isoformat()), store, date, **options, return_state=True)

@@ -37,12 +37,13 @@ _SAY_EVERY_ROWS = 1_000_000
 _NOTE_EVERY_SECONDS = 3.0
 # A worker process imports this module before it runs a task. Without this line, it would print tracebacks.
 quiet_as_the_command()
+# No tags: for a task with a tag, Prefect asks its server whether the tag has a concurrency limit, every 5 s. The answer
+# waits for the server's database, about 2 s while the server records task runs, and no task begins meanwhile.
 RETRIES: dict[str, Any] = {
     "retries": 2,
     "retry_delay_seconds": exponential_backoff(5),
     "retry_jitter_factor": 0.5,
     "retry_condition_fn": worth_retrying,
-    "tags": ["icu-features"],
 }
 
 
