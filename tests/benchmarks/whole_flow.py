@@ -21,9 +21,10 @@ _SHARDS = 8
 _THREADS, _PROCESSES, _STEPS = "the flow, threads", "the flow, processes", "its steps alone, without Prefect"
 _NOTE = (
     f"A local store, {_SHARDS} shards. CPU seconds are those of the command and its workers, and of the temporary "
-    "server where none runs; memory is that of the largest process. The steps alone keep everything in memory. A flow "
-    "run ends with Prefect's heartbeat thread, which sleeps for a second at a time: with a server, times are "
-    "whole seconds apart, and half a second of each is this wait, on average."
+    "server where none runs; memory is that of the largest process. The steps alone keep everything in memory, and "
+    "read no labs, which the flow does. A flow run ends with Prefect's heartbeat thread, which sleeps for a second at "
+    "a time. Of 10.7 s for 3M rows on threads with a server, imports take 2.7 s, reading 2.0 s, the shards 2.7 s, "
+    "the report 1.5 s, publishing 0.9 s (2026-11-27)."
 )
 
 
