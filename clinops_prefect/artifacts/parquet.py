@@ -1,5 +1,6 @@
 """Parquet artifacts: one self-contained object each."""
 
+import sys
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from clinops_prefect.frames.kinds import FrameKind, ReadFrame
 from clinops_prefect.frames.parquet import reader as parquet_reader
 from clinops_prefect.frames.parquet.row_labels import LabelledReader, with_labels
 from clinops_prefect.frames.selection.selection import Selection
+from clinops_prefect.frames.turns import turn
 from clinops_prefect.names import without_reserved
 from clinops_prefect.storage.backend import Backend
 from clinops_prefect.storage_format import StorageFormat
@@ -49,8 +51,11 @@ class ParquetCodec(Codec):
     ) -> ReadFrame:
         """Read the frame, or the selected part of it. Only the bytes of that part are fetched."""
         if columns is None and filters is None:
-            whole = _open(reader, parquet_reader.WHOLE_BYTES)
-            return whole.frame() if kind == "pandas" else arrow_frames.made(whole.stored_table(), kind, reader.uri)
+            end = reader.tail(parquet_reader.WHOLE_BYTES)
+            # Without the whole file, the reader would wait for the network within the turn.
+            with turn(len(end) if len(end) == reader.size else sys.maxsize):
+                whole = _reader(reader, end)
+                return whole.frame() if kind == "pandas" else arrow_frames.made(whole.stored_table(), kind, reader.uri)
         stored = _open(reader, parquet_reader.TAIL_BYTES if columns is None else _COLUMNS_BYTES)
         if kind != "pandas":
             chosen = Selection(stored.stored_schema, columns, filters, reader.uri, by_field=True)
@@ -101,7 +106,12 @@ class ParquetCodec(Codec):
 def _open(
     reader: ObjectReader, tail: int = parquet_reader.TAIL_BYTES, *, footer_only: bool = False
 ) -> "parquet_reader.ParquetReader | LabelledReader":
-    end = reader.tail(tail)
+    return _reader(reader, reader.tail(tail), footer_only=footer_only)
+
+
+def _reader(
+    reader: ObjectReader, end: bytes, *, footer_only: bool = False
+) -> "parquet_reader.ParquetReader | LabelledReader":
     return with_labels(
         parquet_reader.ParquetReader(reader.fetch, end, reader.size, reader.uri, footer_only=footer_only)
     )

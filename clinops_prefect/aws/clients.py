@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import io
 import os
 from collections.abc import Hashable
 from contextlib import suppress
@@ -38,6 +39,8 @@ _ABOUT: dict[str, tuple[str, type[ClinopsPrefectError]]] = {
 }
 
 _TRIES_OF_CUT_ANSWERS = 5
+# If the service refuses a larger body, most of it would be sent in vain.
+_SENT_AT_ONCE_BYTES = 256 << 10
 # The codes with which S3 and Step Functions say that a key is expired, deleted or replaced.
 _REFUSED_CREDENTIALS = {
     *("ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId"),
@@ -138,6 +141,8 @@ def aws_client(
         name = client.meta.service_model.service_id.hyphenize()
         client.meta.events.register_first(f"needs-retry.{name}", _give_up)
         client.meta.events.register(f"after-call.{name}", functools.partial(_forget_when_refused, key))
+        # Last, because botocore's own handler asks for the answer.
+        client.meta.events.register_last(f"before-call.{name}", _send_small_at_once)
         client.meta.events.register(f"needs-retry.{name}", _ask_again)  # type: ignore[arg-type]  # it may answer
         return client
 
@@ -188,6 +193,16 @@ def _forget_when_refused(key: Hashable, parsed: Any, **_: Any) -> None:
     """
     if isinstance(parsed, dict) and parsed.get("Error", {}).get("Code") in _REFUSED_CREDENTIALS:
         forget_client(key)
+
+
+def _send_small_at_once(params: dict[str, Any], **_: Any) -> None:
+    """Send a small body with its headers, as AWS's SDKs for Java and Go do.
+
+    botocore would first wait for the answer `100 Continue`, which takes another round trip, and read it byte by byte.
+    """
+    body = params.get("body")
+    if isinstance(body, io.BytesIO) and body.getbuffer().nbytes <= _SENT_AT_ONCE_BYTES:
+        params["headers"].pop("Expect", None)
 
 
 def _give_up(caught_exception: Exception | None = None, **_: Any) -> None:

@@ -16,6 +16,7 @@ from clinops_prefect.frames.csv import text as csv_text
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.kinds import Frame
 from clinops_prefect.frames.parquet import writer as parquet_writer
+from clinops_prefect.frames.turns import SMALL_BYTES, turn
 from clinops_prefect.storage_format import StorageFormat
 
 T = TypeVar("T")
@@ -59,10 +60,15 @@ def encode_frame(frame: Frame, format: StorageFormat, metadata: dict[str, str]) 
         return _encoded_stream(streams.stream_of(frame), format, metadata)
     from clinops_prefect.frames import pandas_encoding
 
-    table = pandas_encoding.stored_table(frame, as_text=is_csv)
     if is_csv:
+        table = pandas_encoding.stored_table(frame, as_text=True)
         return _csv(table.schema, [table], metadata)
-    return Encoded(parquet_writer.encode(table, _with_metadata(table.schema, metadata)))
+    values = getattr(frame, "size", 0)
+    with turn(8 * values if isinstance(values, int) else 0):
+        table = pandas_encoding.stored_table(frame, as_text=False)
+        chunks = parquet_writer.encode(table, _with_metadata(table.schema, metadata))
+        # Encode a small frame now, within the turn: the chunks are consumed while they are sent.
+        return Encoded(iter([*chunks]) if table.nbytes <= SMALL_BYTES else chunks)
 
 
 def encode_batches(batches: "Iterable[Frame] | Frame", format: StorageFormat, metadata: dict[str, str]) -> Encoded:

@@ -80,3 +80,23 @@ def test_a_request_has_the_application_id_of_the_environment(monkeypatch: pytest
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_SDK_UA_APP_ID", "icu-features")
     assert "app/icu-features" in _user_agent()
+
+
+@pytest.mark.parametrize(("size", "waits"), [(20_000, False), (1 << 20, True)])
+def test_only_a_large_body_waits_until_the_service_agrees(
+    size: int, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait takes a round trip."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    sent: list[bool] = []
+
+    def answer(request: Any, **_: Any) -> AWSResponse:
+        sent.append("Expect" in request.headers)
+        return AWSResponse(request.url, 200, {"Content-Length": "0"}, HTTPResponse(io.BytesIO(), preload_content=False))
+
+    endpoint = f"http://127.0.0.1:{10 + waits}"  # no request is sent; a client of its own
+    client = aws_client("s3", region="us-east-1", profile="", credentials=None, endpoint_url=endpoint, allow_http=False)
+    client.meta.events.register_first("before-send.s3.PutObject", answer)
+    client.put_object(Bucket="b", Key="k", Body=bytes(size))
+    assert sent == [waits]
