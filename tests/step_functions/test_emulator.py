@@ -7,7 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from clinops_prefect import InvalidPipelineError, PipelineStep, StepFunctionsPipeline
 from clinops_prefect.testing.step_functions_emulator import Emulator
 
 
@@ -99,3 +103,60 @@ def test_executions_without_a_name_are_different_ones(aws: Emulator, name: str) 
     definition = json.dumps({"StartAt": "A", "States": {"A": {"Type": "Succeed"}}})
     machine = client.create_state_machine(name=name, definition=definition, roleArn=aws.role_arn)["stateMachineArn"]
     assert len({client.start_execution(stateMachineArn=machine)["executionArn"] for _ in range(3)}) == 3
+
+
+Run = Callable[..., list[dict[str, Any]]]
+
+
+def test_an_output_is_json_whatever_the_function_returns(aws: Emulator, name: str) -> None:
+    """As on AWS. A text without its quotation marks could not be read, or was read as a number."""
+    for number, value in enumerate(("s3://b/features", "5", '{"a": 1}', "", None, 5, True, ["5"])):
+        returned = aws.function(f"{name}-{number}", f"def handler(event, context):\n    return {value!r}\n")
+        pipeline = StepFunctionsPipeline(
+            name=f"{name}-{number}", role_arn=aws.role_arn, region=aws.region, endpoint_url=aws.url
+        ).add_step(PipelineStep("Only", returned))
+        output = pipeline.run({})
+        assert (output, type(output)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("rule", "given", "expected"),
+    [
+        ({"Variable": "$.n", "NumericGreaterThan": 1}, {"n": 2}, "yes"),
+        ({"Variable": "$.n", "NumericGreaterThan": 1}, {"n": "2"}, "no"),
+        ({"Variable": "$.n", "NumericGreaterThan": 1}, {}, "States.Runtime"),
+        ({"Variable": "$.n.m", "StringEquals": "x"}, {"n": 1}, "States.Runtime"),
+        ({"Variable": "$.n", "BooleanEquals": True}, {}, "States.Runtime"),
+        ({"Variable": "$.n", "IsPresent": True}, {}, "no"),
+        ({"And": [{"Variable": "$.n", "IsPresent": True}, {"Variable": "$.n", "NumericEquals": 1}]}, {}, "no"),
+        ({"Not": {"Variable": "$.n", "NumericEquals": 1}}, {}, "States.Runtime"),
+    ],
+)
+def test_a_choice_about_a_value_that_is_not_there_fails(
+    run: Run, rule: dict[str, Any], given: dict[str, Any], expected: str
+) -> None:
+    """As on AWS, so that a flow does not take the default branch here and fail there."""
+    states = {
+        "Choice": {"Type": "Choice", "Choices": [rule | {"Next": "Yes"}], "Default": "No"},
+        "Yes": {"Type": "Pass", "Result": "yes", "End": True},
+        "No": {"Type": "Pass", "Result": "no", "End": True},
+    }
+    (ended,) = run({"StartAt": "Choice", "States": states}, given)
+    assert ended.get("error") or json.loads(ended["output"]) == expected
+    assert ended.get("error", expected) == expected
+
+
+def test_what_the_emulator_refuses_has_the_code_of_aws(aws: Emulator, name: str) -> None:
+    client = aws.client("stepfunctions")
+    wrong = {"StartAt": "A", "States": {"A": {"Type": "Wait", "Seconds": 1, "SecondsPath": "$.s", "End": True}}}
+    pipeline = StepFunctionsPipeline.from_definition(
+        wrong, name=name, role_arn=aws.role_arn, region=aws.region, endpoint_url=aws.url
+    )
+    with pytest.raises(InvalidPipelineError, match="InvalidDefinition"):
+        pipeline.deploy()
+    definition = json.dumps({"StartAt": "A", "States": {"A": {"Type": "Succeed"}}})
+    machine = client.create_state_machine(name=name, definition=definition, roleArn=aws.role_arn)["stateMachineArn"]
+    with pytest.raises(client.exceptions.InvalidExecutionInput):
+        client.start_execution(stateMachineArn=machine, input="{no")
+    with pytest.raises(client.exceptions.InvalidDefinition):
+        client.update_state_machine(stateMachineArn=machine, definition=json.dumps(wrong))

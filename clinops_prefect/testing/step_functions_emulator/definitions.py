@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from moto.core.exceptions import AWSError
+from moto.stepfunctions.parser import api
 from moto.stepfunctions.parser.api import HistoryEventType
 from moto.stepfunctions.parser.asl.component.common.error_name.error_name import ErrorName
 from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import (
@@ -49,6 +50,10 @@ def install() -> None:
     for name in ("create_state_machine", "update_state_machine"):
         setattr(StepFunctionResponse, name, _well_structured(getattr(StepFunctionResponse, name)))
     Preprocessor._open_query_language_scope = _open_scope
+    for kind in vars(api).values():
+        # moto's parser raises errors whose answers have no code, and clients tell errors by their codes.
+        if isinstance(kind, type) and issubclass(kind, AWSError) and (code := getattr(kind, "code", "")):
+            kind.TYPE = code
 
 
 def _well_structured(change: Callable[..., Any]) -> Callable[..., Any]:

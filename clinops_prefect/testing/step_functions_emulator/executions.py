@@ -1,7 +1,8 @@
 """Corrections of moto's executions, where they differ from AWS.
 
 Executions get JSONata, and a stop that takes effect at once, with its error and cause. The history can be read
-backwards and in pages. The definition of an execution's start can be read, and failed executions can be redriven.
+backwards and in pages. The definition of an execution's start can be read, and failed executions can be redriven. An
+output that is a text is JSON, and a choice about a value that is not there fails.
 """
 
 import datetime
@@ -16,11 +17,14 @@ import jsonata
 from moto.core.exceptions import AWSError
 from moto.core.responses import ActionResult
 from moto.stepfunctions.parser.api import ExecutionStatus, HistoryEventType
+from moto.stepfunctions.parser.asl.component.state.choice.comparison.comparison_variable import ComparisonVariable
+from moto.stepfunctions.parser.asl.component.state.choice.comparison.variable import NoSuchVariable
 from moto.stepfunctions.parser.asl.eval.environment import Environment
 from moto.stepfunctions.parser.asl.eval.event.event_manager import EventHistoryContext
 from moto.stepfunctions.parser.asl.jsonata import jsonata as engine
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 from moto.stepfunctions.parser.asl.utils import json_path
+from moto.stepfunctions.parser.asl.utils.encoding import to_json_str
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
 from moto.stepfunctions.parser.backend.execution_worker import ExecutionWorker
 from moto.stepfunctions.responses import StepFunctionResponse
@@ -53,6 +57,7 @@ def install() -> None:
     StepFunctionResponse.stop_execution = _stop
     StepFunctionResponse.redrive_execution = _redrive
     StepFunctionResponse.describe_state_machine_for_execution = _describe_machine
+    ComparisonVariable._eval_body = _compare
     _extend_describe()
     _keep_aborted()
     _show_timeouts()
@@ -64,6 +69,18 @@ _parse_any_path: Any = json_path.parse
 def _parse_path(path: str) -> Any:
     """The parsed JSONPath. moto's own parser would take names such as `$.where` or `$.patient-list` for operators."""
     return _parse_any_path(re.sub(r"\.([^.\[\]'\"]+)", r".'\1'", path) if is_reference(path) else path)
+
+
+def _compare(comparison: ComparisonVariable, env: Environment) -> None:
+    """Compare a value of a choice. moto would take a value that is not there for one that does not match."""
+    comparison.variable.eval(env)
+    operator = comparison.comparison_function.operator_type.name
+    if isinstance(env.stack[-1], NoSuchVariable) and not operator.startswith("Is"):
+        path = comparison.variable.string_sampler.literal_value
+        raise RuntimeError(  # moto makes States.Runtime of it, as AWS does
+            f"Invalid path '{path}': The choice state's condition path references an invalid value."
+        )
+    comparison.comparison_function.eval(env)
 
 
 def _now() -> datetime.datetime:
@@ -160,6 +177,9 @@ def _extend_describe() -> None:
         execution: Any = response.stepfunction_backend.describe_execution(response._get_param("executionArn"))
         with _end:
             result = describe(response)
+            if execution.exec_status == ExecutionStatus.SUCCEEDED:
+                # moto leaves a text without its quotation marks, so that "5" would be read as a number.
+                result._result["output"] = to_json_str(execution.output)
             result._result["redriveCount"] = getattr(execution, "redrive_count", 0)
             result._result["redriveStatus"] = "REDRIVABLE" if execution.exec_status in ENDED else "NOT_REDRIVABLE"
         return result
