@@ -56,5 +56,5 @@ def _dtype(schema: pa.Schema, name: str) -> str:
     if "string" in note:
         return "text (str)"
     if "object" in note:
-        return "objects"
+        return f"objects ({kind})"
     return str(kind)

@@ -173,6 +173,13 @@ def _with_objects(
             f"batch {number}: column {field.name!r} marks missing values with {found['missing']}, and the first batch "
             f"with {expected['missing']}, or it has none; use one, as in df[c] = df[c].where(df[c].notna(), None)"
         )
+    are_decimals = pa.types.is_decimal(column.type) and pa.types.is_decimal(field.type)
+    if has_values and are_decimals and column.type.scale != field.type.scale:
+        raise UnsupportedFrameError(
+            f"batch {number}: column {field.name!r} holds objects of another kind than in the first batch: Decimals "
+            "with more or fewer decimal places; give every batch the same, with .astype(pd.ArrowDtype(…)) or "
+            ".map(lambda d: d.quantize(Decimal('0.01')), na_action='ignore')"
+        )
     if has_values and (column.type != field.type or {**found, "missing": ""} != {**expected, "missing": ""}):
         raise UnsupportedFrameError(
             f"batch {number}: column {field.name!r} holds objects of another kind than in the first batch, or the "

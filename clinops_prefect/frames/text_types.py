@@ -19,3 +19,15 @@ def is_text_or_view(kind: pa.DataType) -> bool:
 def is_text_or_bytes(kind: pa.DataType) -> bool:
     """Whether the type is any text, or bytes of any length, views included."""
     return is_text_or_view(kind) or any(test(kind) for test in _BYTES)
+
+
+def is_view(kind: pa.DataType) -> bool:
+    """Whether the type is texts or bytes as Arrow's views."""
+    return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))
+
+
+def without_view(kind: pa.DataType) -> pa.DataType:
+    """The type of the same texts or bytes without views; any other type unchanged."""
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary_view(kind) else kind

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -859,3 +860,32 @@ def test_memory_is_bounded(way: str, kind: str, parts: int, most: float, tmp_pat
 
     # Again if it is more: on a busy machine, more parts are in memory before they can be decoded.
     assert any(measured() < most for _ in range(3))
+
+
+def test_decimals_of_any_size_are_one_column_of_batches_and_parts(store: LocalPipelineStore) -> None:
+    """Rows of a database have decimals of one number of places and any number of digits."""
+    texts = [["0.00", "1.25"], ["10.00", None], ["-12345678901234567890.12", "7.50"]]
+    frames = [
+        pd.DataFrame({"d": [text and Decimal(text) for text in part]}, index=pd.Index([Decimal(at), Decimal(at + 9)]))
+        for at, part in enumerate(texts)
+    ]
+    whole = pd.concat(frames)
+    for at, frame in enumerate(frames):
+        store.upload(frame, f"parts/p{at}")
+        pd.testing.assert_frame_equal(store.download(f"parts/p{at}"), frame)
+    pd.testing.assert_frame_equal(store.dataset("parts").download(), whole)
+    assert store.dataset("parts").download(filters=[("d", ">", Decimal("1.3"))])["d"].tolist() == [
+        Decimal("10.00"),
+        Decimal("7.50"),
+    ]
+    store.upload_batches(iter(frames), "batches")
+    pd.testing.assert_frame_equal(store.download("batches"), whole)
+    store.upload_batches(store.iter_batches("batches", rows=1), "again")
+    pd.testing.assert_frame_equal(store.download("again"), whole)
+
+
+def test_parts_whose_decimals_have_other_places_say_so(store: LocalPipelineStore) -> None:
+    for at, text in enumerate(("1.5", "1.25")):
+        store.upload(pd.DataFrame({"d": [Decimal(text)]}), f"x/p{at}")
+    with pytest.raises(ArtifactDecodeError, match=r"objects \(decimal128\(38, 2\)\), not as .*128\(38, 1\)"):
+        store.dataset("x").download()

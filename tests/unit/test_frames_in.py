@@ -111,6 +111,32 @@ def test_a_lazy_frame_and_batches_are_stored_as_one_artifact(store: LocalPipelin
     same(store.download("lazy", as_="polars"), frame)
 
 
+def test_batches_of_arrays_with_missing_values_are_polars_frames(store: LocalPipelineStore) -> None:
+    """Polars refuses Arrow's arrays of a fixed size that have a missing value and begin in the middle of a buffer."""
+    values = [None if number % 3 == 0 else [number, None] for number in range(50)]
+    frame = pl.DataFrame({"a": pl.Series(values, dtype=pl.Array(pl.Int32, 2)), "n": range(50)})
+    store.upload(frame, "x")
+    batches = list(store.iter_batches("x", rows=8, as_="polars"))
+    assert len(batches) == 7
+    same(pl.concat(batches), frame)
+    same(store.download("x", as_="polars", filters=[("n", ">=", 10), ("n", "<", 31)]), frame[10:31])
+
+
+@pytest.mark.parametrize("kind", ["polars", "arrow", "pandas"])
+@pytest.mark.parametrize("view", [pa.string_view(), pa.binary_view()])
+def test_columns_of_views_are_filtered(store: LocalPipelineStore, kind: Any, view: pa.DataType) -> None:
+    """Arrow has no kernel that filters them."""
+    table = pa.table({"t": pa.array([b"a", None, b"b", b"a"]).cast(view), "n": range(4)})
+    store.upload(table, "x")
+    value: Any = "a" if view == pa.string_view() else b"a"
+    for filters, rows in (([("n", ">", 0)], [1, 2, 3]), ([("t", "==", value)], [0, 3]), ([("t", "is null")], [1])):
+        found = store.download("x", filters=filters, as_=kind)
+        assert list(map(int, found["n"].to_numpy())) == rows
+        assert len(found.columns) == 2
+    if kind == "arrow":
+        assert store.download("x", filters=[("n", ">", 1)], as_=kind).equals(table.slice(2))
+
+
 @pytest.mark.parametrize("dtype", [pl.Int128, pl.UInt128, pl.Object, pl.List(pl.Int128)])
 def test_polars_frames_that_parquet_cannot_keep_are_refused(store: LocalPipelineStore, dtype: Any) -> None:
     values = [[1]] if isinstance(dtype, pl.List) else [1]

@@ -74,9 +74,11 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
         where = f"column {df.columns[position]!r}"
         if found := columns.note(df.iloc[:, position], table.column(field), where):
             notes[field] = found
+            table = _with_wide_decimals(table, field, found)
     for level, (field, level_values) in enumerate(zip(index, columns.levels(df.index) if index else [], strict=True)):
         if found := columns.note(columns.series_of(level_values), table.column(field), f"the index (level {level})"):
             notes[field] = found
+            table = _with_wide_decimals(table, field, found)
     layout = {
         "columns": notes,
         "labels": labels_note(df.columns, fields),
@@ -91,6 +93,19 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
         layout["blocks"] = arranged
     metadata = {**table.schema.metadata, LAYOUT_KEY: json.dumps(layout).encode()}
     return table.replace_schema_metadata(metadata)
+
+
+def _with_wide_decimals(table: pa.Table, field: str, note: dict[str, Any]) -> pa.Table:
+    """The table with as many digits for `Decimal` objects as the type has.
+
+    Arrow takes the digits of the largest value, so two batches or parts of one column would have different types.
+    """
+    kind = table.schema.field(field).type
+    if "object" not in note or not pa.types.is_decimal(kind):
+        return table
+    wide = pa.decimal256(76, kind.scale) if pa.types.is_decimal256(kind) else pa.decimal128(38, kind.scale)
+    position = table.schema.get_field_index(field)
+    return table.set_column(position, table.schema.field(field).with_type(wide), table.column(field).cast(wide))
 
 
 def fields_by_label(schema: pa.Schema) -> dict[Hashable, str]:

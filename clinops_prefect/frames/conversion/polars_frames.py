@@ -114,10 +114,21 @@ def _series(pl: Any, name: str, column: pa.ChunkedArray) -> Any:
     if held != kind:
         column = column.cast(held)  # raises if a value does not fit
     try:
-        made: Any = pl.from_arrow(column, rechunk=False)
+        made: Any = _from_arrow(pl, column)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         raise ValueError from None  # polars' message may quote a value
     return made.alias(name)
+
+
+def _from_arrow(pl: Any, column: pa.ChunkedArray) -> Any:
+    try:
+        return pl.from_arrow(column, rechunk=False)
+    except pl.exceptions.PolarsError:
+        if "fixed_size_list" not in str(column.type):
+            raise
+        # Polars 2.1 refuses arrays with a missing value that begin in the middle of a buffer, as batches do. A copy
+        # begins at the start.
+        return pl.from_arrow(column.take(pa.array(range(len(column)), pa.int64())), rechunk=False)
 
 
 def _held(kind: pa.DataType) -> pa.DataType:

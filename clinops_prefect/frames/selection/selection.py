@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from clinops_prefect.errors import ArtifactColumnError, ArtifactDecodeError
 from clinops_prefect.frames.conversion.schemas import index_fields, may_hold_nan, null_table
+from clinops_prefect.frames.text_types import is_view, without_view
 from clinops_prefect.names import nearest
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Selection:
         """The selected rows and columns of a table that has the fields of `read`."""
         if self.expression is not None:
             try:
-                table = table.filter(self.expression)
+                table = _filtered(table, self.expression)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
                 # An expression that fits the types may still fail on a row. Arrow's message quotes the cell, so drop
                 # it.
@@ -138,7 +139,7 @@ class Selection:
         while True:
             known = pa.schema([schema.field(name) for name in fields + extra])
             try:
-                null_table(known).filter(self.expression)
+                _filtered(null_table(known), self.expression)
             except pa.ArrowInvalid as error:
                 name = _unmatched(error)
                 if name not in schema.names or name in fields + extra:
@@ -156,6 +157,15 @@ class Selection:
             raise ArtifactColumnError("columns names a column twice", uri=self._where)
 
 
+def _filtered(table: pa.Table, expression: pc.Expression) -> pa.Table:
+    """The rows that match. Arrow cannot filter columns of views, so they are filtered as plain texts and bytes."""
+    schema = table.schema
+    if not any(map(is_view, schema.types)):
+        return table.filter(expression)
+    plain = [field.with_type(without_view(field.type)) for field in schema]
+    return table.cast(pa.schema(plain, schema.metadata)).filter(expression).cast(schema)
+
+
 def _bound(expression: pc.Expression, schema: pa.Schema) -> list[str] | None:
     """The fields that an expression refers to, after it was computed over them; None if over all fields.
 
@@ -169,7 +179,7 @@ def _bound(expression: pc.Expression, schema: pa.Schema) -> list[str] | None:
     is_by_name = "FieldPath(" not in str(expression)
     while is_by_name:
         try:
-            null_table(pa.schema([schema.field(name) for name in asked]), rows=1).filter(expression)
+            _filtered(null_table(pa.schema([schema.field(name) for name in asked]), rows=1), expression)
         except pa.ArrowInvalid as error:
             name = _unmatched(error)
             if name in asked or schema.get_field_index(name) < 0:
@@ -177,7 +187,7 @@ def _bound(expression: pc.Expression, schema: pa.Schema) -> list[str] | None:
             asked.append(name)
         else:
             return asked
-    null_table(schema, rows=1).filter(expression)
+    _filtered(null_table(schema, rows=1), expression)
     return None
 
 
