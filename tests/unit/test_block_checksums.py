@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clinops_prefect import ArtifactDecodeError
+from clinops_prefect import ArtifactDecodeError, LocalPipelineStore
 from clinops_prefect.frames.conversion.layout import to_arrow
 from clinops_prefect.frames.parquet import writer as parquet_writer
 from clinops_prefect.frames.parquet.checksums import BLOCK_BYTES, CHECKSUMS_KEY
@@ -60,3 +61,15 @@ def test_a_file_without_block_checksums_is_read_and_one_that_lost_them_is_not() 
     pq.write_table(table.replace_schema_metadata({CHECKSUMS_KEY: b"1"}), sink)
     with pytest.raises(ArtifactDecodeError):
         ParquetReader.of(sink.getvalue(), "x").frame()
+
+
+def test_a_file_that_pyarrow_wrote_again_with_our_notes_is_refused_with_what_helps(tmp_path: Path) -> None:
+    """The notes no longer fit an edited table, so it is not read as ours."""
+    store = LocalPipelineStore(tmp_path)
+    store.upload(FRAME, "x")
+    edited = pq.read_table(tmp_path / "x.parquet").slice(10)
+    pq.write_table(edited, tmp_path / "x.parquet")
+    with pytest.raises(ArtifactDecodeError, match=r"another program that kept its notes.*replace_schema_metadata"):
+        store.download("x")
+    pq.write_table(edited.replace_schema_metadata(), tmp_path / "x.parquet")
+    assert store.download("x")["a"].tolist() == list(range(10, 50))

@@ -242,3 +242,12 @@ def _swapped(numbers: "array[int]") -> "array[int]":
 
 def _footer_length(tail: Bytes) -> int:
     return int.from_bytes(tail[-_END_BYTES:-4], "little")
+
+
+def missing(where: str) -> ArtifactDecodeError:
+    """The error for a file that says it has block checksums, and has none."""
+    return ArtifactDecodeError(
+        f"{where} is damaged, or was written again by another program that kept its notes, as pyarrow does: its block "
+        "checksums are missing; upload the table with the store, or write it after .replace_schema_metadata()",
+        uri=where,
+    )

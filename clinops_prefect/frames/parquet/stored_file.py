@@ -80,7 +80,7 @@ class StoredFile:
             groups = map(self.metadata.row_group, range(self.metadata.num_row_groups))
             self.rows = sum(group.num_rows for group in groups)
         if self._checksums is None and checksums.CHECKSUMS_KEY in (self.schema.metadata or {}):
-            raise checksums.damaged(where)
+            raise checksums.missing(where)
         self.int96: list[str] = []
         self._fine: list[str] = []
 
