@@ -126,7 +126,7 @@ class StepFunctionsPipeline(StateMachine):
             AccessDeniedError: The credentials lack a permission, or Step Functions may not assume the role. `deploy`
                 first waits up to 30 s for a new role or log destination that AWS does not know yet.
             OperationNotSupportedError: AWS keeps no more versions of this machine, or no more machines.
-            ServiceUnavailableError: AWS cannot be reached.
+            ServiceUnavailableError: AWS cannot be reached, the machine is being deleted, or others keep changing it.
         """
         self.refuse_without_protection()
         self.refuse_deployment(self.region)

@@ -68,6 +68,7 @@ class Retry(_Part):
     """When and how often a step is tried again.
 
     A step's own `Retry` objects come before the default ones. A `Retry` for `States.ALL` comes last, as AWS demands.
+    After the default for `States.TaskFailed`, it applies to timeouts only. To change the default, name that error.
 
     Args:
         errors: The error names, such as `["MyError"]`, or `["States.ALL"]` alone.

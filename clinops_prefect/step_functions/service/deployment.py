@@ -2,7 +2,6 @@
 
 import json
 import logging
-import random
 import re
 import time
 from collections.abc import Callable
@@ -20,7 +19,14 @@ from clinops_prefect.errors import (
     StateMachineNotFoundError,
 )
 from clinops_prefect.step_functions.service.errors import translated
-from clinops_prefect.step_functions.service.versions import VersionQuotaError, remove_old_versions, within_quota
+from clinops_prefect.step_functions.service.versions import (
+    CONFLICT,
+    ROUNDS,
+    VersionQuotaError,
+    pause,
+    remove_old_versions,
+    within_quota,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -29,9 +35,6 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-# How often other processes may change the machine between two of our requests before we give up. In each round, one of
-# the processes succeeds.
-_ROUNDS = 30
 # IAM and CloudWatch Logs are eventually consistent: a new role works only after some seconds.
 _PROPAGATES_IN, _ASKED_EVERY = 30.0, 3.0
 # AWS's messages about a role or a log group that it does not know yet. If the user lacks a permission (iam:PassRole),
@@ -72,19 +75,19 @@ def deploy(
         The machine's ARN. With `publish`, the ARN of the version with exactly this definition.
 
     Raises:
-        ServiceUnavailableError: Other processes kept changing the machine, so that no version could be published.
+        ServiceUnavailableError: The machine is being deleted, or other processes kept changing it.
         OperationNotSupportedError: AWS keeps no more versions of the machine, and no old one may be deleted.
     """
     wanted = {"definition": json.dumps(definition, ensure_ascii=False), "roleArn": role_arn, **configurations}
-    for number in range(_ROUNDS):
-        if number:
-            # A random pause, so that two processes in a race do not collide again.
-            time.sleep(random.uniform(0, min(2.0, 0.1 * number)))  # noqa: S311 - not for secrets
+    for number in range(ROUNDS):
+        pause(number)
         found = _describe(client, arn)
         if found is None:
             if version := _create(client, arn, wanted, kind=kind, tags=tags, publish=publish):
                 return version
             continue
+        if found.get("status") == "DELETING":
+            raise ServiceUnavailableError(f"{arn} is being deleted: deploy again when AWS has removed it", uri=arn)
         if found["type"] != kind:
             raise InvalidPipelineError(
                 f"{arn} is {found['type']}, and AWS cannot make it {kind}: delete it, or choose another name",
@@ -92,20 +95,23 @@ def deploy(
                 uri=arn,
             )
         _tag(client, arn, tags)
-        if not publish:
-            if not _equal(found, wanted):
-                _update(client, arn, wanted, publish=False)
+        unchanged = _equal(found, wanted)
+        if unchanged and not publish:
             return arn
         try:
-            if _equal(found, wanted):
+            if unchanged:
                 if version := _publish(client, arn, found.get("revisionId") or "INITIAL"):
                     return version
                 continue
-            version = _update(client, arn, wanted, publish=True)
+            version = _update(client, arn, wanted, publish=publish)
         except VersionQuotaError as error:
             if not remove_old_versions(client, arn, keep_versions):
                 raise OperationNotSupportedError(str(error), uri=arn) from error
             continue
+        if not version:
+            continue
+        if not publish:
+            return arn
         if int(version.rpartition(":")[2]) > keep_versions:
             remove_old_versions(client, arn, keep_versions)
         # Another process may have updated the machine before AWS made the version.
@@ -168,7 +174,7 @@ def _create(
                 created = client.create_state_machine(name=name, type=kind, tags=listed, publish=publish, **wanted)
             except ClientError as error:
                 # Another process created the machine after we had looked, so the caller looks again.
-                if code_of(error) == "StateMachineAlreadyExists":
+                if code_of(error) in ("StateMachineAlreadyExists", CONFLICT):
                     return ""
                 raise
         logger.info("created the state machine %s", arn)
@@ -178,11 +184,18 @@ def _create(
 
 
 def _update(client: "SFNClient", arn: str, wanted: dict[str, Any], *, publish: bool) -> str:
+    """The ARN of the new version, or of the machine. Empty if another process changes the machine at this moment."""
+
     def update() -> str:
         with translated(arn):
-            response = within_quota(
-                lambda: client.update_state_machine(stateMachineArn=arn, publish=publish, **wanted), arn
-            )
+            try:
+                response = within_quota(
+                    lambda: client.update_state_machine(stateMachineArn=arn, publish=publish, **wanted), arn
+                )
+            except ClientError as error:
+                if code_of(error) == CONFLICT:
+                    return ""
+                raise
         logger.info("updated the state machine %s", arn)
         return str(response["stateMachineVersionArn"]) if publish else arn
 
@@ -200,7 +213,7 @@ def _publish(client: "SFNClient", arn: str, revision_id: str) -> str:
                 lambda: client.publish_state_machine_version(stateMachineArn=arn, revisionId=revision_id), arn
             )
         except ClientError as error:
-            if code_of(error) == "ConflictException":
+            if code_of(error) == CONFLICT:
                 return ""
             raise
     return str(response["stateMachineVersionArn"])

@@ -5,6 +5,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -36,6 +37,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+_FAILED = ("FAILED", "TIMED_OUT", "ABORTED")
 _TOO_MANY_FAILED = "States.ExceedToleratedFailureThreshold"
 _EXECUTION = re.compile(r"arn:aws[a-z-]*:states:[a-z0-9-]+:\d+:execution:[^:\s]+:[^:\s]+")
 
@@ -131,7 +133,7 @@ def ensure(client: "SFNClient", machine_arn: str, name: str, text: str) -> tuple
         for found in _attempts(client, machine_arn, name, text):
             if found["status"] == "SUCCEEDED":
                 return found["executionArn"], found
-            if found["status"] not in ("FAILED", "TIMED_OUT", "ABORTED"):
+            if found["status"] not in _FAILED:
                 logger.info("attaching to %s, which is %s", found["executionArn"], found["status"])
                 return found["executionArn"], None
             failed.append(found)
@@ -183,17 +185,41 @@ def redrive(client: "SFNClient", arn: str) -> None:
     Raises:
         InvalidExecutionError: AWS cannot redrive it: it succeeded, is older than 14 days, or has too many events.
     """
+    redriven_at = None
     with translated(arn):
         try:
             # With the token, AWS takes boto3's retries for one redrive.
-            client.redrive_execution(executionArn=arn, clientToken=uuid4().hex)
+            redriven_at = client.redrive_execution(executionArn=arn, clientToken=uuid4().hex).get("redriveDate")
         except ClientError as error:
             if code_of(error) != "ExecutionNotRedrivable":
                 raise
             # If another process has just redriven the execution, it runs as intended, and there is no error.
-            if describe(client, arn)["status"] not in ("RUNNING", "PENDING_REDRIVE"):
+            if _once_redriven(client, arn, None)["status"] not in ("RUNNING", "PENDING_REDRIVE"):
                 raise InvalidExecutionError(f"{arn} cannot be redriven", uri=arn) from error
+    if redriven_at:
+        # A wait that began earlier could still see the old failure, and would take it for the end.
+        _once_redriven(client, arn, redriven_at)
     logger.info("redriven %s", arn)
+
+
+def _once_redriven(client: "SFNClient", arn: str, redriven_at: datetime | None) -> Any:
+    """The execution's description, asked for again for up to 15 s while it is older than the redrive.
+
+    Args:
+        client: The client to ask.
+        arn: The execution.
+        redriven_at: When AWS redrove it. If None, another process did, after which AWS refuses another redrive.
+    """
+    deadline = time.monotonic() + _SETTLES_IN
+    while True:
+        found = describe(client, arn)
+        if redriven_at is None:
+            is_old = found.get("redriveStatus") == "REDRIVABLE"
+        else:
+            is_old = found["status"] in _FAILED and found.get("stopDate", redriven_at) < redriven_at
+        if not is_old or time.monotonic() > deadline:
+            return found
+        time.sleep(1)
 
 
 def _same_definition(client: "SFNClient", machine_arn: str, arn: str) -> bool:

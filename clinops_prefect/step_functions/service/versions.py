@@ -1,13 +1,15 @@
 """The versions of a state machine, and the aliases that route to them."""
 
 import logging
+import random
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from clinops_prefect.aws.errors import code_of
-from clinops_prefect.errors import ClinopsPrefectError, StateMachineNotFoundError
+from clinops_prefect.errors import ClinopsPrefectError, ServiceUnavailableError, StateMachineNotFoundError
 from clinops_prefect.step_functions.service.errors import translated
 
 if TYPE_CHECKING:
@@ -15,11 +17,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# AWS answers so to all but one of the requests that change a machine's versions or aliases at the same moment.
+CONFLICT = "ConflictException"
+# How often other processes may change the machine between two of our requests before we give up. In each round, one of
+# the processes succeeds.
+ROUNDS = 30
 _QUOTA = "ServiceQuotaExceededException"
 
 
 class VersionQuotaError(Exception):
     """AWS keeps no more versions of this machine."""
+
+
+def pause(number: int) -> None:
+    """Wait before round `number`, for a random time, so that two processes in a race do not collide again."""
+    time.sleep(random.uniform(0, min(2.0, 0.1 * number)))  # noqa: S311 - not for secrets
 
 
 def remove_old_versions(client: "SFNClient", arn: str, keep: int) -> int:
@@ -61,8 +73,8 @@ def _remove(client: "SFNClient", version_arn: str) -> bool:
         try:
             client.delete_state_machine_version(stateMachineVersionArn=version_arn)
         except ClientError as error:
-            # ConflictException: an alias routes to the version.
-            if code_of(error) == "ConflictException":
+            # An alias routes to the version, or another process deletes it too.
+            if code_of(error) == CONFLICT:
                 return False
             raise
     return True
@@ -88,14 +100,15 @@ def point_alias(client: "SFNClient", machine_arn: str, alias: str, version_arn: 
     """
     arn = f"{machine_arn}:{alias}"
     routes: Any = [{"stateMachineVersionArn": version_arn, "weight": 100}]
-    found = _routes(client, arn)
-    if found is None and _create_alias(client, arn, routes):
-        logger.info("created the alias %s of %s", arn, version_arn)
-    elif found != routes:
-        with translated(arn):
-            client.update_state_machine_alias(stateMachineAliasArn=arn, routingConfiguration=routes)
-        logger.info("moved the alias %s to %s", arn, version_arn)
-    return arn
+    for number in range(ROUNDS):
+        pause(number)
+        found = _routes(client, arn)
+        if found == routes:
+            return arn
+        if _route(client, arn, routes, exists=found is not None):
+            logger.info("%s the alias %s to %s", "created" if found is None else "moved", arn, version_arn)
+            return arn
+    raise ServiceUnavailableError(f"{arn} is changed by others all the time, so that it could not be moved", uri=arn)
 
 
 def what_runs(client: "SFNClient", machine_arn: str) -> str:
@@ -117,13 +130,16 @@ def _routes(client: "SFNClient", alias_arn: str) -> list[Any] | None:
     return list(found)
 
 
-def _create_alias(client: "SFNClient", alias_arn: str, routes: Any) -> bool:
-    """Whether this call created the alias. False if another process created it since we looked."""
+def _route(client: "SFNClient", alias_arn: str, routes: Any, *, exists: bool) -> bool:
+    """Whether this call created or moved the alias. False if another process created or changed it since we looked."""
     with translated(alias_arn):
         try:
-            client.create_state_machine_alias(name=alias_arn.rpartition(":")[2], routingConfiguration=routes)
+            if exists:
+                client.update_state_machine_alias(stateMachineAliasArn=alias_arn, routingConfiguration=routes)
+            else:
+                client.create_state_machine_alias(name=alias_arn.rpartition(":")[2], routingConfiguration=routes)
         except ClientError as error:
-            if code_of(error) == "ConflictException":
+            if code_of(error) == CONFLICT:
                 return False
             raise
     return True
