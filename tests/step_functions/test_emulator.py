@@ -43,6 +43,22 @@ def test_a_function_can_be_replaced_as_a_notebooks_cell_does(aws: Emulator) -> N
     assert aws.client("lambda").invoke(FunctionName="again")["FunctionError"] == "Unhandled"
 
 
+def test_a_result_that_is_no_json_fails_as_on_aws(aws: Emulator) -> None:
+    """Python's own JSON has NaN, which Step Functions refuses."""
+    source = "import datetime, decimal\n\ndef handler(event, context):\n    return {}\n"
+
+    def called(result: str) -> tuple[object, str]:
+        aws.function("result", source.format("{'n': " + result + "}"))
+        response = aws.client("lambda").invoke(FunctionName="result")
+        return json.load(response["Payload"]), response.get("FunctionError", "")
+
+    assert called("decimal.Decimal('1.5')") == ({"n": 1.5}, "")
+    for result in ("float('nan')", "decimal.Decimal('NaN')", "float('-inf')", "datetime.date.today()"):
+        payload, failed = called(result)
+        assert isinstance(payload, dict)
+        assert (payload["errorType"], failed) == ("Runtime.MarshalError", "Unhandled")
+
+
 def test_a_handler_that_takes_too_long_fails(aws: Emulator) -> None:
     aws.function("late", "import time\n\ndef handler(event, context):\n    time.sleep(600)\n", timeout=1)
     response = aws.client("lambda").invoke(FunctionName="late")

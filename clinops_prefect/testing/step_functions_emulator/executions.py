@@ -200,12 +200,13 @@ def _redrive(response: StepFunctionResponse) -> ActionResult:
         if event["type"].endswith("StateEntered") and event["stateEnteredEventDetails"]["name"] in outer
     ][-1]
     redriven = _Redriven(execution, old, entered["stateEnteredEventDetails"])
+    date = _now()
     with _end:
         execution.error = execution.cause = execution.stop_date = None
         execution.redrive_count = getattr(execution, "redrive_count", 0) + 1
         execution.exec_worker, execution.exec_status = redriven, ExecutionStatus.RUNNING
     redriven.start()
-    return ActionResult({"redriveDate": _now()})
+    return ActionResult({"redriveDate": date})
 
 
 class _Redriven(ExecutionWorker):
