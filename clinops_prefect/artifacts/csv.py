@@ -23,6 +23,7 @@ from clinops_prefect.frames.csv.options import CsvOptions, Options
 from clinops_prefect.frames.encoding import Encoded
 from clinops_prefect.frames.kinds import FrameKind, ReadFrame
 from clinops_prefect.frames.selection.selection import Selection
+from clinops_prefect.frames.turns import turn
 from clinops_prefect.names import without_reserved
 from clinops_prefect.storage.backend import Backend, ObjectChangedError, ObjectExistsError
 from clinops_prefect.storage_format import StorageFormat
@@ -77,24 +78,25 @@ class CsvCodec(Codec):
         """Read the frame, or the selected part of it. The whole text is fetched in both cases."""
         data = reader.whole()
         sidecar = sidecars.awaited(reader, _checked(reader, hashlib.sha256(data).hexdigest()))
-        if sidecar is None:
-            from clinops_prefect.frames.csv import foreign as foreign_csv
+        with turn(len(data)):
+            if sidecar is None:
+                from clinops_prefect.frames.csv import foreign as foreign_csv
 
-            table = foreign_csv.table(data, Options.of(csv_options), reader.uri)
-        else:
-            _check_no_options(reader, csv_options)
-            table = csv_text.decode(data, sidecar.schema, reader.uri)
-            _check_rows(reader, sidecar, table.num_rows)
-            table = _labelled(_as_read(table, sidecar.rows, kind, reader.uri), sidecar, 0, kind)
-        chosen = Selection(table.schema, columns, filters, reader.uri, by_field=kind != "pandas")
-        # Release the text, and keep the table only in a list, so that its columns are freed as the frame is filled.
-        held = [chosen.apply(table)]
-        del data, table
-        if kind != "pandas":
-            return arrow_frames.made(held.pop(), kind, reader.uri)
-        from clinops_prefect.frames.conversion.frame_builder import to_frame
+                table = foreign_csv.table(data, Options.of(csv_options), reader.uri)
+            else:
+                _check_no_options(reader, csv_options)
+                table = csv_text.decode(data, sidecar.schema, reader.uri)
+                _check_rows(reader, sidecar, table.num_rows)
+                table = _labelled(_as_read(table, sidecar.rows, kind, reader.uri), sidecar, 0, kind)
+            chosen = Selection(table.schema, columns, filters, reader.uri, by_field=kind != "pandas")
+            # Release the text, and keep the table only in a list, so that its columns are freed as the frame is filled.
+            held = [chosen.apply(table)]
+            del data, table
+            if kind != "pandas":
+                return arrow_frames.made(held.pop(), kind, reader.uri)
+            from clinops_prefect.frames.conversion.frame_builder import to_frame
 
-        return to_frame(held.pop(), whole=chosen.whole)
+            return to_frame(held.pop(), whole=chosen.whole)
 
     def iter_tables(
         self,

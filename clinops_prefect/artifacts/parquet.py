@@ -53,8 +53,11 @@ class ParquetCodec(Codec):
         if columns is None and filters is None:
             end = reader.tail(parquet_reader.WHOLE_BYTES)
             # Without the whole file, the reader would wait for the network within the turn.
-            with turn(len(end) if len(end) == reader.size else sys.maxsize):
+            size = len(end) if len(end) == reader.size else sys.maxsize
+            with turn(size):
                 whole = _reader(reader, end)
+            # A large frame of few distinct values has a small file.
+            with turn(max(size, 8 * whole.rows * len(whole.stored_schema))):
                 return whole.frame() if kind == "pandas" else arrow_frames.made(whole.stored_table(), kind, reader.uri)
         stored = _open(reader, parquet_reader.TAIL_BYTES if columns is None else _COLUMNS_BYTES)
         if kind != "pandas":

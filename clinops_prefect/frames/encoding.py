@@ -60,12 +60,11 @@ def encode_frame(frame: Frame, format: StorageFormat, metadata: dict[str, str]) 
         return _encoded_stream(streams.stream_of(frame), format, metadata)
     from clinops_prefect.frames import pandas_encoding
 
-    if is_csv:
-        table = pandas_encoding.stored_table(frame, as_text=True)
-        return _csv(table.schema, [table], metadata)
     values = getattr(frame, "size", 0)
     with turn(8 * values if isinstance(values, int) else 0):
-        table = pandas_encoding.stored_table(frame, as_text=False)
+        table = pandas_encoding.stored_table(frame, as_text=is_csv)
+        if is_csv:
+            return _csv(table.schema, [table], metadata)
         chunks = parquet_writer.encode(table, _with_metadata(table.schema, metadata))
         # Encode a small frame now, within the turn: the chunks are consumed while they are sent.
         return Encoded(iter([*chunks]) if table.nbytes <= SMALL_BYTES else chunks)

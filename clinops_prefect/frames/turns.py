@@ -14,7 +14,7 @@ from clinops_prefect.forks import in_child
 # A larger frame spends its time in PyArrow without Python's lock, so threads gain by decoding at the same time.
 SMALL_BYTES = 256 << 10
 # A thread goes on without its turn after this time. So a turn within a turn, and a column of objects whose own code
-# waits for another thread, cannot block for ever, and a small file with a huge frame delays others only for this long.
+# waits for another thread, cannot block for ever.
 _PATIENCE_SECONDS = 0.1
 
 _lock = threading.Lock()

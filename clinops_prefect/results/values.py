@@ -17,6 +17,7 @@ from clinops_prefect.frames.conversion import arrow_frames
 from clinops_prefect.frames.decoding import decoding
 from clinops_prefect.frames.encoding import encode_frame
 from clinops_prefect.frames.parquet.reader import ParquetReader
+from clinops_prefect.frames.turns import turn
 from clinops_prefect.results import stored_exceptions
 from clinops_prefect.results.guard import IMPORTING_KEYS, OURS
 from clinops_prefect.results.refusals import Refused, refused, step_of_key
@@ -84,11 +85,13 @@ def _to_parquet(frame: Any) -> bytes:
 
 def _from_parquet(blob: bytes) -> Any:
     where = "the stored result"
-    reader = ParquetReader.of(blob, where)
-    note = arrow_frames.note_of(reader.stored_schema)
-    if note is None:
-        return reader.frame()
-    return arrow_frames.made(reader.stored_table(), "polars" if note["kind"] == "polars" else "arrow", where)
+    with turn(len(blob)):
+        reader = ParquetReader.of(blob, where)
+        note = arrow_frames.note_of(reader.stored_schema)
+    with turn(max(len(blob), 8 * reader.rows * len(reader.stored_schema))):
+        if note is None:
+            return reader.frame()
+        return arrow_frames.made(reader.stored_table(), "polars" if note["kind"] == "polars" else "arrow", where)
 
 
 def _series_to(series: "pd.Series[Any]", above: list[int]) -> dict[str, Any]:

@@ -6,14 +6,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from clinops_prefect import LocalPipelineStore
-from clinops_prefect.frames import turns
+from clinops_prefect import DataFrameSerializer, LocalPipelineStore
+from clinops_prefect.frames import encoding, turns
+from clinops_prefect.frames.conversion import frame_builder
 from clinops_prefect.frames.parquet import writer
 from clinops_prefect.frames.parquet.reader import ParquetReader
 from clinops_prefect.storage.local.backend import LocalBackend
@@ -21,9 +22,13 @@ from clinops_prefect.storage.local.backend import LocalBackend
 SMALL, LARGE = (
     pd.DataFrame(np.random.default_rng(0).normal(size=(rows, 8))).rename(columns=str) for rows in (9, 9_999)
 )
+# Its file is small.
+EVEN = pd.DataFrame({"value": np.full(100_000, 1.25)})
 
 
-def _locked_in(frame: pd.DataFrame, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+def _locked_in(
+    frame: pd.DataFrame, folder: Path, monkeypatch: pytest.MonkeyPatch, format: Literal["parquet", "csv"] = "parquet"
+) -> dict[str, bool]:
     """Where the lock is held while a frame is uploaded and downloaded."""
     seen: dict[str, bool] = {}
 
@@ -36,10 +41,12 @@ def _locked_in(frame: pd.DataFrame, folder: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(writer, "encode", noted("encode", writer.encode))
     monkeypatch.setattr(writer.ChecksummedSink, "finish", noted("last chunk", writer.ChecksummedSink.finish))
+    monkeypatch.setattr(encoding, "_csv", noted("encode", encoding._csv))
     monkeypatch.setattr(ParquetReader, "frame", noted("decode", ParquetReader.frame))
+    monkeypatch.setattr(frame_builder, "to_frame", noted("decode", frame_builder.to_frame))
     monkeypatch.setattr(LocalBackend, "write", noted("send", LocalBackend.write))
     monkeypatch.setattr(LocalBackend, "open", noted("fetch", LocalBackend.open))
-    store = LocalPipelineStore(folder)
+    store = LocalPipelineStore(folder, format=format)
     store.upload(frame, "a")
     pd.testing.assert_frame_equal(store.download("a"), frame)
     return seen
@@ -53,8 +60,32 @@ def test_a_small_frame_is_encoded_and_decoded_in_a_turn_but_never_sent_in_one(
     assert not turns._lock.locked()
 
 
-def test_large_frames_take_no_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not any(_locked_in(LARGE, tmp_path, monkeypatch).values())
+def test_a_small_csv_is_encoded_and_decoded_in_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _locked_in(SMALL, tmp_path, monkeypatch, "csv")
+    assert found == {"encode": True, "decode": True, "send": False, "fetch": False}
+    assert not turns._lock.locked()
+
+
+@pytest.mark.parametrize(("frame", "is_turn"), [(SMALL, True), (LARGE, False), (EVEN, False)])
+def test_a_result_is_in_a_turn_if_it_is_small(
+    frame: pd.DataFrame, is_turn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    real = ParquetReader.frame
+    monkeypatch.setattr(ParquetReader, "frame", lambda reader: seen.append(turns._lock.locked()) or real(reader))
+    serializer = DataFrameSerializer()
+    pd.testing.assert_frame_equal(serializer.loads(serializer.dumps(frame)), frame)
+    assert seen == [is_turn]
+    assert not turns._lock.locked()
+
+
+@pytest.mark.parametrize(("frame", "format"), [(LARGE, "parquet"), (EVEN, "parquet"), (LARGE, "csv")])
+def test_large_frames_take_no_turns(
+    frame: pd.DataFrame, format: Literal["parquet", "csv"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _locked_in(frame, tmp_path, monkeypatch, format)
+    assert {"encode", "decode"} <= set(found)
+    assert not any(found.values())
 
 
 def test_the_second_thread_waits_for_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
