@@ -15,7 +15,7 @@ from clinops_prefect.forks import in_child
 SMALL_BYTES = 256 << 10
 # A thread goes on without its turn after this time. So a turn within a turn, and a column of objects whose own code
 # waits for another thread, cannot block for ever.
-_PATIENCE_SECONDS = 0.1
+_PATIENCE_SECONDS = 1.0
 
 _lock = threading.Lock()
 
