@@ -1,12 +1,12 @@
 """The common schema of all parts, or the error that names the part and the column that differ.
 
 Every part has a schema with a layout (see `frames.conversion.layout`), even a part of another program. Parts agree on a
-column if it has the same dtype in each of them, which pandas' `concat` would keep. These columns may differ, and are
-joined:
+column of the same dtype in each, which pandas' `concat` would keep. These columns may differ, and are joined:
 
     integers of other programs    `Int64`, unless the footers of all parts prove that no value is missing
     categories without an order   all categories, in the order of the parts; ordered ones must be the same in each
     columns without any value     (of objects, or of another program) the type that the other parts have
+    `Decimal` objects             any number of digits, but the same number of decimal places
 """
 
 import json
@@ -20,7 +20,7 @@ from clinops_prefect.dataset import disagreement, index_agreement, note_agreemen
 from clinops_prefect.dataset.partitions import Partitions
 from clinops_prefect.dataset.parts import DescribedPart
 from clinops_prefect.errors import ArtifactDecodeError, UnsupportedFrameError
-from clinops_prefect.frames.conversion import columns
+from clinops_prefect.frames.conversion import columns, objects
 from clinops_prefect.frames.conversion.arrow_frames import NOTE_KEY
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY, index_fields, layout_of
 from clinops_prefect.frames.kinds import FrameKind
@@ -249,6 +249,8 @@ def _type(one: _Column, other: _Column, kind: FrameKind) -> pa.DataType:
             return full.type
     if is_text(left) and is_text(right):
         return pa.large_string()
+    if all("object" in (each.note or {}) for each in (one, other)) and (wide := objects.wide_decimal(left, right)):
+        return wide
     if pa.types.is_dictionary(left) and pa.types.is_dictionary(right) and left.ordered == right.ordered:
         if left.value_type == right.value_type:
             return pa.dictionary(pa.int32(), left.value_type, left.ordered)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from clinops_prefect import LocalPipelineStore, StorageFormat, UnsupportedFrameError
@@ -37,6 +37,8 @@ pytestmark = [both, pytest.mark.filterwarnings("ignore")]
 
 @settings(max_examples=150)
 @given(frame=frames())
+@example(frame=pd.DataFrame(index=range(3)))
+@example(frame=pd.DataFrame())
 def test_any_frame_comes_back_equal_or_is_refused(store: LocalPipelineStore, frame: pd.DataFrame) -> None:
     store.delete_artifact("x", missing_ok=True)
     try:

@@ -31,6 +31,7 @@ from clinops_prefect import (
     LocalPipelineStore,
     ServiceUnavailableError,
 )
+from clinops_prefect.frames.conversion import layout
 from clinops_prefect.frames.parquet.known_schemas import schema_bytes
 from tests.gallery import assert_same
 
@@ -882,6 +883,31 @@ def test_decimals_of_any_size_are_one_column_of_batches_and_parts(store: LocalPi
     pd.testing.assert_frame_equal(store.download("batches"), whole)
     store.upload_batches(store.iter_batches("batches", rows=1), "again")
     pd.testing.assert_frame_equal(store.download("again"), whole)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow"])
+def test_a_part_whose_decimals_have_the_digits_of_its_largest_value_joins_the_others(
+    kind: Any, store: LocalPipelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As artifacts from before 2026-11-27 do."""
+    frames = [pd.DataFrame({"d": [Decimal(text)]}) for text in ("1.25", "12345.50", "-7.75")]
+    with monkeypatch.context() as earlier:
+        earlier.setattr(layout, "_with_wide_decimals", lambda table, field, note: table)
+        for at, frame in enumerate(frames[:2]):
+            store.upload(frame, f"x/p{at}")
+    store.upload(frames[2], "x/p2")
+    types = [store.download(f"x/p{at}", as_="arrow").schema.field("d").type for at in range(3)]
+    assert types == [pa.decimal128(3, 2), pa.decimal128(7, 2), pa.decimal128(38, 2)]
+    dataset, expected = store.dataset("x"), [frame["d"][0] for frame in frames]
+
+    def decimals(frame: Any) -> list[Decimal]:
+        return [*frame["d"].to_pylist()] if kind == "arrow" else [*frame["d"]]
+
+    assert decimals(dataset.download(as_=kind)) == expected
+    assert decimals(dataset.download(filters=[("d", ">", Decimal("1.3"))], as_=kind)) == [Decimal("12345.50")]
+    assert [value for batch in dataset.iter_batches(as_=kind) for value in decimals(batch)] == expected
+    if kind == "polars":
+        assert decimals(dataset.scan().collect()) == expected
 
 
 def test_parts_whose_decimals_have_other_places_say_so(store: LocalPipelineStore) -> None:

@@ -96,14 +96,10 @@ def to_arrow(df: pd.DataFrame, *, numbered: bool = False) -> pa.Table:
 
 
 def _with_wide_decimals(table: pa.Table, field: str, note: dict[str, Any]) -> pa.Table:
-    """The table with as many digits for `Decimal` objects as the type has.
-
-    Arrow takes the digits of the largest value, so two batches or parts of one column would have different types.
-    """
-    kind = table.schema.field(field).type
-    if "object" not in note or not pa.types.is_decimal(kind):
+    """The table with all digits for a column of `Decimal` objects."""
+    wide = objects.wide_decimal(table.schema.field(field).type) if "object" in note else None
+    if wide is None:
         return table
-    wide = pa.decimal256(76, kind.scale) if pa.types.is_decimal256(kind) else pa.decimal128(38, kind.scale)
     position = table.schema.get_field_index(field)
     return table.set_column(position, table.schema.field(field).with_type(wide), table.column(field).cast(wide))
 

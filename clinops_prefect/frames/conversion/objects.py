@@ -109,6 +109,17 @@ def restore(column: pa.ChunkedArray, kind: Kind) -> np.ndarray[Any, Any]:
     return cast(np.ndarray[Any, Any], objects)
 
 
+def wide_decimal(*kinds: pa.DataType) -> pa.DataType | None:
+    """The type of `Decimal` objects that Arrow gives these types; None if they differ in their decimal places.
+
+    It has all the digits that there are. Arrow takes those of the largest value, so batches and parts would differ.
+    """
+    if not all(map(pa.types.is_decimal, kinds)) or len({kind.scale for kind in kinds}) > 1:
+        return None
+    is_long = any(map(pa.types.is_decimal256, kinds))
+    return pa.decimal256(76, kinds[0].scale) if is_long else pa.decimal128(38, kinds[0].scale)
+
+
 def complaint(values: "pd.Series[Any]") -> str:
     """What is wrong with a column that Arrow cannot hold, and what to do. No value is quoted."""
     if isinstance(values.dtype, pd.SparseDtype):

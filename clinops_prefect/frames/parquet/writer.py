@@ -196,7 +196,7 @@ def _table_with_polars(table: pa.Table, schema: pa.Schema) -> Iterator[bytes]:
     in_utc = _with_dictionaries(table.cast(pa.schema([_in_utc(field) for field in table.schema])))
     longest = {field.name: _longest_text(in_utc.column(field.name)) for field in in_utc.schema}
     floats = sum(column.nbytes for column in table.columns if pa.types.is_floating(column.type))
-    held, chunks = [in_utc], max(column.num_chunks for column in in_utc.columns)
+    held, chunks = [in_utc], max((column.num_chunks for column in in_utc.columns), default=0)
     del in_utc
 
     def frame() -> "pl.DataFrame":
