@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clinops_prefect.step_functions.language.check import definition_problems
-from clinops_prefect.step_functions.language.merge import merged_input
+from clinops_prefect.step_functions.language.merge import merged_input, nested_output
 from clinops_prefect.step_functions.language.states_language import states_language
 from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, Retry, S3Items, S3Results, Step
 
@@ -254,6 +254,24 @@ def test_a_step_receives_the_documented_merge(flow: Any, parameters: dict[str, A
     evaluate = jsonata.Jsonata(expression)
     evaluate.assign("states", states)
     assert same(evaluate.evaluate(None), documented_merge(flow, parameters, given_input))
+
+
+def documented_path(flow: Any, path: list[str], error: Any) -> Any:
+    """`ResultPath`: `error` is put at a path of the input, and nothing of the input is lost."""
+    if not path:
+        return error
+    whole = flow if isinstance(flow, dict) else {"input": flow}
+    inner = whole.get(path[0], {})
+    return whole | {path[0]: documented_path(inner, path[1:], error)}
+
+
+@settings(max_examples=300, deadline=None)
+@given(json_values | objects, st.lists(keys, min_size=1, max_size=3))
+def test_a_handler_receives_the_whole_input_beside_the_error(flow: Any, path: list[str]) -> None:
+    error = {"Error": "E", "Cause": "c"}
+    evaluate = jsonata.Jsonata(nested_output(path, "$states.errorOutput").removeprefix("{%").removesuffix("%}"))
+    evaluate.assign("states", {"input": flow, "errorOutput": error})
+    assert same(evaluate.evaluate(None), documented_path(flow, path, error))
 
 
 def same(left: Any, right: Any) -> bool:

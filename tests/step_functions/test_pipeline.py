@@ -22,6 +22,7 @@ from clinops_prefect.errors import (
     StateMachineNotFoundError,
 )
 from clinops_prefect.step_functions import StepFunctionsPipeline
+from clinops_prefect.step_functions.language.merge import nested_output
 from clinops_prefect.step_functions.language.steps import MapStep, PipelineStep, S3Items, S3Results
 from clinops_prefect.testing.step_functions_emulator import Emulator
 
@@ -127,7 +128,7 @@ def test_a_block_that_an_earlier_version_saved_is_loaded() -> None:
     assert pipeline.check() == []
     states = pipeline.definition()["States"]
     assert list(states) == ["A", "M"]
-    assert states["A"]["Catch"][0]["Output"] == '{% $merge([$states.input, {"error": $states.errorOutput}]) %}'
+    assert states["A"]["Catch"][0]["Output"] == nested_output(["error"], "$states.errorOutput")
     assert (pipeline.keep_versions, pipeline.handlers) == (100, [])
 
 
@@ -477,6 +478,21 @@ def test_a_handler_runs_off_the_chain_and_the_execution_fails_with_what_was_caug
     entered = [event.state for event in pipeline.history(arn) if event.event == "entered"]
     assert entered == ["Broken", "Notify", "Notify: fails"]
     assert "filled" in str(pipeline.visualize())
+
+
+@pytest.mark.parametrize("given", [[{"id": 1}, {"id": 2}], "text", 7])
+def test_a_handler_gets_an_input_that_is_no_object_beside_the_error(
+    given: object, pipeline: StepFunctionsPipeline, function: Callable[[str], str]
+) -> None:
+    catch = [{"ErrorEquals": ["States.ALL"], "Next": "Mend", "ResultPath": "$.error"}]
+    pipeline.add_step(PipelineStep("Hand on", function("echo"), {"given": given}))
+    pick = PipelineStep("Pick", "arn:aws:states:::lambda:invoke", {"FunctionName": "echo", "Payload.$": "$.given"})
+    pipeline.add_step(pick)
+    pipeline.add_step(PipelineStep("Broken", function("fail"), {"p": 1}, retry_attempts=0, catch=catch))
+    pipeline.add_handler(PipelineStep("Mend", function("echo")), fails=False)
+    output = pipeline.run({})
+    assert output.pop("error")["Error"] == "ValueError"
+    assert output == {"input": given}
 
 
 def test_a_handler_may_let_the_execution_succeed_and_is_passed_by_when_all_is_well(

@@ -75,15 +75,23 @@ def kept_input(result: str, key: str) -> str:
 
 
 def nested_output(keys: list[str], value: str) -> str:
-    """The JSONata expression of the state's input with `value` at a path, as JSONPath's `ResultPath` does."""
+    """The JSONata expression of the state's input with `value` at a path, as JSONPath's `ResultPath` does.
+
+    `ResultPath` fails on an input that is no object. Here it becomes the value of `input`, so that the handler runs.
+    """
     return f"{{% {_nested('$states.input', keys, value)} %}}"
 
 
-def _nested(where: str, keys: list[str], value: str) -> str:
+def _nested(where: str, keys: list[str], value: str, depth: int = 0) -> str:
     if not keys:
         return value
-    inner = _nested(f"$lookup({where}, {literal(keys[0])})", keys[1:], value)
-    return f"$merge([{where}, {{{literal(keys[0])}: {inner}}}])"
+    # `$merge` would merge the items of a list into one object.
+    found, whole, key = f"$found{depth}", f"$whole{depth}", literal(keys[0])
+    inner = _nested(f"$lookup({whole}, {key})", keys[1:], value, depth + 1)
+    return (
+        f"({found} := {where}; {whole} := $type({found}) = 'object' ? {found} : {{'input': {found}}}; "
+        f"$merge([{whole}, {{{key}: {inner}}}]))"
+    )
 
 
 def inert(value: Any) -> Any:
