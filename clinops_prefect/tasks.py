@@ -167,10 +167,11 @@ def _upload_once(store: PipelineStore, df: "Frame", name: str, texts: dict[str, 
 
 def _store_task(description: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     def make(function: Callable[P, R]) -> Task[P, R]:
+        # No tags: for each tagged task run, Prefect asks the server whether the tag has a concurrency limit, and waits
+        # for a server that is busy with SQLite for up to two seconds. Nobody could take a tag away again.
         options = task(
             name=function.__name__.replace("_", "-"),
             description=description,
-            tags=["pipeline-store"],
             retries=3,
             retry_delay_seconds=exponential_backoff(2),
             retry_jitter_factor=0.5,

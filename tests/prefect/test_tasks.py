@@ -171,7 +171,7 @@ def test_they_read_well_in_the_ui(local: Saved, server: PrefectServer) -> None:
     flow_run = str(state.state_details.flow_run_id)
     runs = server.eventually("task_runs/filter", 2, flow_runs={"id": {"any_": [flow_run]}})
     assert {run["name"].rpartition("-")[0] for run in runs} == {"upload-artifact", "download-artifact"}
-    assert all(run["tags"] == ["pipeline-store"] for run in runs)
+    assert all(run["tags"] == [] for run in runs)  # with a tag, Prefect would ask its server for a limit, and wait
     for task in (upload_artifact, download_artifact, list_artifacts):
         assert task.description
         assert task.description.endswith(".")
