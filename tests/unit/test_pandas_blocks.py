@@ -1,9 +1,11 @@
 """A frame comes back with the same blocks, so that its pickle, and with it Prefect's cache key, is the same."""
 
 import io
+import itertools
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import cloudpickle
 import numpy as np
@@ -163,3 +165,16 @@ def test_a_note_about_another_frame_is_refused(columns: object) -> None:
     note = {"columns": columns, "fortran": [], "interned": [], "asked": {}, "dtypes": {}, "index": []}
     with pytest.raises((ValueError, TypeError)):
         pandas_blocks.Plan(note, [np.dtype("f8"), np.dtype("i8"), np.dtype("i8"), None])
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv"])
+@pytest.mark.parametrize("rows", [0, 2])
+@pytest.mark.parametrize("kinds", [*itertools.product(["f8", "bool", "M8[us]", "m8[us]"], repeat=3)], ids="-".join)
+def test_all_columns_are_read_in_any_order(
+    kinds: tuple[str, ...], rows: int, format: Literal["parquet", "csv"], tmp_path: Path
+) -> None:
+    df = pd.DataFrame({str(at): np.arange(rows).astype(kind) for at, kind in enumerate(kinds)})
+    store = LocalPipelineStore(tmp_path, format=format)
+    store.upload(df, "x")
+    for order in itertools.permutations(df.columns):
+        pd.testing.assert_frame_equal(store.download("x", columns=list(order)), df[list(order)])

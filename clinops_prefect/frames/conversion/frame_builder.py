@@ -70,7 +70,8 @@ class FrameBuilder:
         self._parts: dict[str, dict[int, pa.ChunkedArray]] = {}
         dtypes = [self._dtype(name) for name in self._fields]
         arranged = layout.get("blocks") if len(self._fields) == layout["width"] else None
-        self._plan = pandas_blocks.Plan(arranged, dtypes)
+        # The note has positions. All columns in another order have the blocks that pandas makes.
+        self._plan = pandas_blocks.Plan(arranged if arranged and pandas_blocks.fits(arranged, dtypes) else None, dtypes)
         self._arrays: list[np.ndarray[Any, Any] | None] = []
         for number, positions in enumerate(self._plan.columns):
             dtype = dtypes[positions[0]]

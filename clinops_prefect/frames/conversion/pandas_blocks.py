@@ -78,6 +78,15 @@ def default(dtypes: Sequence[Hashable | None]) -> list[list[int]]:
     return list(groups.values())
 
 
+def fits(note: Note, dtypes: Sequence[Hashable | None]) -> bool:
+    """Whether each block of the note has columns of one dtype. It has not if the columns are read in another order."""
+    for positions in note["columns"]:
+        # A set, because NumPy says that `None` equals float64.
+        if len(positions) > 1 and (len(of := {dtypes[p] for p in positions if p < len(dtypes)}) > 1 or None in of):
+            return False
+    return True
+
+
 class Plan:
     """The plan of the blocks of a new frame.
 
@@ -98,9 +107,8 @@ class Plan:
         self._dtypes: dict[int, Any] = {}
         if sorted(position for block in self.columns for position in block) != list(range(len(dtypes))):
             raise ValueError("a note about other columns")
-        for positions in self.columns:
-            if len(positions) > 1 and (len(of := {dtypes[p] for p in positions}) > 1 or None in of):
-                raise ValueError("a block of several dtypes")
+        if note is not None and not fits(note, dtypes):
+            raise ValueError("a block of several dtypes")
 
     def order(self, number: int) -> Any:
         """The memory order of a block, "F" or "C"."""
