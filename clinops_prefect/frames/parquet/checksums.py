@@ -26,7 +26,8 @@ CHECKSUMS_KEY = b"clinops.seal"
 # With half the block size, it would be 15 %, but the checksums would take twice their 0.05 % of the file.
 BLOCK_BYTES = 8 << 10
 # zlib releases Python's lock for more than 5 KiB. With many threads that fetch and decode, winning it back takes longer
-# than the checksum of a block, and a wide download took a fifth more CPU time.
+# than the checksum of a block, and a wide download took a fifth more CPU time. In an upload only one thread computes
+# checksums, and those that send need the lock meanwhile.
 _HALF_BYTES = BLOCK_BYTES // 2
 _TRAILER = struct.Struct("<QII4s")
 TRAILER_BYTES = _TRAILER.size
@@ -117,10 +118,10 @@ class BlockChecksums:
         Raises:
             ArtifactDecodeError: A checksum differs.
         """
-        first = start // BLOCK_BYTES
-        sums = _BlockSums()
-        sums.add(data)
-        if sums.numbers() != self._sums[first : first + -(-len(data) // BLOCK_BYTES)]:
+        first, view, crc32 = start // BLOCK_BYTES, memoryview(data), zlib.crc32
+        middles = range(_HALF_BYTES, len(view) + _HALF_BYTES, BLOCK_BYTES)
+        found = [crc32(view[at : at + _HALF_BYTES], crc32(view[at - _HALF_BYTES : at])) for at in middles]
+        if array("I", found) != self._sums[first : first + len(found)]:
             raise damaged(self._where)
 
 
@@ -213,33 +214,21 @@ class _BlockSums:
 
     def add(self, data: Bytes) -> None:
         view = memoryview(data)
-        begin = min(len(view), -self.length % BLOCK_BYTES)
-        end = begin + (len(view) - begin) // BLOCK_BYTES * BLOCK_BYTES
-        self._continue(view[:begin])
-        self._closed.extend([_crc32(view[at : at + BLOCK_BYTES]) for at in range(begin, end, BLOCK_BYTES)])
-        self.length += end - begin
-        self._continue(view[end:])
-
-    def _continue(self, some: memoryview) -> None:
-        """Add bytes that do not go past the end of the open block."""
-        if not some:
-            return
-        self._open = _crc32(some, self._open)
-        self.length += len(some)
-        if self.length % BLOCK_BYTES == 0:
-            self._closed.append(self._open)
-            self._open = 0
+        begin = 0
+        while begin < len(view):
+            end = min(len(view), begin + BLOCK_BYTES - (self.length + begin) % BLOCK_BYTES)
+            self._open = zlib.crc32(view[begin:end], self._open)
+            if (self.length + end) % BLOCK_BYTES == 0:
+                self._closed.append(self._open)
+                self._open = 0
+            begin = end
+        self.length += len(view)
 
     def numbers(self) -> "array[int]":
         return self._closed + array("I", [self._open] if self.length % BLOCK_BYTES else [])
 
     def table(self) -> bytes:
         return _swapped(self.numbers()).tobytes()
-
-
-def _crc32(some: memoryview, before: int = 0) -> int:
-    """The CRC-32 of a block or less, which continues the one of the bytes before it."""
-    return zlib.crc32(some[_HALF_BYTES:], zlib.crc32(some[:_HALF_BYTES], before))
 
 
 def _numbers(table: bytes) -> "array[int]":
