@@ -88,6 +88,13 @@ def test_pages_quote_the_figures_of_the_benchmarks() -> None:
     assert len(brief) == 4 + len(report.BRIEF)
 
 
+def test_the_page_shows_what_was_measured() -> None:
+    """Its rounds are in measured.json. `python -m tests.benchmarks.record` makes the pages of them."""
+    measured = record.published()
+    assert report.render(measured) == _PAGE.read_text()
+    assert set(measured) <= set(CASES)
+
+
 def test_the_page_is_short() -> None:
     assert len(_PAGE.read_text().splitlines()) <= 150
     assert len(report.quoted(_PAGE).splitlines()) <= 16
