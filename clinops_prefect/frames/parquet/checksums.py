@@ -224,11 +224,9 @@ class _BlockSums:
             begin = end
         self.length += len(view)
 
-    def numbers(self) -> "array[int]":
-        return self._closed + array("I", [self._open] if self.length % BLOCK_BYTES else [])
-
     def table(self) -> bytes:
-        return _swapped(self.numbers()).tobytes()
+        still_open = [self._open] if self.length % BLOCK_BYTES else []
+        return _swapped(self._closed + array("I", still_open)).tobytes()
 
 
 def _numbers(table: bytes) -> "array[int]":

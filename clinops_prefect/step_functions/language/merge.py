@@ -59,8 +59,7 @@ def merged_output(result: str) -> str:
     """
     return (
         f"{{% ($flow := $states.input; $r := {result}; "
-        "$merge([$type($flow) = 'object' ? $flow : {'input': $flow}, "
-        "$type($r) = 'object' ? $r : {'output': $r}])) %}"
+        f"$merge([{_object('$flow', 'input')}, {_object('$r', 'output')}])) %}}"
     )
 
 
@@ -70,7 +69,7 @@ def kept_input(result: str, key: str) -> str:
         return "{% $states.input %}"
     return (
         f"{{% ($flow := $states.input; $r := {result}; "
-        f"$merge([$type($flow) = 'object' ? $flow : {{'input': $flow}}, {{{literal(key)}: $r}}])) %}}"
+        f"$merge([{_object('$flow', 'input')}, {{{literal(key)}: $r}}])) %}}"
     )
 
 
@@ -88,10 +87,12 @@ def _nested(where: str, keys: list[str], value: str, depth: int = 0) -> str:
     # `$merge` would merge the items of a list into one object.
     found, whole, key = f"$found{depth}", f"$whole{depth}", literal(keys[0])
     inner = _nested(f"$lookup({whole}, {key})", keys[1:], value, depth + 1)
-    return (
-        f"({found} := {where}; {whole} := $type({found}) = 'object' ? {found} : {{'input': {found}}}; "
-        f"$merge([{whole}, {{{key}: {inner}}}]))"
-    )
+    return f"({found} := {where}; {whole} := {_object(found, 'input')}; $merge([{whole}, {{{key}: {inner}}}]))"
+
+
+def _object(name: str, key: str) -> str:
+    """A variable's value if it is an object, else an object with the value under `key`."""
+    return f"$type({name}) = 'object' ? {name} : {{'{key}': {name}}}"
 
 
 def inert(value: Any) -> Any:
