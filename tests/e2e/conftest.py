@@ -1,7 +1,7 @@
 """A Prefect server that other processes can also reach, and a source that takes some time to compute."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,16 @@ from flows.synthetic.tables import generate
 from tests.prefect.server import PrefectServer, prefect_server
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the processes of a failed test wrote: they end with the test, and another run may not fail."""
+    report = yield
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.failed and folder is not None:
+        report.sections += [(f"Log {log.name}", log.read_text()[-20_000:]) for log in sorted(folder.glob("*.log"))]
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -118,10 +118,14 @@ def executions(aws: Emulator) -> Callable[[str], dict[str, str]]:
     return statuses
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 600) -> Any:
-    """Wait until `condition` returns a true value, and return that value."""
+def eventually(condition: Callable[[], Any], seconds: float = 600, *, by: "subprocess.Popen[str] | None" = None) -> Any:
+    """Wait until `condition` returns a true value, and return that value; `by`: the process that will make it true."""
     deadline = time.monotonic() + seconds
-    while not (value := condition()):
+    while True:
+        # Asked before the condition, which the process may make true with its last act.
+        ended = None if by is None else by.poll()
+        if value := condition():
+            return value
+        assert ended is None, f"the process ended before, with {ended}"
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.25)
-    return value

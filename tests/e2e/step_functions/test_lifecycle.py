@@ -1,8 +1,10 @@
 """Flow runs in real processes are killed, evicted and cancelled: what happens to the execution and to the next run."""
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -77,8 +79,25 @@ def lines_of(report: Path) -> list[str]:
     return report.read_text().split("\n")[:-1] if report.exists() else []
 
 
-def by_hand(run: UUID, environment: dict[str, str], log: Path) -> Any:
-    return process(["-m", "prefect", "flow-run", "execute", str(run)], environment, log)
+@contextlib.contextmanager
+def by_hand(
+    run: UUID, environment: dict[str, str], prefect: SyncPrefectClient, log: Path
+) -> Iterator["subprocess.Popen[str]"]:
+    """A process that executes the flow run. Yields it when the flow has begun; what ends before is begun again."""
+    before = prefect.read_flow_run(run).run_count
+
+    def has_begun() -> bool:
+        return prefect.read_flow_run(run).run_count > before
+
+    for is_last in (False, False, True):
+        with process(["-m", "prefect", "flow-run", "execute", str(run)], environment, log) as executing:
+            eventually(lambda: executing.poll() is not None or has_begun())
+            if has_begun():
+                yield executing
+                return
+        print(log.read_text())
+        assert not is_last, f"the flow never began, and its process ended with {executing.returncode}"
+        prefect.set_flow_run_state(run, Scheduled(), force=True)
 
 
 def test_a_run_that_is_killed_while_it_polls_and_started_again_finds_its_execution(
@@ -93,17 +112,16 @@ def test_a_run_that_is_killed_while_it_polls_and_started_again_finds_its_executi
     report = tmp_path / "report"
     report.with_suffix(".go").touch()
     run = start("then_waits", pool=False, machine=machine, seconds=LONG, report=str(report))
-    with by_hand(run, environment, tmp_path / "first.log") as first:
-        eventually(lambda: running(executions(machine)))
+    with by_hand(run, environment, prefect, tmp_path / "first.log") as first:
+        eventually(lambda: running(executions(machine)), by=first)
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
     assert executions(machine) == {f"{machine}-{run}-0": "RUNNING"}
     prefect.set_flow_run_state(run, Scheduled(), force=True)
-    with by_hand(run, environment, tmp_path / "second.log"):
-        eventually(lambda: prefect.read_flow_run(run).state.is_running())
+    with by_hand(run, environment, prefect, tmp_path / "second.log") as second:
         (let_go / machine).touch()
-        eventually(lambda: lines_of(report))
-        eventually(lambda: prefect.read_flow_run(run).state.is_final())
+        eventually(lambda: lines_of(report), by=second)
+        eventually(lambda: prefect.read_flow_run(run).state.is_final(), by=second)
     assert json.loads(report.read_text())["output"]["seconds"] == LONG
     assert executions(machine) == {f"{machine}-{run}-0": "SUCCEEDED"}
 
@@ -118,15 +136,15 @@ def test_a_run_that_is_killed_after_the_execution_succeeded_returns_its_output_w
 ) -> None:
     report = tmp_path / "report"
     run = start("then_waits", pool=False, machine=machine, seconds=0, report=str(report))
-    with by_hand(run, environment, tmp_path / "first.log") as first:
-        eventually(lambda: lines_of(report))
+    with by_hand(run, environment, prefect, tmp_path / "first.log") as first:
+        eventually(lambda: lines_of(report), by=first)
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
     report.with_suffix(".go").touch()
     prefect.set_flow_run_state(run, Scheduled(), force=True)
-    with by_hand(run, environment, tmp_path / "second.log"):
-        eventually(lambda: len(lines_of(report)) == 2)
-        eventually(lambda: prefect.read_flow_run(run).state.is_final())
+    with by_hand(run, environment, prefect, tmp_path / "second.log") as second:
+        eventually(lambda: len(lines_of(report)) == 2, by=second)
+        eventually(lambda: prefect.read_flow_run(run).state.is_final(), by=second)
     lines = [json.loads(line) for line in lines_of(report)]
     assert lines[0]["output"] == lines[1]["output"]
     assert lines[0]["output"]["seconds"] == 0
@@ -137,6 +155,7 @@ def test_a_run_that_is_killed_after_the_execution_succeeded_returns_its_output_w
 def test_eviction_leaves_the_execution_running(
     start: Callable[..., UUID],
     environment: dict[str, str],
+    prefect: SyncPrefectClient,
     machine: str,
     executions: Callable[[str], dict[str, str]],
     let_go: Path,
@@ -144,8 +163,8 @@ def test_eviction_leaves_the_execution_running(
 ) -> None:
     run = start("direct", pool=False, machine=machine, seconds=LONG)
     log = tmp_path / "evicted.log"
-    with by_hand(run, environment, log) as evicted:
-        eventually(lambda: running(executions(machine)))
+    with by_hand(run, environment, prefect, log) as evicted:
+        eventually(lambda: running(executions(machine)), by=evicted)
         os.killpg(evicted.pid, signal.SIGTERM)
         evicted.wait(600)
     assert executions(machine) == {f"{machine}-{run}-0": "RUNNING"}
@@ -164,8 +183,8 @@ def test_the_hook_stops_an_execution_whose_process_is_gone(
     tmp_path: Path,
 ) -> None:
     run = start(name, pool=False, machine=machine, seconds=LONG)
-    with by_hand(run, environment, tmp_path / "gone.log") as gone:
-        eventually(lambda: running(executions(machine)))
+    with by_hand(run, environment, prefect, tmp_path / "gone.log") as gone:
+        eventually(lambda: running(executions(machine)), by=gone)
         os.killpg(gone.pid, signal.SIGKILL)
         gone.wait()
     stop_executions_on_cancellation(getattr(flows_under_test, name), prefect.read_flow_run(run), Cancelling())
