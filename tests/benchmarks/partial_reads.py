@@ -8,7 +8,7 @@ from tests.benchmarks.case import Bench, Case, Goal, Outcome, at_least
 from tests.benchmarks.frames import NARROW_ROWS, ROWS_PER_STAY
 from tests.benchmarks.meter import Meter
 from tests.benchmarks.processes import Contestant
-from tests.benchmarks.transfer import LATENCY_MS, MB_PER_S, all_ways, contestants, ready, store_once
+from tests.benchmarks.transfer import all_ways, contestants, network, ready, store_once
 from tests.benchmarks.ways_s3 import OURS, REFERENCE
 
 _NOTE = (
@@ -56,13 +56,8 @@ def round_trips(meter: Meter, endpoint: str, control: str, scratch: str, name: s
 def _columns(networked: bool, bench: Bench) -> Outcome:
     ways = all_ways(bench)
     store_once(bench, "wide", ways)
-    if networked:
-        bench.s3.network(LATENCY_MS, MB_PER_S)
-    try:
+    with network(bench, away=networked) as where:
         results = bench.compare(contestants(f"{__name__}:columns", bench, ways, "wide"), bench.s3)
-    finally:
-        if networked:
-            bench.s3.network()
     ours = results[OURS]
     goals = []
     if networked:
@@ -74,8 +69,7 @@ def _columns(networked: bool, bench: Bench) -> Outcome:
     if ours.has("bytes_down"):
         share = ours.median("bytes_down") / _whole(bench, OURS)
         goals.append(Goal("≤ 2 % of the bytes", f"{share:.2%}", share <= 0.02))
-    network = f", {LATENCY_MS} ms away" if networked else ""
-    return Outcome(f"Ten of a thousand columns{network}", bench.s3.name, results, goals, [_NOTE])
+    return Outcome(f"Ten of a thousand columns{where}", bench.s3.name, results, goals, [_NOTE])
 
 
 def _trips(bench: Bench) -> Goal:
