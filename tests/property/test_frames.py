@@ -26,6 +26,7 @@ def store(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     if large:
         # What large frames take: floats by NumPy, Polars' writer, and a frame that is filled part by part.
         monkeypatch.setattr(from_pandas, "_MANY_FLOATS", 0)
+        monkeypatch.setattr(from_pandas, "_MANY_ROWS", 0)
         monkeypatch.setattr(parquet_writer, "_POLARS_BYTES", 0)
         monkeypatch.setattr(parquet_reader, "_LARGE_BYTES", 0)
     return LocalPipelineStore(str(tmp_path), format=format)

@@ -52,6 +52,7 @@ def test_the_table_equals_the_one_that_pyarrow_makes(
     name: str, preserve_index: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(from_pandas, "_MANY_FLOATS", 0)
+    monkeypatch.setattr(from_pandas, "_MANY_ROWS", 0)
     expected = pa.Table.from_pandas(FRAMES[name], preserve_index=preserve_index)
     found = from_pandas.table_of(FRAMES[name], preserve_index)
     found.validate(full=True)
@@ -62,6 +63,7 @@ def test_the_table_equals_the_one_that_pyarrow_makes(
 
 def test_the_values_of_a_contiguous_column_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(from_pandas, "_MANY_FLOATS", 0)
+    monkeypatch.setattr(from_pandas, "_MANY_ROWS", 0)
     values = _RANDOM.normal(size=(3, ROWS))
     table = from_pandas.table_of(pd.DataFrame(values.T, columns=list("abc"), copy=False), None)
     assert table.column("b").chunk(0).buffers()[1].address == values[1].ctypes.data

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-# With fewer floats, converting the other columns separately costs more than it saves.
-_MANY_FLOATS = 1_000_000
+# With fewer floats or shorter columns, converting the other columns separately costs more than it saves: of 294 columns
+# with 7,747 rows, it took 26 ms instead of 19.
+_MANY_FLOATS, _MANY_ROWS = 1_000_000, 8_000
 _TYPES = {np.dtype(np.float64): pa.float64(), np.dtype(np.float32): pa.float32()}
 
 
@@ -23,7 +24,7 @@ def table_of(df: pd.DataFrame, preserve_index: bool | None) -> pa.Table:
         Exception: As `pa.Table.from_pandas`.
     """
     is_float = np.array([dtype in _TYPES for dtype in df.dtypes], dtype=bool)
-    if is_float.sum() * len(df) < _MANY_FLOATS:
+    if is_float.sum() * len(df) < _MANY_FLOATS or len(df) < _MANY_ROWS:
         return pa.Table.from_pandas(df, preserve_index=preserve_index)
     converted = pa.Table.from_pandas(df.loc[:, ~is_float], preserve_index=preserve_index)
     # A table without rows gives us the metadata of the whole frame and the fields of the floats.
