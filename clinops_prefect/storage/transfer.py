@@ -17,9 +17,9 @@ PART_BYTES = 8 << 20
 _THREADS = 16
 # Latency dominates small ranges. With 48 threads, ten columns of four row groups take one round trip.
 _THREADS_OF_SMALL = 48
-# The number of parts of an upload that are in memory at once, in addition to the part being filled. If the network gives
-# each connection 80 MB/s and answers after 25 ms, a part takes 130 ms, so four parts at once carry less than the encoder
-# makes. With six, an upload of 336 MB took a sixth less time; with eight, as long as with six.
+# The number of parts of an upload that are in memory at once, in addition to the part being filled. A part takes 130 ms
+# if the network gives each connection 80 MB/s and answers after 25 ms, so four parts at once carry less than the
+# encoder makes. With six, an upload of 336 MB took a sixth less time; with eight, as long as with six.
 _IN_FLIGHT = 6
 
 # Up to this size, the chunks of a part are kept, so that a small object does not take the memory of a whole part.
