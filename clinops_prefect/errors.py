@@ -59,7 +59,24 @@ __all__ = [
 ]
 
 
-class ClinopsPrefectError(Exception):
+class WithoutContext(Exception):  # noqa: N818 - a part of error classes
+    """An error that does not show the error during whose handling it was raised, if it was raised `from None`.
+
+    The errors of PyArrow and Python quote cells. `from None` keeps them out of a traceback, but Python still gives them
+    to everything that asks for `__context__`, as error trackers do.
+    """
+
+    @property
+    def __context__(self) -> BaseException | None:
+        """The error during whose handling this one was raised."""
+        return None if self.__suppress_context__ else super().__context__
+
+    @__context__.setter
+    def __context__(self, context: BaseException | None) -> None:
+        BaseException.__context__.__set__(self, context)  # type: ignore[union-attr]
+
+
+class ClinopsPrefectError(WithoutContext):
     """Base of every error that this package raises on purpose.
 
     Attributes:

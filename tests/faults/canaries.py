@@ -27,11 +27,16 @@ class Watch(logging.Handler):
         self.said.append(f"{record.args!r}")
 
     def error(self, error: BaseException) -> None:
-        """Record everything that may be printed of an error, in this process or in another."""
+        """Record everything that may be seen of an error, in this process or in another, and of those it leads to."""
         again = pickle.loads(pickle.dumps(error)) if type(error).__module__.startswith("clinops") else error
         for shown in (error, again):
             self.said += [str(shown), repr(shown), *traceback.format_exception(shown)]
-        self.said += [f"{key}={value!r}" for key, value in vars(error).items()]
+        # Error trackers also ask for the context that `raise … from None` keeps out of a traceback.
+        led_to: list[BaseException | None] = [error]
+        while led_to:
+            if (one := led_to.pop()) is not None:
+                self.said += [f"{one!r}", *(f"{key}={value!r}" for key, value in vars(one).items())]
+                led_to += [one.__cause__, one.__context__]
 
     def found(self) -> dict[str, list[str]]:
         """Canary -> where it was seen."""
