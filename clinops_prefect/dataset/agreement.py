@@ -111,14 +111,19 @@ def agree(parts: Sequence[DescribedPart], partitions: Partitions, kind: FrameKin
     differences: dict[str, ArtifactDecodeError] = {}
     order = None
     last: tuple[pa.Schema, dict[str, Any]] | None = None
+    complete = parts[0].complete
     for number, part in enumerate(parts):
         schema = schemas[number]
         if kind != "pandas" and last is not None and schema is last[0] and part.empty == parts[number - 1].empty:
             continue
         notes = {name: _comparable(note) for name, note in (layouts[number] or {}).get("columns", {}).items()}
         is_foreign = layouts[number] is None or "foreign" in layouts[number]  # type: ignore[operator]
-        if last is not None and schema.equals(last[0]) and notes == last[1] and not is_foreign:
-            continue  # the same as the part before, which saves time with a thousand columns
+        # A part that is the same as the one before is left out, which saves time with a thousand columns. But the first
+        # missing value of a column counts: it may be None, and NaN in a later part.
+        is_same = last is not None and schema.equals(last[0]) and notes == last[1] and complete <= part.complete
+        if is_same and not is_foreign:
+            continue
+        complete &= part.complete
         # The index of a part without rows is ignored, because even its type may differ. If no part has rows, the first
         # part's index is used.
         has_index = bool(part.rows) or (number == 0 and not starts[-1])

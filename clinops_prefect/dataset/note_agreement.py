@@ -50,11 +50,20 @@ def join(schemas: Sequence[pa.Schema], added: Sequence[pa.Field], differs: Calla
                     joined[name] = packed(_union(both))
     if notes[0] is None or any(note is None for note in notes.values()):
         return None
-    schema = given[0]
+    schema = _with_types_of(given[0], list(given.values()))
     for field in added:
         schema = schema.append(field)
     text = base64.b64encode(schema.serialize().to_pybytes()).decode()
     return json.dumps({**notes[0], "schema": text, "dictionaries": joined}).encode()
+
+
+def _with_types_of(schema: pa.Schema, others: Sequence[pa.Schema]) -> pa.Schema:
+    """The schema, in which a column without any value has the type that it has in the first part with values."""
+    for place, field in enumerate(schema):
+        if pa.types.is_null(field.type):
+            same = (other.field(field.name) for other in others if field.name in other.names)
+            schema = schema.set(place, next((one for one in same if not pa.types.is_null(one.type)), field))
+    return schema
 
 
 def _given(note: dict[str, Any]) -> pa.Schema:

@@ -239,7 +239,10 @@ class CsvPart:
             at += table.num_rows
 
     def categories(self, field: str) -> pa.Array:
-        return self._table("pandas").column(field).unify_dictionaries().chunk(0).dictionary
+        column = self._table("pandas").column(field)
+        if not pa.types.is_dictionary(column.type):
+            return pa.nulls(0)  # no value, as in `ParquetReader.categories`
+        return column.unify_dictionaries().chunk(0).dictionary
 
     def hold_only(self, fields: Sequence[str]) -> None:
         """Do nothing, since a text is always read completely."""

@@ -165,7 +165,6 @@ class Planner:
         kind: FrameKind,
         *,
         for_batches: bool = False,
-        only: Sequence[int] | None = None,
     ) -> Plan:
         """Plan what to read.
 
@@ -175,13 +174,10 @@ class Planner:
             csv_options: As in `download`.
             kind: The kind of frame.
             for_batches: Whether the rows are returned in batches rather than in one frame.
-            only: Numbers of the parts that may be read. None means every part.
         """
         filters, csv_options = self._source._codec.asked(filters, csv_options)
         opener = self.opener(csv_options)
         numbers, sample, partitions = self._left(filters, opener, kind)
-        if only is not None:
-            numbers = sorted(set(numbers) & set(only))
         guess = self._guess(opener, columns, filters, partitions, numbers, kind) if len(numbers) > 1 else None
         agreed = self.agreed(opener, numbers or [sample], partitions, kind, guess.look if guess else None)
         chosen = Selection(agreed.schema, columns, filters, self.where, by_field=kind != "pandas")

@@ -14,11 +14,12 @@ from typing import Any
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from clinops_prefect.dataset.planning import Planner
+from clinops_prefect.dataset.planning import Plan, Planner
 from clinops_prefect.errors import ArtifactColumnError
 from clinops_prefect.frames.conversion import arrow_frames
 from clinops_prefect.frames.conversion.schemas import null_table
 from clinops_prefect.frames.selection.filters import expression_of
+from clinops_prefect.frames.selection.selection import Selection
 
 Condition = tuple[Any, ...]
 
@@ -53,7 +54,7 @@ def scan(planner: Planner) -> pl.LazyFrame:
         # `n_rows` counts rows before the predicate is applied, so with `n_rows` no row may be skipped.
         only = None if n_rows is not None else predicate
         left = n_rows
-        for frame in _frames(planner, read, only, known):
+        for frame in _frames(planner, plan, read, only, known):
             part = frame if left is None else frame.head(left)
             if left is not None:
                 left -= part.height
@@ -66,19 +67,22 @@ def scan(planner: Planner) -> pl.LazyFrame:
     return register_io_source(source, schema=known, validate_schema=True)
 
 
-def _frames(planner: Planner, read: list[str], predicate: pl.Expr | None, known: pl.Schema) -> Iterator[Any]:
+def _frames(
+    planner: Planner, every: Plan, read: list[str], predicate: pl.Expr | None, known: pl.Schema
+) -> Iterator[Any]:
+    """Frames of the parts that a predicate may leave, with the schema that all parts agreed on, which polars knows."""
     conditions: list[Condition] = []
     parts: list[int] | None = None
-    partitions = planner.partitions_as_stored("polars")
+    partitions, schema = every.partitions, every.agreed.schema
     for one in _conjuncts(predicate) if predicate is not None else ():
         if one.meta.root_names() and set(one.meta.root_names()) <= set(partitions.names):
             chosen = _parts(one, partitions.table, known, planner.where)
             parts = chosen if parts is None else [number for number in chosen if number in set(parts)]
         elif condition := _condition(one, known):
             conditions.append(condition)
-    schema = planner.plan(read, None, None, "polars", only=[]).agreed.schema
     conditions = [one for one in conditions if _fits(one, schema, planner.where)]
-    plan = planner.plan(read, conditions or None, None, "polars", only=parts)
+    wanted = Selection(schema, read, conditions or None, planner.where, by_field=True)
+    plan = planner.planned(planner.opener(), every.agreed, wanted, partitions, every.numbers, "polars", places=parts)
     # The conditions have skipped parts and row groups in the plan. The rows are filtered by polars' own predicate.
     plan.chosen.expression = None
     for table, _ in plan.tables():

@@ -21,6 +21,8 @@ _THREADS_OF_SMALL = 48
 # if the network gives each connection 80 MB/s and answers after 25 ms, so four parts at once carry less than the
 # encoder makes. With six, an upload of 336 MB took a sixth less time; with eight, as long as with six.
 _IN_FLIGHT = 6
+# The number of calls of `in_order` that run ahead of the one whose result is awaited.
+_AHEAD = 4
 
 # Up to this size, the chunks of a part are kept, so that a small object does not take the memory of a whole part.
 _FEW_BYTES = 2 << 20
@@ -60,7 +62,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     try:
         for item in items:
             futures.append(_executor(_THREADS).submit(work, item))
-            if len(futures) > _IN_FLIGHT:
+            if len(futures) > _AHEAD:
                 yield futures.popleft().result()
         while futures:
             yield futures.popleft().result()

@@ -155,6 +155,35 @@ def test_conditions_are_joined_as_lists_and_as_tuples(door: Door, format: str) -
     assert_same(store.download("x", filters=[]), FRAME)
 
 
+@pytest.mark.parametrize("format", ["parquet", "csv"])
+@pytest.mark.parametrize("as_", ["pandas", "polars", "arrow"])
+@pytest.mark.parametrize("door", ["local"], indirect=True)
+def test_a_field_that_goes_by_its_place_is_one_of_the_artifact(door: Door, format: str, as_: Any) -> None:
+    """And not one of the chosen columns, which may be others, or in another order."""
+    store = door.store(format=format)
+    store.upload(pd.DataFrame({"stay": [1, 2, 3], "age": [2, 50, 90]}), "d/a")
+    store.upload(pd.DataFrame({"stay": [4, 5, 2], "age": [2, 60, 70]}), "d/b")
+    second = pc.field(0) == 2
+    for columns in (["age"], ["age", "stay"], ["stay"], None):
+        asked: Any = {"columns": columns, "filters": second, "as_": as_}
+        expected = pd.DataFrame({"stay": [2, 2], "age": [50, 70]})[columns or ["stay", "age"]]
+        assert pd.DataFrame(pa.table(store.download("d/a", **asked)).to_pydict()).equals(expected[:1])
+        assert pd.DataFrame(pa.table(store.dataset("d").download(**asked)).to_pydict()).equals(expected)
+        batches = [pa.table(batch) for batch in store.dataset("d").iter_batches(**asked)]
+        assert pd.DataFrame(pa.concat_tables(batches).to_pydict()).equals(expected)
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv"])
+@pytest.mark.parametrize("door", ["local"], indirect=True)
+def test_a_choice_that_does_not_fit_a_row_is_not_quoted(door: Door, format: str) -> None:
+    store = door.store(format=format)
+    store.upload(pd.DataFrame({"k": [0, 7_654_321], "a": [1, 1], "b": [2, 2]}), "d/x")
+    chosen = pc.choose(pc.field("k"), pc.field("a"), pc.field("b")) == 1
+    for read in (lambda: store.download("d/x", filters=chosen), lambda: store.dataset("d").download(filters=chosen)):
+        with pytest.raises(ArtifactColumnError, match="cannot be computed for every row"):
+            read()
+
+
 @pytest.mark.parametrize("door", ["local"], indirect=True)
 def test_labels_of_several_levels_come_out_of_json(door: Door, format: str) -> None:
     frame = pd.DataFrame([[1, 2.0], [3, 4.0]], columns=pd.MultiIndex.from_tuples([("hr", "mean"), ("hr", "max")]))

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from clinops_prefect import (
     ArtifactColumnError,
@@ -201,6 +202,16 @@ def test_object_columns_without_missing_values_fit_any_missing_value(store: Loca
         store.dataset("two").download()
 
 
+def test_missing_values_of_objects_are_the_same_in_all_parts(store: LocalPipelineStore) -> None:
+    """Parts of one schema are compared only once, but the first missing value may be None, and a later one NaN."""
+    for place, values in enumerate((["a", "b"], ["c", None], ["d", np.nan])):
+        store.upload(pd.DataFrame({"o": pd.Series(values, dtype=object)}), f"d/{place}")
+    with pytest.raises(ArtifactDecodeError, match="column 'o' as another kind of objects"):
+        store.dataset("d").download()
+    store.upload(pd.DataFrame({"o": pd.Series(["d", None], dtype=object)}), "d/2")
+    assert store.dataset("d").download()["o"].tolist() == ["a", "b", "c", None, "d", None]
+
+
 def test_column_labels_need_not_be_text(store: LocalPipelineStore) -> None:
     frame = pd.DataFrame(np.arange(4).reshape(2, 2), columns=pd.MultiIndex.from_tuples([("hr", 1), ("hr", 2)]))
     upload(store, frame, frame)
@@ -272,6 +283,44 @@ def test_dictionary_columns_of_other_programs_have_the_categories_of_all_parts(s
     assert_same(store.dataset("d").download(), pd.DataFrame({"c": pd.Categorical(["b", "a", "c", None], dtype=dtype)}))
     assert store.dataset("d").download(filters=[("c", "==", "b")])["c"].dtype == dtype
     assert {batch["c"].dtype for batch in store.dataset("d").iter_batches(rows=1)} == {dtype}
+
+
+@pytest.mark.parametrize("kind", ["category", pl.Categorical, pl.Enum(["a", "b"])])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_categories_of_a_part_fit_a_part_without_any(
+    store: LocalPipelineStore, kind: Any, order: tuple[int, int]
+) -> None:
+    values: list[list[str | None]] = [["a", "b"], [None, None]]
+    for place, number in enumerate(order):
+        frame: Any = pl.DataFrame({"c": values[number], "v": [number] * 2})
+        if kind == "category":
+            path = Path(store.directory) / f"d/{place}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            frame.to_pandas().astype({"c": "category"}).to_parquet(path)
+        else:
+            store.upload(frame.cast({"c": kind}) if number == 0 else frame, f"d/{place}")
+    dataset = store.dataset("d")
+    whole = dataset.download()
+    assert whole["c"].astype(object).where(whole["c"].notna(), None).tolist() == values[order[0]] + values[order[1]]
+    assert whole["c"].cat.categories.tolist() == ["a", "b"]
+    assert dataset.download(filters=[("v", "==", 1)])["c"].isna().tolist() == [True, True]
+    assert {batch["c"].dtype for batch in dataset.iter_batches(rows=1)} == {whole["c"].dtype}
+
+
+@pytest.mark.parametrize("values", [["x", "y"], [1, 2], [dt.datetime(2024, 1, 1), None]])
+@pytest.mark.parametrize("as_", ["polars", "arrow"])
+def test_a_column_without_any_value_takes_the_type_of_the_other_parts(
+    store: LocalPipelineStore, values: list[Any], as_: Any
+) -> None:
+    typed = pl.DataFrame({"a": values})
+    nothing = pl.DataFrame({"a": [None, None]})
+    for name, parts in {"first": (nothing, typed), "last": (typed, nothing)}.items():
+        for place, part in enumerate(parts):
+            store.upload(part, f"{name}/{place}")
+        expected = pl.concat([part.cast(typed.schema) for part in parts])
+        dataset = store.dataset(name)
+        assert_frame_equal(pl.DataFrame(dataset.download(as_=as_)), expected)
+        assert_frame_equal(pl.concat([pl.DataFrame(batch) for batch in dataset.iter_batches(as_=as_)]), expected)
 
 
 @settings(max_examples=15, deadline=None)
@@ -613,6 +662,21 @@ def test_scan_reads_only_what_the_query_needs(store: LocalPipelineStore, monkeyp
         if name != "a sum by date":
             assert found.equals(expected), name
         assert sum(sizes) < share * dataset.bytes, name
+
+
+def test_scan_reads_a_frame_that_was_uploaded_in_slices(store: LocalPipelineStore) -> None:
+    """Its index is joined over all parts, so a part alone, or the first part, has no such column."""
+    whole = pd.DataFrame({"v": range(6)})
+    for day, part in enumerate((whole.iloc[:2], whole.iloc[2:4], whole.iloc[4:])):
+        store.upload(part, f"d/day={day}/part")
+    dataset = store.dataset("d")
+    expected = dataset.download(as_="polars")
+    assert expected["__index_level_0__"].to_list() == list(range(6))
+    scanned = dataset.scan()
+    assert_frame_equal(scanned.collect(), expected)
+    for predicate in (pl.col("v") > 3, pl.col("day") == 1, pl.col("day") > 5, pl.col("__index_level_0__") == 4):
+        assert_frame_equal(scanned.filter(predicate).collect(), expected.filter(predicate))
+    assert_frame_equal(scanned.head(3).collect(), expected.head(3))
 
 
 def test_scan_agrees_with_polars_where_its_rules_differ_from_ours(store: LocalPipelineStore) -> None:

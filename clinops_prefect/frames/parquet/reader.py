@@ -208,7 +208,9 @@ class ParquetReader:
             )
 
     def categories(self, name: str) -> pa.Array:
-        """All categories of a dictionary column in another program's file, from all row groups."""
+        """All categories of a column in another program's file, from all row groups; none if it has no value."""
+        if not pa.types.is_dictionary(self.schema.field(name).type):
+            return pa.nulls(0)  # the other parts have the type, which a column without any value takes
         return self._categories_of(name, [], None)
 
     def read(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:

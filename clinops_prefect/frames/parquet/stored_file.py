@@ -140,7 +140,7 @@ class StoredFile:
             try:
                 known = self.schema if schema is None else schema
                 return [info.id for info in fragment.subset(expression, schema=known).row_groups]
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowIndexError):
                 # The statistics do not fit the expression. `Selection.apply` checks whether the rows do.
                 return every
 

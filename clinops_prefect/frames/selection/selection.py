@@ -73,13 +73,15 @@ class Selection:
         self.whole = self.expression is None
         # pc.Expression has no list of its fields. To find them, we bind the expression to a schema with fewer fields.
         self.read = self.fields + self._only_filtered(schema, self.fields)
+        if self.expression is not None and not _is_by_name(self.expression):
+            self.read = list(schema.names)
 
     def apply(self, table: pa.Table) -> pa.Table:
         """The selected rows and columns of a table that has the fields of `read`."""
         if self.expression is not None:
             try:
                 table = _filtered(table, self.expression)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowIndexError):
                 # An expression that fits the types may still fail on a row. Arrow's message quotes the cell, so drop
                 # it.
                 raise ArtifactColumnError(
@@ -175,9 +177,7 @@ def _bound(expression: pc.Expression, schema: pa.Schema) -> list[str] | None:
         pa.ArrowException, KeyError: The expression does not fit the types, or names a field that does not exist.
     """
     asked: list[str] = []
-    # A field that goes by its place is another one in fewer fields.
-    is_by_name = "FieldPath(" not in str(expression)
-    while is_by_name:
+    while _is_by_name(expression):
         try:
             _filtered(null_table(pa.schema([schema.field(name) for name in asked]), rows=1), expression)
         except pa.ArrowInvalid as error:
@@ -189,6 +189,11 @@ def _bound(expression: pc.Expression, schema: pa.Schema) -> list[str] | None:
             return asked
     _filtered(null_table(schema, rows=1), expression)
     return None
+
+
+def _is_by_name(expression: pc.Expression) -> bool:
+    """Whether no field goes by its place, which is another field where fewer fields, or others, are read."""
+    return "FieldPath(" not in str(expression)
 
 
 def _by_field(schema: pa.Schema) -> dict[Hashable, str]:
