@@ -14,7 +14,8 @@ from prefect.exceptions import HashError
 from clinops_prefect.frames.hashing.arrow import Hash
 from clinops_prefect.frames.hashing.content import Digest
 
-# The version of the hash, which is part of every key. Change it whenever the way of hashing changes.
+# The version of the hash, which is part of every key. Change it if a key could then stand for other inputs than before;
+# otherwise results that are in a cache would be computed again.
 _VERSION = "clinops-inputs-1"
 
 

@@ -28,7 +28,8 @@ _REF, _REF_KEYS = "clinops_prefect.references.ArtifactRef", {"__class__", "data"
 # The only opcodes with which a pickle imports something. A pickle without them can call nothing.
 _IMPORTING_OPCODES = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
 _BEGINNING = 4096
-_ENVELOPE_KEYS = {"metadata", "result", "data", "serializer", "storage_key", "expiration", "prefect_version"}
+# The keys without which Prefect takes no document for an envelope, the second one in its old format.
+_PAYLOADS = {"result", "data"}
 
 
 def check_result(content: bytes, uri: str) -> None:
@@ -54,7 +55,7 @@ def check_result(content: bytes, uri: str) -> None:
         return
     if _is_pickle_too(content):
         raise _refused(uri, "its JSON is also what Prefect's pickle serializer reads")
-    if isinstance(document, dict) and _ENVELOPE_KEYS & document.keys() and not _is_reference(document):
+    if isinstance(document, dict) and _is_envelope(document) and not _is_reference(document):
         _check_envelope(document, uri)
 
 
@@ -87,13 +88,25 @@ def _parsed(content: bytes) -> Any:
         return json.loads(content)
 
 
+def _is_envelope(document: dict[str, Any]) -> bool:
+    """Whether Prefect may read the document as an envelope, or makes the serializer that it describes."""
+    metadata = document.get("metadata")
+    described = (document, metadata if isinstance(metadata, dict) else {})
+    return bool(_PAYLOADS & document.keys()) or any(isinstance(one.get("serializer"), dict) for one in described)
+
+
 def _check_envelope(envelope: dict[str, Any], uri: str) -> None:
     nested = envelope.get("metadata")
     metadata = nested if isinstance(nested, dict) else {}
     # Prefect reads the serializer from the metadata or, in its old format, from the envelope. The default is pickle.
     serializers = [part["serializer"] for part in (envelope, metadata) if "serializer" in part]
     if not serializers:
-        raise _refused(uri, "it names no serializer, which Prefect takes for pickle")
+        raise UntrustedResultError(
+            f"the result {uri} is refused: it names no serializer, which Prefect takes for pickle, as it may do for a "
+            "dictionary with the key 'result' or 'data'. Set result_serializer=DataFrameSerializer() (from "
+            "clinops_prefect) on the flow or task, or give the key another name",
+            uri=uri,
+        )
     for serializer in serializers:
         if not isinstance(serializer, dict):
             raise _refused(uri, "its serializer cannot be read")
@@ -102,7 +115,7 @@ def _check_envelope(envelope: dict[str, Any], uri: str) -> None:
             raise _refused(uri, "its JSON serializer names a decoder or a library to import")
         if kind not in ("json", OURS):
             raise _refused(uri, f"its serializer is {_described(str(kind)[:40])}")
-    for part in ("result", "data"):
+    for part in sorted(_PAYLOADS):
         payload = envelope.get(part)
         if isinstance(payload, str) and any(s.get("type") == "json" for s in serializers):
             try:

@@ -1,7 +1,11 @@
 """FrameInputs: equal inputs have the same key, whatever their memory layout. Different inputs have different keys."""
 
+import copy
+import dataclasses
 import datetime as dt
 import decimal
+import enum
+import functools
 import os
 import pickle
 import subprocess
@@ -10,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -237,6 +242,91 @@ def test_the_key_is_the_same_in_every_process_and_version() -> None:
     frame = known()["frame"].set_axis(pd.Index(list("abc"), dtype=object), axis=1)
     assert key(frame, known()["names"], known()["more"]) == "a0addb239647970169de8365d7f5d0b3"
     assert keys == {key(**known())}
+
+
+def _cohort(value: object) -> Any:
+    return enum.Enum("Cohort", {"ADULT": value})["ADULT"]
+
+
+class _Empty(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+@dataclasses.dataclass
+class _Base:
+    name: str
+
+
+class _Threshold(_Base):
+    """Not decorated again, so its threshold is no field."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__("a")
+        self.threshold = threshold
+
+
+class _Named(list[int]):
+    name = ""
+
+
+class _Units(dict[str, int]):
+    name = ""
+
+
+class _Quantity(np.ndarray[Any, Any]):
+    name = ""
+
+
+def _with_name(value: Any, name: str) -> Any:
+    value.name = name
+    return value
+
+
+OTHERS: dict[str, tuple[Any, Any]] = {
+    "an enumeration's value": (_cohort(18), _cohort(16)),
+    "a flag without any bit": (_Empty(0), _Empty.READ),
+    "a dataclass's subclass": (_Threshold(0.5), _Threshold(0.6)),
+    "a list's subclass": (_with_name(_Named([1]), "x"), _with_name(_Named([1]), "y")),
+    "a dict's subclass": (_with_name(_Units(a=1), "x"), _with_name(_Units(a=1), "y")),
+}  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_what_a_value_holds_beside_its_items_is_part_of_its_key(what: str) -> None:
+    one, other = OTHERS[what]
+    assert key(one) != key(other)
+    assert key(one) == key(copy.deepcopy(one))
+
+
+def test_the_attributes_of_an_array_are_part_of_its_key() -> None:
+    one, same, other = (_with_name(np.arange(3).view(_Quantity), unit) for unit in ("mmol/L", "mmol/L", "mg/dL"))
+    assert key(one) == key(same) != key(other)
+
+
+def test_a_cached_property_does_not_change_the_key() -> None:
+    class Site(pydantic.BaseModel):
+        name: str
+
+        @functools.cached_property
+        def lock(self) -> Any:
+            return threading.Lock()
+
+    read, fresh = Site(name="A"), Site(name="A")
+    assert read.lock is read.lock
+    assert key(read) == key(fresh) != key(Site(name="B"))
+
+
+def test_what_is_stored_in_another_form_has_the_same_key(tmp_path: Path) -> None:
+    """pandas makes categories of a range a RangeIndex, and Arrow names the values of a map."""
+    store = LocalPipelineStore(str(tmp_path))
+    scores = pd.DataFrame({"gcs": [15, 3]}).astype({"gcs": pd.CategoricalDtype(range(3, 16), ordered=True)})
+    store.upload(scores, "scores")
+    assert key(store.download("scores")) == key(scores)
+    maps = pa.table({"a": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64()))})
+    store.upload(maps, "maps")
+    assert key(store.download("maps", as_="arrow")) == key(maps)
+    assert key(maps) != key(pa.table({"a": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int32()))}))
 
 
 def test_the_policy_can_be_combined_with_others_as_inputs_can() -> None:

@@ -16,7 +16,13 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal, assert_series_equal
 from prefect.results import ResultRecord, ResultRecordMetadata
-from prefect.serializers import CompressedJSONSerializer, CompressedSerializer, PickleSerializer, Serializer
+from prefect.serializers import (
+    CompressedJSONSerializer,
+    CompressedSerializer,
+    JSONSerializer,
+    PickleSerializer,
+    Serializer,
+)
 from pydantic import BaseModel, Field
 
 from clinops_prefect import DataFrameSerializer, UnsupportedFrameError, UntrustedResultError
@@ -211,3 +217,22 @@ def test_the_guard_says_what_is_wrong_with_a_result(document: dict[str, Any], wh
     with pytest.raises(UntrustedResultError, match=why) as caught:
         check_result(json.dumps(document).encode(), "memory://x")
     assert caught.value.uri == "memory://x"
+
+
+@pytest.mark.parametrize("key", ["metadata", "expiration", "storage_key", "prefect_version", "serializer"])
+def test_a_dictionary_that_prefect_takes_for_no_envelope_is_kept_as_json(key: str) -> None:
+    for value in ("x", 1, {"a": 1}, None):
+        document = {key: value, "n": 1}
+        if key == "serializer" and isinstance(value, dict):
+            continue  # Prefect would make this serializer
+        content = json.dumps(document).encode()
+        check_result(content, "memory://x")
+        assert ResultRecord.deserialize(content, backup_serializer=JSONSerializer()).result == document
+
+
+@pytest.mark.parametrize("key", ["result", "data"])
+def test_the_refusal_of_a_dictionary_like_an_envelope_says_what_to_set(key: str) -> None:
+    with pytest.raises(UntrustedResultError, match=f"key {'result'!r} or {'data'!r}.*another name") as caught:
+        check_result(json.dumps({key: [1, 2], "n": 1}).encode(), "memory://x")
+    assert "'json'" not in str(caught.value)
+    assert SERIALIZER.loads(SERIALIZER.dumps({key: [1, 2], "n": 1})) == {key: [1, 2], "n": 1}

@@ -8,6 +8,9 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import functools
+import inspect
+import re
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +29,8 @@ from clinops_prefect.frames.hashing.arrow import STEP, Hash, floats
 _MARKERS = {type(None): b"\1", float: b"\2", type(pd.NA): b"\3", type(pd.NaT): b"\4"}
 # The text of such a value contains all of it. A datetime is also a date, so `_scalar` handles datetimes before these.
 _TEXTS = (dt.date, dt.timedelta, decimal.Decimal, uuid.UUID, PurePath, range, slice, complex)
+# Arrow's text of a map whose values have another name than `value`: `map<string, int64 ('a')>`.
+_NAME_IN_MAP = re.compile(r" \('[^']*'\)(?=[,>])")
 _CONTAINERS = (list, tuple, dict, set, frozenset, pydantic.BaseModel)
 
 
@@ -89,16 +94,22 @@ class Digest:
     # --- values ---
 
     def _parts(self, value: Any) -> Iterable[bytes]:
+        if isinstance(value, pydantic.BaseModel):
+            return [self.of(_attributes(value)), self.of(value.__pydantic_extra__)]
+        # The attributes of a subclass, as of a list with a name, or of a dataclass whose subclass is none.
+        further, found = _attributes(value), []
         if isinstance(value, dict):
             # The order of the keys does not matter, as in Prefect's INPUTS.
-            return sorted(self.of(key) + self.of(item) for key, item in value.items())
-        if isinstance(value, set | frozenset):
-            return sorted(map(self.of, value))
-        if isinstance(value, list | tuple):
-            return map(self.of, value)
-        if isinstance(value, pydantic.BaseModel):
-            return [self.of(dict(value.__dict__)), self.of(value.__pydantic_extra__)]
-        return (self.of((field.name, getattr(value, field.name))) for field in dataclasses.fields(value))
+            found = sorted(self.of(key) + self.of(item) for key, item in value.items())
+        elif isinstance(value, set | frozenset):
+            found = sorted(map(self.of, value))
+        elif isinstance(value, list | tuple):
+            found = [*map(self.of, value)]
+        if dataclasses.is_dataclass(value):
+            fields = [field.name for field in dataclasses.fields(value)]
+            found += [self.of((name, getattr(value, name))) for name in fields]
+            further = {name: item for name, item in further.items() if name not in fields}
+        return [*found, self.of(further)] if further else found
 
     def _scalar(self, value: Any) -> bytes:
         kind = type(value)
@@ -113,7 +124,10 @@ class Digest:
         if kind is bytes or kind is bytearray:
             return _hash(kind.__name__.encode(), bytes(value))
         if isinstance(value, enum.Enum):
-            return _hash(b"enum", _name(kind), value.name.encode("utf-8", "surrogatepass"))
+            # A flag without any bit has no name.
+            return _hash(
+                b"enum", _name(kind), (value.name or "").encode("utf-8", "surrogatepass"), self.of(value.value)
+            )
         if isinstance(value, np.generic):
             return _hash(b"scalar", *self._array(np.asarray(value)))
         if isinstance(value, pd.Timestamp | pd.Timedelta):
@@ -175,7 +189,10 @@ class Digest:
         if isinstance(dtype, np.dtype):  # pandas' wrappers of NumPy's arrays
             yield from self._array(array.to_numpy())
         elif isinstance(dtype, pd.CategoricalDtype):
-            yield from (b"category", str(dtype.ordered).encode(), self.of(dtype.categories))
+            of = dtype.categories
+            # Categories that are a range are hashed as integers, because they are stored and restored as integers.
+            of = pd.Index(of.to_numpy(), name=of.name) if isinstance(of, pd.RangeIndex) else of
+            yield from (b"category", str(dtype.ordered).encode(), self.of(of))
             yield from self._array(array.codes.astype("int32"))
         elif isinstance(dtype, pd.StringDtype):
             yield f"string {dtype.storage} {dtype.na_value}".encode()
@@ -202,6 +219,9 @@ class Digest:
 
     def _array(self, array: Any) -> Iterator[bytes]:
         yield f"{array.dtype.str} {array.shape}".encode()
+        # The attributes of another package's subclass, such as a unit. NumPy's own subclasses hold caches and files.
+        if not _name(type(array)).startswith(b"numpy.") and (further := _attributes(array)):
+            yield self.of(further)
         if isinstance(array, np.ma.MaskedArray):
             yield from self._array(np.ma.getmaskarray(array))
             array = array.filled(array.dtype.type(0))
@@ -240,8 +260,9 @@ class Digest:
         return total.digest()
 
     def _arrow(self, array: Any) -> Iterator[bytes]:
-        # The name of a list's values does not matter: Parquet calls them `element`, Arrow `item`.
-        yield str(array.type).replace("<item: ", "<element: ").encode()
+        # The names of a list's and of a map's values do not matter: Parquet calls a list's `element`, Arrow `item`.
+        kind = str(array.type).replace("<item: ", "<element: ")
+        yield (_NAME_IN_MAP.sub("", kind) if "map<" in kind else kind).encode()
         column = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
         if pa.types.is_dictionary(column.type) and column.type.ordered:
             # Only for ordered categories does the order belong to the content. It must not depend on the chunks.
@@ -282,6 +303,15 @@ def _categories(dtype: Any) -> list[Any]:
 def _is_of_python(dtype: Any) -> bool:
     """Whether Arrow cannot hold values of this dtype, so that they are hashed as Python values."""
     return any(name in repr(dtype) for name in ("Object", "Int128"))
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """The attributes of an object, without the values that its cached properties have computed from them."""
+
+    def is_cached(name: str) -> bool:
+        return isinstance(inspect.getattr_static(type(value), name, None), functools.cached_property)
+
+    return {name: item for name, item in getattr(value, "__dict__", {}).items() if not is_cached(name)}
 
 
 def _hash(*parts: bytes) -> bytes:
