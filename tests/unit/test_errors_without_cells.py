@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -59,6 +60,28 @@ def test_a_frame_that_is_refused(name: str, format: StorageFormat, tmp_path: Pat
     with pytest.raises(UnsupportedFrameError) as caught:
         store.upload_batches([df.iloc[:0], df], "a")
     check(caught.value)
+
+
+_FAR = np.array([1_600_000_000_000_000_001, 0], "M8[s]")
+FAR = {
+    "a column": pd.DataFrame({"x": _FAR}),
+    "an index": pd.DataFrame({"x": [1, 2]}, index=pd.Index(_FAR)),
+    "zoned": pd.DataFrame({"x": pd.Series(_FAR).dt.tz_localize("UTC")}),
+    "categories": pd.DataFrame({"x": pd.Categorical(pd.Series(_FAR))}),
+}
+
+
+@pytest.mark.parametrize("name", FAR)
+@pytest.mark.parametrize("format", StorageFormat)
+def test_seconds_too_far_for_milliseconds(name: str, format: StorageFormat, tmp_path: Path) -> None:
+    store = LocalPipelineStore(str(tmp_path), format=format)
+    for upload in (lambda: store.upload(FAR[name], "a"), lambda: store.upload_batches([FAR[name]], "a")):
+        with pytest.raises(UnsupportedFrameError) as caught:
+            upload()
+        assert not [one for one in led_to(caught.value) if "1600000000000000001" in f"{one!r} {one}"]
+    near = pd.DataFrame({"x": np.array(["9999-01-01", "NaT"], "M8[s]")})
+    store.upload(near, "a")
+    pd.testing.assert_frame_equal(store.download("a"), near)
 
 
 @pytest.mark.parametrize("options", [{"dtype": {"note": "int64"}}, {"dtype": {"note": "datetime64[ns]"}}])

@@ -1,17 +1,21 @@
 """`as_=`: every artifact can be read as pandas, polars and Arrow, whichever of them wrote it."""
 
 import asyncio
+import io
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-from clinops_prefect import ArtifactColumnError, LocalPipelineStore, StorageFormat
+from clinops_prefect import ArtifactColumnError, LocalPipelineStore, StorageFormat, UnsupportedFrameError
 
 ROWS = 5
 
@@ -81,3 +85,40 @@ def test_an_empty_result_has_the_kind_and_an_unknown_kind_is_refused(store: Loca
     for call in (store.download, lambda name, as_: next(store.iter_batches(name, as_=as_))):
         with pytest.raises(TypeError, match=r"as_='spark'.*'pandas', 'polars', 'arrow'"):
             call("stays", as_="spark")
+
+
+def test_the_schema_of_another_file_in_the_metadata_is_kept_as_metadata(tmp_path: Path) -> None:
+    """Who copies the metadata of a Parquet file onto a table copies pyarrow's description of its types, too."""
+    store = LocalPipelineStore(str(tmp_path))
+    sink = io.BytesIO()
+    pq.write_table(
+        pa.table({"t": pa.array([0], pa.timestamp("us", "UTC")), "n": pa.array([1], pa.duration("us"))}), sink
+    )
+    for described in (pq.read_metadata(sink).metadata, {b"ARROW:schema": b"abc"}):
+        table = pa.table({"t": pa.array([0], pa.timestamp("us", "Europe/Berlin")), "n": [7]})
+        table = table.replace_schema_metadata({**described, b"unit": b"mg"})
+        store.upload(table, "a")
+        store.upload_batches([table, table], "b")
+        found = store.download("a", as_="arrow")
+        assert found.equals(table, check_metadata=True)
+        assert store.download("b", as_="arrow").equals(pa.concat_tables([table, table]), check_metadata=True)
+
+
+@pytest.mark.parametrize("format", StorageFormat)
+def test_run_ends_of_joined_batches_are_counted_anew(format: StorageFormat, tmp_path: Path) -> None:
+    store = LocalPipelineStore(str(tmp_path), format=format)
+    batches = [pa.table({"x": pc.run_end_encode(pa.array(np.full(20_000, k)), pa.int16())}) for k in range(3)]
+    store.upload_batches(batches, "a")
+    found = store.download("a", as_="arrow")
+    found.validate(full=True)
+    assert found.schema == batches[0].schema
+    assert pa.chunked_array(map(pc.run_end_decode, found["x"].chunks)).to_pylist() == [*np.repeat(range(3), 20_000)]
+    assert sum(batch.num_rows for batch in store.iter_batches("a", as_="arrow")) == 60_000
+
+
+@pytest.mark.parametrize("freq", [pd.DateOffset(months=1), pd.offsets.Easter()])
+def test_a_frequency_that_pandas_cannot_read_is_refused(freq: Any, tmp_path: Path) -> None:
+    times = pd.date_range("2020-01-31", periods=3, freq=freq)
+    for frame in (pd.DataFrame({"x": [1, 2, 3]}, index=times), pd.DataFrame([[1, 2, 3]], columns=times)):
+        with pytest.raises(UnsupportedFrameError, match=r"the frequency .* cannot be kept; set its freq to None"):
+            LocalPipelineStore(str(tmp_path)).upload(frame, "a")

@@ -57,7 +57,9 @@ def stored_schema(
         pa.field(field.name, _storable(field.type, top=True), field.nullable, _without(field.metadata, _OF_POLARS))
         for field in given
     ]
-    return pa.schema(fields, {**(given.metadata or {}), NOTE_KEY: json.dumps(note).encode()})
+    # pyarrow's writer adds this key, and its reader takes the first one. The note keeps the caller's.
+    metadata = {key: value for key, value in (given.metadata or {}).items() if key != b"ARROW:schema"}
+    return pa.schema(fields, {**metadata, NOTE_KEY: json.dumps(note).encode()})
 
 
 def to_stored(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
@@ -141,7 +143,10 @@ def from_stored(column: pa.ChunkedArray, kind: pa.DataType, dictionary: pa.Array
 
     if pa.types.is_run_end_encoded(kind):
         plain = from_stored(column, kind.value_type)
-        return pa.chunked_array([pc.run_end_encode(chunk, kind.run_end_type) for chunk in plain.chunks], kind)
+        # A chunk has at most as many rows as its run ends can count, and may have been joined from several.
+        most = (1 << (kind.run_end_type.bit_width - 1)) - 1
+        parts = (chunk.slice(at, most) for chunk in plain.chunks for at in range(0, max(1, len(chunk)), most))
+        return pa.chunked_array([pc.run_end_encode(part, kind.run_end_type) for part in parts], kind)
     if not pa.types.is_dictionary(kind):
         return column if column.type == kind else column.cast(kind)
     known = categories_of([column], kind.value_type) if dictionary is None else dictionary.cast(kind.value_type)

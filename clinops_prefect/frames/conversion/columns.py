@@ -122,6 +122,9 @@ def storable(df: pd.DataFrame) -> pd.DataFrame:
 def needs_proof(values: "pd.Series[Any]") -> bool:
     """Whether the values must be read back to check that they come back equal. For other dtypes, this is known."""
     dtype = values.dtype
+    # Parquet has no seconds, and far ones have no milliseconds.
+    if str(getattr(dtype, "categories", values).dtype).startswith("datetime64[s"):
+        return True
     if isinstance(dtype, np.dtype):
         return dtype == np.float16 or (dtype.kind == "O" and pd.api.types.infer_dtype(values) != "string")
     if isinstance(dtype, pd.DatetimeTZDtype):
@@ -191,7 +194,11 @@ def frequency(index: "pd.Index[Any]", where: str) -> str | None:
     freq = getattr(index, "freq", None)
     if freq is None or not isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
         return None  # a PeriodIndex has its frequency in its dtype
-    if pd.tseries.frequencies.to_offset(freq.freqstr) != freq:
+    try:
+        is_kept = pd.tseries.frequencies.to_offset(freq.freqstr) == freq
+    except ValueError:
+        is_kept = False  # such as DateOffset(months=1), whose text pandas cannot read
+    if not is_kept:
         raise UnsupportedFrameError(f"{where}: the frequency {freq.freqstr} cannot be kept; set its freq to None")
     return str(freq.freqstr)
 
