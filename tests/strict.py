@@ -37,12 +37,13 @@ class Strict:
         if not (completes(seen) or copies(seen) or begins_in_parts(seen)):
             return forward()
         with self._turn:
+            # If the source is gone, the emulator says so.
             if "x-amz-copy-source-if-match" in seen.headers and not self._is_source(seen):
                 return 412, [("Content-Type", "application/xml")], _S3
             if "uploadId" in seen.query and completes(seen) and not self._is_begun(seen.query["uploadId"][0]):
                 return 404, [("Content-Type", "application/xml")], _NO_UPLOAD
             generation = seen.query.get("ifSourceGenerationMatch")
-            if generation and generation != [self._generation(seen)]:
+            if generation and self._generation(seen) not in ("", generation[0]):
                 return 412, [("Content-Type", "application/json")], json.dumps(_GCS).encode()
             if completes(seen) and self._sessions.get(seen.path) in self._door.keys():
                 return 412, [("Content-Type", "application/json")], json.dumps(_GCS).encode()
@@ -58,12 +59,15 @@ class Strict:
 
     def _is_source(self, seen: Seen) -> bool:
         bucket, _, key = unquote(seen.headers["x-amz-copy-source"]).lstrip("/").partition("/")
+        if key not in self._door.keys():
+            return True
         found = self._door.client.head_object(Bucket=bucket, Key=key)
         return found["ETag"].strip('"') == seen.headers["x-amz-copy-source-if-match"].strip('"')
 
     def _generation(self, seen: Seen) -> str:
         key = unquote(seen.path.partition("/o/")[2].partition("/rewriteTo/")[0])
-        return str(self._door.client.bucket(self._door.bucket).get_blob(key).generation)
+        found = self._door.client.bucket(self._door.bucket).get_blob(key)
+        return str(found.generation) if found else ""
 
 
 def begins_in_parts(seen: Seen) -> bool:

@@ -28,12 +28,13 @@ def remove_all(backend: Backend, codec: "Codec", keys: Sequence[str], leftovers:
             rest.
     """
     failed: dict[str, ClinopsPrefectError] = {}
+    # Not looked for in `failed`, which other threads change meanwhile.
+    unavailable: list[ClinopsPrefectError] = []
 
     def remove(batch: Sequence[str]) -> None:
-        if any(isinstance(error, ServiceUnavailableError) for error in failed.values()):
-            failed.update(dict.fromkeys(batch, next(iter(failed.values()))))
-        else:
-            failed.update(backend.remove_many(batch))
+        found = dict.fromkeys(batch, unavailable[0]) if unavailable else backend.remove_many(batch)
+        unavailable.extend(error for error in found.values() if isinstance(error, ServiceUnavailableError))
+        failed.update(found)
 
     def tidy(key: str) -> None:
         try:

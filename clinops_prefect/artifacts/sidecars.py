@@ -42,7 +42,7 @@ import pyarrow as pa
 
 from clinops_prefect.artifacts.plain import CHECKSUM
 from clinops_prefect.artifacts.reader import ObjectReader
-from clinops_prefect.errors import ArtifactNotFoundError
+from clinops_prefect.errors import AccessDeniedError, ArtifactNotFoundError
 from clinops_prefect.frames.conversion.named_ranges import NamedRange, named_range
 from clinops_prefect.frames.conversion.schemas import LAYOUT_KEY
 from clinops_prefect.frames.csv import text as csv_text
@@ -104,13 +104,29 @@ def checksum_of(reader: ObjectReader) -> str:
         ObjectChangedError: The text has been replaced since.
     """
     known = reader.info.metadata.get(CHECKSUM, "")
-    if known or reader.backend.keeps_metadata(reader.key):
+    if known:
         return known
-    # A file system without extended attributes. The text of another program has a checksum too, but no sidecar.
+    keeps = reader.backend.keeps_metadata(reader.key)
+    there = _sidecars_there(reader) if keeps else set()
+    if keeps and not there:
+        return ""
+    # A file system without extended attributes, where the text of another program has a checksum too, but no sidecar;
+    # or a text that may have lost its metadata, as when another program copies the files.
     checksum = hashlib.sha256()
     for _ in hashed(ObjectReader(reader.backend, reader.key, pinned=reader.info).chunks(), checksum):
         pass
-    return checksum.hexdigest()
+    found = checksum.hexdigest()
+    return found if not keeps or key_of(reader.key, found) in there else ""
+
+
+def _sidecars_there(reader: ObjectReader) -> set[str]:
+    """The sidecars beside a text without a checksum. A version of a text has none that is sure to be its own."""
+    if reader.version:
+        return set()
+    try:
+        return {key for key in reader.backend.list(f"{reader.key}.") if text_of(key) == reader.key}
+    except AccessDeniedError:
+        return set()  # who may only read sees the text as another program's
 
 
 def hashed(chunks: Iterable[bytes], checksum: "_Hash") -> Iterator[bytes]:

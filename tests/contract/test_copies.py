@@ -18,6 +18,7 @@ from clinops_prefect import (
     PipelineStore,
     ServiceUnavailableError,
 )
+from clinops_prefect.artifacts.plain import CHECKSUM
 from clinops_prefect.artifacts.reader import ObjectReader
 from clinops_prefect.storage.backend import Backend
 from tests.doors import Door
@@ -84,6 +85,40 @@ def test_a_text_that_has_lost_its_sidecar_is_copied_with_its_metadata(tmp_path: 
     next((tmp_path / "one").glob("*.json")).unlink()
     one.copy_artifact("x", "x", store=two)
     assert two.stat("x").metadata == {"site": "icu"}
+
+
+def test_a_text_that_has_lost_its_metadata_keeps_its_types(door: Door, tmp_path: Path) -> None:
+    """`cp -r` does not copy extended attributes, and other tools upload a file again without its metadata."""
+    store = door.store(format="csv")
+    store.upload(FRAMES["clinical"], "x", metadata={"site": "icu"})
+    text = door.get("x.csv")
+    store._backend().remove("x.csv")
+    door.put("x.csv", text)
+    assert CHECKSUM not in door.metadata("x.csv")
+    other = LocalPipelineStore(tmp_path / "other", format="csv")
+    store.copy_artifact("x", "y")
+    store.copy_artifact("x", "x", store=other)
+    for kept, name in ((store, "x"), (store, "y"), (other, "x")):
+        assert_same(kept.download(name), FRAMES["clinical"])
+        assert kept.stat(name).rows == len(FRAMES["clinical"])
+        assert kept.stat(name).metadata == {"site": "icu"}
+
+    def full(*_: object, **__: object) -> None:
+        raise ServiceUnavailableError("full")
+
+    # A writer that fails removes its own sidecar, and not that of the text that stays.
+    backend = store._backend()
+    backend.write, write = (  # type: ignore[method-assign]
+        lambda key, *args, **given: full() if key == "x.csv" else write(key, *args, **given),
+        backend.write,
+    )
+    with pytest.raises(ServiceUnavailableError):
+        store._codec.write(backend, "x.csv", store._codec.encode_frame(FRAME, {}), {}, overwrite=True)
+    assert_same(store.download("x"), FRAMES["clinical"])
+    # A text that somebody has edited is another one.
+    store._backend().remove("x.csv")
+    door.put("x.csv", b"code,v\n007,1\n")
+    assert store.stat("x").rows is None
 
 
 def test_stores_of_two_formats_are_refused_before_anything_is_written(

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clinops_prefect import ArtifactExistsError, PipelineStore, ServiceUnavailableError
+from clinops_prefect import ArtifactExistsError, ArtifactNotFoundError, PipelineStore, ServiceUnavailableError
 from clinops_prefect.storage.backend import ObjectChangedError
 from clinops_prefect.storage.local.atomic_file import AtomicFile
 from clinops_prefect.storage.s3.backend import S3Backend
@@ -328,6 +328,28 @@ def test_a_copy_whose_source_changes_is_one_of_the_new_artifact(
     assert_same(store.download("target"), NEW)
     assert store.stat("target").metadata == {"state": "new 1"}
     assert len(door.keys()) == {"parquet": 2, "csv": 4}[format]
+
+
+@ways_to_copy
+def test_a_source_that_is_removed_meanwhile_is_reported_as_absent(
+    door: Door, copying: tuple[str, dict[str, str]], proxy: Proxy, format: str
+) -> None:
+    """And not as a missing bucket, which the service's answer may say, too."""
+    store, (way, fields) = door.store(format=format), copying
+    store.upload(OLD, "source")
+    removed: list[int] = []
+
+    def answers(seen: Seen) -> Outcome:
+        if (copies if way != THROUGH_HERE else _reads)(seen) and not removed:
+            removed.append(1)
+            store.delete_artifact("source")
+        return Outcome.FORWARD
+
+    proxy.answers = answers
+    with pytest.raises(ArtifactNotFoundError, match="source"):
+        door.store(endpoint_url=proxy.url, format=format, **fields).copy_artifact("source", "target")
+    assert removed == [1]
+    assert not store.exists("target")
 
 
 @ways_to_copy

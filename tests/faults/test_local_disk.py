@@ -1,6 +1,8 @@
 """The local store on a full or read-only disk, after a crash at the worst moment, and with two writers."""
 
+import contextlib
 import errno
+import fcntl
 import multiprocessing
 import os
 import resource
@@ -16,7 +18,10 @@ import pandas as pd
 import pytest
 
 from clinops_prefect import AccessDeniedError, ArtifactNotFoundError, LocalPipelineStore, ServiceUnavailableError
+from clinops_prefect.artifacts.parquet import ParquetCodec
+from clinops_prefect.artifacts.removal import remove_all
 from clinops_prefect.storage.local import atomic_file
+from clinops_prefect.storage.local.backend import LocalBackend
 from tests.doors import LocalDoor
 from tests.faults.victim import start, version, write_again_and_again, write_named
 from tests.gallery import assert_same
@@ -198,6 +203,55 @@ def test_a_temporary_file_that_is_being_written_is_not_removed(
     atomic_file._swept.clear()
     store.upload(SMALL, "x")
     assert door.unfinished() == []
+
+
+def test_a_file_that_is_just_being_made_is_not_taken_away_by_a_search_for_leftovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its making and its lock, another process may lock it as abandoned, and then remove it."""
+    monkeypatch.setattr(atomic_file, "_CAN_BE_NAMELESS", False)
+    store, lock, searched = LocalPipelineStore(tmp_path), atomic_file._lock, list[Path]()
+
+    def search_first(descriptor: int) -> bool:
+        if searched:
+            return lock(descriptor)
+        searched.extend(tmp_path.glob(f"{atomic_file.TEMPORARY}*"))
+        with searched[0].open("rb+") as other:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock(descriptor)
+
+    monkeypatch.setattr(atomic_file, "_lock", search_first)
+    store.upload(SMALL, "x")
+    assert len(searched) == 1
+    assert_same(store.download("x"), SMALL)
+
+
+def test_an_abandoned_file_is_locked_until_it_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, unlink, locked = tmp_path / f"{atomic_file.TEMPORARY}left.tmp", Path.unlink, list[bool]()
+    left.write_bytes(b"half")
+
+    def removed(path: Path, missing_ok: bool = False) -> None:
+        with path.open("rb+") as other, contextlib.suppress(BlockingIOError):
+            locked.append(True)
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked[-1] = False
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", removed)
+    atomic_file.sweep(tmp_path)
+    assert locked == [True]
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("artifacts", [3_000])
+def test_many_removals_that_fail_at_once_say_how_many_succeeded(tmp_path: Path, artifacts: int) -> None:
+    class Refusing(LocalBackend):
+        def _remove(self, key: str) -> None:
+            raise PermissionError(errno.EACCES, "refused")
+
+    for _ in range(3):
+        with pytest.raises(AccessDeniedError, match=f"0 of {artifacts} artifacts were deleted"):
+            remove_all(Refusing(tmp_path), ParquetCodec(), [f"k{number}" for number in range(artifacts)], ())
 
 
 def test_a_folder_is_removed_with_its_last_artifact_despite_leftovers_of_a_killed_writer(tmp_path: Path) -> None:

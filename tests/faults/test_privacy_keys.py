@@ -1,5 +1,6 @@
 """The customer's key encrypts every object, however it is written, and nothing is sent over a network unencrypted."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,12 @@ def test_every_gcs_write_names_the_key(door: Door, format: str) -> None:
         for seen in writes:
             named = seen.query.get("kmsKeyName", seen.query.get("destinationKmsKeyName"))
             assert named == [GCS_KEY], seen.path
+        # A rewrite with a body takes nothing from the source, so the body has to say all; the emulator merges it.
+        bodies = [json.loads(seen.body) for seen in writes if "/rewriteTo/" in seen.path]
+        assert bodies
+        for body in bodies:
+            assert body["contentType"] in ("application/vnd.apache.parquet", "text/csv", "application/json")
+            assert any(name.startswith("clinops-") for name in body["metadata"])
 
 
 def pipeline(**fields: Any) -> StepFunctionsPipeline:

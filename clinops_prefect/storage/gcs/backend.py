@@ -168,7 +168,8 @@ class GCSBackend(ServiceBackend[None]):
     def _info(self, blob: storage.Blob) -> ObjectInfo:
         generation = str(self._said(blob.generation, "generation", blob.name))
         size = self._said(blob.size, "size", blob.name)
-        return ObjectInfo(size, blob.time_created, generation, generation, dict(blob.metadata or {}))
+        metadata, content_type = dict(blob.metadata or {}), blob.content_type or "application/octet-stream"
+        return ObjectInfo(size, blob.time_created, generation, generation, metadata, content_type)
 
     def _list(self, prefix: str) -> Iterator[str]:
         for key, _ in self._list_pinned(prefix):
@@ -206,10 +207,19 @@ class GCSBackend(ServiceBackend[None]):
 
     def _copy_whole(self, source: str, found: ObjectInfo, target: str) -> None:
         copy = self._blob(target, kms_key_name=self._kms_key_name)
+        if self._kms_key_name:
+            # The client sends the key in the body, and a copy has the source's metadata only if the body is empty
+            # (https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite).
+            copy.metadata, copy.content_type = found.metadata, found.content_type
         options = {"if_source_generation_match": int(found.pin), "retry": _RETRY, "timeout": _TIMEOUT}
         token = None
         while True:
-            token, copied, size = copy.rewrite(self._blob(source), token=token, **options)
+            try:
+                token, copied, size = copy.rewrite(self._blob(source), token=token, **options)
+            except api.NotFound as error:
+                # The source was removed meanwhile, unless `_head` finds the bucket missing.
+                self._head(source, "")
+                raise ConditionFailedError from error
             if token is None:
                 if copied != size:
                     raise failures.missing(self.uri(target), SERVICE, "the token to go on copying with", ADDRESS)

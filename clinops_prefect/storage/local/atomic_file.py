@@ -97,9 +97,8 @@ class AtomicFile:
                 return
         named = _temporary_name(directory)
         self._file = named.open("xb")
-        _lock(self._file.fileno())
-        if not named.exists():
-            # Another process removed the file as abandoned before we locked it.
+        if not _lock(self._file.fileno()) or not named.exists():
+            # Another process is about to remove the file as abandoned, or did so before we locked it.
             self._file.close()
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(named))
         self._named = named
@@ -152,8 +151,7 @@ def sweep(directory: Path) -> None:
     # The caller's own write has succeeded, so an error here (another process sweeps too, no permission) is ignored.
     with suppress(OSError):
         for path in directory.glob(f"{TEMPORARY}*.tmp"):
-            if _is_abandoned(path):
-                path.unlink(missing_ok=True)
+            _remove_if_abandoned(path)
 
 
 def remove_empty(directory: Path) -> bool:
@@ -173,20 +171,32 @@ def remove_empty(directory: Path) -> bool:
     return False
 
 
-def _lock(descriptor: int) -> None:
-    """Lock the file until this process ends, so that files of killed processes can be recognised."""
-    with suppress(OSError):  # a file system without locks
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _lock(descriptor: int) -> bool:
+    """Lock the file until this process ends, so that files of killed processes can be recognised.
 
-
-def _is_abandoned(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDWR)
+    Returns:
+        False if another process has locked the file.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return time.time() - path.stat().st_mtime > _STALE_SECONDS
+        pass  # a file system without locks
+    return True
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        except OSError:
+            if time.time() - path.stat().st_mtime <= _STALE_SECONDS:
+                return
+        # While it is locked: a writer that has just made the file locks it next, and would else believe that it stays.
+        path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
-    return True
