@@ -122,3 +122,28 @@ def test_a_frequency_that_pandas_cannot_read_is_refused(freq: Any, tmp_path: Pat
     for frame in (pd.DataFrame({"x": [1, 2, 3]}, index=times), pd.DataFrame([[1, 2, 3]], columns=times)):
         with pytest.raises(UnsupportedFrameError, match=r"the frequency .* cannot be kept; set its freq to None"):
             LocalPipelineStore(str(tmp_path)).upload(frame, "a")
+
+
+def _cells(*cells: Any) -> pd.DataFrame:
+    held = np.empty(len(cells), dtype=object)
+    for place, cell in enumerate(cells):
+        held[place] = cell
+    return pd.DataFrame({"k": range(len(cells)), "x": held})
+
+
+def test_an_array_of_booleans_in_a_cell_does_not_depend_on_the_other_rows(tmp_path: Path) -> None:
+    """pandas makes arrays of objects of all rows if one of them has a missing boolean."""
+    store = LocalPipelineStore(str(tmp_path))
+    plain, missing = np.array([True, False]), np.array([True, None], dtype=object)
+    for whole in (_cells(plain, missing), _cells({"a": plain}, {"a": missing})):
+        for name, upload in (("a", store.upload), ("b", store.upload_batches)):
+            upload(whole if name == "a" else [whole.iloc[:1], whole.iloc[1:]], name)  # type: ignore[operator]
+            read = [store.download(name)["x"].tolist()]
+            read += [[store.download(name, filters=[("k", "==", k)])["x"].iloc[0] for k in (0, 1)]]
+            for cells in read:
+                arrays = [cell["a"] if isinstance(cell, dict) else cell for cell in cells]
+                assert [array.dtype for array in arrays] == [bool, object]
+                assert [array.tolist() for array in arrays] == [[True, False], [True, None]]
+    # No row alone could say that these booleans are objects.
+    with pytest.raises(UnsupportedFrameError, match="'x'"):
+        store.upload(_cells(missing, plain.astype(object)), "c")

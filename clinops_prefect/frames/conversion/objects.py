@@ -55,6 +55,10 @@ def kind_of(values: "pd.Series[Any]", column: pa.ChunkedArray, where: str) -> Ki
     zone = _zone(objects[present], where) if any(issubclass(of, _MAY_HOLD_TIMES) for of in types) else None
     for way in _ways(types, objects[present]):
         kind = {**way, "missing": missing, **({"zone": list(zone)} if zone else {})}
+        if way["as"] == "pandas" and _holds_booleans(column.type):
+            # Of all rows together, pandas makes arrays of objects if one of them has a missing boolean. Each row alone
+            # is the same whichever rows are read with it.
+            kind["each"] = True
         if same(objects, restore(column, kind)):
             return kind
     raise UnsupportedFrameError(f"{where} {complaint(values)}")
@@ -83,9 +87,14 @@ def restore(column: pa.ChunkedArray, kind: Kind) -> np.ndarray[Any, Any]:
     if way == "text":
         objects = column.to_numpy(zero_copy_only=False).astype(object)
     elif way == "pandas":
-        read = column.to_pandas()
-        read = read.dt.as_unit(kind["unit"]) if "unit" in kind else read
-        objects = read.to_numpy(dtype=object, copy=True)
+        if "each" in kind:
+            objects = np.empty(len(column), dtype=object)
+            for position in range(len(column)):
+                objects[position] = column.slice(position, 1).to_pandas().iloc[0]
+        else:
+            read = column.to_pandas()
+            read = read.dt.as_unit(kind["unit"]) if "unit" in kind else read
+            objects = read.to_numpy(dtype=object, copy=True)
     elif way in ("python", "scalars", "shortest"):
         make: Callable[[Any], Any] | None = _SCALARS[kind["type"]] if way == "scalars" else None
         objects = np.empty(len(column), dtype=object)
@@ -107,6 +116,12 @@ def restore(column: pa.ChunkedArray, kind: Kind) -> np.ndarray[Any, Any]:
             objects = objects.copy()
             objects[nulls] = marker
     return cast(np.ndarray[Any, Any], objects)
+
+
+def _holds_booleans(kind: pa.DataType) -> bool:
+    """Whether a nested type has booleans inside, at any depth."""
+    inside = [kind.field(place).type for place in range(kind.num_fields)]
+    return any(pa.types.is_boolean(of) or _holds_booleans(of) for of in inside)
 
 
 def wide_decimal(*kinds: pa.DataType) -> pa.DataType | None:
