@@ -109,19 +109,17 @@ def agree(parts: Sequence[DescribedPart], partitions: Partitions, kind: FrameKin
     own = _of_each(schemas, lambda schema: _own(schema, [] if is_plain else [*index.fields, *left_out[id(schema)]]))
     agreed: dict[str, _Column] = {}
     differences: dict[str, ArtifactDecodeError] = {}
-    order = None
+    order, complete = None, parts[0].complete
     last: tuple[pa.Schema, dict[str, Any]] | None = None
-    complete = parts[0].complete
     for number, part in enumerate(parts):
         schema = schemas[number]
         if kind != "pandas" and last is not None and schema is last[0] and part.empty == parts[number - 1].empty:
             continue
         notes = {name: _comparable(note) for name, note in (layouts[number] or {}).get("columns", {}).items()}
         is_foreign = layouts[number] is None or "foreign" in layouts[number]  # type: ignore[operator]
-        # A part that is the same as the one before is left out, which saves time with a thousand columns. But the first
-        # missing value of a column counts: it may be None, and NaN in a later part.
-        is_same = last is not None and schema.equals(last[0]) and notes == last[1] and complete <= part.complete
-        if is_same and not is_foreign:
+        # The same as the part before, which saves time with a thousand columns. But the first missing value of a column
+        # counts: it may be None, and NaN in a later part.
+        if last and schema.equals(last[0]) and notes == last[1] and complete <= part.complete and not is_foreign:
             continue
         complete &= part.complete
         # The index of a part without rows is ignored, because even its type may differ. If no part has rows, the first
@@ -176,10 +174,7 @@ def agree(parts: Sequence[DescribedPart], partitions: Partitions, kind: FrameKin
 
 def _of_each(schemas: Sequence[pa.Schema], make: Callable[[pa.Schema], T]) -> list[T]:
     """`[make(schema) for schema in schemas]`, but with one call for each distinct schema object."""
-    made: dict[int, T] = {}
-    for schema in schemas:
-        if id(schema) not in made:
-            made[id(schema)] = make(schema)
+    made = {key: make(schema) for key, schema in {id(schema): schema for schema in schemas}.items()}
     return [made[id(schema)] for schema in schemas]
 
 

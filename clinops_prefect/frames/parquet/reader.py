@@ -209,9 +209,8 @@ class ParquetReader:
 
     def categories(self, name: str) -> pa.Array:
         """All categories of a column in another program's file, from all row groups; none if it has no value."""
-        if not pa.types.is_dictionary(self.schema.field(name).type):
-            return pa.nulls(0)  # the other parts have the type, which a column without any value takes
-        return self._categories_of(name, [], None)
+        is_dictionary = pa.types.is_dictionary(self.schema.field(name).type)
+        return self._categories_of(name, [], None) if is_dictionary else pa.nulls(0)
 
     def read(self, groups: Sequence[int], fields: Sequence[str]) -> pa.Table:
         """Read these fields of these row groups.
