@@ -102,9 +102,10 @@ def _check_envelope(envelope: dict[str, Any], uri: str) -> None:
     serializers = [part["serializer"] for part in (envelope, metadata) if "serializer" in part]
     if not serializers:
         raise UntrustedResultError(
-            f"the result {uri} is refused: it names no serializer, which Prefect takes for pickle, as it may do for a "
-            "dictionary with the key 'result' or 'data'. Set result_serializer=DataFrameSerializer() (from "
-            "clinops_prefect) on the flow or task, or give the key another name",
+            f"the result {uri} is refused: it names no serializer, which Prefect takes for pickle, so reading it could "
+            "run code. If it is a dictionary with the key 'result' or 'data', set result_serializer="
+            "DataFrameSerializer() (from clinops_prefect) on the flow or task, or give the key another name; or, if "
+            "all who can write to the store are trusted, allow_pickle=True on the store",
             uri=uri,
         )
     for serializer in serializers:
