@@ -124,9 +124,14 @@ def _sidecars_there(reader: ObjectReader) -> set[str]:
     if reader.version:
         return set()
     try:
-        return {key for key in reader.backend.list(f"{reader.key}.") if text_of(key) == reader.key}
+        return set(_listed(reader.backend, reader.key))
     except AccessDeniedError:
         return set()  # who may only read sees the text as another program's
+
+
+def _listed(backend: Backend, key: str) -> list[str]:
+    """The keys of all sidecars of the text at `key`, whichever version of it they belong to."""
+    return [found for found in backend.list(f"{key}.") if _SIDECAR.fullmatch(found[len(key) :])]
 
 
 def hashed(chunks: Iterable[bytes], checksum: "_Hash") -> Iterator[bytes]:
@@ -170,8 +175,8 @@ def tidy(backend: Backend, key: str, mine: dict[str, bytes]) -> None:
     for _ in range(_TIDYINGS):
         # Put our sidecar back first: another writer may have removed it before our text was stored, and readers wait.
         first, is_back = put_back(backend, key, removed)
-        for found in list(backend.list(f"{key}.")):
-            if found != first and _SIDECAR.fullmatch(found[len(key) :]):
+        for found in _listed(backend, key):
+            if found != first:
                 # Whoever removes a sidecar must be able to put it back. If it is not there, another writer has removed
                 # it, and may be about to put it back for good.
                 content = _content(backend, found)

@@ -31,6 +31,12 @@ _BEGINNING = 4096
 # The keys without which Prefect takes no document for an envelope, the second one in its old format.
 _PAYLOADS = {"result", "data"}
 
+_REMEDY = "Set result_serializer=DataFrameSerializer() (from clinops_prefect) or 'json' on the flow or task"
+_OF_DICTIONARIES = (
+    "If it is a dictionary with the key 'result' or 'data', set result_serializer=DataFrameSerializer() (from "
+    "clinops_prefect) on the flow or task, or give the key another name;"
+)
+
 
 def check_result(content: bytes, uri: str) -> None:
     """Accept a result only if reading it runs no code.
@@ -101,13 +107,7 @@ def _check_envelope(envelope: dict[str, Any], uri: str) -> None:
     # Prefect reads the serializer from the metadata or, in its old format, from the envelope. The default is pickle.
     serializers = [part["serializer"] for part in (envelope, metadata) if "serializer" in part]
     if not serializers:
-        raise UntrustedResultError(
-            f"the result {uri} is refused: it names no serializer, which Prefect takes for pickle, so reading it could "
-            "run code. If it is a dictionary with the key 'result' or 'data', set result_serializer="
-            "DataFrameSerializer() (from clinops_prefect) on the flow or task, or give the key another name; or, if "
-            "all who can write to the store are trusted, allow_pickle=True on the store",
-            uri=uri,
-        )
+        raise _refused(uri, "it names no serializer, which Prefect takes for pickle", _OF_DICTIONARIES)
     for serializer in serializers:
         if not isinstance(serializer, dict):
             raise _refused(uri, "its serializer cannot be read")
@@ -186,10 +186,9 @@ def _is_reference(part: dict[str, Any]) -> bool:
     return part.keys() == _REF_KEYS and part["__class__"] == _REF and isinstance(part["data"], dict)
 
 
-def _refused(uri: str, why: str) -> UntrustedResultError:
+def _refused(uri: str, why: str, remedy: str = _REMEDY) -> UntrustedResultError:
     return UntrustedResultError(
-        f"the result {uri} is refused: {why}, so reading it could run code. Set "
-        "result_serializer=DataFrameSerializer() (from clinops_prefect) or 'json' on the flow or task or, if all "
-        "who can write to the store are trusted, allow_pickle=True on the store",
+        f"the result {uri} is refused: {why}, so reading it could run code. {remedy} or, if all who can write to the "
+        "store are trusted, allow_pickle=True on the store",
         uri=uri,
     )

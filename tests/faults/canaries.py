@@ -14,6 +14,16 @@ SECRET = "canary-secret-e5d3a8"
 ALL = (PATIENT, str(SUBJECT), CELL, str(NUMBER), SECRET)
 
 
+def led_to(error: BaseException) -> Iterator[BaseException]:
+    """The error, and all that it leads to: error trackers also ask for a context that a traceback leaves out."""
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop()
+        if one is not None:
+            yield one
+            todo += [one.__cause__, one.__context__]
+
+
 class Watch(logging.Handler):
     """Records as text everything that is logged within the `with` block, and every error that it is given."""
 
@@ -31,12 +41,8 @@ class Watch(logging.Handler):
         again = pickle.loads(pickle.dumps(error)) if type(error).__module__.startswith("clinops") else error
         for shown in (error, again):
             self.said += [str(shown), repr(shown), *traceback.format_exception(shown)]
-        # Error trackers also ask for the context that `raise … from None` keeps out of a traceback.
-        led_to: list[BaseException | None] = [error]
-        while led_to:
-            if (one := led_to.pop()) is not None:
-                self.said += [f"{one!r}", *(f"{key}={value!r}" for key, value in vars(one).items())]
-                led_to += [one.__cause__, one.__context__]
+        for one in led_to(error):
+            self.said += [f"{one!r}", *(f"{key}={value!r}" for key, value in vars(one).items())]
 
     def found(self) -> dict[str, list[str]]:
         """Canary -> where it was seen."""

@@ -1,7 +1,6 @@
 """No error of ours leads to an error that quotes a cell, neither as its cause nor as its context."""
 
 import datetime as dt
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from clinops_prefect import LocalPipelineStore, StorageFormat
 from clinops_prefect.errors import ArtifactColumnError, ArtifactDecodeError, ClinopsPrefectError, UnsupportedFrameError
+from tests.faults.canaries import led_to
 
 SECRET = "MRN 4471123"
 
@@ -33,16 +33,6 @@ REFUSED = {
     "a surrogate": [f"{SECRET}\ud800"],
     "a set": [{SECRET}],
 }
-
-
-def led_to(error: BaseException) -> Iterator[BaseException]:
-    """The error, and all that it leads to."""
-    todo: list[BaseException | None] = [error]
-    while todo:
-        one = todo.pop()
-        if one is not None:
-            yield one
-            todo += [one.__cause__, one.__context__]
 
 
 def check(error: ClinopsPrefectError) -> None:

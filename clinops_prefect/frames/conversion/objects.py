@@ -86,15 +86,14 @@ def restore(column: pa.ChunkedArray, kind: Kind) -> np.ndarray[Any, Any]:
     way = kind["as"]
     if way == "text":
         objects = column.to_numpy(zero_copy_only=False).astype(object)
+    elif way == "pandas" and "each" in kind:
+        objects = np.empty(len(column), dtype=object)
+        for position in range(len(column)):
+            objects[position] = column.slice(position, 1).to_pandas().iloc[0]
     elif way == "pandas":
-        if "each" in kind:
-            objects = np.empty(len(column), dtype=object)
-            for position in range(len(column)):
-                objects[position] = column.slice(position, 1).to_pandas().iloc[0]
-        else:
-            read = column.to_pandas()
-            read = read.dt.as_unit(kind["unit"]) if "unit" in kind else read
-            objects = read.to_numpy(dtype=object, copy=True)
+        read = column.to_pandas()
+        read = read.dt.as_unit(kind["unit"]) if "unit" in kind else read
+        objects = read.to_numpy(dtype=object, copy=True)
     elif way in ("python", "scalars", "shortest"):
         make: Callable[[Any], Any] | None = _SCALARS[kind["type"]] if way == "scalars" else None
         objects = np.empty(len(column), dtype=object)

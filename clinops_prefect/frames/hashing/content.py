@@ -178,8 +178,7 @@ class Digest:
             nameless = index.set_names([None] * index.nlevels)
             for number in range(index.nlevels):
                 level = nameless.get_level_values(number)
-                # A level that is a range is hashed as integers, because it is stored and restored as integers.
-                yield self.of(pd.Index(level.to_numpy()) if isinstance(level, pd.RangeIndex) else level)
+                yield self.of(_as_stored(level))
         else:
             yield self.of(getattr(getattr(index, "freq", None), "freqstr", None))
             yield from self._values(index)
@@ -189,10 +188,7 @@ class Digest:
         if isinstance(dtype, np.dtype):  # pandas' wrappers of NumPy's arrays
             yield from self._array(array.to_numpy())
         elif isinstance(dtype, pd.CategoricalDtype):
-            of = dtype.categories
-            # Categories that are a range are hashed as integers, because they are stored and restored as integers.
-            of = pd.Index(of.to_numpy(), name=of.name) if isinstance(of, pd.RangeIndex) else of
-            yield from (b"category", str(dtype.ordered).encode(), self.of(of))
+            yield from (b"category", str(dtype.ordered).encode(), self.of(_as_stored(dtype.categories)))
             yield from self._array(array.codes.astype("int32"))
         elif isinstance(dtype, pd.StringDtype):
             yield f"string {dtype.storage} {dtype.na_value}".encode()
@@ -289,6 +285,11 @@ class Digest:
             yield self.of(series.to_list())
             return
         yield from arrow_hash.column(pa.chunked_array([series.to_arrow()]), self.of)
+
+
+def _as_stored(values: "pd.Index[Any]") -> "pd.Index[Any]":
+    """A level or categories. A range becomes integers, as which it is stored and restored."""
+    return pd.Index(values.to_numpy(), name=values.name) if isinstance(values, pd.RangeIndex) else values
 
 
 def _categories(dtype: Any) -> list[Any]:
